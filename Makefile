@@ -1,0 +1,47 @@
+# The usual day: make check. `make help` lists the targets.
+
+GO       ?= go
+FUZZTIME ?= 30s
+# Pinned, since a newer linter finds new things. With a binary at hand: make lint LINT=golangci-lint
+LINT     ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.DEFAULT_GOAL := help
+.PHONY: help build test check fmt lint bench nightly fuzz cross
+
+help: ## show the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/connector
+	$(GO) build -trimpath -o bin/ ./cmd/connector
+
+test: ## run all tests, with the race detector and assertions; tests of real servers skip without Docker
+	$(GO) test -race -tags invariants ./...
+
+check: lint test ## what a change has to pass
+
+fmt: ## format all files
+	$(LINT) fmt
+
+lint: ## run go vet, the linters and the format check of .golangci.yml
+	$(GO) vet ./...
+	$(LINT) run
+
+bench: ## run the benchmarks, six times each, for benchstat
+	$(GO) test -run '^$$' -bench . -benchmem -count 6 ./bench/...
+
+nightly: fuzz cross ## what takes long: fuzzing, all systems, every test three times in random order
+	$(GO) test -race -tags invariants -count 3 -shuffle on -timeout 2h ./...
+
+fuzz: ## run every fuzz target for FUZZTIME (30s)
+	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | while IFS=: read -r file func; do \
+		name=$${func#func }; \
+		echo "$$(dirname $$file) $$name"; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$(dirname $$file)" || exit 1; \
+	done
+
+cross: ## compile and vet, tests included, for Linux, macOS and Windows, on both processors
+	@for system in linux darwin windows; do for arch in amd64 arm64; do \
+		echo "$$system/$$arch"; \
+		export GOOS=$$system GOARCH=$$arch CGO_ENABLED=0; \
+		$(GO) build ./... && $(GO) vet ./... || exit 1; \
+	done; done

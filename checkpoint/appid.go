@@ -1,0 +1,138 @@
+package checkpoint
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// maxNameLength bounds a stream name so that app ids and consumer group ids stay within what Kafka and log readers take.
+const maxNameLength = 200
+
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+
+// ValidateName checks a stream name, which is the prefix of every app id of the stream and, unless configured
+// otherwise, the consumer group. '/' and '#' are reserved: they separate the parts of other app ids.
+func ValidateName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("name is empty: set `name`, it becomes the consumer group and the Delta app id")
+	case len(name) > maxNameLength:
+		return fmt.Errorf("name %q is %d characters long: at most %d are allowed", name, len(name), maxNameLength)
+	case !nameForm.MatchString(name):
+		return fmt.Errorf("name %q has a character that is not allowed: use letters, digits, '.', '_' and '-'", name)
+	}
+	return nil
+}
+
+// AppID is the app id of the txn action that holds the progress of one partition of a single-topic stream:
+// <name>-<partition>. Its version is the last offset taken, gaps included. It is kafka-delta-ingest's layout.
+func AppID(name string, partition int32) string {
+	return name + "-" + strconv.FormatInt(int64(partition), 10)
+}
+
+// PartitionOf is the inverse of AppID for one stream name. An app id of another stream gives false.
+func PartitionOf(name, appID string) (int32, bool) {
+	digits, ok := strings.CutPrefix(appID, name+"-")
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(digits, 10, 31)
+	if err != nil || strconv.FormatUint(n, 10) != digits { // one spelling only: "007" is somebody else's
+		return 0, false
+	}
+	return int32(n), true
+}
+
+// Identity says which topic a stream's offsets belong to. A topic that was deleted and made again has another topic id,
+// and its offsets mean other messages.
+type Identity struct {
+	ClusterID string // Kafka's cluster id; "-" where the broker has none
+	TopicID   string // Kafka's topic id (KIP-516); "name:<topic>" where the broker has none
+}
+
+const identityMark = "#topic/"
+
+// IdentityAppID is the app id of the txn that fixes the identity: <name>#topic/<cluster id>/<topic id>. Its version is
+// the number of partitions that are pinned, that is, have had a txn since they were first seen.
+func IdentityAppID(name string, id Identity) string {
+	return name + identityMark + id.ClusterID + "/" + id.TopicID
+}
+
+// Progress is what a table knows about one stream.
+type Progress struct {
+	Identities map[Identity]int32 // identity -> number of pinned partitions
+	Last       map[int32]int64    // partition -> last offset taken
+}
+
+// ReadProgress picks out of a table's txns (app id, version) those of the stream `name`.
+func ReadProgress(name string, txns iter.Seq2[string, int64]) (Progress, error) {
+	p := Progress{Identities: map[Identity]int32{}, Last: map[int32]int64{}}
+	for appID, version := range txns {
+		if n, ok := PartitionOf(name, appID); ok {
+			p.Last[n] = version
+			continue
+		}
+		rest, ok := strings.CutPrefix(appID, name+identityMark)
+		if !ok {
+			continue
+		}
+		cluster, topic, ok := strings.Cut(rest, "/")
+		if !ok || version < 0 || version > math.MaxInt32 {
+			return Progress{}, fmt.Errorf("txn %q version %d is no identity of stream %q: it was written by another program or a newer version", appID, version, name)
+		}
+		p.Identities[Identity{ClusterID: cluster, TopicID: topic}] = int32(version)
+	}
+	return p, nil
+}
+
+// Fresh reports whether the table has never heard of the stream.
+func (p Progress) Fresh() bool { return len(p.Identities) == 0 && len(p.Last) == 0 }
+
+// RefusedError says why a stream must not go on, and what the operator can do. Going on would lose or double rows.
+type RefusedError struct {
+	Cause  string
+	Remedy string
+}
+
+func (e *RefusedError) Error() string { return e.Cause + "; " + e.Remedy }
+
+// Pins decides which partitions must be pinned by the next commit before any row of them may land (rule A1), for a topic
+// that has `partitions` partitions now. An empty result means that nothing is to be pinned.
+//
+// A stream that is fresh pins all partitions at its start policy. Later, partitions beyond the pinned count are new and
+// are read from their beginning. An absent txn below the pinned count once existed and has expired: refused, since
+// reading it again would double its rows. A table without identity but with txns was filled by kafka-delta-ingest, which
+// writes no txn for a partition without messages: those are read from their beginning.
+func (p Progress) Pins(name string, id Identity, partitions int32) (missing []int32, fresh bool, err error) {
+	pinned, known := p.Identities[id]
+	if !known && len(p.Identities) > 0 {
+		other := Identity{}
+		for other = range p.Identities {
+			break
+		}
+		return nil, false, &RefusedError{
+			Cause: fmt.Sprintf("the table's offsets of stream %q belong to topic id %s of cluster %s, but the configured topic has id %s in cluster %s",
+				name, other.TopicID, other.ClusterID, id.TopicID, id.ClusterID),
+			Remedy: "the topic was made anew, or another stream has the same name: use another `name`, or another table",
+		}
+	}
+	for n := range partitions {
+		if _, ok := p.Last[n]; ok {
+			continue
+		}
+		if n < pinned {
+			return nil, false, &RefusedError{
+				Cause: fmt.Sprintf("the table has lost the offset of partition %d of stream %q (no txn %q, but %d partitions were pinned)",
+					n, name, AppID(name, n), pinned),
+				Remedy: "most likely delta.setTransactionRetentionDuration let it expire: unset that property and write the txn back with the last offset of the partition that the table holds",
+			}
+		}
+		missing = append(missing, n)
+	}
+	return missing, p.Fresh(), nil
+}

@@ -1,0 +1,61 @@
+// Package checkpoint holds the pure values and rules of stream progress: which offsets of which Kafka partition a Delta
+// commit covers, how that is spelled as Delta txn actions, and how it is stored beside the data.
+//
+// It owns the naming of txn app ids, the meaning of a txn's version, and the versioned JSON form of spans. It promises
+// that everything it encodes can be decoded by every later version of this package. It does no I/O, starts no goroutine
+// and imports nothing but the standard library.
+//
+// "Checkpoint" never means Delta's Parquet state file here: that one is called a log checkpoint (package delta).
+package checkpoint
+
+import (
+	"cmp"
+	"fmt"
+)
+
+// Partition names one partition of one Kafka topic.
+type Partition struct {
+	Topic string
+	ID    int32
+}
+
+func (p Partition) String() string { return fmt.Sprintf("%s[%d]", p.Topic, p.ID) }
+
+// Compare orders partitions by topic, then id.
+func (p Partition) Compare(o Partition) int {
+	return cmp.Or(cmp.Compare(p.Topic, o.Topic), cmp.Compare(p.ID, o.ID))
+}
+
+// Span is what one unit takes from one partition: the half-open offsets [First, Next), and what became of the messages
+// in it. First is always the table's txn version + 1, never the first record's offset, so that the spans of successive
+// commits tile a partition without a hole even where Kafka left gaps (control records, compaction, aborted producer
+// transactions).
+type Span struct {
+	Partition
+	First   int64 // first offset covered
+	Next    int64 // first offset not covered
+	Records int64 // messages delivered by Kafka in the span
+	Rows    int64 // of them, messages that became a row
+	Skipped int64 // of them, poison messages dropped by on_error: skip
+}
+
+// Gaps is the number of offsets in the span that Kafka delivered no message for.
+func (s Span) Gaps() int64 { return s.Next - s.First - s.Records }
+
+// Empty reports whether the span covers no offset.
+func (s Span) Empty() bool { return s.Next == s.First }
+
+// Validate checks the span's arithmetic: offsets ordered and not negative, every message accounted for.
+func (s Span) Validate() error {
+	switch {
+	case s.First < 0 || s.Next < s.First:
+		return fmt.Errorf("span of %s: [%d, %d) is not an offset range", s.Partition, s.First, s.Next)
+	case s.Records < 0 || s.Rows < 0 || s.Skipped < 0 || s.Gaps() < 0:
+		return fmt.Errorf("span of %s: [%d, %d) cannot hold %d records, %d rows, %d skipped",
+			s.Partition, s.First, s.Next, s.Records, s.Rows, s.Skipped)
+	case s.Rows+s.Skipped != s.Records:
+		return fmt.Errorf("span of %s: [%d, %d) has %d records but %d rows and %d skipped",
+			s.Partition, s.First, s.Next, s.Records, s.Rows, s.Skipped)
+	}
+	return nil
+}

@@ -1,0 +1,120 @@
+package checkpoint
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Keys under which spans are stored in a Delta log. Both hold a value that carries its own format version.
+const (
+	CommitInfoKey = "kafkadelta"       // in commitInfo: a CommitRecord
+	TagKey        = "kafkadelta.spans" // in the tags of an add: a UnitRecord, as a string
+)
+
+// FormatVersion is the version that this package writes. A reader takes every version up to its own and refuses newer
+// ones by number.
+const FormatVersion = 1
+
+// UnitRecord is the persisted form of one unit: the files of one lane's flush and the spans they hold. It stands in each
+// add's tags, because log checkpoints drop commitInfo.
+type UnitRecord struct {
+	Version    int    `json:"v"`
+	Unit       string `json:"unit"`         // random id of the unit
+	Name       string `json:"name"`         // stream name, the prefix of its app ids
+	Generation int64  `json:"gen"`          // raised by a rewind; offsets are taken once per generation
+	ReadAt     int64  `json:"rv"`           // Delta version at which the unit's bases were read
+	Spans      []Span `json:"spans"`        // one per partition, ordered
+	Pin        bool   `json:"pin,omitzero"` // the unit pins starts: its spans are empty and hold no rows
+}
+
+// CommitRecord is the persisted form of one commit: all its units.
+type CommitRecord struct {
+	Version int          `json:"v"`
+	Units   []UnitRecord `json:"units"`
+}
+
+type spanJSON struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	First     int64  `json:"first"`
+	Next      int64  `json:"next"`
+	Records   int64  `json:"records"`
+	Rows      int64  `json:"rows"`
+	Skipped   int64  `json:"skipped"`
+	Gaps      int64  `json:"gaps"`
+}
+
+// MarshalJSON writes the span with its gaps spelled out, so that other programs need not know the rule.
+func (s Span) MarshalJSON() ([]byte, error) {
+	return json.Marshal(spanJSON{s.Topic, s.ID, s.First, s.Next, s.Records, s.Rows, s.Skipped, s.Gaps()})
+}
+
+// UnmarshalJSON reads a span and refuses one whose numbers do not add up.
+func (s *Span) UnmarshalJSON(data []byte) error {
+	var j spanJSON
+	if err := json.Unmarshal(data, &j); err != nil {
+		return err
+	}
+	*s = Span{Partition{j.Topic, j.Partition}, j.First, j.Next, j.Records, j.Rows, j.Skipped}
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	if j.Gaps != s.Gaps() {
+		return fmt.Errorf("span of %s: %d gaps are written, but [%d, %d) with %d records has %d", s.Partition, j.Gaps, j.First, j.Next, j.Records, s.Gaps())
+	}
+	return nil
+}
+
+// Encode gives the JSON text for TagKey.
+func (u UnitRecord) Encode() (string, error) {
+	u.Version = FormatVersion
+	b, err := json.Marshal(u)
+	return string(b), err
+}
+
+// DecodeUnit reads what Encode wrote, by this or an earlier version of the package.
+func DecodeUnit(text string) (UnitRecord, error) {
+	var u UnitRecord
+	if err := decodeVersioned([]byte(text), &u, func() int { return u.Version }); err != nil {
+		return UnitRecord{}, fmt.Errorf("reading the spans of a unit: %w", err)
+	}
+	return u, nil
+}
+
+// Encode gives the JSON value for CommitInfoKey.
+func (c CommitRecord) Encode() (json.RawMessage, error) {
+	c.Version = FormatVersion
+	for i := range c.Units {
+		c.Units[i].Version = FormatVersion
+	}
+	return json.Marshal(c)
+}
+
+// DecodeCommit reads what CommitRecord.Encode wrote, by this or an earlier version of the package.
+func DecodeCommit(value json.RawMessage) (CommitRecord, error) {
+	var c CommitRecord
+	if err := decodeVersioned(value, &c, func() int { return c.Version }); err != nil {
+		return CommitRecord{}, fmt.Errorf("reading the spans of a commit: %w", err)
+	}
+	return c, nil
+}
+
+// decodeVersioned looks at the version before it trusts the rest, so that a newer format gives an error that says so.
+func decodeVersioned(data []byte, into any, version func() int) error {
+	var head struct {
+		Version int `json:"v"`
+	}
+	if err := json.Unmarshal(data, &head); err != nil {
+		return err
+	}
+	if head.Version < 1 || head.Version > FormatVersion {
+		return fmt.Errorf("format version %d is not known (this binary reads 1 to %d): use a newer binary", head.Version, FormatVersion)
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		return err
+	}
+	if v := version(); v != head.Version {
+		return fmt.Errorf("format version %d, then %d", head.Version, v)
+	}
+	return nil
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"kafkadelta/checkpoint"
+	"kafkadelta/decode"
+	"kafkadelta/delta"
+	"kafkadelta/internal/strictyaml"
+	"kafkadelta/pipeline"
+	"kafkadelta/sink"
+	"kafkadelta/source"
+)
+
+// config is one stream's configuration file: every package's own settings, composed.
+type config struct {
+	Name     string          `yaml:"name"`
+	Source   sourceSection   `yaml:"source"`
+	Table    tableSection    `yaml:"table"`
+	Pipeline pipeline.Config `yaml:",inline"`
+	HTTP     httpConfig      `yaml:"http"`
+}
+
+type sourceSection struct {
+	Kafka  source.Config `yaml:",inline"`
+	Format string        `yaml:"format"`
+}
+
+type tableSection struct {
+	Sink   sink.Config   `yaml:",inline"`
+	Decode decode.Config `yaml:",inline"`
+}
+
+// formatJSON is the one message format for now.
+const formatJSON = "json"
+
+func defaultConfig() config {
+	return config{
+		Source:   sourceSection{Kafka: source.DefaultConfig(), Format: formatJSON},
+		Table:    tableSection{Sink: sink.DefaultConfig()},
+		Pipeline: pipeline.DefaultConfig(),
+		HTTP:     httpConfig{Listen: ":9464"},
+	}
+}
+
+// loadConfig reads and validates a configuration file; "-" is standard input.
+func loadConfig(path string) (config, error) {
+	c := defaultConfig()
+	data, err := readFile(path)
+	if err != nil {
+		return c, &configError{fmt.Errorf("reading the configuration: %w", err)}
+	}
+	if err := strictyaml.Load(data, path, os.LookupEnv, &c); err != nil {
+		return c, &configError{err}
+	}
+	if err := c.validate(); err != nil {
+		return c, &configError{fmt.Errorf("%s: %w", path, err)}
+	}
+	return c, nil
+}
+
+func readFile(path string) ([]byte, error) {
+	if path == "-" {
+		return io.ReadAll(os.Stdin)
+	}
+	return os.ReadFile(path)
+}
+
+func (c config) validate() error {
+	errs := []error{
+		checkpoint.ValidateName(c.Name), c.Source.Kafka.Validate(), c.Table.Sink.Validate(), c.Table.Decode.Validate(),
+		c.Pipeline.Validate(), c.HTTP.Validate(),
+	}
+	if c.Source.Format != formatJSON {
+		errs = append(errs, fmt.Errorf("source.format is %q: use json", c.Source.Format))
+	}
+	if c.Table.Sink.Schema != "" {
+		if schema, err := c.createSchema(); err != nil {
+			errs = append(errs, err)
+		} else if _, err := decode.NewPlan(schema, c.Table.Decode); err != nil {
+			errs = append(errs, err)
+		} else if err := delta.CheckCreate(delta.CreateOptions{Schema: schema, PartitionBy: c.Table.Sink.PartitionBy, Properties: c.Table.Sink.Properties}); err != nil {
+			errs = append(errs, fmt.Errorf("table: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// createSchema is the schema of a new table: the configured columns, then the Kafka metadata column. It is nil where no
+// schema is configured.
+func (c config) createSchema() (*arrow.Schema, error) {
+	if c.Table.Sink.Schema == "" {
+		return nil, nil
+	}
+	schema, err := delta.ParseDDL(c.Table.Sink.Schema)
+	if err != nil {
+		return nil, fmt.Errorf("table.schema: %w", err)
+	}
+	fields := schema.Fields()
+	if f, ok := c.Table.Decode.Metadata.Field(); ok {
+		if len(schema.FieldIndices(f.Name)) > 0 {
+			return nil, fmt.Errorf("table.schema has a column %q, which is the name of the Kafka metadata column: rename it, or set table.kafka_metadata.column", f.Name)
+		}
+		fields = append(fields, f)
+	}
+	return arrow.NewSchema(fields, nil), nil
+}

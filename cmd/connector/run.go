@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/decode"
+	"kafkadelta/decode/json"
+	"kafkadelta/pipeline"
+	"kafkadelta/sink"
+	"kafkadelta/storage/open"
+)
+
+func runCommand() *cobra.Command {
+	var file string
+	var untilEnd bool
+	var logs logFlags
+	cmd := &cobra.Command{
+		Use:   "run -c FILE",
+		Short: "Run the daemon that a configuration file describes",
+		Long: `run moves messages until it is stopped. SIGINT and SIGTERM stop it in order: it polls no more, flushes, commits,
+reports its offsets and leaves the group. A second signal stops it at once. Nothing is lost or doubled either way.
+
+With --until-end it stops by itself once the table holds everything that was in the topic when it started: for cron jobs
+and functions.
+
+` + exitCodesHelp,
+		Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := logs.logger(cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			c, err := loadConfig(file)
+			if err != nil {
+				return err
+			}
+			return runStream(cmd.Context(), c, log, runOptions{untilEnd: untilEnd})
+		},
+	}
+	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file; - reads standard input (required)")
+	cmd.Flags().BoolVar(&untilEnd, "until-end", false, "stop at the end offsets seen at the start")
+	logs.add(cmd)
+	must(cmd.MarkFlagRequired("config"))
+	return cmd
+}
+
+// runOptions are what the command line adds to a configuration.
+type runOptions struct {
+	untilEnd bool
+	metrics  *pipeline.Metrics // made anew where nil
+	client   []kgo.Opt
+}
+
+// runStream wires one stream's stages together and runs it.
+func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) error {
+	schema, err := c.createSchema()
+	if err != nil {
+		return &configError{err}
+	}
+	create := schema
+	if c.Table.Sink.Create == sink.CreateNever {
+		create = nil
+	}
+	metrics := o.metrics
+	if metrics == nil {
+		metrics = pipeline.NewMetrics(c.Name, time.Now)
+	}
+	stop, err := serveHTTP(c.HTTP, metrics, log)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	store, err := open.Open(ctx, c.Table.Sink.URI)
+	if err != nil {
+		return &configError{fmt.Errorf("table.uri: %w", err)}
+	}
+	log.Info("starting", "version", version(), "name", c.Name, "topic", c.Source.Kafka.Topic, "table", open.Redact(c.Table.Sink.URI))
+	err = pipeline.Run(ctx, pipeline.Options{
+		Config: c.Pipeline, Name: c.Name, Source: c.Source.Kafka, UntilEnd: o.untilEnd,
+		Metrics: metrics, Log: log, Now: time.Now, ClientOptions: o.client,
+		OpenTable: func(ctx context.Context, events sink.Events) (*sink.Table, error) {
+			t, err := sink.Open(ctx, store, c.Table.Sink, sink.Options{
+				Name: c.Name, Create: create, Engine: engine(), Now: time.Now, Log: log, Events: events,
+			})
+			if err == nil {
+				tellDifferences(ctx, t, schema, log)
+			}
+			return t, err
+		},
+		NewDecoder: func(schema *arrow.Schema) (pipeline.Decoder, error) {
+			plan, err := decode.NewPlan(schema, c.Table.Decode)
+			if err != nil {
+				return nil, &sink.Error{Op: "fitting the configured columns to the table", Err: err}
+			}
+			return json.New(plan), nil
+		},
+	})
+	if err == nil {
+		log.Info("stopped, everything that was read is committed", "rows", metrics.Progress().Rows, "commits", metrics.Progress().Commits)
+	}
+	return err
+}
+
+// tellDifferences lists where the configured schema deviates from the table's, which counts.
+func tellDifferences(ctx context.Context, t *sink.Table, schema *arrow.Schema, log *slog.Logger) {
+	layout, err := t.Layout(ctx)
+	if err != nil || schema == nil {
+		return
+	}
+	for _, d := range sink.Differences(schema, layout.Schema) {
+		log.Warn("the table's schema differs from the configured one; the table's counts", "difference", d)
+	}
+}
+
+func validateCommand() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "validate -c FILE",
+		Short: "Check a configuration file without reaching for Kafka or the table",
+		Args:  exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := loadConfig(file)
+			if err != nil {
+				return err
+			}
+			if _, err := open.Open(cmd.Context(), c.Table.Sink.URI); err != nil {
+				return &configError{fmt.Errorf("table.uri: %w", err)}
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is valid: topic %s goes to table %s as stream %q\n",
+				file, c.Source.Kafka.Topic, open.Redact(c.Table.Sink.URI), c.Name)
+			return err
+		},
+	}
+	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file; - reads standard input (required)")
+	must(cmd.MarkFlagRequired("config"))
+	return cmd
+}
+
+// must is for mistakes in this program's own command definitions.
+func must(err error) {
+	if err != nil {
+		panic(errors.Join(errors.New("defining the command line"), err))
+	}
+}

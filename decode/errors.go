@@ -1,0 +1,57 @@
+package decode
+
+import (
+	"fmt"
+	"time"
+)
+
+// Reasons of a PoisonError. The words are stable: metrics, dead letters and tests use them.
+const (
+	ReasonTombstone    = "tombstone"     // the record has no value (nil), which deletes a key in a compacted topic
+	ReasonEmpty        = "empty"         // the value has no bytes, or nothing but white space
+	ReasonInvalidJSON  = "invalid_json"  // the bytes are not JSON by RFC 8259
+	ReasonTrailingData = "trailing_data" // more than one value in a message
+	ReasonInvalidUTF8  = "invalid_utf8"  // a string holds bytes that are not UTF-8
+	ReasonTypeMismatch = "type_mismatch" // a value of another kind than the column takes
+	ReasonInvalidValue = "invalid_value" // right kind, but its text is no timestamp, date, base64, decimal ...
+	ReasonOutOfRange   = "out_of_range"  // right kind, but the column's type cannot hold it
+	ReasonInexact      = "inexact"       // the column would lose digits: a fraction into an integer, scale into a decimal
+	ReasonTooDeep      = "too_deep"      // nested deeper than the limit
+	ReasonTooLarge     = "too_large"     // the message alone is larger than one batch can hold
+)
+
+// PoisonError is a message that can never become a row under this plan. It left no trace in any builder.
+type PoisonError struct {
+	Topic     string
+	Partition int32
+	Offset    int64
+	Path      string // source field, like "meta.producer.timestamp"; empty for the whole message
+	Reason    string // one of the Reason constants
+	Detail    string // what was found and what was expected, with the value shortened
+}
+
+func (e *PoisonError) Error() string {
+	at := ""
+	if e.Path != "" {
+		at = " at " + e.Path
+	}
+	return fmt.Sprintf("decoding %s/%d offset %d: %s%s: %s", e.Topic, e.Partition, e.Offset, e.Reason, at, e.Detail)
+}
+
+// Poison tells the field path and the reason; a pipeline recognises poison by this method.
+func (e *PoisonError) Poison() (path, reason string) { return e.Path, e.Reason }
+
+// RetryLaterError says that nothing was appended and that the same message may succeed later: after the batch was
+// taken (After is 0), or once something outside is back, such as a schema registry.
+type RetryLaterError struct {
+	After time.Duration // how long to wait; 0: as soon as the cause is gone
+	Cause error
+}
+
+func (e *RetryLaterError) Error() string { return fmt.Sprintf("decoding later: %v", e.Cause) }
+
+// Unwrap returns the cause.
+func (e *RetryLaterError) Unwrap() error { return e.Cause }
+
+// RetryLater tells how long to wait; a pipeline recognises the outcome by this method.
+func (e *RetryLaterError) RetryLater() time.Duration { return e.After }

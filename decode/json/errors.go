@@ -1,0 +1,86 @@
+package json
+
+import (
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/decode"
+)
+
+// failed is the offset that scanning functions return when they could not go on; the decoder's problem says why.
+const failed = -1
+
+// problem is why a message is poison.
+type problem struct {
+	reason, path, detail string
+	located              bool // path is set
+}
+
+// fail notes the reason and returns failed. p is where, for the detail.
+func (d *Decoder) fail(reason string, p int, format string, args ...any) int {
+	d.problem = problem{reason: reason, detail: fmt.Sprintf(format, args...) + fmt.Sprintf(" (byte %d)", p)}
+	return failed
+}
+
+// within notes the path of the innermost field in which a problem arose, and returns failed.
+func (d *Decoder) within(path string) int {
+	if !d.problem.located {
+		d.problem.path, d.problem.located = path, true
+	}
+	return failed
+}
+
+// syntax fails because something else than the wanted stands at p.
+func (d *Decoder) syntax(p int, want string) int {
+	if p >= d.n {
+		return d.fail(decode.ReasonInvalidJSON, p, "the message ends where %s should be", want)
+	}
+	return d.fail(decode.ReasonInvalidJSON, p, "%s where %s should be", d.shorten(p, d.n), want)
+}
+
+// mismatch fails because the value at p is of a kind that the column does not take; if it is no JSON, that comes first.
+func (d *Decoder) mismatch(f *field, p int, want string) int {
+	end := d.skip(p, f.depth)
+	if end < 0 {
+		return end
+	}
+	return d.fail(decode.ReasonTypeMismatch, p, "%s into %s: want %s", d.shorten(p, end), f.b.Type, want)
+}
+
+// refuse fails because the value in [p, end) is of the right kind and cannot be stored.
+func (d *Decoder) refuse(f *field, reason string, p, end int, why string) int {
+	if why != "" {
+		why = ": " + why
+	}
+	return d.fail(reason, p, "%s into %s%s", d.shorten(p, end), f.b.Type, why)
+}
+
+// maxShown is how much of a value an error shows, in bytes.
+const maxShown = 80
+
+// shorten quotes a part of the message for an error.
+func (d *Decoder) shorten(p, end int) string {
+	return shorten(d.buf[p:max(p, min(end, d.n))])
+}
+
+func shorten(s []byte) string {
+	more := ""
+	if len(s) > maxShown {
+		s = s[:maxShown]
+		for i := 0; i < utf8.UTFMax-1 && len(s) > 0 && !utf8.RuneStart(s[len(s)-1]); i++ {
+			s = s[:len(s)-1]
+		}
+		more = "..."
+	}
+	return fmt.Sprintf("%q%s", s, more)
+}
+
+// poison turns the problem into the message's error.
+func (d *Decoder) poison(rec *kgo.Record) error {
+	e := &decode.PoisonError{Topic: rec.Topic, Partition: rec.Partition, Offset: rec.Offset,
+		Path: d.problem.path, Reason: d.problem.reason, Detail: d.problem.detail}
+	d.problem = problem{}
+	return e
+}

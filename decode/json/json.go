@@ -1,0 +1,102 @@
+package json
+
+import (
+	"unsafe"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/decode"
+)
+
+// maxDepth bounds how deep a message nests, the message's own object included.
+const maxDepth = 512
+
+// padding is how many zero bytes follow the message in the decoder's copy of it. A zero byte ends every scanning loop,
+// and the widest load (16 bytes from a key's first) may start at the last byte of the message.
+const padding = 32
+
+// keepBuffer is the largest copy of a message whose memory is kept from batch to batch.
+const keepBuffer = 1 << 20
+
+// Decoder turns JSON messages into the rows of Arrow batches. One goroutine uses it.
+type Decoder struct {
+	rows *decode.Rows
+	root *object
+
+	// The message: a copy with padding behind it, so that scanning needs no bounds checks. base is &buf[0].
+	buf  []byte
+	base unsafe.Pointer
+	n    int // length of the message
+
+	computed []*decode.Builder // computed columns, which get a null when their field was missing
+	scratch  []byte            // the last string that had escapes
+	keys     keySet            // for duplicate keys of large maps
+	stack    [maxDepth / 64]uint64
+	problem  problem // what made the message poison
+}
+
+// New returns a decoder for the plan's table.
+func New(plan *decode.Plan) *Decoder {
+	d := &Decoder{rows: plan.NewRows()}
+	d.grow(4 << 10)
+	d.compile(plan)
+	return d
+}
+
+// Append decodes one record's value into a row. It returns nil when exactly one more row is held, a
+// *decode.PoisonError when the message can never be one, and a *decode.RetryLaterError when the batch has no room for
+// it; both leave the rows as they were. It keeps no reference to the record.
+func (d *Decoder) Append(rec *kgo.Record) error {
+	if err := d.rows.Begin(rec); err != nil {
+		return err
+	}
+	n := len(rec.Value)
+	if n+padding > len(d.buf) {
+		d.grow(n)
+	}
+	copy(d.buf, rec.Value)
+	clear(d.buf[n : n+padding])
+	d.n = n
+	if !d.document(rec) {
+		d.rows.Rollback()
+		return d.poison(rec)
+	}
+	d.rows.Commit(rec)
+	return nil
+}
+
+func (d *Decoder) grow(n int) {
+	d.buf = make([]byte, max(n+n/4, 4<<10)+padding)
+	d.base = unsafe.Pointer(unsafe.SliceData(d.buf))
+}
+
+// Rows is the number of rows since the last NewBatch or Reset.
+func (d *Decoder) Rows() int { return d.rows.Len() }
+
+// Bytes is the size of those rows in memory.
+func (d *Decoder) Bytes() int { return d.rows.Bytes() }
+
+// NewBatch returns the rows as a batch of exactly the table's schema and starts a new one. The batch's buffers are the
+// decoder's: release it before the next Append, or the decoder has to allocate new ones.
+func (d *Decoder) NewBatch() arrow.RecordBatch {
+	d.shrink()
+	return d.rows.NewBatch()
+}
+
+// Reset drops the rows.
+func (d *Decoder) Reset() {
+	d.shrink()
+	d.rows.Reset()
+}
+
+// shrink gives back what one very large message made grow.
+func (d *Decoder) shrink() {
+	if len(d.buf) > 2*keepBuffer {
+		d.grow(4 << 10)
+	}
+	if cap(d.scratch) > keepBuffer {
+		d.scratch = nil
+	}
+	d.keys.shrink()
+}

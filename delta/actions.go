@@ -1,0 +1,327 @@
+package delta
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// Protocol is the protocol action: what a client must implement to read and to write the table (PROTOCOL.md, "Protocol
+// Evolution"). ReaderFeatures exists only with reader version 3, WriterFeatures only with writer version 7.
+type Protocol struct {
+	MinReaderVersion int      `json:"minReaderVersion"`
+	MinWriterVersion int      `json:"minWriterVersion"`
+	ReaderFeatures   []string `json:"readerFeatures,omitempty"`
+	WriterFeatures   []string `json:"writerFeatures,omitempty"`
+}
+
+// Format is the encoding of a table's data files; the provider is always parquet (PROTOCOL.md, "Format Specification").
+type Format struct {
+	Provider string            `json:"provider"`
+	Options  map[string]string `json:"options"`
+}
+
+// Metadata is the metaData action (PROTOCOL.md, "Change Metadata"). CreatedTime is in milliseconds since the epoch.
+type Metadata struct {
+	ID               string            `json:"id"`
+	Name             string            `json:"name,omitempty"`
+	Description      string            `json:"description,omitempty"`
+	Format           Format            `json:"format"`
+	SchemaString     string            `json:"schemaString"`
+	PartitionColumns []string          `json:"partitionColumns"`
+	CreatedTime      *int64            `json:"createdTime,omitempty"`
+	Configuration    map[string]string `json:"configuration"`
+}
+
+// DeletionVector describes which rows of a data file are deleted (PROTOCOL.md, "Deletion Vector Descriptor Schema").
+// Cardinality is the number of deleted rows.
+type DeletionVector struct {
+	StorageType    string `json:"storageType"`
+	PathOrInlineDv string `json:"pathOrInlineDv"`
+	Offset         *int32 `json:"offset,omitempty"`
+	SizeInBytes    int32  `json:"sizeInBytes"`
+	Cardinality    int64  `json:"cardinality"`
+}
+
+// Add is the add action: one logical file (PROTOCOL.md, "Add File and Remove File"). Path is URI-encoded (EncodePath) and
+// relative to the table's folder. PartitionValues has a key for every partition column; nil is null. Size is in bytes,
+// ModificationTime in milliseconds since the epoch. Stats is the statistics JSON, "" when there is none.
+type Add struct {
+	Path                    string             `json:"path"`
+	PartitionValues         map[string]*string `json:"partitionValues"`
+	Size                    int64              `json:"size"`
+	ModificationTime        int64              `json:"modificationTime"`
+	DataChange              bool               `json:"dataChange"`
+	Stats                   string             `json:"stats,omitempty"`
+	Tags                    map[string]string  `json:"tags,omitempty"`
+	DeletionVector          *DeletionVector    `json:"deletionVector,omitempty"`
+	BaseRowID               *int64             `json:"baseRowId,omitempty"`
+	DefaultRowCommitVersion *int64             `json:"defaultRowCommitVersion,omitempty"`
+	ClusteringProvider      string             `json:"clusteringProvider,omitempty"`
+}
+
+// Remove is the remove action: a logical file that is no longer part of the table (PROTOCOL.md, "Add File and Remove
+// File"). Only what reconciliation and inspection need is kept.
+type Remove struct {
+	Path              string          `json:"path"`
+	DeletionTimestamp *int64          `json:"deletionTimestamp,omitempty"`
+	DataChange        bool            `json:"dataChange"`
+	Size              *int64          `json:"size,omitempty"`
+	DeletionVector    *DeletionVector `json:"deletionVector,omitempty"`
+}
+
+// Txn is the txn action: the progress of one application (PROTOCOL.md, "Transaction Identifiers"). Version may go down:
+// the protocol does not ask for monotonic versions. LastUpdated is in milliseconds since the epoch; a commit of this
+// package always writes it (rule C4), because retention drops txns without it.
+type Txn struct {
+	AppID       string `json:"appId"`
+	Version     int64  `json:"version"`
+	LastUpdated *int64 `json:"lastUpdated,omitempty"`
+}
+
+// DomainMetadata is the domainMetadata action (PROTOCOL.md, "Domain Metadata"); Removed is a tombstone.
+type DomainMetadata struct {
+	Domain        string `json:"domain"`
+	Configuration string `json:"configuration"`
+	Removed       bool   `json:"removed"`
+}
+
+// CommitInfo is the commitInfo action (PROTOCOL.md, "Commit Provenance Information"). Writers may put any JSON there, so
+// a known field of an unexpected type reads as absent. Fields holds every field as it was written. Times are in
+// milliseconds since the epoch.
+type CommitInfo struct {
+	Timestamp           *int64
+	InCommitTimestamp   *int64
+	Operation           string
+	OperationParameters map[string]json.RawMessage
+	OperationMetrics    map[string]string
+	EngineInfo          string
+	TxnID               string
+	IsBlindAppend       bool
+	Fields              map[string]json.RawMessage
+}
+
+// Commit is one version of the log, read whole. Size is the length of its JSON in bytes.
+type Commit struct {
+	Version  int64
+	Info     *CommitInfo // nil when the writer left none
+	Txns     []Txn
+	Metadata *Metadata
+	Protocol *Protocol
+	Adds     []Add
+	Removes  []Remove
+	Domains  []DomainMetadata
+	Size     int64
+
+	tableID string              // metadata id of the table that was followed up to the version before
+	touched map[string]struct{} // app ids of Txns, built on first use
+}
+
+// NumRecords is the number of rows in the data file by its statistics, deleted ones included; false when it has none
+// (PROTOCOL.md, "Per-file Statistics").
+func (a *Add) NumRecords() (int64, bool) {
+	if a.Stats == "" {
+		return 0, false
+	}
+	var stats struct {
+		NumRecords json.Number `json:"numRecords"`
+	}
+	if err := json.Unmarshal([]byte(a.Stats), &stats); err != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(stats.NumRecords.String(), 10, 64)
+	return n, err == nil && n >= 0
+}
+
+// uniqueID tells versions of a deletion vector apart (PROTOCOL.md, "Derived Fields"); "" without one.
+func (d *DeletionVector) uniqueID() string {
+	switch {
+	case d == nil:
+		return ""
+	case d.Offset == nil:
+		return d.StorageType + d.PathOrInlineDv
+	}
+	return d.StorageType + d.PathOrInlineDv + "@" + strconv.FormatInt(int64(*d.Offset), 10)
+}
+
+// UnmarshalJSON keeps every field and takes the known ones where their type fits: commitInfo may hold any JSON
+// (PROTOCOL.md, "Commit Provenance Information"), so a strange one must not make a table unreadable.
+func (c *CommitInfo) UnmarshalJSON(data []byte) error {
+	*c = CommitInfo{}
+	if json.Unmarshal(data, &c.Fields) != nil {
+		return nil
+	}
+	take(c.Fields, "timestamp", &c.Timestamp)
+	take(c.Fields, "inCommitTimestamp", &c.InCommitTimestamp)
+	take(c.Fields, "operation", &c.Operation)
+	take(c.Fields, "operationParameters", &c.OperationParameters)
+	take(c.Fields, "engineInfo", &c.EngineInfo)
+	take(c.Fields, "txnId", &c.TxnID)
+	take(c.Fields, "isBlindAppend", &c.IsBlindAppend)
+	var metrics map[string]json.RawMessage
+	take(c.Fields, "operationMetrics", &metrics)
+	for name, raw := range metrics {
+		if c.OperationMetrics == nil {
+			c.OperationMetrics = make(map[string]string, len(metrics))
+		}
+		// Spark writes metrics as strings, delta-rs as numbers.
+		var text string
+		if json.Unmarshal(raw, &text) != nil {
+			text = string(raw)
+		}
+		c.OperationMetrics[name] = text
+	}
+	return nil
+}
+
+func take[T any](fields map[string]json.RawMessage, name string, to *T) {
+	var v T
+	if raw, ok := fields[name]; ok && json.Unmarshal(raw, &v) == nil {
+		*to = v
+	}
+}
+
+// action is one line of a commit: at most one of its fields is set, none for an action that this package does not know,
+// which the protocol says to ignore (PROTOCOL.md, "Protocol Evolution").
+type action struct {
+	CommitInfo     *CommitInfo     `json:"commitInfo"`
+	Protocol       *Protocol       `json:"protocol"`
+	Metadata       *Metadata       `json:"metaData"`
+	Txn            *Txn            `json:"txn"`
+	DomainMetadata *DomainMetadata `json:"domainMetadata"`
+	Add            *Add            `json:"add"`
+	Remove         *Remove         `json:"remove"`
+}
+
+// parseCommit reads the actions of one version (PROTOCOL.md, "Delta Log Entries"). Without withFiles, file actions are
+// skipped unparsed: the state that an append needs has none, and they are nearly all of a log's bytes.
+func parseCommit(version int64, r io.Reader, withFiles bool) (*Commit, error) {
+	c := &Commit{Version: version}
+	lines := lineReader{r: bufio.NewReaderSize(r, 64<<10)}
+	for n := 1; ; n++ {
+		line, err := lines.next()
+		c.Size = lines.read
+		if errors.Is(err, io.EOF) {
+			return c, nil
+		}
+		if err != nil {
+			return nil, err // the store's, not the log's fault
+		}
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 || !withFiles && isFileAction(line) {
+			continue
+		}
+		if err := c.parseLine(line, withFiles); err != nil {
+			return nil, corruptf("version %d, line %d: %w", version, n, err)
+		}
+	}
+}
+
+func (c *Commit) parseLine(line []byte, withFiles bool) error {
+	var a action
+	if err := json.Unmarshal(line, &a); err != nil {
+		return err
+	}
+	switch {
+	case a.CommitInfo != nil:
+		c.Info = a.CommitInfo
+	case a.Protocol != nil:
+		c.Protocol = a.Protocol
+		return a.Protocol.check()
+	case a.Metadata != nil:
+		c.Metadata = a.Metadata
+		return a.Metadata.check()
+	case a.Txn != nil:
+		if a.Txn.AppID == "" {
+			return errors.New("txn without appId")
+		}
+		c.Txns = append(c.Txns, *a.Txn)
+	case a.DomainMetadata != nil:
+		if a.DomainMetadata.Domain == "" {
+			return errors.New("domainMetadata without domain")
+		}
+		c.Domains = append(c.Domains, *a.DomainMetadata)
+	case a.Add != nil && withFiles:
+		if a.Add.Path == "" {
+			return errors.New("add without path")
+		}
+		c.Adds = append(c.Adds, *a.Add)
+	case a.Remove != nil && withFiles:
+		if a.Remove.Path == "" {
+			return errors.New("remove without path")
+		}
+		c.Removes = append(c.Removes, *a.Remove)
+	}
+	return nil
+}
+
+// isFileAction recognises the usual spelling of file actions by their first bytes; others only cost a parse.
+func isFileAction(line []byte) bool {
+	return bytes.HasPrefix(line, []byte(`{"add":`)) || bytes.HasPrefix(line, []byte(`{"remove":`)) ||
+		bytes.HasPrefix(line, []byte(`{"cdc":`))
+}
+
+func (p *Protocol) check() error {
+	if p.MinReaderVersion < 1 || p.MinWriterVersion < 1 {
+		return errors.New("protocol without minReaderVersion and minWriterVersion")
+	}
+	return nil
+}
+
+func (m *Metadata) check() error {
+	switch {
+	case m.ID == "":
+		return errors.New("metaData without id")
+	case m.SchemaString == "":
+		return errors.New("metaData without schemaString")
+	case m.Format.Provider != "" && !strings.EqualFold(m.Format.Provider, "parquet"):
+		return &UnsupportedError{
+			Features: []string{"format " + m.Format.Provider},
+			Detail:   "the data files are not Parquet", Remedy: "write to a table whose format is parquet",
+		}
+	}
+	return nil
+}
+
+// lineReader yields lines of any length in a reused buffer and counts what it read.
+type lineReader struct {
+	r    *bufio.Reader
+	buf  []byte
+	read int64
+}
+
+// next returns the next line without its line feed, valid until the call after; io.EOF when there is none.
+func (l *lineReader) next() ([]byte, error) {
+	l.buf = l.buf[:0]
+	for {
+		part, err := l.r.ReadSlice('\n')
+		l.read += int64(len(part))
+		l.buf = append(l.buf, part...)
+		switch {
+		case err == nil:
+			return l.buf[:len(l.buf)-1], nil
+		case errors.Is(err, bufio.ErrBufferFull):
+		case errors.Is(err, io.EOF) && len(l.buf) > 0:
+			return l.buf, nil
+		default:
+			return nil, err
+		}
+	}
+}
+
+// appendAction appends one line of a commit. Bytes such as '<' stay readable: the log is no web page.
+func appendAction(b *bytes.Buffer, name string, value any) error {
+	b.WriteString(`{"` + name + `":`)
+	enc := json.NewEncoder(b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(value); err != nil {
+		return err
+	}
+	b.Truncate(b.Len() - 1) // the encoder's line feed
+	b.WriteString("}\n")
+	return nil
+}

@@ -1,0 +1,219 @@
+package delta
+
+import (
+	"fmt"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+)
+
+// Violation says that one row of a batch may not be in the table. Path is a field path (PROTOCOL.md, "Field Path").
+type Violation struct {
+	Row    int
+	Path   string
+	Reason string
+}
+
+// RowCheck compiles the rules of the table that can reject a row into a check of record batches. The batches have the
+// table's schema, all columns in order. The check returns at most one violation for a row, rows ascending, and nil
+// without looking at values when no column that must not be null has a null. It keeps nothing of the batch and may be
+// used from any goroutine.
+//
+// The rules are NOT NULL, at every depth: a null in a field that is not nullable violates it where the struct around the
+// field is not null; so do null elements and map values where the type says that there are none. A partition value must
+// also survive its way through the log: the empty string reads as null there (PROTOCOL.md, "Partition Value
+// Serialization"), binary must be UTF-8, and a date must be of the years 1 to 9999.
+func (t *Table) RowCheck() func(arrow.RecordBatch) []Violation {
+	var checks []columnCheck
+	for i, f := range t.schema.Fields() {
+		n := compileNode(f.Name, f.Type, f.Nullable)
+		if n.binds() {
+			checks = append(checks, columnCheck{i, n.dirty, n.find})
+		}
+		if slices.Contains(t.metadata.PartitionColumns, f.Name) {
+			p := partitionCheck{f.Name, !f.Nullable}
+			checks = append(checks, columnCheck{i, p.dirty, p.find})
+		}
+	}
+	columns := t.schema.NumFields()
+	return func(rb arrow.RecordBatch) []Violation {
+		if int(rb.NumCols()) != columns {
+			panic(fmt.Sprintf("delta: a batch with %d columns for a table with %d", rb.NumCols(), columns))
+		}
+		var found map[int]Violation
+		for _, c := range checks {
+			arr := rb.Column(c.column)
+			if !c.dirty(arr) {
+				continue
+			}
+			for row := range arr.Len() {
+				if _, already := found[row]; already {
+					continue
+				}
+				if v, bad := c.find(arr, row); bad {
+					if found == nil {
+						found = map[int]Violation{}
+					}
+					v.Row = row
+					found[row] = v
+				}
+			}
+		}
+		return inRowOrder(found)
+	}
+}
+
+func inRowOrder(found map[int]Violation) []Violation {
+	if found == nil {
+		return nil
+	}
+	out := make([]Violation, 0, len(found))
+	for _, v := range found {
+		out = append(out, v)
+	}
+	slices.SortFunc(out, func(a, b Violation) int { return a.Row - b.Row })
+	return out
+}
+
+// columnCheck is one rule of one column: dirty is cheap and may say true too often, find is exact for one row.
+type columnCheck struct {
+	column int
+	dirty  func(arrow.Array) bool
+	find   func(arr arrow.Array, row int) (Violation, bool)
+}
+
+// node is where nulls are forbidden in one field, element or map value, and below it.
+type node struct {
+	path     string
+	required bool
+	children []*node // of a struct: one for each field; of a list: the element; of a map: the key, the value
+}
+
+func compileNode(path string, t arrow.DataType, nullable bool) *node {
+	n := &node{path: path, required: !nullable}
+	switch t := t.(type) {
+	case *arrow.StructType:
+		for _, f := range t.Fields() {
+			n.children = append(n.children, compileNode(joinPath(path, f.Name), f.Type, f.Nullable))
+		}
+	case *arrow.ListType:
+		n.children = []*node{compileNode(joinPath(path, "element"), t.Elem(), t.ElemField().Nullable)}
+	case *arrow.MapType:
+		n.children = []*node{
+			compileNode(joinPath(path, "key"), t.KeyType(), false),
+			compileNode(joinPath(path, "value"), t.ItemType(), t.ItemField().Nullable),
+		}
+	}
+	return n
+}
+
+// binds reports whether the node or one below forbids anything.
+func (n *node) binds() bool {
+	return n.required || slices.ContainsFunc(n.children, (*node).binds)
+}
+
+// dirty reports whether a null is anywhere that forbids it, without regard to what is around it.
+func (n *node) dirty(arr arrow.Array) bool {
+	if n.required && arr.NullN() > 0 {
+		return true
+	}
+	for i, child := range n.children {
+		if child.binds() && child.dirty(childOf(arr, i)) {
+			return true
+		}
+	}
+	return false
+}
+
+func childOf(arr arrow.Array, i int) arrow.Array {
+	switch a := arr.(type) {
+	case *array.Struct:
+		return a.Field(i)
+	case *array.Map: // before List, which it embeds
+		if i == 0 {
+			return a.Keys()
+		}
+		return a.Items()
+	case *array.List:
+		return a.ListValues()
+	}
+	panic(fmt.Sprintf("delta: a batch whose column is a %s where the table has nested values", arr.DataType()))
+}
+
+// find looks for the first violation in one value.
+func (n *node) find(arr arrow.Array, row int) (Violation, bool) {
+	if arr.IsNull(row) {
+		if n.required {
+			return Violation{Path: n.path, Reason: "NOT NULL: the value is null or missing"}, true
+		}
+		return Violation{}, false // what is below a null is not there
+	}
+	from, to := int64(row), int64(row)+1
+	if l, ok := arr.(array.ListLike); ok {
+		from, to = l.ValueOffsets(row)
+	}
+	for i, child := range n.children {
+		if !child.binds() {
+			continue
+		}
+		values := childOf(arr, i)
+		for j := from; j < to; j++ {
+			if v, bad := child.find(values, int(j)); bad {
+				return v, true
+			}
+		}
+	}
+	return Violation{}, false
+}
+
+// partitionCheck is what a partition column's values must be besides NOT NULL.
+type partitionCheck struct {
+	name     string
+	required bool
+}
+
+// Days and microseconds since the epoch of 0001-01-01 and 10000-01-01, between which dates have four-digit years.
+const (
+	minDay, endDay       = -719162, 2932897
+	microsPerDay   int64 = 86_400_000_000
+)
+
+func (p partitionCheck) dirty(arr arrow.Array) bool {
+	switch arr.(type) {
+	case *array.String:
+		return p.required
+	case *array.Binary, *array.Date32, *array.Timestamp:
+		return true
+	}
+	return false
+}
+
+func (p partitionCheck) find(arr arrow.Array, row int) (Violation, bool) {
+	if arr.IsNull(row) {
+		return Violation{}, false
+	}
+	switch a := arr.(type) {
+	case *array.String:
+		return p.empty(a.ValueLen(row))
+	case *array.Binary:
+		if !utf8.Valid(a.Value(row)) {
+			return Violation{Path: p.name, Reason: "a binary partition value must be UTF-8"}, true
+		}
+		return p.empty(a.ValueLen(row))
+	case *array.Date32:
+		return p.year(int64(a.Value(row)) < minDay || int64(a.Value(row)) >= endDay)
+	case *array.Timestamp:
+		return p.year(int64(a.Value(row)) < minDay*microsPerDay || int64(a.Value(row)) >= endDay*microsPerDay)
+	}
+	return Violation{}, false
+}
+
+func (p partitionCheck) empty(length int) (Violation, bool) {
+	return Violation{Path: p.name, Reason: "NOT NULL: an empty partition value reads as null"}, p.required && length == 0
+}
+
+func (p partitionCheck) year(outside bool) (Violation, bool) {
+	return Violation{Path: p.name, Reason: "a partition value must be of the years 1 to 9999"}, outside
+}

@@ -1,0 +1,292 @@
+package delta
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// Options of Open.
+type Options struct {
+	Now    func() time.Time // clock of commits; required
+	Engine string           // engineInfo of commits, such as "kafkadelta/1.2.3"
+}
+
+// state is what one version of a table says besides its files (PROTOCOL.md, "Action Reconciliation").
+type state struct {
+	version  int64
+	protocol Protocol
+	metadata Metadata
+	schema   *arrow.Schema
+	txns     map[string]Txn
+	domains  map[string]DomainMetadata
+	info     *CommitInfo // of this very version; nil when it has none or its JSON was cleaned
+}
+
+// Version is the version that the state belongs to.
+func (s *state) Version() int64 { return s.version }
+
+// Protocol is the newest protocol action. Its slices must not be changed.
+func (s *state) Protocol() Protocol { return s.protocol }
+
+// Metadata is the newest metaData action. Its maps and slices must not be changed.
+func (s *state) Metadata() Metadata { return s.metadata }
+
+// Schema is the table's full schema, partition columns included, as SchemaFromJSON gives it.
+func (s *state) Schema() *arrow.Schema { return s.schema }
+
+// PartitionColumns are the names of the partition columns in their order.
+func (s *state) PartitionColumns() []string { return slices.Clone(s.metadata.PartitionColumns) }
+
+// Txn is the newest txn of an app id. Txns never expire here, whatever the table's retention (rule A4).
+func (s *state) Txn(appID string) (Txn, bool) {
+	t, ok := s.txns[appID]
+	return t, ok
+}
+
+// Txns yields the newest txn of every app id, by app id.
+func (s *state) Txns() iter.Seq[Txn] {
+	return func(yield func(Txn) bool) {
+		for _, id := range slices.Sorted(maps.Keys(s.txns)) {
+			if !yield(s.txns[id]) {
+				return
+			}
+		}
+	}
+}
+
+// Domains yields the domain metadata that is in force, by domain.
+func (s *state) Domains() iter.Seq[DomainMetadata] {
+	return func(yield func(DomainMetadata) bool) {
+		for _, name := range slices.Sorted(maps.Keys(s.domains)) {
+			if !yield(s.domains[name]) {
+				return
+			}
+		}
+	}
+}
+
+// apply moves the state on to a commit, or leaves it as it was and says why not.
+func (s *state) apply(c *Commit) error {
+	if m := c.Metadata; m != nil {
+		schema, err := SchemaFromJSON(m.SchemaString)
+		if err != nil {
+			var unsupported *UnsupportedError
+			if errors.As(err, &unsupported) {
+				return fmt.Errorf("version %d: %w", c.Version, err)
+			}
+			return corruptf("version %d: %w", c.Version, err)
+		}
+		for _, name := range m.PartitionColumns {
+			if !schema.HasField(name) {
+				return corruptf("version %d: the partition column %q is not in the schema", c.Version, name)
+			}
+		}
+		s.metadata, s.schema = *m, schema
+	}
+	if c.Protocol != nil {
+		s.protocol = *c.Protocol
+	}
+	for _, t := range c.Txns {
+		s.txns[t.AppID] = t
+	}
+	for _, d := range c.Domains {
+		if d.Removed {
+			delete(s.domains, d.Domain)
+		} else {
+			s.domains[d.Domain] = d
+		}
+	}
+	s.version, s.info = c.Version, c.Info
+	return nil
+}
+
+// loadState rebuilds the state of a segment's version: the log checkpoint's non-file actions, then every JSON after it.
+func loadState(ctx context.Context, store LogStore, seg *segment) (*state, error) {
+	s := &state{version: -1, txns: map[string]Txn{}, domains: map[string]DomainMetadata{}}
+	if seg.base >= 0 {
+		base := &Commit{Version: seg.base}
+		for _, f := range seg.files {
+			err := readLogCheckpoint(ctx, store, f, stateColumns, memory.DefaultAllocator, func(rb arrow.RecordBatch) error {
+				if err := checkpointState(rb, base); err != nil {
+					return corruptf("log checkpoint %s: %w", f.name, err)
+				}
+				return nil
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
+		if err := s.apply(base); err != nil {
+			return nil, err
+		}
+	}
+	for v := seg.base + 1; v <= seg.version; v++ {
+		c, err := readCommit(ctx, store, v, false)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.apply(c); err != nil {
+			return nil, err
+		}
+	}
+	if s.protocol.MinReaderVersion == 0 || s.schema == nil {
+		return nil, corruptf("version %d has no protocol or no metaData", seg.version)
+	}
+	return s, s.loadInfo(ctx, store, seg)
+}
+
+// loadInfo fetches the commitInfo of a version that came from a log checkpoint, which keeps none: the in-commit timestamp
+// of the next commit follows from it.
+func (s *state) loadInfo(ctx context.Context, store LogStore, seg *segment) error {
+	if seg.base != seg.version || !seg.hasJSON {
+		return nil
+	}
+	c, err := readCommit(ctx, store, seg.version, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.info = c.Info
+	return nil
+}
+
+// checkReadable refuses what even a reader of the log alone would get wrong.
+func (s *state) checkReadable() error {
+	var unknown []string
+	if s.protocol.MinReaderVersion > 3 {
+		unknown = append(unknown, fmt.Sprintf("reader version %d", s.protocol.MinReaderVersion))
+	}
+	for _, f := range slices.Concat(s.protocol.ReaderFeatures, s.protocol.WriterFeatures) {
+		if strings.HasPrefix(f, "catalogManaged") || strings.HasPrefix(f, "catalogOwned") {
+			unknown = append(unknown, f)
+		}
+	}
+	if unknown == nil {
+		return nil
+	}
+	slices.Sort(unknown)
+	return &UnsupportedError{
+		Features: slices.Compact(unknown), Detail: fmt.Sprintf("version %d cannot be read from the log alone", s.version),
+		Remedy: "write to a table that is not managed by a catalog",
+	}
+}
+
+// Table follows the log of one table, version by version. It knows what an append needs (protocol, metaData, txns), never
+// the table's files. It is not goroutine-safe.
+type Table struct {
+	state
+	store  LogStore
+	opts   Options
+	winner *Commit // of version+1, read while a commit lost against it; Next need not read it again
+}
+
+// Open opens the newest version. It costs a read of _last_checkpoint, a listing from there on, a projected read of the
+// log checkpoint and one read for each version after it. ErrNotTable says that there is no table.
+func Open(ctx context.Context, store LogStore, o Options) (*Table, error) {
+	if o.Now == nil {
+		return nil, errors.New("opening a Delta table: Options.Now is required")
+	}
+	t := &Table{store: store, opts: o}
+	if err := t.Reload(ctx); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// Reload opens the newest version anew, the remedy after ErrMissingCommit. What happened since the version before is not
+// known then (rule C2). On an error the table stays where it was.
+func (t *Table) Reload(ctx context.Context) error {
+	s, _, err := open(ctx, t.store, -1)
+	if err != nil {
+		return fmt.Errorf("opening the Delta log: %w", err)
+	}
+	t.state, t.winner = *s, nil
+	return nil
+}
+
+// open loads the state of one version, the newest for -1. An object that was listed and is gone when it is read was taken
+// by a cleanup at that moment; one more listing finds the log checkpoint that covers for it.
+func open(ctx context.Context, store LogStore, version int64) (*state, *segment, error) {
+	for attempt := 1; ; attempt++ {
+		seg, err := findSegment(ctx, store, version)
+		if err != nil {
+			return nil, nil, err
+		}
+		s, err := loadState(ctx, store, seg)
+		if errors.Is(err, fs.ErrNotExist) && attempt == 1 {
+			continue
+		}
+		if err == nil {
+			err = s.checkReadable()
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		return s, seg, nil
+	}
+}
+
+// Next reads version+1 from its JSON and moves on to it. io.EOF says that it is not there and no later version is;
+// ErrMissingCommit that it is gone but a later one is listed (rule C2); after any error the table stays where it was.
+//
+// Cost: one Get for a version that is there (none for the winner of a lost commit, which was read already). Where nothing
+// is new, which is every idle poll, one Get that misses and one listing that starts at version+1 and is empty: the
+// listing alone tells "not there yet" from "cleaned up".
+func (t *Table) Next(ctx context.Context) (*Commit, error) {
+	c := t.winner
+	if c == nil {
+		var err error
+		if c, err = t.read(ctx, t.version+1); err != nil {
+			return nil, err
+		}
+	}
+	if err := t.apply(c); err != nil {
+		return nil, err
+	}
+	t.winner = nil
+	return c, nil
+}
+
+// read reads one version after the table's own.
+func (t *Table) read(ctx context.Context, version int64) (*Commit, error) {
+	c, err := readCommit(ctx, t.store, version, true)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := t.probe(ctx, version); err != nil {
+			return nil, err
+		}
+		c, err = readCommit(ctx, t.store, version, true) // it appeared between the read and the listing
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.tableID = t.metadata.ID
+	return c, nil
+}
+
+// probe finds out why a version's JSON is not there; nil when it is by now.
+func (t *Table) probe(ctx context.Context, version int64) error {
+	l, err := listLog(ctx, t.store, version)
+	if err != nil {
+		return err
+	}
+	switch newest := l.newest(); {
+	case len(l.commits) > 0 && l.commits[0] == version:
+		return nil
+	case newest >= version:
+		return fmt.Errorf("following the Delta log: version %d is gone, the newest is %d: %w", version, newest, ErrMissingCommit)
+	}
+	return io.EOF
+}

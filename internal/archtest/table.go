@@ -1,0 +1,165 @@
+// Package archtest holds the house rules that a program can check: which package may import what, and a few of style.
+//
+// It owns the import table. It promises that its tests fail, with the file, the line and the reason, when the code
+// departs from the table, and when a package is missing in it. It reads the module's sources, for every operating
+// system and build tag, and never imports a package of the module. What a linter checks as well is left to the linter.
+package archtest
+
+// rule is one row of the import table: what the non-test files of one package may import beyond the standard library.
+// Whatever a row does not list is forbidden.
+type rule struct {
+	pkg      string   // folder, relative to the module's root
+	imports  []string // packages of this module, by folder
+	modules  []string // third-party modules or packages, each with all packages below it
+	pure     bool     // true: not even the parts of the standard library that do I/O (ioPackages)
+	testOnly bool     // true: no package but another testOnly one may import it
+	because  string
+}
+
+// Third-party code, by role.
+const (
+	arrow      = "github.com/apache/arrow-go/v18"
+	cobra      = "github.com/spf13/cobra"
+	compress   = "github.com/klauspost/compress"
+	containers = "github.com/testcontainers/testcontainers-go"
+	yaml       = "go.yaml.in/yaml/v3"
+	goleak     = "go.uber.org/goleak"
+	kadm       = "github.com/twmb/franz-go/pkg/kadm"
+	kerr       = "github.com/twmb/franz-go/pkg/kerr"
+	kfake      = "github.com/twmb/franz-go/pkg/kfake"
+	kgo        = "github.com/twmb/franz-go/pkg/kgo"
+	kmsg       = "github.com/twmb/franz-go/pkg/kmsg"
+	kversion   = "github.com/twmb/franz-go/pkg/kversion"
+	prometheus = "github.com/prometheus/client_golang"
+	sasl       = "github.com/twmb/franz-go/pkg/sasl"
+	xsync      = "golang.org/x/sync"
+	xsys       = "golang.org/x/sys"
+	uuid       = "github.com/google/uuid"
+)
+
+// ioPackages are what a pure package does not import: it reaches the world through what it is handed.
+var ioPackages = []string{"net", "net/http", "os", "os/exec", "path/filepath", "syscall"}
+
+// table is the import table, in the order of a message's path, then storage, the command, and what only tests use.
+// docs/adr/0003-import-rules.md says why it exists and how to change it.
+var table = []rule{
+	{
+		pkg: "source", imports: []string{"checkpoint", "internal/invariant"},
+		modules: []string{kadm, kerr, kgo, kmsg, kversion, sasl, xsync},
+		because: "it speaks Kafka and knows neither rows nor tables, so that every format and table gets the same delivery",
+	},
+	{
+		pkg: "decode", modules: []string{arrow, kgo}, pure: true,
+		because: "bytes in, rows out: a plan can be tested and fuzzed without a broker or a table",
+	},
+	{
+		pkg: "decode/json", imports: []string{"decode"}, modules: []string{arrow, kgo}, pure: true,
+		because: "a format adds parsing to the shared plan, nothing else; formats don't know each other",
+	},
+	{
+		pkg: "batch", imports: []string{"checkpoint", "internal/invariant"}, modules: []string{arrow}, pure: true,
+		because: "it ties rows to the offsets they came from, whatever made the rows and wherever they go",
+	},
+	{
+		pkg: "sink", imports: []string{"checkpoint", "delta", "sink/datafile", "internal/invariant"},
+		modules: []string{arrow, uuid, xsync}, pure: true,
+		because: "it commits batches to one table and knows neither Kafka nor an object store",
+	},
+	{
+		pkg: "sink/datafile", modules: []string{arrow, compress, uuid}, pure: true,
+		because: "it writes one Parquet object to the Creator it is handed; the Delta log and the store are its caller's",
+	},
+	{
+		pkg: "delta", modules: []string{arrow, compress, uuid}, pure: true,
+		because: "the protocol stands on its own LogStore, so that it is usable and testable without the rest",
+	},
+	{
+		pkg: "checkpoint", pure: true,
+		because: "values and rules that every later version must be able to read: no I/O, no library that could change them",
+	},
+	{
+		pkg: "pipeline", imports: []string{"batch", "checkpoint", "sink", "source", "internal/invariant"},
+		modules: []string{arrow, kgo, prometheus, xsync},
+		because: "it calls the stages in order; decoders and tables are handed in, so a format or backend never changes it",
+	},
+
+	{
+		pkg: "storage", because: "the contract of all backends: standard library only, so that delta can repeat its types",
+	},
+	{
+		pkg: "storage/local", imports: []string{"storage"}, modules: []string{xsys},
+		because: "backends don't know each other; the system calls are for durable renames and folders",
+	},
+	{
+		pkg: "storage/memory", imports: []string{"storage"},
+		because: "backends don't know each other",
+	},
+	{
+		pkg: "storage/open", imports: []string{"storage", "storage/local", "storage/memory"},
+		because: "the only package that knows every backend, so that only the command carries their weight",
+	},
+
+	{
+		pkg: "cmd/connector",
+		imports: []string{
+			"batch", "checkpoint", "decode", "decode/json", "delta", "pipeline", "sink", "sink/datafile", "source",
+			"storage", "storage/local", "storage/memory", "storage/open", "internal/invariant", "internal/strictyaml",
+		},
+		modules: []string{arrow, cobra, compress, kadm, kerr, kfake, kgo, kmsg, prometheus, sasl, xsync, xsys},
+		because: "the wiring: it may know everything that users run, and nobody imports it",
+	},
+
+	{
+		pkg:     "internal/invariant",
+		because: "assertions for the packages of the message's path: a leaf",
+	},
+	{
+		pkg: "internal/strictyaml", modules: []string{yaml},
+		because: "reads configuration for the command; a Config takes part by struct tags, without importing it",
+	},
+
+	{
+		pkg: "internal/archtest", testOnly: true,
+		because: "it reads the sources of the others and imports none",
+	},
+	{
+		pkg: "internal/kafkatest", testOnly: true,
+		modules: []string{containers, goleak, kadm, kerr, kfake, kgo, kmsg, xsync},
+		because: "brokers for tests",
+	},
+	{
+		pkg: "storage/faultstore", imports: []string{"storage"}, testOnly: true,
+		because: "a store that fails on purpose has no place in production",
+	},
+	{
+		pkg: "storage/storagetest", imports: []string{"storage"}, testOnly: true,
+		because: "the conformance suite knows the contract, not the backends",
+	},
+	{
+		pkg: "bench",
+		imports: []string{
+			"batch", "checkpoint", "decode", "decode/json", "delta", "pipeline", "sink", "sink/datafile", "source", "storage",
+			"storage/local", "storage/memory", "storage/open", "internal/kafkatest",
+		},
+		modules: []string{arrow, compress, kadm, kfake, kgo}, testOnly: true,
+		because: "measures what it wants, and is measured by nobody",
+	},
+	{
+		pkg: "test/e2e",
+		imports: []string{
+			"batch", "checkpoint", "decode", "decode/json", "delta", "pipeline", "sink", "sink/datafile", "source", "storage",
+			"storage/faultstore", "storage/local", "storage/memory", "storage/open", "internal/kafkatest",
+		},
+		modules: []string{arrow, compress, containers, goleak, kadm, kfake, kgo}, testOnly: true,
+		because: "tests the whole",
+	},
+}
+
+// namesOnly narrows the use of a module to some of its names: decode takes Kafka's record as it is, and must not grow a
+// client of its own.
+var namesOnly = []struct {
+	pkg, module string // pkg with everything below it
+	names       []string
+}{
+	{"decode", kgo, []string{"Record", "RecordHeader"}},
+}

@@ -1,0 +1,152 @@
+package pipeline
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"kafkadelta/checkpoint"
+	"kafkadelta/sink"
+	"kafkadelta/source"
+)
+
+// callbacks run on goroutines of the Kafka client. They do what takes long themselves, and tell the dispatcher.
+func (d *dispatcher) callbacks() source.Callbacks {
+	return source.Callbacks{
+		Positions: d.positions,
+		Revoked:   d.revoked,
+		Lost: func(parts []checkpoint.Partition) {
+			d.Log.Warn("partitions are lost: the group has given them to others", "partitions", len(parts))
+			d.revoked(d.ctx, parts)
+		},
+	}
+}
+
+// positions answers where newly assigned partitions are to be read from: where the table's txns say (rules A1, A2).
+func (d *dispatcher) positions(ctx context.Context, assigned []checkpoint.Partition, reported map[checkpoint.Partition]int64) (map[checkpoint.Partition]int64, error) {
+	if err := d.pin(ctx, reported); err != nil {
+		return nil, d.assignmentError(ctx, err)
+	}
+	next, err := d.table.Claim(ctx, assigned)
+	if err != nil {
+		return nil, d.assignmentError(ctx, err)
+	}
+	d.Log.Info("partitions assigned", "partitions", len(assigned))
+	answer := maps.Clone(next)
+	err = d.ask(ctx, func() { d.assign(next) })
+	return answer, err
+}
+
+func (d *dispatcher) pin(ctx context.Context, reported map[checkpoint.Partition]int64) error {
+	topic, err := d.source.Describe(ctx)
+	if err != nil {
+		return err
+	}
+	r := sink.PinRequest{
+		Topic: d.Source.Topic, Identity: topic.Identity, Partitions: topic.Partitions, Reported: map[int32]int64{},
+		Starts: func(ctx context.Context, fresh bool) (map[int32]int64, error) {
+			policy := source.StartEarliest
+			if fresh {
+				policy = d.Source.Start
+			}
+			return d.source.StartOffsets(ctx, policy)
+		},
+	}
+	for p, offset := range reported {
+		r.Reported[p.ID] = offset
+	}
+	return d.table.Pin(ctx, r)
+}
+
+// assignmentError ends the run if the error is final. Otherwise the client begins the group session again by itself.
+func (d *dispatcher) assignmentError(ctx context.Context, err error) error {
+	if ctx.Err() == nil && final(err) {
+		d.tell(func() { d.fail(err) })
+	} else if ctx.Err() == nil {
+		d.Metrics.failed("source")
+		d.Log.Warn("partitions were assigned, but their positions can't be found yet; trying again", "error", err)
+	}
+	return err
+}
+
+// assign takes over partitions. A partition that is owned already had its session cut off before it was read: what may
+// be under way of it is dropped.
+func (d *dispatcher) assign(next map[checkpoint.Partition]int64) {
+	for id, offset := range next {
+		if old := d.parts[id]; old != nil && old.epoch != 0 {
+			d.markReclaim(id)
+			continue
+		}
+		d.parts[id] = &part{Partition: id, next: offset, validFrom: d.polls + 1, lag: d.Metrics.lag(id)}
+	}
+	d.rank()
+	d.Metrics.setAssigned(len(d.parts))
+}
+
+func (d *dispatcher) rank() {
+	ids := slices.SortedFunc(maps.Keys(d.parts), checkpoint.Partition.Compare)
+	for i, id := range ids {
+		d.parts[id].rank = i
+	}
+}
+
+// revoked returns when the partitions' messages are committed or dropped (rule A2). What stays assigned flows on.
+func (d *dispatcher) revoked(_ context.Context, parts []checkpoint.Partition) {
+	done := make(chan struct{})
+	if !d.tell(func() { d.revoke(parts, done) }) {
+		return
+	}
+	limit := time.NewTimer(d.Source.RebalanceTimeout * 3 / 4)
+	defer limit.Stop()
+	select {
+	case <-done:
+		return
+	case <-d.stopped:
+		return
+	case <-limit.C:
+	}
+	d.Log.Warn("partitions must be given away before their messages could be committed: they are dropped here, and read again by their next owner")
+	d.tell(func() {
+		d.abandon = true
+		if d.closing != nil {
+			d.closing.cancel()
+		}
+	})
+	grace := time.NewTimer(d.Source.RebalanceTimeout / 8)
+	defer grace.Stop()
+	select {
+	case <-done:
+	case <-d.stopped:
+	case <-grace.C: // rule C1 keeps what may still be under way from landing beside the next owner's
+	}
+}
+
+// revoke takes partitions away and has what is held of them flushed.
+func (d *dispatcher) revoke(parts []checkpoint.Partition, done chan struct{}) {
+	w := waiter{parts: parts, done: done}
+	for _, id := range parts {
+		p := d.parts[id]
+		if p == nil {
+			continue
+		}
+		delete(d.parts, id)
+		p.lag.remove()
+		switch {
+		case p.epoch == 0: // nothing was dispatched since it was assigned or sought
+		case p.epoch == d.epoch.id:
+			w.epoch = d.epoch.id
+			d.flushNow = true
+		case d.closing != nil && p.epoch == d.closing.id:
+			w.epoch = max(w.epoch, d.closing.id)
+		}
+	}
+	d.rank()
+	d.Metrics.setAssigned(len(d.parts))
+	d.Log.Info("partitions revoked", "partitions", len(parts), "commit_first", w.epoch != 0)
+	if w.epoch == 0 {
+		d.release(w)
+		return
+	}
+	d.waiters = append(d.waiters, w)
+}

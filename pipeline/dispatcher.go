@@ -1,0 +1,512 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/checkpoint"
+	"kafkadelta/sink"
+	"kafkadelta/source"
+)
+
+const (
+	// followInterval is how often an idle worker looks whether another writer moved one of its offsets (rule A3).
+	followInterval = 15 * time.Second
+	// maxInFlight bounds the bytes of messages that were polled but are not decoded yet.
+	maxInFlight = 64 << 20
+	// spreadLag is the number of unread messages of a partition past which it is given a lane of its own choice. Below,
+	// all partitions share the first lane, so that files are few at low rates.
+	spreadLag = 20_000
+	// leaveTimeout bounds the farewell to the group; the session timeout does the same, later.
+	leaveTimeout = 5 * time.Second
+	// never is a poll number that no poll reaches: nothing is taken from a partition until it is sought again.
+	never = math.MaxInt64
+)
+
+// dispatcher owns the assignment and the flow between the stages. Its fields, but for those marked shared, are touched
+// by its own goroutine only: the one that runs loop. Others send it events.
+type dispatcher struct {
+	Options
+	ctx    context.Context // of all work; ends after loop
+	cancel context.CancelFunc
+	source *source.Source
+	table  *sink.Table
+	layout *sink.Layout
+
+	lanes    []*lane
+	parts    map[checkpoint.Partition]*part
+	polls    int64 // number of the latest poll
+	epoch    *epoch
+	closing  *epoch // the epoch that is being flushed; at most one
+	commits  chan *epoch
+	waiters  []waiter
+	flushNow bool
+	abandon  bool // a revocation ran out of time: drop what is not committed
+
+	reclaiming bool
+	reclaimAt  time.Time // not before, after a lane failed
+	laneFails  int
+	followAt   time.Time
+	following  bool
+
+	ends       map[int32]int64 // UntilEnd: end offsets at the start
+	endReached bool
+	endAskAt   time.Time
+	endAsking  bool
+
+	poison  error // on_error: fail met this
+	dropped bool  // the latest epoch did not land whole
+	failure error // final
+
+	// Shared.
+	events   chan func()
+	progress chan struct{} // a lane has taken something
+	stopped  chan struct{} // closed when loop has ended
+	pollMu   sync.Mutex
+	stopPoll context.CancelFunc
+	inFlight atomic.Int64 // bytes dispatched and not yet decoded
+	laneDue  atomic.Bool  // a lane has reached a size limit
+	wait     sync.WaitGroup
+}
+
+// part is one owned partition.
+type part struct {
+	checkpoint.Partition
+	next      int64 // first offset that was not dispatched
+	validFrom int64 // number of the first poll whose messages count
+	reclaim   bool  // its position must be read from the table again
+	epoch     int64 // the latest epoch in which something was dispatched
+	lane      *lane // in that epoch
+	rank      int   // among the owned partitions
+	lag       *lagGauge
+}
+
+func newDispatcher(ctx context.Context, o Options) *dispatcher {
+	d := &dispatcher{
+		Options:  o,
+		parts:    map[checkpoint.Partition]*part{},
+		epoch:    newEpoch(1),
+		commits:  make(chan *epoch, 1),
+		events:   make(chan func(), 64),
+		progress: make(chan struct{}, 1),
+		stopped:  make(chan struct{}),
+	}
+	d.ctx, d.cancel = context.WithCancel(ctx)
+	o.Metrics.inFlight = d.inFlight.Load
+	d.followAt = o.Now().Add(followInterval)
+	return d
+}
+
+// tell runs f on the dispatcher's goroutine, soon. It reports whether f will run: after the loop has ended, nothing does.
+func (d *dispatcher) tell(f func()) bool {
+	select {
+	case d.events <- f:
+		d.wake()
+		return true
+	case <-d.stopped:
+		return false
+	}
+}
+
+// ask runs f on the dispatcher's goroutine and waits for it.
+func (d *dispatcher) ask(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	if !d.tell(func() { f(); close(done) }) {
+		return context.Canceled
+	}
+	select {
+	case <-done:
+		return nil
+	case <-d.stopped:
+		return context.Canceled
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// wake ends a poll that waits for messages.
+func (d *dispatcher) wake() {
+	d.pollMu.Lock()
+	defer d.pollMu.Unlock()
+	if d.stopPoll != nil {
+		d.stopPoll()
+	}
+}
+
+// loop runs until a stop is asked for and done, or something failed for good.
+func (d *dispatcher) loop(ctx context.Context) error {
+	defer d.cancel()
+	defer close(d.stopped)
+	unhook := context.AfterFunc(ctx, d.wake)
+	defer unhook()
+	for {
+		for ctx.Err() == nil && d.failure == nil && d.poison == nil && !d.endReached {
+			d.runEvents()
+			d.housekeep()
+			if d.mayPoll() {
+				d.pollOnce(ctx)
+			} else {
+				d.waitForEvent(ctx, d.nextDeadline())
+			}
+		}
+		if d.failure != nil {
+			return d.failure
+		}
+		if err := d.drain(); err != nil {
+			return err
+		}
+		switch {
+		case d.poison == nil:
+			return nil
+		case !d.dropped || ctx.Err() != nil:
+			return &PoisonError{d.poison}
+		}
+		// What came before the poison message was fenced: it is read again, and the message with it.
+		d.poison = nil
+		d.dropFilling()
+	}
+}
+
+func (d *dispatcher) runEvents() {
+	for {
+		select {
+		case f := <-d.events:
+			f()
+		default:
+			return
+		}
+	}
+}
+
+// housekeep starts what is due. Everything that takes long runs elsewhere and reports by an event.
+func (d *dispatcher) housekeep() {
+	now := d.Now()
+	if d.closing == nil {
+		if d.abandon {
+			d.dropFilling()
+		} else if d.flushDue(now) {
+			d.flush()
+		}
+		d.reclaimParts(now)
+		d.follow(now)
+	}
+	d.checkEnd(now)
+}
+
+// mayPoll is the back-pressure: while it says no, nothing is taken from the client, whose own buffer is bounded, so that
+// it stops fetching. The group's heartbeats go on.
+func (d *dispatcher) mayPoll() bool {
+	return d.inFlight.Load() < maxInFlight && !(d.closing != nil && d.laneDue.Load())
+}
+
+func (d *dispatcher) nextDeadline() time.Time {
+	at := d.Now().Add(time.Second)
+	earlier := func(t time.Time) {
+		if t.Before(at) {
+			at = t
+		}
+	}
+	if d.epoch.records > 0 && d.closing == nil {
+		earlier(d.epoch.started.Add(d.Flush.Interval))
+	}
+	if !d.reclaimAt.IsZero() {
+		earlier(d.reclaimAt)
+	}
+	return at
+}
+
+func (d *dispatcher) waitForEvent(ctx context.Context, until time.Time) {
+	timer := time.NewTimer(max(until.Sub(d.Now()), 0))
+	defer timer.Stop()
+	select {
+	case f := <-d.events:
+		f()
+	case <-d.progress:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+func (d *dispatcher) pollOnce(ctx context.Context) {
+	pollCtx, cancel := context.WithTimeout(ctx, max(d.nextDeadline().Sub(d.Now()), 0))
+	defer cancel()
+	d.pollMu.Lock()
+	d.stopPoll = cancel
+	d.pollMu.Unlock()
+	if len(d.events) > 0 || d.laneDue.Load() && d.closing == nil {
+		cancel()
+	}
+	d.polls++
+	fetches := d.source.Poll(pollCtx)
+	d.pollMu.Lock()
+	d.stopPoll = nil
+	d.pollMu.Unlock()
+	fetches.EachError(func(topic string, id int32, err error) {
+		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, kgo.ErrClientClosed) {
+			return
+		}
+		d.sourceError(topic, id, err)
+	})
+	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
+		if len(f.Records) > 0 {
+			d.dispatch(f)
+		}
+	})
+}
+
+func (d *dispatcher) sourceError(topic string, id int32, err error) {
+	final, judged := source.Judge(topic, id, err)
+	d.Metrics.failed("source")
+	if final {
+		d.fail(judged)
+		return
+	}
+	d.Metrics.setSourceDown(true)
+	d.Log.Warn("Kafka does not answer as it should; the client tries again", "error", judged)
+}
+
+// fail ends the run with the first final error.
+func (d *dispatcher) fail(err error) {
+	if d.failure == nil {
+		d.failure = err
+	}
+}
+
+// dispatch hands the messages of one partition to its lane.
+func (d *dispatcher) dispatch(f kgo.FetchTopicPartition) {
+	p := d.parts[checkpoint.Partition{Topic: f.Topic, ID: f.Partition}]
+	if p == nil || d.polls < p.validFrom {
+		return
+	}
+	records := f.Records
+	for len(records) > 0 && records[0].Offset < p.next {
+		records = records[1:] // taken already: a fetch may begin inside of a batch
+	}
+	if len(records) == 0 {
+		return
+	}
+	d.Metrics.setSourceDown(false)
+	last := records[len(records)-1].Offset
+	end := f.HighWatermark
+	if f.LastStableOffset >= 0 && d.Source.Isolation == source.ReadCommitted {
+		end = f.LastStableOffset
+	}
+	p.lag.set(max(end-last-1, 0))
+	if p.epoch != d.epoch.id {
+		p.epoch = d.epoch.id
+		d.epoch.parts[p.Partition] = struct{}{}
+		p.lane = d.lanes[0]
+		if end-last > spreadLag {
+			p.lane = d.lanes[p.rank%len(d.lanes)]
+		}
+	}
+	m := message{part: p.Partition, first: p.next, records: records, generation: p.lane.wanted().generation}
+	messages := int64(0)
+	for _, r := range records {
+		m.bytes += int64(len(r.Value) + len(r.Key))
+		if !r.Attrs.IsControl() {
+			messages++
+		}
+	}
+	if !d.send(p, m) {
+		return
+	}
+	p.next = last + 1
+	d.epoch.taken += int64(len(records))
+	if d.epoch.records == 0 && messages > 0 {
+		d.epoch.started = d.Now()
+	}
+	d.epoch.records += messages
+	d.Metrics.taken(messages, m.bytes)
+}
+
+// send waits for room in the lane's queue, and goes on with events meanwhile. It reports false if such an event made the
+// messages void.
+func (d *dispatcher) send(p *part, m message) bool {
+	poll := d.polls
+	d.inFlight.Add(m.bytes)
+	for {
+		select {
+		case p.lane.in <- m:
+			return true
+		case f := <-d.events:
+			f()
+			if d.parts[p.Partition] != p || poll < p.validFrom || d.failure != nil {
+				d.inFlight.Add(-m.bytes)
+				return false
+			}
+		}
+	}
+}
+
+// seek sets the positions of partitions after their claims were read again.
+func (d *dispatcher) seek(next map[checkpoint.Partition]int64) {
+	for id, offset := range next {
+		p := d.parts[id]
+		if p == nil {
+			delete(next, id)
+			continue
+		}
+		p.next, p.validFrom, p.reclaim, p.epoch = offset, d.polls+1, false, 0
+	}
+	d.source.Seek(next)
+}
+
+// markReclaim drops the uncommitted messages of the partitions, wherever they are, and has their positions read again
+// from the table. A lane's batch can only be dropped whole, so other partitions in it are read again too.
+func (d *dispatcher) markReclaim(ids ...checkpoint.Partition) {
+	for _, id := range ids {
+		p := d.parts[id]
+		if p == nil || p.reclaim {
+			continue
+		}
+		p.reclaim, p.validFrom = true, never
+		if p.epoch == d.epoch.id {
+			d.dropLane(p.lane)
+		}
+	}
+}
+
+// dropLane drops what the lane holds of the filling epoch.
+func (d *dispatcher) dropLane(l *lane) {
+	l.reset(d.layout)
+	for _, p := range d.parts {
+		if p.epoch == d.epoch.id && p.lane == l {
+			p.reclaim, p.validFrom = true, never
+		}
+	}
+}
+
+func (d *dispatcher) dropFilling() {
+	d.abandon = false
+	for _, l := range d.lanes {
+		l.reset(d.layout)
+	}
+	for _, p := range d.parts {
+		p.reclaim, p.validFrom = true, never
+	}
+	d.finishEpoch(d.epoch)
+	d.epoch = newEpoch(d.epoch.id + 1)
+}
+
+// reclaimParts reads the positions of marked partitions from the table. No flush is under way, so the table's claims
+// stand where the last one left them.
+func (d *dispatcher) reclaimParts(now time.Time) {
+	if d.reclaiming || now.Before(d.reclaimAt) {
+		return
+	}
+	var ids []checkpoint.Partition
+	for id, p := range d.parts {
+		if p.reclaim {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return
+	}
+	slices.SortFunc(ids, checkpoint.Partition.Compare)
+	d.reclaiming = true
+	d.reclaimAt = time.Time{}
+	d.goDo(func() {
+		next, err := d.table.Claim(d.ctx, ids)
+		var layout *sink.Layout
+		if err == nil {
+			layout, err = d.table.Layout(d.ctx)
+		}
+		d.tell(func() {
+			d.reclaiming = false
+			if err != nil {
+				d.fail(err)
+				return
+			}
+			if layout != d.layout {
+				d.relayout(layout)
+				return
+			}
+			d.Log.Info("reading again from the table's offsets", "partitions", len(next))
+			d.seek(next)
+		})
+	})
+}
+
+// relayout has every lane compiled anew, for a table whose schema has changed.
+func (d *dispatcher) relayout(layout *sink.Layout) {
+	d.layout = layout
+	for _, l := range d.lanes {
+		l.reset(layout)
+	}
+	for _, p := range d.parts {
+		p.reclaim, p.validFrom = true, never
+	}
+}
+
+// follow looks for versions of other writers while nothing is committed.
+func (d *dispatcher) follow(now time.Time) {
+	if d.following || now.Before(d.followAt) {
+		return
+	}
+	d.following = true
+	d.goDo(func() {
+		fenced, layout, err := d.table.Follow(d.ctx)
+		d.tell(func() {
+			d.following = false
+			d.followAt = d.Now().Add(followInterval)
+			switch {
+			case err != nil:
+				d.fail(err)
+			case layout != d.layout:
+				d.relayout(layout)
+			default:
+				d.markReclaim(fenced...)
+			}
+		})
+	})
+}
+
+// goDo runs f in a goroutine that shutdown waits for.
+func (d *dispatcher) goDo(f func()) { d.wait.Go(f) }
+
+func (d *dispatcher) tableEvents() sink.Events {
+	return sink.Events{
+		Retry: func(op string, err error, wait time.Duration) {
+			d.Metrics.setStoreDown(true)
+			d.Metrics.failed("table")
+			d.Log.Warn("the table's store fails; the same is tried again, nothing is lost", "doing", op, "error", err, "again_in", wait.Round(time.Millisecond))
+		},
+		Recovered: func(op string) {
+			d.Metrics.setStoreDown(false)
+			d.Log.Info("the table's store answers again", "doing", op)
+		},
+		RaceLost: func(version int64) {
+			d.Metrics.raceLost()
+			d.Log.Debug("another writer made the version first", "version", version)
+		},
+	}
+}
+
+// shutdown ends everything that Run started, and waits for it. The group is left last, after the last report.
+func (d *dispatcher) shutdown() {
+	d.cancel()
+	for _, l := range d.lanes {
+		close(l.in)
+	}
+	close(d.commits)
+	d.wait.Wait()
+	if d.source != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(d.ctx), leaveTimeout)
+		defer cancel()
+		d.source.Close(ctx)
+	}
+}
+
+// final tells errors that end the run from those that pass.
+func final(err error) bool {
+	return errors.As(err, new(*source.Error)) || errors.As(err, new(*sink.Error)) || errors.As(err, new(*checkpoint.RefusedError))
+}

@@ -1,0 +1,208 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"kafkadelta/checkpoint"
+	"kafkadelta/sink"
+)
+
+// epoch is everything that is dispatched between two flushes. It becomes one commit: one unit for each lane that took
+// part. While one epoch is closing (its lanes finish their files, then the committer lands it), the next one fills.
+//
+// A flush marker travels through each lane's queue behind the epoch's messages. So a partition may be on another lane in
+// the next epoch: its older messages are in the older epoch's unit, which lands before or never (rule C9).
+type epoch struct {
+	id      int64
+	records int64     // messages dispatched
+	taken   int64     // messages and control records dispatched
+	started time.Time // when the first message was dispatched
+	waiting int       // lanes that have not answered the marker
+	units   []*sink.Unit
+	parts   map[checkpoint.Partition]struct{} // that messages were dispatched of
+	ctx     context.Context                   //nolint:containedctx // of the commit; a revocation that runs out of time ends it
+	cancel  context.CancelFunc
+}
+
+func newEpoch(id int64) *epoch { return &epoch{id: id, parts: map[checkpoint.Partition]struct{}{}} }
+
+// waiter is a revocation that waits until an epoch is done with.
+type waiter struct {
+	epoch int64
+	parts []checkpoint.Partition
+	done  chan struct{}
+}
+
+// reportTimeout bounds the advisory report to Kafka, which the next commit waits for.
+const reportTimeout = 5 * time.Second
+
+func (d *dispatcher) flushDue(now time.Time) bool {
+	if d.flushNow {
+		return true
+	}
+	if d.epoch.records == 0 {
+		return false
+	}
+	return d.laneDue.Load() || now.Sub(d.epoch.started) >= d.Flush.Interval
+}
+
+// flush closes the filling epoch: a marker goes to every lane, and a new epoch begins.
+func (d *dispatcher) flush() {
+	e := d.epoch
+	d.flushNow = false
+	d.laneDue.Store(false)
+	e.ctx, e.cancel = context.WithCancel(d.ctx)
+	e.waiting = len(d.lanes)
+	d.closing = e
+	d.epoch = newEpoch(e.id + 1)
+	for _, l := range d.lanes {
+		d.mark(l, e)
+	}
+}
+
+func (d *dispatcher) mark(l *lane, e *epoch) {
+	for {
+		select {
+		case l.in <- message{flush: e}:
+			return
+		case f := <-d.events:
+			f()
+		}
+	}
+}
+
+// flushed is a lane's answer to a marker.
+func (d *dispatcher) flushed(e *epoch, u *sink.Unit) {
+	e.waiting--
+	if u != nil {
+		e.units = append(e.units, u)
+	}
+	if e.waiting == 0 {
+		d.laneDue.Store(false) // what set it belongs to this epoch; a lane that is full again says so again
+		d.commits <- e         // there is room: at most one epoch is closing
+	}
+}
+
+// startCommitter starts the goroutine that lands epochs, one after the other.
+func (d *dispatcher) startCommitter() {
+	d.goDo(func() {
+		for e := range d.commits {
+			err := d.commit(e)
+			d.tell(func() { d.committed(e, err) })
+		}
+	})
+}
+
+// commit lands an epoch and reports its offsets to Kafka (rule C10: only after Committed).
+func (d *dispatcher) commit(e *epoch) error {
+	defer e.cancel()
+	if len(e.units) == 0 {
+		return nil
+	}
+	begun := d.Now()
+	err := d.table.Commit(e.ctx, e.units)
+	next := map[checkpoint.Partition]int64{}
+	var rows, bytes, files int64
+	for _, u := range e.units {
+		switch u.State() {
+		case sink.Landed:
+			for _, s := range u.Spans {
+				next[s.Partition] = s.Next
+			}
+			rows += u.Rows()
+			bytes += u.Bytes()
+			files += int64(u.Files())
+		case sink.Pending:
+			d.table.Discard(d.ctx, []*sink.Unit{u})
+		}
+	}
+	if len(next) == 0 {
+		return err
+	}
+	d.Metrics.committed(d.Now(), rows, bytes, files)
+	d.Log.Debug("flush committed", "rows", rows, "bytes", bytes, "files", files, "partitions", len(next), "took", d.Now().Sub(begun))
+	ctx, cancel := context.WithTimeout(d.ctx, reportTimeout)
+	defer cancel()
+	d.Log.Debug("report begins", "partitions", len(next))
+	if rerr := d.source.Report(ctx, next); rerr != nil {
+		d.Metrics.failed("report")
+		d.Log.Debug("offsets were not reported to Kafka; that only concerns tools that watch the group's lag", "error", rerr)
+	}
+	d.Log.Debug("report ends")
+	return err
+}
+
+// committed takes note of what became of the closing epoch.
+func (d *dispatcher) committed(e *epoch, err error) {
+	d.closing = nil
+	if err != nil {
+		d.fail(err)
+	}
+	for _, u := range e.units {
+		if u.State() == sink.Landed {
+			d.Metrics.landed(u.Spans)
+			for _, s := range u.Spans {
+				delete(e.parts, s.Partition)
+			}
+		}
+	}
+	// Whatever else had messages in the epoch has lost them: to a fence, a failed lane, or a limit of time.
+	for id := range e.parts {
+		d.markReclaim(id)
+	}
+	d.dropped = len(e.parts) > 0
+	if !d.dropped {
+		d.laneFails = 0
+	}
+	d.followAt = d.Now().Add(followInterval)
+	d.finishEpoch(e)
+}
+
+// finishEpoch lets revocations go on that waited for the epoch.
+func (d *dispatcher) finishEpoch(e *epoch) {
+	var rest []waiter
+	for _, w := range d.waiters {
+		if w.epoch > e.id {
+			rest = append(rest, w)
+			continue
+		}
+		d.release(w)
+	}
+	d.waiters = rest
+}
+
+// release gives the partitions up in the table's claims, then lets the revocation return.
+func (d *dispatcher) release(w waiter) {
+	d.goDo(func() {
+		if err := d.table.Release(d.ctx, w.parts); err != nil {
+			d.Log.Debug("giving partitions up", "error", err)
+		}
+		close(w.done)
+	})
+}
+
+// drain flushes and commits what was dispatched, for at most the shutdown timeout.
+func (d *dispatcher) drain() error {
+	ctx, cancel := context.WithTimeout(d.ctx, d.ShutdownTimeout)
+	defer cancel()
+	d.Log.Info("stopping: committing what was read")
+	for d.failure == nil {
+		if d.closing == nil {
+			if d.epoch.records == 0 && !(d.endReached && d.epoch.taken > 0) {
+				return nil
+			}
+			d.flush()
+		}
+		if ctx.Err() != nil {
+			d.closing.cancel()
+			return ErrInterrupted
+		}
+		d.waitForEvent(ctx, d.nextDeadline())
+	}
+	if errors.Is(d.failure, context.Canceled) {
+		return ErrInterrupted
+	}
+	return d.failure
+}

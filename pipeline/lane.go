@@ -1,0 +1,384 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/batch"
+	"kafkadelta/checkpoint"
+	"kafkadelta/sink"
+)
+
+const (
+	// batchRows and batchBytes bound one Arrow batch: small enough for the cache, large enough to amortise the calls.
+	batchRows  = 8192
+	batchBytes = 4 << 20
+	// laneQueue is the number of messages (of up to a poll of one partition each) that may wait for a lane.
+	laneQueue = 4
+	// dropTimeout bounds the deletion of files that were finished and then dropped. What it misses, VACUUM removes.
+	dropTimeout = 5 * time.Second
+)
+
+// message is what travels through a lane's queue: the next messages of one partition, or a flush marker.
+type message struct {
+	part       checkpoint.Partition
+	first      int64 // where the partition's account stands
+	records    []*kgo.Record
+	bytes      int64
+	generation int64
+	flush      *epoch
+}
+
+// setup is what a lane works under. A new one drops everything that the lane holds.
+type setup struct {
+	generation int64
+	layout     *sink.Layout
+}
+
+// lane is one goroutine that owns a decoder, a writer with its open files, and the account of what it took.
+type lane struct {
+	d    *dispatcher
+	in   chan message
+	want atomic.Pointer[setup]
+
+	// Of the lane's goroutine.
+	have    setup
+	decoder Decoder
+	writer  *sink.Writer
+	ledger  *batch.Ledger
+	held    []heldRecord // messages of the rows in the decoder
+	broken  bool         // writing failed: everything is void until the next setup
+	stopped map[checkpoint.Partition]bool
+}
+
+// heldRecord keeps a message until its row has passed the table's rules.
+type heldRecord struct {
+	record *kgo.Record
+	span   *checkpoint.Span
+}
+
+func (d *dispatcher) startLanes(n int) error {
+	for range n {
+		l := &lane{d: d, in: make(chan message, laneQueue), ledger: batch.NewLedger(), stopped: map[checkpoint.Partition]bool{}}
+		l.want.Store(&setup{generation: 1, layout: d.layout})
+		if err := l.begin(*l.want.Load()); err != nil {
+			return err
+		}
+		d.lanes = append(d.lanes, l)
+		d.wait.Go(l.run)
+	}
+	return nil
+}
+
+// wanted returns the setup that messages are to be sent under.
+func (l *lane) wanted() *setup { return l.want.Load() }
+
+// reset has the lane drop what it holds and what waits in its queue. It never blocks.
+func (l *lane) reset(layout *sink.Layout) {
+	l.want.Store(&setup{generation: l.want.Load().generation + 1, layout: layout})
+	select {
+	case l.in <- message{}: // so that an idle lane closes its files now
+	default:
+	}
+}
+
+func (l *lane) run() {
+	for m := range l.in {
+		if w := l.want.Load(); w.generation != l.have.generation {
+			l.drop()
+			if err := l.begin(*w); err != nil {
+				l.d.tell(func() { l.d.fail(err) })
+				l.broken = true
+			}
+		}
+		switch {
+		case m.flush != nil:
+			l.flush(m.flush)
+		case m.generation == l.have.generation && !l.broken:
+			if err := l.take(m); err != nil {
+				l.fail(err)
+			}
+		}
+		l.d.inFlight.Add(-m.bytes)
+		select {
+		case l.d.progress <- struct{}{}:
+		default:
+		}
+	}
+	l.drop()
+}
+
+// begin compiles what the setup asks for.
+func (l *lane) begin(s setup) error {
+	l.have = s
+	decoder, err := l.d.NewDecoder(s.layout.Schema)
+	if err != nil {
+		return err
+	}
+	l.decoder, l.writer, l.broken = decoder, l.d.table.NewWriter(s.layout), false
+	return nil
+}
+
+// drop forgets everything since the last flush.
+func (l *lane) drop() {
+	if l.writer != nil {
+		// The last drop comes when everything else has ended, and still is to leave no files behind.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(l.d.ctx), dropTimeout)
+		defer cancel()
+		l.writer.Abort(ctx)
+	}
+	if l.decoder != nil {
+		l.decoder.Reset()
+	}
+	l.ledger.Reset()
+	l.held = l.held[:0]
+	clear(l.stopped)
+}
+
+// fail makes the lane void, and has its partitions read again after a while.
+func (l *lane) fail(err error) {
+	l.drop()
+	l.broken = true
+	l.d.tell(func() { l.d.laneFailed(l, err) })
+}
+
+// laneFailed waits longer each time, so that a store that is down is not asked without a pause.
+func (d *dispatcher) laneFailed(l *lane, err error) {
+	if final(err) {
+		d.fail(err)
+		return
+	}
+	d.laneFails++
+	wait := min(time.Duration(1<<min(d.laneFails, 8))*50*time.Millisecond, 15*time.Second)
+	d.Metrics.failed("write")
+	d.Log.Warn("writing data files fails; their messages are read again, nothing is lost", "error", err, "again_in", wait)
+	d.reclaimAt = d.Now().Add(wait)
+	d.dropLane(l) // what the lane had of a closing epoch is found missing when that epoch is committed
+}
+
+// take decodes messages of one partition.
+func (l *lane) take(m message) error {
+	if l.stopped[m.part] {
+		return nil
+	}
+	span, err := l.ledger.Open(m.part, m.first)
+	if err != nil {
+		return &sink.Error{Op: "taking messages", Err: err}
+	}
+	for _, r := range m.records {
+		if r.Attrs.IsControl() {
+			span.Next = r.Offset + 1
+			continue
+		}
+		if err := l.append(r); err != nil {
+			var stop *stopError
+			if errors.As(err, &stop) {
+				l.stop(m.part, stop.cause)
+				return nil
+			}
+			if errors.Is(err, errStopped) {
+				return nil
+			}
+			if !errors.As(err, new(poison)) {
+				return err
+			}
+			l.d.Metrics.poison(err)
+			span.Next, span.Records, span.Skipped = r.Offset+1, span.Records+1, span.Skipped+1
+			continue
+		}
+		span.Next, span.Records, span.Rows = r.Offset+1, span.Records+1, span.Rows+1
+		l.held = append(l.held, heldRecord{r, span})
+		if len(l.held) >= batchRows || l.decoder.Bytes() >= batchBytes {
+			if err := l.write(); err != nil {
+				return err
+			}
+			if l.stopped[m.part] {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// poison is how a decoder says that a message can never become a row.
+type poison interface {
+	error
+	Poison() (path, reason string)
+}
+
+// retryLater is how a decoder says that a message may become a row later.
+type retryLater interface {
+	error
+	RetryLater() time.Duration
+}
+
+// stopError says that a partition must not be read on: on_error: fail met poison.
+type stopError struct{ cause error }
+
+// errStopped says that the partition was stopped by one of the messages before.
+var errStopped = errors.New("the partition is stopped")
+
+func (e *stopError) Error() string { return e.cause.Error() }
+
+// append decodes one message, waits where the decoder asks for it, and applies on_error.
+func (l *lane) append(r *kgo.Record) error {
+	for {
+		err := l.decoder.Append(r)
+		if err == nil {
+			return nil
+		}
+		var later retryLater
+		if errors.As(err, &later) {
+			if err := l.write(); err != nil {
+				return err
+			}
+			if l.stopped[checkpoint.Partition{Topic: r.Topic, ID: r.Partition}] {
+				return errStopped
+			}
+			if err := pause(l.d.ctx, later.RetryLater()); err != nil {
+				return err
+			}
+			continue
+		}
+		if errors.As(err, new(poison)) && l.d.OnError == OnErrorFail {
+			return &stopError{err}
+		}
+		return err
+	}
+}
+
+// stop keeps the partition where it is and ends the run. What was taken before is committed.
+func (l *lane) stop(p checkpoint.Partition, cause error) {
+	l.stopped[p] = true
+	l.d.Metrics.poison(cause)
+	l.d.tell(func() {
+		if l.d.poison == nil {
+			l.d.poison = cause
+		}
+	})
+}
+
+// write hands the decoder's rows to the writer, once they pass the table's rules.
+func (l *lane) write() error {
+	if len(l.held) == 0 {
+		return nil
+	}
+	rb := l.decoder.NewBatch()
+	if bad := l.have.layout.RowCheck(rb); len(bad) > 0 {
+		rb.Release()
+		rejected := make(map[int]error, len(bad))
+		for _, v := range bad {
+			r := l.held[v.Row].record
+			if rejected[v.Row] == nil {
+				rejected[v.Row] = &ruleError{r.Topic, r.Partition, r.Offset, v.Path, v.Reason}
+			}
+		}
+		return l.writeWithout(rejected)
+	}
+	return l.writeBatch(rb)
+}
+
+func (l *lane) writeBatch(rb arrow.RecordBatch) error {
+	defer rb.Release()
+	if err := l.writer.Write(l.d.ctx, rb); err != nil {
+		return err
+	}
+	rows := rb.NumRows()
+	l.ledger.AddRows(rows)
+	l.d.Metrics.rows(rows)
+	l.held = l.held[:0]
+	if l.d.Flush.Due(l.writer.Bytes(), l.ledger.Rows()) && !l.d.laneDue.Swap(true) {
+		l.d.wake()
+	}
+	return nil
+}
+
+// ruleError is a row that the table's own rules reject: poison too.
+type ruleError struct {
+	topic        string
+	partition    int32
+	offset       int64
+	path, reason string
+}
+
+func (e *ruleError) Error() string {
+	return fmt.Sprintf("%s[%d] offset %d: column %s: %s", e.topic, e.partition, e.offset, e.path, e.reason)
+}
+
+// Poison tells the column and the rule.
+func (e *ruleError) Poison() (path, reason string) { return e.path, "rejected_by_table" }
+
+// writeWithout decodes the held messages again, without those that the table rejects. Under on_error: fail, a partition
+// with such a message ends before it. This is rare, so that it may cost twice.
+func (l *lane) writeWithout(rejected map[int]error) error {
+	kept := l.held[:0:0]
+	for row, h := range l.held {
+		cause, bad := rejected[row]
+		switch {
+		case l.stopped[h.span.Partition]: // after a message that stopped the partition: as if never taken
+			h.span.Records, h.span.Rows = h.span.Records-1, h.span.Rows-1
+		case bad && l.d.OnError == OnErrorFail:
+			h.span.Records, h.span.Rows = h.span.Records-1, h.span.Rows-1
+			h.span.Next = h.record.Offset
+			l.stop(h.span.Partition, cause)
+		case bad:
+			l.d.Metrics.poison(cause)
+			h.span.Rows, h.span.Skipped = h.span.Rows-1, h.span.Skipped+1
+		default:
+			if err := l.decoder.Append(h.record); err != nil {
+				return fmt.Errorf("decoding a message a second time: %w", err)
+			}
+			kept = append(kept, h)
+		}
+	}
+	l.held = kept
+	if len(kept) == 0 {
+		return nil
+	}
+	return l.writeBatch(l.decoder.NewBatch())
+}
+
+// flush answers a marker: what the lane took of the epoch becomes a unit. The answer is always sent, once.
+func (l *lane) flush(e *epoch) {
+	unit, err := l.finish()
+	if err != nil {
+		l.fail(err)
+	}
+	l.d.tell(func() { l.d.flushed(e, unit) })
+}
+
+func (l *lane) finish() (*sink.Unit, error) {
+	if l.broken {
+		return nil, nil
+	}
+	if err := l.write(); err != nil {
+		return nil, err
+	}
+	spans := l.ledger.Spans()
+	if len(spans) == 0 {
+		return nil, nil
+	}
+	unit, err := l.writer.Finish(spans)
+	if err != nil {
+		return nil, err
+	}
+	l.ledger.Reset()
+	return unit, nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,162 @@
+package pipeline
+
+import (
+	"errors"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"kafkadelta/checkpoint"
+)
+
+// Metrics are what an operator watches, as Prometheus metrics and, for a progress line, as numbers. One instance belongs
+// to one pipeline.
+type Metrics struct {
+	messages, messageBytes, rowCount, poisoned, lostRaces atomic.Int64
+	commits, files, fileBytes, committedRows              atomic.Int64
+	lastCommit                                            atomic.Int64 // Unix nanoseconds; 0: none yet
+	sourceDown, storeDown                                 atomic.Bool
+	assigned, everAssigned                                atomic.Int64
+	inFlight                                              func() int64
+
+	registry *prometheus.Registry
+	poisonBy *prometheus.CounterVec
+	failedBy *prometheus.CounterVec
+	lagBy    *prometheus.GaugeVec
+	offsetBy *prometheus.GaugeVec
+}
+
+// NewMetrics makes the metrics of one pipeline, with the stream's name as a label.
+func NewMetrics(name string, now func() time.Time) *Metrics {
+	m := &Metrics{registry: prometheus.NewRegistry()}
+	r := prometheus.WrapRegistererWith(prometheus.Labels{"stream": name}, m.registry)
+	counter := func(metric, help string, v *atomic.Int64) {
+		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: metric, Help: help}, func() float64 { return float64(v.Load()) }))
+	}
+	gauge := func(metric, help string, f func() float64) {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: metric, Help: help}, f))
+	}
+	counter("kafkadelta_messages_total", "Messages taken from Kafka, those read again after a drop included.", &m.messages)
+	counter("kafkadelta_message_bytes_total", "Bytes of keys and values of these messages.", &m.messageBytes)
+	counter("kafkadelta_rows_total", "Rows written to data files, those read again after a drop included.", &m.rowCount)
+	counter("kafkadelta_committed_rows_total", "Rows committed to the table.", &m.committedRows)
+	counter("kafkadelta_committed_files_total", "Data files committed to the table.", &m.files)
+	counter("kafkadelta_committed_bytes_total", "Bytes of these files.", &m.fileBytes)
+	counter("kafkadelta_commits_total", "Delta versions made.", &m.commits)
+	counter("kafkadelta_lost_races_total", "Versions that another writer made first.", &m.lostRaces)
+	gauge("kafkadelta_last_commit_age_seconds", "Seconds since the last commit; -1 before the first.", func() float64 {
+		if at := m.lastCommit.Load(); at != 0 {
+			return now().Sub(time.Unix(0, at)).Seconds()
+		}
+		return -1
+	})
+	gauge("kafkadelta_bytes_in_flight", "Bytes of messages that were polled and are not decoded yet.", func() float64 {
+		if m.inFlight == nil {
+			return 0
+		}
+		return float64(m.inFlight())
+	})
+	gauge("kafkadelta_assigned_partitions", "Kafka partitions that this worker owns.", func() float64 { return float64(m.assigned.Load()) })
+	gauge("kafkadelta_ready", "1 while the worker is ready: it has joined its group, Kafka and the table's store answer.", func() float64 {
+		if m.Ready() == nil {
+			return 1
+		}
+		return 0
+	})
+	m.poisonBy = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kafkadelta_poison_messages_total", Help: "Messages that cannot become rows, by reason."}, []string{"reason"})
+	m.failedBy = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kafkadelta_errors_total", Help: "Errors that were tried again, by cause: source, table, write, report."}, []string{"cause"})
+	m.lagBy = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kafkadelta_lag_messages", Help: "Offsets between what was read of a partition and its end, as of the last fetch."}, []string{"topic", "partition"})
+	m.offsetBy = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kafkadelta_committed_offset", Help: "First offset of a partition that the table does not hold."}, []string{"topic", "partition"})
+	r.MustRegister(m.poisonBy, m.failedBy, m.lagBy, m.offsetBy)
+	return m
+}
+
+// Gatherer gives the metrics to an HTTP handler.
+func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
+
+// Ready is nil while the worker can do its work, else it says what is missing. A worker that was assigned nothing,
+// because the group has more workers than partitions, is ready.
+func (m *Metrics) Ready() error {
+	switch {
+	case m.everAssigned.Load() == 0:
+		return errors.New("no partition has been assigned yet")
+	case m.sourceDown.Load():
+		return errors.New("Kafka does not answer as it should")
+	case m.storeDown.Load():
+		return errors.New("the table's store does not answer as it should")
+	}
+	return nil
+}
+
+// Progress is a reading of the counters.
+type Progress struct {
+	Messages, Rows, Poison, Commits, Files, Bytes int64
+}
+
+// Progress reads the counters: Rows, Files and Bytes are those committed.
+func (m *Metrics) Progress() Progress {
+	return Progress{
+		Messages: m.messages.Load(), Rows: m.committedRows.Load(), Poison: m.poisoned.Load(),
+		Commits: m.commits.Load(), Files: m.files.Load(), Bytes: m.fileBytes.Load(),
+	}
+}
+
+func (m *Metrics) taken(messages, bytes int64) {
+	m.messages.Add(messages)
+	m.messageBytes.Add(bytes)
+}
+
+func (m *Metrics) rows(n int64) { m.rowCount.Add(n) }
+
+func (m *Metrics) committed(now time.Time, rows, bytes, files int64) {
+	m.commits.Add(1)
+	m.committedRows.Add(rows)
+	m.fileBytes.Add(bytes)
+	m.files.Add(files)
+	m.lastCommit.Store(now.UnixNano())
+}
+
+func (m *Metrics) landed(spans []checkpoint.Span) {
+	for _, s := range spans {
+		m.offsetBy.WithLabelValues(s.Topic, strconv.Itoa(int(s.ID))).Set(float64(s.Next))
+	}
+}
+
+func (m *Metrics) raceLost() { m.lostRaces.Add(1) }
+
+func (m *Metrics) failed(cause string) { m.failedBy.WithLabelValues(cause).Inc() }
+
+func (m *Metrics) poison(err error) {
+	reason := "unknown"
+	var p poison
+	if errors.As(err, &p) {
+		_, reason = p.Poison()
+	}
+	m.poisoned.Add(1)
+	m.poisonBy.WithLabelValues(reason).Inc()
+}
+
+func (m *Metrics) setAssigned(n int) {
+	m.assigned.Store(int64(n))
+	m.everAssigned.Store(1)
+}
+
+func (m *Metrics) setSourceDown(down bool) { m.sourceDown.Store(down) }
+func (m *Metrics) setStoreDown(down bool)  { m.storeDown.Store(down) }
+
+// lagGauge is the lag of one owned partition.
+type lagGauge struct {
+	vec    *prometheus.GaugeVec
+	labels []string
+	gauge  prometheus.Gauge
+}
+
+func (m *Metrics) lag(p checkpoint.Partition) *lagGauge {
+	labels := []string{p.Topic, strconv.Itoa(int(p.ID))}
+	return &lagGauge{m.lagBy, labels, m.lagBy.WithLabelValues(labels...)}
+}
+
+func (g *lagGauge) set(n int64) { g.gauge.Set(float64(n)) }
+func (g *lagGauge) remove()     { g.vec.DeleteLabelValues(g.labels...) }

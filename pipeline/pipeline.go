@@ -1,0 +1,161 @@
+// Package pipeline is the one place where the stages are called in order: poll, decode, batch, write, commit, report.
+//
+// It owns every goroutine between Kafka and the table. The dispatcher (dispatcher.go) is the goroutine that called Run:
+// it alone polls, owns the assignment, and decides when to flush. Lanes (lane.go) own decoder, open files and ledger. The
+// committer (flush.go) lands one flush after the other. Callbacks of the Kafka client and all of those tell the
+// dispatcher what happened by events, functions that run on its goroutine.
+//
+// It promises that each message of the topic becomes a row of the table exactly once, or is counted as skipped, and that
+// Run returns only when every goroutine that it started has ended. It never looks into a message and never at the log.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/batch"
+	"kafkadelta/sink"
+	"kafkadelta/source"
+)
+
+// Values of Config.OnError.
+const (
+	OnErrorFail = "fail"
+	OnErrorSkip = "skip"
+)
+
+// Config says when to flush and what to do with messages that can't become rows.
+type Config struct {
+	Flush batch.Config `yaml:"flush"`
+	// OnError is fail (default): commit everything before the first poison message and stop with its own exit code; or
+	// skip: count it and go on.
+	OnError string `yaml:"on_error"`
+	// Lanes is the number of goroutines that decode and write. 0 (default): one for each core.
+	Lanes int `yaml:"lanes"`
+	// ShutdownTimeout is how long a stop may take to flush and commit. Default 30s. What is not committed by then is read
+	// again by the next start.
+	ShutdownTimeout time.Duration `yaml:"shutdown_timeout"`
+}
+
+// DefaultConfig returns the settings used where the configuration is silent.
+func DefaultConfig() Config {
+	return Config{Flush: batch.DefaultConfig(), OnError: OnErrorFail, ShutdownTimeout: 30 * time.Second}
+}
+
+// maxLanes bounds the lanes; more than this never helped, and each holds open files.
+const maxLanes = 256
+
+// Validate checks the settings.
+func (c Config) Validate() error {
+	errs := []error{c.Flush.Validate()}
+	if c.OnError != OnErrorFail && c.OnError != OnErrorSkip {
+		errs = append(errs, fmt.Errorf("on_error is %q: use %s or %s", c.OnError, OnErrorFail, OnErrorSkip))
+	}
+	if c.Lanes < 0 || c.Lanes > maxLanes {
+		errs = append(errs, fmt.Errorf("lanes is %d: use 0 (one for each core) to %d", c.Lanes, maxLanes))
+	}
+	if c.ShutdownTimeout < time.Second {
+		errs = append(errs, fmt.Errorf("shutdown_timeout is %v: use at least 1s", c.ShutdownTimeout))
+	}
+	return errors.Join(errs...)
+}
+
+// Decoder turns messages into the rows of one Arrow batch. One goroutine uses it.
+type Decoder interface {
+	// Append decodes one message. nil: there is exactly one row more. An error that has a method Poison() (path, reason
+	// string) means that the message can never become a row; one that has RetryLater() time.Duration, that it may, after
+	// the batch was taken and the time has passed. Either leaves no trace.
+	Append(rec *kgo.Record) error
+	// Rows and Bytes are what has been appended since the last NewBatch or Reset.
+	Rows() int
+	Bytes() int
+	// NewBatch takes the rows. The batch must be released before the next Append.
+	NewBatch() arrow.RecordBatch
+	// Reset drops the rows.
+	Reset()
+}
+
+// Options hand in what a pipeline is made of.
+type Options struct {
+	Config
+	Name   string
+	Source source.Config
+	// UntilEnd ends the run once the table holds everything up to the end offsets seen at the start.
+	UntilEnd bool
+	// OpenTable opens the table; it tries for as long as the store is down.
+	OpenTable func(ctx context.Context, events sink.Events) (*sink.Table, error)
+	// NewDecoder compiles a decoder for the table's schema. It is called for every lane, and again when the schema changes.
+	NewDecoder func(schema *arrow.Schema) (Decoder, error)
+	// ClientOptions are added to the Kafka client's own: dialers of tests.
+	ClientOptions []kgo.Opt
+	Metrics       *Metrics
+	Log           *slog.Logger
+	Now           func() time.Time
+}
+
+// PoisonError ends a run under on_error: fail. Everything before the message is committed.
+type PoisonError struct{ Err error }
+
+func (e *PoisonError) Error() string {
+	return fmt.Sprintf("stopped at a message that cannot become a row: %v; everything before it is committed; mend the message's cause, or set on_error: skip", e.Err)
+}
+
+func (e *PoisonError) Unwrap() error { return e.Err }
+
+// ErrInterrupted says that a stop took longer than Config.ShutdownTimeout: what was not committed is read again.
+var ErrInterrupted = errors.New("stopped before everything that was read could be committed; nothing is lost: the next start reads it again")
+
+// Run moves messages until ctx is done, which asks for a stop: it polls no more, flushes, commits, reports and leaves the
+// group. It returns nil after a stop in time, or after UntilEnd. Other errors are *source.Error, *sink.Error,
+// *checkpoint.RefusedError, *PoisonError and ErrInterrupted.
+func Run(ctx context.Context, o Options) error {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx)) // a stop must not cut off the last commit
+	defer cancel()
+	d := newDispatcher(work, o)
+	defer d.shutdown()
+	var err error
+	if d.table, err = o.OpenTable(ctx, d.tableEvents()); err != nil {
+		return unlessStopped(ctx, err)
+	}
+	if d.layout, err = d.table.Layout(ctx); err != nil {
+		return unlessStopped(ctx, err)
+	}
+	if err := d.startLanes(laneCount(o.Lanes)); err != nil {
+		return err
+	}
+	group := o.Source.Group
+	if group == "" {
+		group = o.Name
+	}
+	if d.source, err = source.New(o.Source, group, d.callbacks(), o.ClientOptions...); err != nil {
+		return err
+	}
+	d.startCommitter()
+	if err := d.findTopic(ctx); err != nil {
+		return unlessStopped(ctx, err)
+	}
+	d.source.Start()
+	return d.loop(ctx)
+}
+
+func laneCount(configured int) int {
+	if configured > 0 {
+		return configured
+	}
+	return min(runtime.GOMAXPROCS(0), maxLanes)
+}
+
+// unlessStopped turns an error that only says that a stop was asked for into a good end.
+func unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}

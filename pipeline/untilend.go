@@ -1,0 +1,77 @@
+package pipeline
+
+import (
+	"context"
+	"time"
+)
+
+// endAskInterval is how often the table is asked whether other workers have brought it to the end.
+const endAskInterval = 500 * time.Millisecond
+
+// findTopic makes sure that the topic can be read before the group is joined, so that a wrong name or password is an
+// error in seconds. Under UntilEnd it also takes down where the end is now. It tries for as long as no broker answers.
+func (d *dispatcher) findTopic(ctx context.Context) error {
+	wait := 100 * time.Millisecond
+	for {
+		_, err := d.source.Describe(ctx)
+		if err == nil && d.UntilEnd {
+			d.ends, err = d.source.EndOffsets(ctx)
+		}
+		if err == nil {
+			d.Metrics.setSourceDown(false)
+			return nil
+		}
+		if final(err) || ctx.Err() != nil {
+			return err
+		}
+		d.Metrics.setSourceDown(true)
+		d.Metrics.failed("source")
+		d.Log.Warn("Kafka does not answer; trying again", "error", err, "again_in", wait)
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+		wait = min(2*wait, 15*time.Second)
+	}
+}
+
+// checkEnd ends the run once the table holds everything up to the end offsets seen at the start, whoever brought it
+// there. Own partitions are flushed as soon as they are at their end; the table is asked about the others.
+func (d *dispatcher) checkEnd(now time.Time) {
+	if !d.UntilEnd || d.endAsking || d.closing != nil {
+		return
+	}
+	for _, p := range d.parts {
+		if p.next < d.ends[p.ID] || p.reclaim {
+			return
+		}
+	}
+	if d.epoch.taken > 0 {
+		d.flushNow = true
+		return
+	}
+	if now.Before(d.endAskAt) {
+		return
+	}
+	d.endAsking = true
+	d.goDo(func() {
+		next, err := d.table.Positions(d.ctx)
+		d.tell(func() {
+			d.endAsking = false
+			d.endAskAt = d.Now().Add(endAskInterval)
+			if err != nil {
+				d.fail(err)
+				return
+			}
+			d.endReached = atEnd(d.ends, next)
+		})
+	})
+}
+
+func atEnd(ends, next map[int32]int64) bool {
+	for id, end := range ends {
+		if at, ok := next[id]; !ok || at < end {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,192 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"kafkadelta/checkpoint"
+)
+
+// claim is this process's belief that it owns a partition, and what it knows of the partition's txn. While it is not
+// fenced, every version in (asOf, newest known] was read as JSON and does not touch the app id.
+type claim struct {
+	partition checkpoint.Partition
+	last      int64 // the txn's version: last offset taken, -1 for none
+	asOf      int64 // Delta version at which last was read or written
+	fenced    bool  // somebody else has moved the txn, or nothing can be proved any more
+}
+
+// Claim reads where the table stands and takes over the partitions: it returns from which offset each is to be read.
+// Every partition must have a txn by now (see Pin).
+func (t *Table) Claim(ctx context.Context, parts []checkpoint.Partition) (map[checkpoint.Partition]int64, error) {
+	if err := t.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer t.unlock()
+	if err := t.advance(ctx, nil); err != nil {
+		return nil, err
+	}
+	next := make(map[checkpoint.Partition]int64, len(parts))
+	for _, p := range parts {
+		appID := checkpoint.AppID(t.opts.Name, p.ID)
+		txn, ok := t.log.Txn(appID)
+		if !ok {
+			return nil, &checkpoint.RefusedError{
+				Cause:  fmt.Sprintf("the table has no txn %q although %s was pinned", appID, p),
+				Remedy: "somebody has removed it from the table's log: look at `table inspect`",
+			}
+		}
+		t.claims[appID] = &claim{partition: p, last: txn.Version, asOf: t.log.Version()}
+		next[p] = txn.Version + 1
+	}
+	return next, nil
+}
+
+// Release gives partitions up. Units that hold them no longer fit.
+func (t *Table) Release(ctx context.Context, parts []checkpoint.Partition) error {
+	if err := t.lock(ctx); err != nil {
+		return err
+	}
+	defer t.unlock()
+	for _, p := range parts {
+		delete(t.claims, checkpoint.AppID(t.opts.Name, p.ID))
+	}
+	return nil
+}
+
+// Follow reads versions that others made, and returns the claimed partitions that are fenced and must be claimed again
+// (rule A3), and the present layout.
+func (t *Table) Follow(ctx context.Context) ([]checkpoint.Partition, *Layout, error) {
+	if err := t.lock(ctx); err != nil {
+		return nil, nil, err
+	}
+	defer t.unlock()
+	if err := t.advance(ctx, nil); err != nil {
+		return nil, nil, err
+	}
+	return t.fenced(), t.layout, nil
+}
+
+func (t *Table) fenced() []checkpoint.Partition {
+	var parts []checkpoint.Partition
+	for _, c := range t.claims {
+		if c.fenced {
+			parts = append(parts, c.partition)
+		}
+	}
+	slices.SortFunc(parts, checkpoint.Partition.Compare)
+	return parts
+}
+
+// Positions returns, for every partition of the stream that the table knows, the first offset that it has not taken.
+func (t *Table) Positions(ctx context.Context) (map[int32]int64, error) {
+	if err := t.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer t.unlock()
+	if err := t.advance(ctx, nil); err != nil {
+		return nil, err
+	}
+	progress, err := checkpoint.ReadProgress(t.opts.Name, t.txns())
+	if err != nil {
+		return nil, err
+	}
+	next := maps.Clone(progress.Last)
+	for p := range next {
+		next[p]++
+	}
+	return next, nil
+}
+
+// pin is the content of a unit that fixes starts: the identity of the topic and the number of its partitions.
+type pin struct {
+	identity   checkpoint.Identity
+	partitions int32
+}
+
+// PinRequest describes the topic as Kafka has it.
+type PinRequest struct {
+	Topic      string
+	Identity   checkpoint.Identity
+	Partitions int32
+	// Reported holds what the group has reported for partitions: a partition that the table does not know but that was
+	// reported has lost its txn.
+	Reported map[int32]int64
+	// Starts finds the first offset to read of every partition: by the stream's start policy if the stream is fresh,
+	// else from the beginning.
+	Starts func(ctx context.Context, fresh bool) (map[int32]int64, error)
+}
+
+// Pin makes sure that every partition has a txn before the first row of it lands (rule A1), in one commit for all that
+// lack one, together with the identity of the topic. Otherwise a crash would resolve a start policy such as `latest`
+// again, later, and lose the messages between.
+func (t *Table) Pin(ctx context.Context, r PinRequest) error {
+	if err := t.lock(ctx); err != nil {
+		return err
+	}
+	defer t.unlock()
+	for {
+		if err := t.advance(ctx, nil); err != nil {
+			return err
+		}
+		unit, err := t.pinUnit(ctx, r)
+		if err != nil || unit == nil {
+			return err
+		}
+		if err := t.land(ctx, []*Unit{unit}); err != nil {
+			return err
+		}
+		switch unit.state {
+		case Landed:
+			return nil
+		case Unresolved, Pending:
+			return ctx.Err()
+		}
+	}
+}
+
+// pinUnit is nil where nothing is to be pinned.
+func (t *Table) pinUnit(ctx context.Context, r PinRequest) (*Unit, error) {
+	progress, err := checkpoint.ReadProgress(t.opts.Name, t.txns())
+	if err != nil {
+		return nil, err
+	}
+	missing, fresh, err := progress.Pins(t.opts.Name, r.Identity, r.Partitions)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range missing {
+		if reported, ok := r.Reported[n]; ok && !fresh {
+			return nil, &checkpoint.RefusedError{
+				Cause: fmt.Sprintf("the table has no offset of partition %d of stream %q, but offset %d was reported to the consumer group",
+					n, t.opts.Name, reported),
+				Remedy: "the table has lost the txn, or another program uses the same consumer group: set source.group to one of your own, or write the txn back",
+			}
+		}
+	}
+	pinned, known := progress.Identities[r.Identity]
+	if len(missing) == 0 && known && pinned >= r.Partitions {
+		return nil, nil
+	}
+	unit := &Unit{ID: newUnitID(), layout: t.layout, pin: &pin{r.Identity, max(r.Partitions, pinned)}}
+	if len(missing) == 0 {
+		return unit, nil
+	}
+	starts, err := r.Starts(ctx, fresh)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range missing {
+		start, ok := starts[n]
+		if !ok {
+			return nil, errors.New("Kafka told no first offset for partition " + fmt.Sprint(n))
+		}
+		unit.Spans = append(unit.Spans, checkpoint.Span{
+			Partition: checkpoint.Partition{Topic: r.Topic, ID: n}, First: start, Next: start,
+		})
+	}
+	return unit, nil
+}

@@ -1,0 +1,34 @@
+package sink
+
+import "context"
+
+// discard deletes the data files of a unit that can never be part of a version. It is the one place in the project that
+// deletes data files, and holds rule C6:
+//
+// A unit's files may be deleted by its writer only if the unit was dropped, and no put that named them is outstanding. A
+// put is outstanding from before it is sent until the log shows, at the version it was sent for, a commit that is not
+// ours; a version holds one commit for ever, so a rejected put can never land later. Units are dropped by fitting, which
+// runs only after every version up to the newest was judged, or that was never sent.
+//
+// Whatever does not meet this stays where it is; a VACUUM of the table removes what no version names.
+func (t *Table) discard(ctx context.Context, u *Unit) {
+	if u.state != Dropped || u.sent {
+		return
+	}
+	for _, f := range u.files {
+		if err := t.store.Delete(ctx, f.Name); err != nil {
+			t.opts.Log.Debug("a data file of a dropped flush stays behind, VACUUM removes it", "file", f.Name, "error", err)
+		}
+	}
+	u.files = nil
+}
+
+// Discard gives up units that were never handed to Commit, and deletes their files.
+func (t *Table) Discard(ctx context.Context, units []*Unit) {
+	for _, u := range units {
+		if u.state == Pending {
+			u.state = Dropped
+		}
+		t.discard(ctx, u)
+	}
+}

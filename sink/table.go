@@ -1,0 +1,313 @@
+// Package sink writes one Delta table: batches and spans in, versions out.
+//
+// It owns the table's followed log, the claims that this process holds on partitions, and the rules of exactly-once.md by
+// which a unit may land (C1 to C6, C9). It promises that a unit lands whole or never, that it lands only if every version
+// since its bases were read is known not to touch them, that a lost answer is never taken for a failure, and that a data
+// file is deleted only after proof that it can never be part of a version (cleanup.go). It never sees a Kafka client, and
+// does not know the word dead letter.
+//
+// A Table may be used from any goroutine; one at a time works on the log. A Writer belongs to one goroutine.
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"kafkadelta/checkpoint"
+	"kafkadelta/delta"
+)
+
+// Options are what a Table needs beside its configuration.
+type Options struct {
+	Name   string        // stream name, the prefix of its app ids
+	Create *arrow.Schema // schema of a new table; nil: never create
+	Engine string        // for commitInfo.engineInfo
+	Now    func() time.Time
+	Log    *slog.Logger
+	Events Events
+}
+
+// Events tell of what an operator watches. Any may be nil.
+type Events struct {
+	// Retry is called when the store failed and the same is tried again after the wait.
+	Retry func(op string, err error, wait time.Duration)
+	// Recovered is called when the store answers again after a Retry.
+	Recovered func(op string)
+	// RaceLost is called when another writer made the version that was tried.
+	RaceLost func(version int64)
+}
+
+// Layout is what a data file must fit: the table's schema and partition columns at one time. Layouts are compared by
+// pointer: a unit that was written under another layout than the table's current one does not fit.
+type Layout struct {
+	Schema           *arrow.Schema // all columns, in the table's order
+	PartitionColumns []string
+	DataSchema       *arrow.Schema // columns that are in the data files
+	StatsColumns     int           // number of leaf columns with statistics; -1 all
+	RowCheck         func(arrow.RecordBatch) []delta.Violation
+}
+
+// Table is one Delta table, written by this process for one stream.
+type Table struct {
+	store delta.LogStore
+	cfg   Config
+	opts  Options
+
+	working chan struct{} // holds one token: its holder owns what follows
+	log     *delta.Table
+	layout  *Layout
+	claims  map[string]*claim // by app id
+}
+
+// Error is an error of the table's side that trying again does not mend.
+type Error struct {
+	Op   string
+	Err  error
+	Hint string
+}
+
+func (e *Error) Error() string {
+	if e.Hint == "" {
+		return e.Op + ": " + e.Err.Error()
+	}
+	return e.Op + ": " + e.Err.Error() + "; " + e.Hint
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Open opens the table, or makes it where Options.Create says how. It tries for as long as the store is down.
+func Open(ctx context.Context, store delta.LogStore, cfg Config, opts Options) (*Table, error) {
+	t := &Table{store: store, cfg: cfg, opts: opts, working: make(chan struct{}, 1), claims: map[string]*claim{}}
+	if err := t.retry(ctx, "opening the table", func() error { return t.openOrCreate(ctx) }); err != nil {
+		return nil, err
+	}
+	layout, err := newLayout(t.log)
+	if err != nil {
+		return nil, err
+	}
+	t.layout = layout
+	return t, nil
+}
+
+func (t *Table) openOrCreate(ctx context.Context) error {
+	options := delta.Options{Now: t.opts.Now, Engine: t.opts.Engine}
+	log, err := delta.Open(ctx, t.store, options)
+	if errors.Is(err, delta.ErrNotTable) {
+		if t.opts.Create == nil {
+			return &Error{Op: "opening the table", Err: err, Hint: "set table.create: if_missing and table.schema, or make it with `table create`"}
+		}
+		err = delta.Create(ctx, t.store, delta.CreateOptions{
+			Schema: t.opts.Create, PartitionBy: t.cfg.PartitionBy, Properties: t.cfg.Properties,
+			Description: t.cfg.Comment, Now: t.opts.Now, Engine: t.opts.Engine,
+		})
+		if err != nil && !errors.Is(err, fs.ErrExist) { // another worker was faster: its table it is
+			return fmt.Errorf("creating the table: %w", err)
+		}
+		log, err = delta.Open(ctx, t.store, options)
+	}
+	if err != nil {
+		return fmt.Errorf("opening the table: %w", err)
+	}
+	if err := log.CheckAppend(); err != nil {
+		return &Error{Op: "opening the table", Err: err}
+	}
+	t.log = log
+	return nil
+}
+
+// Layout returns the table's present layout.
+func (t *Table) Layout(ctx context.Context) (*Layout, error) {
+	if err := t.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer t.unlock()
+	return t.layout, nil
+}
+
+// Version returns the newest version that is known.
+func (t *Table) Version(ctx context.Context) (int64, error) {
+	if err := t.lock(ctx); err != nil {
+		return 0, err
+	}
+	defer t.unlock()
+	return t.log.Version(), nil
+}
+
+func (t *Table) lock(ctx context.Context) error {
+	select {
+	case t.working <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t *Table) unlock() { <-t.working }
+
+// txns yields the app ids and versions that the table holds.
+func (t *Table) txns() iter.Seq2[string, int64] {
+	return func(yield func(string, int64) bool) {
+		for txn := range t.log.Txns() {
+			if !yield(txn.AppID, txn.Version) {
+				return
+			}
+		}
+	}
+}
+
+// Bounds of the wait between two tries while the store is down.
+const (
+	minBackoff = 100 * time.Millisecond
+	maxBackoff = 15 * time.Second
+)
+
+// retry calls try until it succeeds, fails for good, or the context is done.
+func (t *Table) retry(ctx context.Context, op string, try func() error) error {
+	wait := minBackoff
+	for failed := false; ; failed = true {
+		err := try()
+		if err == nil {
+			if failed && t.opts.Events.Recovered != nil {
+				t.opts.Events.Recovered(op)
+			}
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if final := finalError(op, err); final != nil {
+			return final
+		}
+		if err := t.pause(ctx, op, err, &wait); err != nil {
+			return err
+		}
+	}
+}
+
+// pause tells of the failure, waits with jitter, and doubles the next wait.
+func (t *Table) pause(ctx context.Context, op string, cause error, wait *time.Duration) error {
+	d := *wait/2 + rand.N(*wait)
+	if t.opts.Events.Retry != nil {
+		t.opts.Events.Retry(op, cause, d)
+	}
+	*wait = min(2**wait, maxBackoff)
+	return sleep(ctx, d)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// finalError returns an *Error, or a *checkpoint.RefusedError, if trying again cannot mend err; else nil.
+func finalError(op string, err error) error {
+	var own *Error
+	var refused *checkpoint.RefusedError
+	var unsupported *delta.UnsupportedError
+	switch {
+	case errors.As(err, &own), errors.As(err, &refused):
+		return err
+	case errors.As(err, &unsupported):
+		return &Error{Op: op, Err: err}
+	case errors.Is(err, fs.ErrPermission):
+		return &Error{Op: op, Err: err, Hint: "grant this process read, list and write access to the table's folder"}
+	}
+	return nil
+}
+
+// advance reads every version after the known one, as JSON, and judges it against the claims (rule C1). Units in flight
+// that a version holds have landed (recognised by unit id). Gone versions leave nothing provable (C2): every claim is
+// fenced and the newest snapshot becomes the base.
+func (t *Table) advance(ctx context.Context, inFlight []*Unit) error {
+	return t.retry(ctx, "reading the table's log", func() error {
+		for {
+			commit, err := t.log.Next(ctx)
+			switch {
+			case errors.Is(err, io.EOF):
+				return nil
+			case errors.Is(err, delta.ErrMissingCommit):
+				t.opts.Log.Warn("versions of the table are gone before they were read: starting again from its newest state",
+					"known_version", t.log.Version(), "reason", err)
+				if err := t.log.Reload(ctx); err != nil {
+					return err
+				}
+				for _, c := range t.claims {
+					c.fenced = true
+				}
+				if err := t.relayout(); err != nil {
+					return err
+				}
+				continue
+			case err != nil:
+				return err
+			}
+			if err := t.judge(commit, inFlight); err != nil {
+				return err
+			}
+		}
+	})
+}
+
+// judge applies one version made by somebody (perhaps by this process, under an answer that was lost).
+func (t *Table) judge(commit *delta.Commit, inFlight []*Unit) error {
+	if commit.Replaces() {
+		return &Error{
+			Op:   "reading the table's log",
+			Err:  fmt.Errorf("version %d replaced or restored the table (%s)", commit.Version, operation(commit)),
+			Hint: "rows went back or away but the offsets did not, so that going on would lose rows silently: decide from which offsets to go on, and start with another name or table",
+		}
+	}
+	own := unitsIn(commit, inFlight)
+	for _, u := range own {
+		t.landed(u, commit.Version)
+	}
+	for _, txn := range commit.Txns {
+		if c, ok := t.claims[txn.AppID]; ok && !holds(own, txn.AppID, t.opts.Name) {
+			c.fenced = true
+			t.opts.Log.Info("another writer has moved a partition's offset in the table: its uncommitted messages are dropped and read again",
+				"app_id", txn.AppID, "table_offset", txn.Version, "own_offset", c.last, "version", commit.Version)
+		}
+	}
+	if !commit.ChangesTable() {
+		return nil
+	}
+	if err := t.log.CheckAppend(); err != nil {
+		return &Error{Op: fmt.Sprintf("following the table to version %d", commit.Version), Err: err}
+	}
+	return t.relayout()
+}
+
+// relayout takes over the log's schema; an equal one keeps the layout, so that units in flight still fit (rule C1b).
+func (t *Table) relayout() error {
+	next, err := newLayout(t.log)
+	if err != nil {
+		return err
+	}
+	if !next.equal(t.layout) {
+		t.opts.Log.Info("the table's schema has changed: uncommitted messages are read again under the new one", "version", t.log.Version())
+		t.layout = next
+	}
+	return nil
+}
+
+func operation(c *delta.Commit) string {
+	if c.Info == nil || c.Info.Operation == "" {
+		return "operation unknown"
+	}
+	return c.Info.Operation
+}

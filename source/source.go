@@ -1,0 +1,346 @@
+// Package source is Kafka's side: one client in one consumer group, which polls, seeks, and reports offsets.
+//
+// It owns the client's configuration and the meaning of Kafka's errors. It promises that a partition is read from where
+// the caller's Positions said and from nowhere else: Kafka's own committed offsets are reported, never used, and an
+// offset that is out of range is an error, never a jump. It never looks into a message and knows nothing of tables.
+package source
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kafkadelta/checkpoint"
+)
+
+// Callbacks are called by the client's own goroutines while the group's assignment changes. They may block: heartbeats go
+// on meanwhile.
+type Callbacks struct {
+	// Positions is asked for newly assigned partitions: from which offset is each to be read? committed holds what the
+	// group has reported for them, if anything. An error ends the group session; it is tried again.
+	Positions func(ctx context.Context, assigned []checkpoint.Partition, committed map[checkpoint.Partition]int64) (map[checkpoint.Partition]int64, error)
+	// Revoked returns once the caller has committed or dropped what it holds of the partitions. No poll returns messages
+	// of them from the call on.
+	Revoked func(ctx context.Context, revoked []checkpoint.Partition)
+	// Lost tells that partitions are gone already, and belong to somebody else.
+	Lost func(lost []checkpoint.Partition)
+}
+
+// Source is one client. Poll, Seek and Close belong to one goroutine; the rest may be called from any.
+type Source struct {
+	cfg     Config
+	client  *kgo.Client
+	admin   *kadm.Client
+	stopped context.CancelFunc
+}
+
+// pollRecords bounds one poll, so that the caller returns to its other duties often enough.
+const pollRecords = 10_000
+
+// New makes the client. It connects to nothing yet: Start does. Extra options are for tests (dialers).
+func New(cfg Config, group string, cb Callbacks, extra ...kgo.Opt) (*Source, error) {
+	opts, err := clientOptions(cfg, group)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // lives as long as the client
+	opts = append(opts,
+		kgo.WithContext(ctx),
+		kgo.AdjustFetchOffsetsFn(func(ctx context.Context, at map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+			return positions(ctx, cb, at)
+		}),
+		kgo.OnPartitionsRevoked(func(ctx context.Context, _ *kgo.Client, m map[string][]int32) {
+			if parts := partitions(m); len(parts) > 0 {
+				cb.Revoked(ctx, parts)
+			}
+		}),
+		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, m map[string][]int32) {
+			if parts := partitions(m); len(parts) > 0 {
+				cb.Lost(parts)
+			}
+		}),
+	)
+	client, err := kgo.NewClient(append(opts, extra...)...)
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("setting up the Kafka client: %w", err)
+	}
+	return &Source{cfg: cfg, client: client, admin: kadm.NewClient(client), stopped: cancel}, nil
+}
+
+func clientOptions(cfg Config, group string) ([]kgo.Opt, error) {
+	opts := []kgo.Opt{
+		kgo.SeedBrokers(cfg.Brokers...),
+		kgo.ClientID(cfg.ClientID),
+		kgo.ConsumerGroup(group),
+		kgo.Balancers(kgo.CooperativeStickyBalancer()),
+		kgo.SessionTimeout(cfg.SessionTimeout),
+		kgo.HeartbeatInterval(max(cfg.SessionTimeout/10, 100*time.Millisecond)),
+		kgo.RebalanceTimeout(cfg.RebalanceTimeout),
+		kgo.DisableAutoCommit(),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		// Markers of producer transactions come as records too, so that the position passes them.
+		kgo.KeepControlRecords(),
+		kgo.FetchMaxBytes(16 << 20),
+		kgo.FetchMaxPartitionBytes(4 << 20),
+		kgo.FetchMaxWait(500 * time.Millisecond),
+		kgo.MetadataMinAge(250 * time.Millisecond),
+	}
+	if cfg.Isolation == ReadCommitted {
+		opts = append(opts, kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	}
+	if cfg.InstanceID != "" {
+		opts = append(opts, kgo.InstanceID(cfg.InstanceID))
+	}
+	tlsConf, err := cfg.TLS.tlsConfig()
+	if err != nil {
+		return nil, &Error{Op: "setting up TLS", Err: err}
+	}
+	if tlsConf != nil {
+		opts = append(opts, kgo.DialTLSConfig(tlsConf))
+	}
+	mech, err := cfg.SASL.mechanism()
+	if err != nil {
+		return nil, &Error{Op: "setting up SASL", Err: err}
+	}
+	if mech != nil {
+		opts = append(opts, kgo.SASL(mech))
+	}
+	return opts, nil
+}
+
+// positions translates between the client's nested maps and partitions.
+func positions(ctx context.Context, cb Callbacks, at map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	var assigned []checkpoint.Partition
+	committed := map[checkpoint.Partition]int64{}
+	for topic, offsets := range at {
+		for id, o := range offsets {
+			p := checkpoint.Partition{Topic: topic, ID: id}
+			assigned = append(assigned, p)
+			if offset := o.EpochOffset().Offset; offset >= 0 {
+				committed[p] = offset
+			}
+		}
+	}
+	slices.SortFunc(assigned, checkpoint.Partition.Compare)
+	next, err := cb.Positions(ctx, assigned, committed)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range assigned {
+		offset, ok := next[p]
+		if !ok {
+			return nil, fmt.Errorf("no position is known for %s", p)
+		}
+		at[p.Topic][p.ID] = kgo.NewOffset().At(offset)
+	}
+	return at, nil
+}
+
+func partitions(m map[string][]int32) []checkpoint.Partition {
+	var parts []checkpoint.Partition
+	for topic, ids := range m {
+		for _, id := range ids {
+			parts = append(parts, checkpoint.Partition{Topic: topic, ID: id})
+		}
+	}
+	slices.SortFunc(parts, checkpoint.Partition.Compare)
+	return parts
+}
+
+// Topic describes the configured topic as the cluster has it now.
+type Topic struct {
+	Identity   checkpoint.Identity
+	Partitions int32
+}
+
+// Describe asks the cluster for the topic.
+func (s *Source) Describe(ctx context.Context) (Topic, error) {
+	md, err := s.admin.Metadata(ctx, s.cfg.Topic)
+	if err != nil {
+		return Topic{}, newError("describing topic "+s.cfg.Topic, err)
+	}
+	t, ok := md.Topics[s.cfg.Topic]
+	if !ok {
+		return Topic{}, newError("describing topic "+s.cfg.Topic, kerr.UnknownTopicOrPartition)
+	}
+	if t.Err != nil {
+		return Topic{}, newError("describing topic "+s.cfg.Topic, t.Err)
+	}
+	id := checkpoint.Identity{ClusterID: md.Cluster, TopicID: t.ID.String()}
+	if id.ClusterID == "" {
+		id.ClusterID = "-"
+	}
+	if t.ID == (kadm.TopicID{}) {
+		id.TopicID = "name:" + s.cfg.Topic
+	}
+	return Topic{Identity: id, Partitions: int32(len(t.Partitions))}, nil
+}
+
+// Start joins the group.
+func (s *Source) Start() { s.client.AddConsumeTopics(s.cfg.Topic) }
+
+// StartOffsets returns, by partition, the offset of the first message to read under the policy earliest or latest.
+func (s *Source) StartOffsets(ctx context.Context, policy string) (map[int32]int64, error) {
+	if policy == StartLatest {
+		return s.EndOffsets(ctx)
+	}
+	l, err := s.admin.ListStartOffsets(ctx, s.cfg.Topic)
+	return s.offsets("listing the first offsets", l, err)
+}
+
+// EndOffsets returns, by partition, the offset after the last message that can be read now under the configured
+// isolation level.
+func (s *Source) EndOffsets(ctx context.Context) (map[int32]int64, error) {
+	if s.cfg.Isolation == ReadCommitted {
+		l, err := s.admin.ListCommittedOffsets(ctx, s.cfg.Topic)
+		return s.offsets("listing the last stable offsets", l, err)
+	}
+	l, err := s.admin.ListEndOffsets(ctx, s.cfg.Topic)
+	return s.offsets("listing the end offsets", l, err)
+}
+
+func (s *Source) offsets(op string, l kadm.ListedOffsets, err error) (map[int32]int64, error) {
+	if err == nil {
+		err = l.Error()
+	}
+	if err != nil {
+		return nil, newError(op+" of topic "+s.cfg.Topic, err)
+	}
+	m := map[int32]int64{}
+	for id, o := range l[s.cfg.Topic] {
+		m[id] = o.Offset
+	}
+	return m, nil
+}
+
+// Poll waits for messages until the context is done. Errors of the client are in the fetches: see Judge.
+func (s *Source) Poll(ctx context.Context) kgo.Fetches {
+	return s.client.PollRecords(ctx, pollRecords)
+}
+
+// Seek sets where owned partitions are read from next. Polls that begin afterwards return nothing from before.
+func (s *Source) Seek(next map[checkpoint.Partition]int64) {
+	s.client.SetOffsets(epochOffsets(next))
+}
+
+func epochOffsets(next map[checkpoint.Partition]int64) map[string]map[int32]kgo.EpochOffset {
+	m := map[string]map[int32]kgo.EpochOffset{}
+	for p, offset := range next {
+		if m[p.Topic] == nil {
+			m[p.Topic] = map[int32]kgo.EpochOffset{}
+		}
+		m[p.Topic][p.ID] = kgo.EpochOffset{Epoch: -1, Offset: offset}
+	}
+	return m
+}
+
+// Report tells the group how far the table is. It is advisory, for tools that watch the group's lag: the table alone
+// decides where reading goes on.
+func (s *Source) Report(ctx context.Context, next map[checkpoint.Partition]int64) error {
+	var err error
+	s.client.CommitOffsetsSync(ctx, epochOffsets(next), func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, e error) {
+		err = e
+		if e != nil {
+			return
+		}
+		for _, t := range resp.Topics {
+			for _, p := range t.Partitions {
+				if e := kerr.ErrorForCode(p.ErrorCode); e != nil && err == nil {
+					err = fmt.Errorf("%s[%d]: %w", t.Topic, p.Partition, e)
+				}
+			}
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("reporting offsets: %w", err)
+	}
+	return nil
+}
+
+// Close leaves the group (a static member does not) and closes the connections.
+func (s *Source) Close(ctx context.Context) {
+	if s.cfg.InstanceID == "" {
+		_ = s.client.LeaveGroupContext(ctx) // the session timeout does the same, later
+	}
+	s.stopped() // what still waits for a broker gives up
+	s.client.Close()
+}
+
+// Error is an error of Kafka's side that trying again does not mend.
+type Error struct {
+	Op   string
+	Err  error
+	Hint string
+}
+
+func (e *Error) Error() string {
+	if e.Hint == "" {
+		return e.Op + ": " + e.Err.Error()
+	}
+	return e.Op + ": " + e.Err.Error() + "; " + e.Hint
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// hints name the remedy of those errors that only an operator can mend.
+var hints = map[*kerr.Error]string{
+	kerr.SaslAuthenticationFailed:           "check source.sasl: user, password and mechanism",
+	kerr.UnsupportedSaslMechanism:           "the broker does not offer this source.sasl.mechanism",
+	kerr.IllegalSaslState:                   "the listener does not expect this kind of authentication: check source.sasl and the port",
+	kerr.TopicAuthorizationFailed:           "grant the user READ and DESCRIBE on the topic",
+	kerr.GroupAuthorizationFailed:           "grant the user READ on the consumer group",
+	kerr.ClusterAuthorizationFailed:         "grant the user DESCRIBE on the cluster",
+	kerr.UnknownTopicOrPartition:            "check source.topic, or create the topic",
+	kerr.InvalidTopicException:              "check source.topic",
+	kerr.InvalidSessionTimeout:              "the broker's group.min.session.timeout.ms and group.max.session.timeout.ms bound source.session_timeout",
+	kerr.InconsistentGroupProtocol:          "another program uses this consumer group: set source.group, or another name",
+	kerr.FencedInstanceID:                   "another worker has the same source.instance_id",
+	kerr.OffsetOutOfRange:                   "the messages after the table's offsets are gone (retention), or the topic was cut: going on would lose them silently",
+	kerr.UnsupportedVersion:                 "the broker is too old",
+	kerr.TransactionalIDAuthorizationFailed: "grant the user access to transactional ids",
+}
+
+// newError marks an error as final if only an operator can mend it, and otherwise just says what was being done.
+func newError(op string, err error) error {
+	var ke *kerr.Error
+	if errors.As(err, &ke) {
+		if hint, ok := hints[ke]; ok {
+			return &Error{Op: op, Err: err, Hint: hint}
+		}
+	}
+	var cert *tls.CertificateVerificationError
+	if errors.As(err, &cert) {
+		return &Error{Op: op, Err: err, Hint: "the broker's certificate is not trusted: check source.tls.ca_file and source.tls.server_name"}
+	}
+	var record tls.RecordHeaderError
+	if errors.As(err, &record) {
+		return &Error{Op: op, Err: err, Hint: "the listener does not speak TLS: check the port and source.tls.enabled"}
+	}
+	var eof *kgo.ErrFirstReadEOF
+	if errors.As(err, &eof) {
+		// A broker that is shutting down does the same, so this one is tried again.
+		return fmt.Errorf("%s: %w; if it does not pass, check source.tls and source.sasl against the listener", op, err)
+	}
+	return fmt.Errorf("%s: %w", op, err)
+}
+
+// Judge tells what an error that a poll returned means: final is an *Error for which the process must end, otherwise the
+// client goes on by itself and the error is for the log.
+func Judge(topic string, partition int32, err error) (final bool, judged error) {
+	op := "reading from Kafka"
+	if topic != "" {
+		op = fmt.Sprintf("reading %s[%d]", topic, partition)
+	}
+	judged = newError(op, err)
+	var e *Error
+	return errors.As(judged, &e), judged
+}
