@@ -80,7 +80,7 @@ func (t *Table) Commit(ctx context.Context, tx *Transaction) (Outcome, error) {
 		return Refused, fmt.Errorf("committing version %d: %w", version, err)
 	}
 	if t.winner != nil {
-		return Conflict, nil // known from another transaction's attempt
+		return t.judge(tx, t.winner) // read already, for this transaction or another one
 	}
 	id := uuid.NewString()
 	data, landed, err := t.build(tx, version, id)
@@ -106,12 +106,18 @@ func (t *Table) settle(ctx context.Context, tx *Transaction, version int64) (Out
 	if err != nil {
 		return Unknown, fmt.Errorf("committing version %d: it exists, reading whose it is: %w", version, err)
 	}
+	c.tableID = t.metadata.ID
+	return t.judge(tx, c)
+}
+
+// judge tells whose the commit of the next version is. Its name is taken for good, so that no attempt at this version can
+// land any more.
+func (t *Table) judge(tx *Transaction, c *Commit) (Outcome, error) {
+	tx.open = 0
 	if c.Info != nil && slices.Contains(tx.attempts, c.Info.TxnID) {
-		tx.open = 0
+		t.winner = nil
 		return Committed, t.apply(c)
 	}
-	tx.open = 0 // the name is taken for good: no attempt at this version can land any more
-	c.tableID = t.metadata.ID
 	t.winner = c
 	return Conflict, nil
 }

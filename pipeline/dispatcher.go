@@ -188,6 +188,7 @@ func (d *dispatcher) runEvents() {
 // housekeep starts what is due. Everything that takes long runs elsewhere and reports by an event.
 func (d *dispatcher) housekeep() {
 	now := d.Now()
+	d.checkEnd(now)
 	if d.closing == nil {
 		if d.abandon {
 			d.dropFilling()
@@ -197,7 +198,6 @@ func (d *dispatcher) housekeep() {
 		d.reclaimParts(now)
 		d.follow(now)
 	}
-	d.checkEnd(now)
 }
 
 // mayPoll is the back-pressure: while it says no, nothing is taken from the client, whose own buffer is bounded, so that

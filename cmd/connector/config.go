@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -84,7 +85,7 @@ func (c config) validate() error {
 			errs = append(errs, err)
 		} else if _, err := decode.NewPlan(schema, c.Table.Decode); err != nil {
 			errs = append(errs, err)
-		} else if err := delta.CheckCreate(delta.CreateOptions{Schema: schema, PartitionBy: c.Table.Sink.PartitionBy, Properties: c.Table.Sink.Properties}); err != nil {
+		} else if err := delta.CheckCreate(delta.CreateOptions{Schema: schema, PartitionBy: c.Table.Sink.PartitionBy, Properties: c.Table.Sink.Properties, Now: time.Now}); err != nil {
 			errs = append(errs, fmt.Errorf("table: %w", err))
 		}
 	}

@@ -1,0 +1,38 @@
+package delta
+
+import (
+	"context"
+	"io"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+)
+
+// What the tests of package delta_test need of the inside.
+
+func ParseCommit(version int64, r io.Reader) (*Commit, error) { return parseCommit(version, r, true) }
+
+func CommitName(version int64) string { return commitName(version) }
+
+// SetWholeCheckpoint lowers the size above which log checkpoints are read by ranges.
+func SetWholeCheckpoint(n int64) (restore func()) {
+	old := wholeCheckpoint
+	wholeCheckpoint = n
+	return func() { wholeCheckpoint = old }
+}
+
+// ReadCheckpointFile decodes everything of one file of a log checkpoint.
+func ReadCheckpointFile(ctx context.Context, store LogStore, name string, size int64, mem memory.Allocator) (c *Commit, adds []Add, err error) {
+	c = &Commit{}
+	err = readLogCheckpoint(ctx, store, checkpointFile{name, size}, append(stateColumns, fileColumns...), mem, func(rb arrow.RecordBatch) error {
+		if err := checkpointState(rb, c); err != nil {
+			return err
+		}
+		_, err := checkpointAdds(rb, func(a *Add) bool {
+			adds = append(adds, *a)
+			return true
+		})
+		return err
+	})
+	return c, adds, err
+}
