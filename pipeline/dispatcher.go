@@ -219,6 +219,9 @@ func (d *dispatcher) nextDeadline() time.Time {
 	if !d.reclaimAt.IsZero() {
 		earlier(d.reclaimAt)
 	}
+	if d.UntilEnd && !d.endAsking {
+		earlier(d.endAskAt)
+	}
 	return at
 }
 

@@ -157,6 +157,7 @@ func (d *dispatcher) committed(e *epoch, err error) {
 		d.laneFails = 0
 	}
 	d.followAt = d.Now().Add(followInterval)
+	d.endAskAt = time.Time{}
 	d.finishEpoch(e)
 }
 

@@ -6,7 +6,7 @@ import (
 )
 
 // endAskInterval is how often the table is asked whether other workers have brought it to the end.
-const endAskInterval = 500 * time.Millisecond
+const endAskInterval = 200 * time.Millisecond
 
 // findTopic makes sure that the topic can be read before the group is joined, so that a wrong name or password is an
 // error in seconds. Under UntilEnd it also takes down where the end is now. It tries for as long as no broker answers.
@@ -40,8 +40,12 @@ func (d *dispatcher) checkEnd(now time.Time) {
 	if !d.UntilEnd || d.endAsking || d.closing != nil {
 		return
 	}
+	if d.endAskAt.IsZero() {
+		d.endAskAt = now
+	}
 	for _, p := range d.parts {
 		if p.next < d.ends[p.ID] || p.reclaim {
+			d.endAskAt = now.Add(endAskInterval)
 			return
 		}
 	}

@@ -99,7 +99,6 @@ type File struct {
 
 	stats *statistics
 	rows  int64
-	group rowGroup
 	err   error // the first failure; every later Write and Close returns it
 	state state
 }
@@ -111,13 +110,6 @@ const (
 	closed
 	aborted
 )
-
-// rowGroup measures the row group being filled.
-type rowGroup struct {
-	rows, raw int64
-	encoded   int64 // compressed pages held in memory
-	full      bool
-}
 
 // New opens the object and prepares a file of the given schema, which holds the table's columns without the partition
 // columns. It refuses a schema with types that Delta does not have.
@@ -242,21 +234,17 @@ func (f *File) encode(rb arrow.RecordBatch) error {
 		step = max(1, f.tuning.sliceBytes/perRow)
 	}
 	for at := int64(0); at < rows; at += step {
-		if f.group.full {
+		// A full row group ends only when more rows come, so that none is empty.
+		if f.encoder.group.full(f.tuning) {
 			if err := f.encoder.nextRowGroup(); err != nil {
 				return err
 			}
-			f.group = rowGroup{}
-			if f.out.err != nil {
-				return f.out.err
-			}
 		}
-		if err := f.encodeSlice(rb, at, min(at+step, rows)); err != nil {
+		n := min(step, rows-at)
+		// All rows of a batch are taken to be of the same weight; the limits need no more.
+		if err := f.encodeSlice(rb, at, n, int64(float64(raw)*float64(n)/float64(rows))); err != nil {
 			return err
 		}
-		// All rows of a batch are taken to be of the same weight; the limits need no more.
-		n := min(step, rows-at)
-		f.account(n, int64(float64(raw)*float64(n)/float64(rows)))
 		if f.out.err != nil {
 			return f.out.err
 		}
@@ -264,37 +252,30 @@ func (f *File) encode(rb arrow.RecordBatch) error {
 	return nil
 }
 
-func (f *File) encodeSlice(rb arrow.RecordBatch, from, to int64) error {
+func (f *File) encodeSlice(rb arrow.RecordBatch, from, n, raw int64) error {
 	columns := rb.Columns()
-	if from != 0 || to != rb.NumRows() {
-		slice := rb.NewSlice(from, to)
+	if n < rb.NumRows() {
+		slice := rb.NewSlice(from, from+n)
 		defer slice.Release()
 		columns = slice.Columns()
 	}
 	// The encoder compares schemas, metadata included, by every batch; the same pointer is the shortest way through.
-	same := array.NewRecordBatch(f.schema, columns, to-from)
+	same := array.NewRecordBatch(f.schema, columns, n)
 	defer same.Release()
-	return f.encoder.write(same)
-}
-
-func (f *File) account(rows, raw int64) {
-	g := &f.group
-	g.rows += rows
-	g.raw += raw
-	g.encoded = f.encoder.RowGroupTotalCompressedBytes()
-	g.full = g.rows >= f.tuning.groupRows || g.raw >= f.tuning.groupRaw || g.encoded >= f.tuning.groupEncoded
+	return f.encoder.write(same, raw)
 }
 
 // Bytes is the size that the file has so far, what is still buffered included: exact for what has been written out and
 // for finished pages, an estimate for the page that each column is filling.
 func (f *File) Bytes() int64 {
-	filling := f.group.raw
+	ratio := f.tuning.pendingRatio(f.opts.Compression)
 	if f.encoder == nil {
-		filling = f.stage.bytes
+		return f.out.n + int64(float64(f.stage.bytes)*ratio)
 	}
-	// Of each column about half a page is not compressed yet.
-	pending := min(filling, f.stats.leaves*f.tuning.pageBytes/2)
-	return f.out.n + f.group.encoded + int64(float64(pending)*f.tuning.pendingRatio(f.opts.Compression))
+	// Of each column about half a page is not compressed yet, and the dictionaries are not until the row group ends.
+	group := f.encoder.group
+	pending := min(group.raw, f.stats.leaves*f.tuning.pageBytes/2+f.encoder.dicts)
+	return f.out.n + group.encoded + int64(float64(pending)*ratio)
 }
 
 // Close finishes the file and makes it visible. When it fails before the object itself is closed the file is only good for

@@ -77,10 +77,23 @@ type encoder struct {
 	// or writes what lies behind the buffer's end. The way out is a new row group, which has new encoders.
 	delta []leaf
 	cut   []bool
+
+	group rowGroup
+	dicts int64 // expected size of all dictionaries of a row group
 }
 
-// write encodes rows, which are one step of every column writer.
-func (e *encoder) write(rb arrow.RecordBatch) error {
+// rowGroup measures the row group being filled.
+type rowGroup struct {
+	rows, raw int64
+	encoded   int64 // compressed pages held in memory
+}
+
+func (g rowGroup) full(t tuning) bool {
+	return g.rows >= t.groupRows || g.raw >= t.groupRaw || g.encoded >= t.groupEncoded
+}
+
+// write encodes rows of so many raw bytes, which are one step of every column writer.
+func (e *encoder) write(rb arrow.RecordBatch, raw int64) error {
 	for i, l := range e.delta {
 		if !e.cut[i] {
 			continue
@@ -93,11 +106,14 @@ func (e *encoder) write(rb arrow.RecordBatch) error {
 		}
 		e.cut[i] = false
 	}
-	before := e.RowGroupTotalCompressedBytes()
+	before := e.group.encoded
 	if err := e.WriteBuffered(rb); err != nil {
 		return fmt.Errorf("encoding rows: %w", err)
 	}
-	if e.RowGroupTotalCompressedBytes() != before { // some column has finished a page; which one does not show
+	e.group.rows += rb.NumRows()
+	e.group.raw += raw
+	e.group.encoded = e.RowGroupTotalCompressedBytes()
+	if e.group.encoded != before { // some column has finished a page; which one does not show
 		for i := range e.cut {
 			e.cut[i] = true
 		}
@@ -107,6 +123,7 @@ func (e *encoder) write(rb arrow.RecordBatch) error {
 
 func (e *encoder) nextRowGroup() error {
 	clear(e.cut)
+	e.group = rowGroup{}
 	if err := e.NewBufferedRowGroupChecked(); err != nil {
 		return fmt.Errorf("starting a row group: %w", err)
 	}
@@ -141,17 +158,17 @@ func newEncoder(sc *arrow.Schema, w io.Writer, opts Options, t tuning, sample []
 	if err != nil {
 		return nil, fmt.Errorf("mapping the schema to Parquet: %w", err)
 	}
-	columns, delta := columnProperties(sc, parquetSchema, t, sample)
-	props = append(props, columns...)
-	fw, err := pqarrow.NewFileWriter(sc, w, parquet.NewWriterProperties(props...), arrowProps)
+	e := &encoder{}
+	props = append(props, e.columnProperties(sc, parquetSchema, t, sample)...)
+	e.FileWriter, err = pqarrow.NewFileWriter(sc, w, parquet.NewWriterProperties(props...), arrowProps)
 	if err != nil {
 		return nil, fmt.Errorf("starting the Parquet file: %w", err)
 	}
-	return &encoder{FileWriter: fw, delta: delta, cut: make([]bool, len(delta))}, nil
+	return e, nil
 }
 
-// columnProperties gives every leaf column its encoding, and lists those with a delta encoding that may have nulls.
-func columnProperties(sc *arrow.Schema, ps *schema.Schema, t tuning, sample []arrow.RecordBatch) (props []parquet.WriterProperty, delta []leaf) {
+// columnProperties gives every leaf column its encoding, and notes those with a delta encoding that may have nulls.
+func (e *encoder) columnProperties(sc *arrow.Schema, ps *schema.Schema, t tuning, sample []arrow.RecordBatch) (props []parquet.WriterProperty) {
 	leaves := leavesOf(sc)
 	// Properties go by dotted path, in which a column named `a.b` is the field b of a. Such twins keep the defaults.
 	count := make(map[string]int)
@@ -166,22 +183,25 @@ func columnProperties(sc *arrow.Schema, ps *schema.Schema, t tuning, sample []ar
 			continue
 		}
 		seen := sampler.look(leaf, sample)
-		e := t.choose(leaf.dt, seen)
+		enc := t.choose(leaf.dt, seen)
 		if leaf.repeated || seen.nulls > mostNulls {
 			// A page of nulls alone would be likely here; see encoder.
-			e.plainest = parquet.Encodings.Plain
+			enc.plainest = parquet.Encodings.Plain
 		}
-		if e.plainest != parquet.Encodings.Plain && !e.dictionary && ps.Column(i).MaxDefinitionLevel() > 0 {
-			delta = append(delta, leaf)
+		if enc.dictionary {
+			e.dicts += min(t.dictBytes, int64(min(seen.distinct, float64(t.groupRows))*seen.bytes))
+		} else if enc.plainest != parquet.Encodings.Plain && ps.Column(i).MaxDefinitionLevel() > 0 {
+			e.delta = append(e.delta, leaf)
 		}
-		props = append(props, parquet.WithDictionaryFor(path, e.dictionary), parquet.WithEncodingFor(path, e.plainest))
+		props = append(props, parquet.WithDictionaryFor(path, enc.dictionary), parquet.WithEncodingFor(path, enc.plainest))
 		if leaf.repeated {
 			// arrow-go writes min=MaxInt64, max=MinInt64 for an all-null integer under a list or map, and readers prune
 			// by it. Few prune by elements of lists, so none of them get Parquet statistics.
 			props = append(props, parquet.WithStatsFor(path, false))
 		}
 	}
-	return props, delta
+	e.cut = make([]bool, len(e.delta))
+	return props
 }
 
 // mostNulls is the share of nulls from which on a column gets no delta encoding.
