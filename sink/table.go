@@ -105,10 +105,14 @@ func (t *Table) openOrCreate(ctx context.Context) error {
 		if t.opts.Create == nil {
 			return &Error{Op: "opening the table", Err: err, Hint: "set table.create: if_missing and table.schema, or make it with `table create`"}
 		}
-		err = delta.Create(ctx, t.store, delta.CreateOptions{
+		create := delta.CreateOptions{
 			Schema: t.opts.Create, PartitionBy: t.cfg.PartitionBy, Properties: t.cfg.Properties,
 			Description: t.cfg.Comment, Now: t.opts.Now, Engine: t.opts.Engine,
-		})
+		}
+		if err := delta.CheckCreate(create); err != nil {
+			return &Error{Op: "creating the table", Err: err, Hint: "correct the table section of the configuration"}
+		}
+		err = delta.Create(ctx, t.store, create)
 		if err != nil && !errors.Is(err, fs.ErrExist) { // another worker was faster: its table it is
 			return fmt.Errorf("creating the table: %w", err)
 		}
@@ -222,7 +226,7 @@ func finalError(op string, err error) error {
 	switch {
 	case errors.As(err, &own), errors.As(err, &refused):
 		return err
-	case errors.As(err, &unsupported):
+	case errors.As(err, &unsupported), errors.Is(err, delta.ErrCorrupt):
 		return &Error{Op: op, Err: err}
 	case errors.Is(err, fs.ErrPermission):
 		return &Error{Op: op, Err: err, Hint: "grant this process read, list and write access to the table's folder"}
