@@ -144,8 +144,13 @@ func (d *dispatcher) wake() {
 func (d *dispatcher) loop(ctx context.Context) error {
 	defer d.cancel()
 	defer close(d.stopped)
-	unhook := context.AfterFunc(ctx, d.wake)
-	defer unhook()
+	defer context.AfterFunc(ctx, d.wake)()
+	// A stop may take its time, but not for ever: past the limit, whatever still runs is cut off.
+	defer context.AfterFunc(ctx, func() {
+		limit := time.AfterFunc(d.ShutdownTimeout, d.cancel)
+		<-d.stopped
+		limit.Stop()
+	})()
 	for {
 		for ctx.Err() == nil && d.failure == nil && d.poison == nil && !d.endReached {
 			d.runEvents()
@@ -345,6 +350,9 @@ func (d *dispatcher) send(p *part, m message) bool {
 				d.inFlight.Add(-m.bytes)
 				return false
 			}
+		case <-d.ctx.Done():
+			d.inFlight.Add(-m.bytes)
+			return false
 		}
 	}
 }

@@ -69,6 +69,8 @@ func (d *dispatcher) mark(l *lane, e *epoch) {
 			return
 		case f := <-d.events:
 			f()
+		case <-d.ctx.Done():
+			return
 		}
 	}
 }
@@ -184,25 +186,19 @@ func (d *dispatcher) release(w waiter) {
 	})
 }
 
-// drain flushes and commits what was dispatched, for at most the shutdown timeout.
+// drain flushes and commits what was dispatched. A stop that takes longer than the shutdown timeout ends d.ctx.
 func (d *dispatcher) drain() error {
-	ctx, cancel := context.WithTimeout(d.ctx, d.ShutdownTimeout)
-	defer cancel()
 	d.Log.Info("stopping: committing what was read")
-	for d.failure == nil {
+	for d.failure == nil && d.ctx.Err() == nil {
 		if d.closing == nil {
 			if d.epoch.records == 0 && !(d.endReached && d.epoch.taken > 0) {
 				return nil
 			}
 			d.flush()
 		}
-		if ctx.Err() != nil {
-			d.closing.cancel()
-			return ErrInterrupted
-		}
-		d.waitForEvent(ctx, d.nextDeadline())
+		d.waitForEvent(d.ctx, d.nextDeadline())
 	}
-	if errors.Is(d.failure, context.Canceled) {
+	if d.failure == nil || errors.Is(d.failure, context.Canceled) {
 		return ErrInterrupted
 	}
 	return d.failure
