@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	// batchRows and batchBytes bound one Arrow batch: small enough for the cache, large enough to amortise the calls.
+	// batchRows and batchBytes (of messages) bound one Arrow batch: small enough for the cache, large enough to amortise
+	// the calls.
 	batchRows  = 8192
 	batchBytes = 4 << 20
 	// laneQueue is the number of messages (of up to a poll of one partition each) that may wait for a lane.
@@ -48,13 +49,14 @@ type lane struct {
 	want atomic.Pointer[setup]
 
 	// Of the lane's goroutine.
-	have    setup
-	decoder Decoder
-	writer  *sink.Writer
-	ledger  *batch.Ledger
-	held    []heldRecord // messages of the rows in the decoder
-	broken  bool         // writing failed: everything is void until the next setup
-	stopped map[checkpoint.Partition]bool
+	have      setup
+	decoder   Decoder
+	writer    *sink.Writer
+	ledger    *batch.Ledger
+	held      []heldRecord // messages of the rows in the decoder
+	heldBytes int          // of their values
+	broken    bool         // writing failed: everything is void until the next setup
+	stopped   map[checkpoint.Partition]bool
 }
 
 // heldRecord keeps a message until its row has passed the table's rules.
@@ -137,7 +139,7 @@ func (l *lane) drop() {
 		l.decoder.Reset()
 	}
 	l.ledger.Reset()
-	l.held = l.held[:0]
+	l.held, l.heldBytes = l.held[:0], 0
 	clear(l.stopped)
 }
 
@@ -194,7 +196,8 @@ func (l *lane) take(m message) error {
 		}
 		span.Next, span.Records, span.Rows = r.Offset+1, span.Records+1, span.Rows+1
 		l.held = append(l.held, heldRecord{r, span})
-		if len(l.held) >= batchRows || l.decoder.Bytes() >= batchBytes {
+		l.heldBytes += len(r.Value)
+		if len(l.held) >= batchRows || l.heldBytes >= batchBytes {
 			if err := l.write(); err != nil {
 				return err
 			}
@@ -292,7 +295,7 @@ func (l *lane) writeBatch(rb arrow.RecordBatch) error {
 	rows := rb.NumRows()
 	l.ledger.AddRows(rows)
 	l.d.Metrics.rows(rows)
-	l.held = l.held[:0]
+	l.held, l.heldBytes = l.held[:0], 0
 	if l.d.Flush.Due(l.writer.Bytes(), l.ledger.Rows()) && !l.d.laneDue.Swap(true) {
 		l.d.wake()
 	}

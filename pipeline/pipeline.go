@@ -73,9 +73,6 @@ type Decoder interface {
 	// string) means that the message can never become a row; one that has RetryLater() time.Duration, that it may, after
 	// the batch was taken and the time has passed. Either leaves no trace.
 	Append(rec *kgo.Record) error
-	// Rows and Bytes are what has been appended since the last NewBatch or Reset.
-	Rows() int
-	Bytes() int
 	// NewBatch takes the rows. The batch must be released before the next Append.
 	NewBatch() arrow.RecordBatch
 	// Reset drops the rows.

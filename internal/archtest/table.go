@@ -44,7 +44,7 @@ var ioPackages = []string{"net", "net/http", "os", "os/exec", "path/filepath", "
 // docs/adr/0003-import-rules.md says why it exists and how to change it.
 var table = []rule{
 	{
-		pkg: "source", imports: []string{"checkpoint", "internal/invariant"},
+		pkg: "source", imports: []string{"checkpoint"},
 		modules: []string{kadm, kerr, kgo, kmsg, kversion, sasl, xsync},
 		because: "it speaks Kafka and knows neither rows nor tables, so that every format and table gets the same delivery",
 	},
@@ -57,11 +57,11 @@ var table = []rule{
 		because: "a format adds parsing to the shared plan, nothing else; formats don't know each other",
 	},
 	{
-		pkg: "batch", imports: []string{"checkpoint", "internal/invariant"}, modules: []string{arrow}, pure: true,
+		pkg: "batch", imports: []string{"checkpoint"}, modules: []string{arrow}, pure: true,
 		because: "it ties rows to the offsets they came from, whatever made the rows and wherever they go",
 	},
 	{
-		pkg: "sink", imports: []string{"checkpoint", "delta", "sink/datafile", "internal/invariant"},
+		pkg: "sink", imports: []string{"checkpoint", "delta", "sink/datafile"},
 		modules: []string{arrow, uuid, xsync}, pure: true,
 		because: "it commits batches to one table and knows neither Kafka nor an object store",
 	},
@@ -78,7 +78,7 @@ var table = []rule{
 		because: "values and rules that every later version must be able to read: no I/O, no library that could change them",
 	},
 	{
-		pkg: "pipeline", imports: []string{"batch", "checkpoint", "sink", "source", "internal/invariant"},
+		pkg: "pipeline", imports: []string{"batch", "checkpoint", "sink", "source"},
 		modules: []string{arrow, kgo, prometheus, xsync},
 		because: "it calls the stages in order; decoders and tables are handed in, so a format or backend never changes it",
 	},
@@ -103,16 +103,12 @@ var table = []rule{
 		pkg: "cmd/connector",
 		imports: []string{
 			"batch", "checkpoint", "decode", "decode/json", "delta", "pipeline", "sink", "sink/datafile", "source",
-			"storage", "storage/local", "storage/memory", "storage/open", "internal/invariant", "internal/strictyaml",
+			"storage", "storage/local", "storage/memory", "storage/open", "internal/strictyaml",
 		},
 		modules: []string{arrow, cobra, compress, kadm, kerr, kfake, kgo, kmsg, prometheus, sasl, xsync, xsys},
 		because: "the wiring: it may know everything that users run, and nobody imports it",
 	},
 
-	{
-		pkg:     "internal/invariant",
-		because: "assertions for the packages of the message's path: a leaf",
-	},
 	{
 		pkg: "internal/strictyaml", modules: []string{yaml},
 		because: "reads configuration for the command; a Config takes part by struct tags, without importing it",
