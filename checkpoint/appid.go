@@ -52,7 +52,7 @@ func PartitionOf(name, appID string) (int32, bool) {
 // and its offsets mean other messages.
 type Identity struct {
 	ClusterID string // Kafka's cluster id; "-" where the broker has none
-	TopicID   string // Kafka's topic id (KIP-516); "name:<topic>" where the broker has none
+	TopicID   string // Kafka's topic id (KIP-516) as Kafka's tools spell it; "name:<topic>" where the broker has none
 }
 
 const identityMark = "#topic/"

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -209,8 +208,6 @@ func (t *Table) transaction(units []*Unit) (*delta.Transaction, error) {
 		Info:       map[string]json.RawMessage{},
 	}
 	record := checkpoint.CommitRecord{}
-	var files int
-	var rows, bytes int64
 	now := t.opts.Now().UnixMilli()
 	for _, u := range units {
 		unitRecord := u.record(t.opts.Name, t.readAt(u))
@@ -224,9 +221,6 @@ func (t *Table) transaction(units []*Unit) (*delta.Transaction, error) {
 				Path: delta.EncodePath(f.Name), PartitionValues: f.values, Size: f.Size, ModificationTime: now,
 				DataChange: true, Stats: f.Stats, Tags: map[string]string{checkpoint.TagKey: tag},
 			})
-			files++
-			rows += f.Rows
-			bytes += f.Size
 		}
 		for _, s := range u.Spans {
 			tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.AppID(t.opts.Name, s.ID), Version: s.Next - 1})
@@ -240,9 +234,6 @@ func (t *Table) transaction(units []*Unit) (*delta.Transaction, error) {
 		return nil, &Error{Op: "encoding a commit's spans", Err: err}
 	}
 	tx.Info[checkpoint.CommitInfoKey] = value
-	tx.Metrics = map[string]string{
-		"numAddedFiles": strconv.Itoa(files), "numOutputRows": strconv.FormatInt(rows, 10), "numOutputBytes": strconv.FormatInt(bytes, 10),
-	}
 	return tx, nil
 }
 

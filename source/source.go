@@ -8,6 +8,7 @@ package source
 import (
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -175,7 +176,7 @@ func (s *Source) Describe(ctx context.Context) (Topic, error) {
 	if t.Err != nil {
 		return Topic{}, newError("describing topic "+s.cfg.Topic, t.Err)
 	}
-	id := checkpoint.Identity{ClusterID: md.Cluster, TopicID: t.ID.String()}
+	id := checkpoint.Identity{ClusterID: md.Cluster, TopicID: base64.RawURLEncoding.EncodeToString(t.ID[:])}
 	if id.ClusterID == "" {
 		id.ClusterID = "-"
 	}

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -89,6 +90,7 @@ type Info struct {
 type File struct {
 	name   string
 	schema *arrow.Schema // without metadata: nothing but Parquet's own schema goes into the footer
+	repair []int         // columns that arrow-go must not get as they are; see needsRepair
 	tuning tuning
 	opts   Options
 
@@ -128,19 +130,25 @@ func newFile(ctx context.Context, creator Creator, name string, schema *arrow.Sc
 	if err != nil {
 		return nil, fmt.Errorf("opening data file %s: %w", name, err)
 	}
-	return &File{
+	f := &File{
 		name:   name,
 		schema: arrow.NewSchema(schema.Fields(), nil),
 		tuning: t,
 		opts:   opts,
 		out:    output{w: w},
 		stats:  newStatistics(schema, opts.StatsColumns),
-	}, nil
+	}
+	for i, field := range schema.Fields() {
+		if needsRepair(field.Type, false) {
+			f.repair = append(f.repair, i)
+		}
+	}
+	return f, nil
 }
 
 // Write appends the batch's rows. The batch's schema must be the file's (names, types and nullability; metadata does not
-// matter). The caller may reuse the batch's buffers as soon as Write returns. After an error the file is only good for
-// Abort.
+// matter), and a list or map that is null or below a null must have no elements. The caller may reuse the batch's buffers
+// as soon as Write returns. After an error the file is only good for Abort.
 func (f *File) Write(rb arrow.RecordBatch) error {
 	if err := f.usable(); err != nil {
 		return fmt.Errorf("writing data file %s: %w", f.name, err)
@@ -258,6 +266,13 @@ func (f *File) encodeSlice(rb arrow.RecordBatch, from, n, raw int64) error {
 		slice := rb.NewSlice(from, from+n)
 		defer slice.Release()
 		columns = slice.Columns()
+	}
+	if len(f.repair) > 0 {
+		columns = slices.Clone(columns)
+		for _, i := range f.repair {
+			columns[i] = repair(columns[i])
+			defer columns[i].Release()
+		}
 	}
 	// The encoder compares schemas, metadata included, by every batch; the same pointer is the shortest way through.
 	same := array.NewRecordBatch(f.schema, columns, n)
