@@ -62,7 +62,6 @@ type dispatcher struct {
 	endAsking  bool
 
 	poison  error // on_error: fail met this
-	dropped bool  // the latest epoch did not land whole
 	failure error // final
 
 	// Shared.
@@ -170,10 +169,10 @@ func (d *dispatcher) loop(ctx context.Context) error {
 		switch {
 		case d.poison == nil:
 			return nil
-		case !d.dropped || ctx.Err() != nil:
+		case !d.anyReclaim() || ctx.Err() != nil:
 			return &PoisonError{d.poison}
 		}
-		// What came before the poison message was fenced: it is read again, and the message with it.
+		// Something that came before the poison message was dropped: it is read again, and the message with it.
 		d.poison = nil
 		d.dropFilling()
 	}
@@ -221,10 +220,10 @@ func (d *dispatcher) nextDeadline() time.Time {
 	if d.epoch.records > 0 && d.closing == nil {
 		earlier(d.epoch.started.Add(d.Flush.Interval))
 	}
-	if !d.reclaimAt.IsZero() {
+	if !d.reclaimAt.IsZero() && d.closing == nil && !d.reclaiming {
 		earlier(d.reclaimAt)
 	}
-	if d.UntilEnd && !d.endAsking {
+	if d.UntilEnd && d.closing == nil && !d.endAsking {
 		earlier(d.endAskAt)
 	}
 	return at
@@ -395,6 +394,16 @@ func (d *dispatcher) dropLane(l *lane) {
 	}
 }
 
+// anyReclaim reports whether messages that were taken have been dropped since.
+func (d *dispatcher) anyReclaim() bool {
+	for _, p := range d.parts {
+		if p.reclaim {
+			return true
+		}
+	}
+	return false
+}
+
 func (d *dispatcher) dropFilling() {
 	d.abandon = false
 	for _, l := range d.lanes {
@@ -413,6 +422,7 @@ func (d *dispatcher) reclaimParts(now time.Time) {
 	if d.reclaiming || now.Before(d.reclaimAt) {
 		return
 	}
+	d.reclaimAt = time.Time{}
 	var ids []checkpoint.Partition
 	for id, p := range d.parts {
 		if p.reclaim {
@@ -424,7 +434,6 @@ func (d *dispatcher) reclaimParts(now time.Time) {
 	}
 	slices.SortFunc(ids, checkpoint.Partition.Compare)
 	d.reclaiming = true
-	d.reclaimAt = time.Time{}
 	d.goDo(func() {
 		next, err := d.table.Claim(d.ctx, ids)
 		var layout *sink.Layout

@@ -75,11 +75,18 @@ func (d *dispatcher) mark(l *lane, e *epoch) {
 	}
 }
 
-// flushed is a lane's answer to a marker.
-func (d *dispatcher) flushed(e *epoch, u *sink.Unit) {
+// flushed is a lane's answer to a marker: its unit, if it took anything, and the partitions that a poison message has
+// stopped. Nothing was taken of those beyond their span, so that nothing of them can be lost.
+func (d *dispatcher) flushed(e *epoch, u *sink.Unit, stopped []checkpoint.Partition) {
 	e.waiting--
+	for _, id := range stopped {
+		delete(e.parts, id)
+	}
 	if u != nil {
 		e.units = append(e.units, u)
+		for _, s := range u.Spans {
+			e.parts[s.Partition] = struct{}{}
+		}
 	}
 	if e.waiting == 0 {
 		d.laneDue.Store(false) // what set it belongs to this epoch; a lane that is full again says so again
@@ -145,6 +152,7 @@ func (d *dispatcher) committed(e *epoch, err error) {
 	for _, u := range e.units {
 		if u.State() == sink.Landed {
 			d.Metrics.landed(u.Spans)
+			d.Metrics.setStoreDown(false)
 			for _, s := range u.Spans {
 				delete(e.parts, s.Partition)
 			}
@@ -154,8 +162,7 @@ func (d *dispatcher) committed(e *epoch, err error) {
 	for id := range e.parts {
 		d.markReclaim(id)
 	}
-	d.dropped = len(e.parts) > 0
-	if !d.dropped {
+	if len(e.parts) == 0 {
 		d.laneFails = 0
 	}
 	d.followAt = d.Now().Add(followInterval)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -159,6 +161,7 @@ func (d *dispatcher) laneFailed(l *lane, err error) {
 	d.laneFails++
 	wait := min(time.Duration(1<<min(d.laneFails, 8))*50*time.Millisecond, 15*time.Second)
 	d.Metrics.failed("write")
+	d.Metrics.setStoreDown(true)
 	d.Log.Warn("writing data files fails; their messages are read again, nothing is lost", "error", err, "again_in", wait)
 	d.reclaimAt = d.Now().Add(wait)
 	d.dropLane(l) // what the lane had of a closing epoch is found missing when that epoch is committed
@@ -321,14 +324,16 @@ func (e *ruleError) Poison() (path, reason string) { return e.path, "rejected_by
 // with such a message ends before it. This is rare, so that it may cost twice.
 func (l *lane) writeWithout(rejected map[int]error) error {
 	kept := l.held[:0:0]
+	cut := map[checkpoint.Partition]bool{} // not l.stopped: a message that the decoder refused comes after those held here
 	for row, h := range l.held {
 		cause, bad := rejected[row]
 		switch {
-		case l.stopped[h.span.Partition]: // after a message that stopped the partition: as if never taken
+		case cut[h.span.Partition]: // after a message that stopped the partition: as if never taken
 			h.span.Records, h.span.Rows = h.span.Records-1, h.span.Rows-1
 		case bad && l.d.OnError == OnErrorFail:
 			h.span.Records, h.span.Rows = h.span.Records-1, h.span.Rows-1
 			h.span.Next = h.record.Offset
+			cut[h.span.Partition] = true
 			l.stop(h.span.Partition, cause)
 		case bad:
 			l.d.Metrics.poison(cause)
@@ -342,6 +347,7 @@ func (l *lane) writeWithout(rejected map[int]error) error {
 	}
 	l.held = kept
 	if len(kept) == 0 {
+		l.heldBytes = 0
 		return nil
 	}
 	return l.writeBatch(l.decoder.NewBatch())
@@ -350,10 +356,13 @@ func (l *lane) writeWithout(rejected map[int]error) error {
 // flush answers a marker: what the lane took of the epoch becomes a unit. The answer is always sent, once.
 func (l *lane) flush(e *epoch) {
 	unit, err := l.finish()
+	var stopped []checkpoint.Partition
 	if err != nil {
 		l.fail(err)
+	} else {
+		stopped = slices.Collect(maps.Keys(l.stopped))
 	}
-	l.d.tell(func() { l.d.flushed(e, unit) })
+	l.d.tell(func() { l.d.flushed(e, unit, stopped) })
 }
 
 func (l *lane) finish() (*sink.Unit, error) {
@@ -365,6 +374,7 @@ func (l *lane) finish() (*sink.Unit, error) {
 	}
 	spans := l.ledger.Spans()
 	if len(spans) == 0 {
+		l.ledger.Reset()
 		return nil, nil
 	}
 	unit, err := l.writer.Finish(spans)

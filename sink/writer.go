@@ -47,11 +47,26 @@ func (t *Table) NewWriter(layout *Layout) *Writer {
 }
 
 // Write appends a batch with the layout's schema. The batch's buffers may be reused when Write returns. After an error
-// the Writer is only good for Abort.
+// the Writer is only good for Abort; an *Error is final.
 func (w *Writer) Write(ctx context.Context, rb arrow.RecordBatch) error {
 	if rb.NumRows() == 0 {
 		return nil
 	}
+	return orFinal(w.write(ctx, rb))
+}
+
+// orFinal marks an error that trying again cannot mend.
+func orFinal(err error) error {
+	if err == nil {
+		return nil
+	}
+	if final := finalError("writing data files", err); final != nil {
+		return final
+	}
+	return err
+}
+
+func (w *Writer) write(ctx context.Context, rb arrow.RecordBatch) error {
 	if len(w.layout.PartitionColumns) == 0 {
 		f, err := w.file(ctx, nil, rb, 0)
 		if err != nil {
@@ -140,11 +155,11 @@ func (w *Writer) Bytes() int64 {
 }
 
 // Finish closes all files and returns the unit that they and the spans make. The Writer goes on with the next unit.
-// After an error it is only good for Abort.
+// After an error it is only good for Abort; an *Error is final.
 func (w *Writer) Finish(spans []checkpoint.Span) (*Unit, error) {
 	for _, key := range sortedKeys(w.open) {
 		if err := w.finish(key); err != nil {
-			return nil, err
+			return nil, orFinal(err)
 		}
 	}
 	u := &Unit{ID: w.unit, Spans: spans, files: w.done, layout: w.layout}
