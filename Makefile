@@ -26,8 +26,8 @@ lint: ## run go vet, the linters and the format check of .golangci.yml
 	$(GO) vet ./...
 	$(LINT) run
 
-bench: ## run the benchmarks, six times each, for benchstat
-	$(GO) test -run '^$$' -bench . -benchmem -count 6 ./bench/...
+bench: ## measure every stage, and the whole path from a broker; with BENCH="-against HEAD" side by side with a revision
+	$(GO) run ./bench $(BENCH)
 
 nightly: fuzz cross ## what takes long: fuzzing, all systems, every test three times in random order
 	$(GO) test -race -count 3 -shuffle on -timeout 2h ./...

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// childBroker is the hidden subcommand that is an embedded broker in a process of its own.
+const childBroker = "child-broker"
+
+func codecOf(name string) (kgo.CompressionCodec, error) {
+	codecs := map[string]kgo.CompressionCodec{
+		"none": kgo.NoCompression(), "snappy": kgo.SnappyCompression(), "lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
+	}
+	codec, ok := codecs[name]
+	if !ok {
+		return codec, fmt.Errorf("compression %q is not known: use none, snappy, lz4 or zstd", name)
+	}
+	return codec, nil
+}
+
+// brokerChild serves until its standard input ends, which it does at the latest with its parent.
+func brokerChild(_ context.Context, args []string) error {
+	f := flag.NewFlagSet(childBroker, flag.ContinueOnError)
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}))
+	if err != nil {
+		return fmt.Errorf("starting the embedded broker: %w", err)
+	}
+	defer cluster.Close()
+	if _, err := fmt.Println(strings.Join(cluster.ListenAddrs(), ",")); err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// startBroker starts an embedded broker with this very program.
+func startBroker(ctx context.Context, binary string) (brokers []string, stop func() error, err error) {
+	cmd := exec.CommandContext(ctx, binary, childBroker)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, nil, fmt.Errorf("starting the embedded broker: %w", err)
+	}
+	stop = func() error { return errors.Join(in.Close(), cmd.Wait()) }
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("waiting for the embedded broker: %w", err), stop())
+	}
+	return split(strings.TrimSpace(line)), stop, nil
+}
+
+// topicName tells everything that a topic's content depends on, so that one that is there can be used again.
+func (o options) topicName(s shape) string {
+	return fmt.Sprintf("kafkadelta-bench-%s-%d-%s-%d", s.name, o.messages, o.compression, o.partitions)
+}
+
+// fillTopic makes the topic, unless it is there whole, and sends message i to partition i modulo their number.
+func (o options) fillTopic(ctx context.Context, brokers []string, s shape) error {
+	codec, err := codecOf(o.compression)
+	if err != nil {
+		return err
+	}
+	topic := o.topicName(s)
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchCompression(codec), kgo.MaxBufferedRecords(200_000), kgo.DefaultProduceTopic(topic))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	there, err := o.topicReady(ctx, kadm.NewClient(client), topic)
+	if there || err != nil {
+		return err
+	}
+	in, err := s.open(o.data)
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, 1)
+	var text []byte
+	for i := range o.messages {
+		if text, err = in.append(text[:0]); err != nil {
+			return err
+		}
+		client.Produce(ctx, &kgo.Record{Partition: int32(i % int64(o.partitions)), Value: slices.Clone(text)}, func(_ *kgo.Record, err error) {
+			if err != nil {
+				select {
+				case failed <- err:
+				default:
+				}
+			}
+		})
+	}
+	if err := client.Flush(ctx); err != nil {
+		return fmt.Errorf("filling topic %s: %w", topic, err)
+	}
+	select {
+	case err := <-failed:
+		return fmt.Errorf("filling topic %s: %w", topic, err)
+	default:
+		return nil
+	}
+}
+
+// topicReady reports whether the topic holds all messages already; if not, it makes it anew.
+func (o options) topicReady(ctx context.Context, admin *kadm.Client, topic string) (bool, error) {
+	ends, err := admin.ListEndOffsets(ctx, topic)
+	if err != nil {
+		return false, fmt.Errorf("looking for topic %s: %w", topic, err)
+	}
+	var held, partitions int64
+	ends.Each(func(l kadm.ListedOffset) {
+		if l.Err == nil {
+			held, partitions = held+l.Offset, partitions+1
+		}
+	})
+	if held == o.messages && partitions == int64(o.partitions) {
+		return true, nil
+	}
+	if partitions > 0 {
+		return false, fmt.Errorf("topic %s holds %d messages of %d: a run that filled it was stopped; delete the topic", topic, held, o.messages)
+	}
+	if _, err := admin.CreateTopic(ctx, int32(o.partitions), -1, nil, topic); err != nil {
+		return false, fmt.Errorf("making topic %s: %w", topic, err)
+	}
+	return false, nil
+}

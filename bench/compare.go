@@ -1,0 +1,127 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"text/tabwriter"
+)
+
+// ratio tells how much larger b is than a.
+type ratio struct {
+	Estimate   float64 // median of all ratios of one run of b to one of a (Hodges and Lehmann's, on logarithms)
+	Low, High  float64 // interval of the true ratio
+	Confidence float64 // that it is in there: the nearest to 95 percent from above that so many runs allow, or what they allow
+}
+
+// wanted is the confidence of intervals, where there are runs enough.
+const wantedConfidence = 0.95
+
+// compareValues compares two samples by the rank-sum test's interval, which asks of the runs only that they are
+// independent, whatever their distribution.
+func compareValues(a, b []float64) ratio {
+	var all []float64
+	for _, x := range a {
+		for _, y := range b {
+			all = append(all, y/x)
+		}
+	}
+	slices.Sort(all)
+	tail := rankSumTail(len(a), len(b))
+	// The k-th smallest and the k-th largest ratio bound the interval; outside of it is 2*tail[k-1].
+	k := 1
+	for k < len(all)/2 && 1-2*tail[k] >= wantedConfidence {
+		k++
+	}
+	return ratio{Estimate: median(all), Low: all[k-1], High: all[len(all)-k], Confidence: max(0, 1-2*tail[k-1])}
+}
+
+// rankSumTail returns P(U <= u) for u from 0 to n*m of the Mann-Whitney statistic of two samples of one distribution.
+func rankSumTail(n, m int) []float64 {
+	// ways[i][j][u]: orders of i values of the one and j of the other sample with statistic u. The largest value of all is
+	// of the first sample, and adds j, or of the second, and adds nothing.
+	ways := make([][][]float64, n+1)
+	for i := range ways {
+		ways[i] = make([][]float64, m+1)
+		for j := range ways[i] {
+			ways[i][j] = make([]float64, i*j+1)
+			if i == 0 || j == 0 {
+				ways[i][j][0] = 1
+				continue
+			}
+			for u := range ways[i][j] {
+				if u >= j {
+					ways[i][j][u] += ways[i-1][j][u-j]
+				}
+				if u < len(ways[i][j-1]) {
+					ways[i][j][u] += ways[i][j-1][u]
+				}
+			}
+		}
+	}
+	tail := ways[n][m]
+	sum := 0.0
+	for u := range tail {
+		sum += tail[u]
+		tail[u] = sum
+	}
+	for u := range tail {
+		tail[u] /= sum
+	}
+	return tail
+}
+
+func compareFiles(args []string) error {
+	if len(args) != 2 {
+		return errors.New("compare takes two files: bench compare OLD.json NEW.json")
+	}
+	before, err := loadResult(args[0])
+	if err != nil {
+		return err
+	}
+	after, err := loadResult(args[1])
+	if err != nil {
+		return err
+	}
+	if before.Machine.CPU != after.Machine.CPU || before.Machine.Cores != after.Machine.Cores || before.Settings.Messages != after.Settings.Messages ||
+		before.Settings.Broker != after.Settings.Broker || before.Settings.Compression != after.Settings.Compression {
+		fmt.Println("These were measured under different conditions: machine, messages, broker or compression differ.")
+	}
+	return printComparison(os.Stdout, before.Machine.Commit, after.Machine.Commit, pick(before, variantNow), pick(after, variantNow))
+}
+
+// pick returns the series of one variant.
+func pick(r result, variant string) []series {
+	return slices.DeleteFunc(r.series(), func(s series) bool { return s.variant != variant })
+}
+
+// printComparison shows after/before for what both have.
+func printComparison(w io.Writer, nameBefore, nameAfter string, before, after []series) error {
+	_, _ = fmt.Fprintf(w, "\n%s / %s: ratio, with the interval that holds the true ratio\n\n", nameAfter, nameBefore)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(t, "stage\tshape\tCPU per message\tmessages/s\tpeak RSS\tconfidence\truns")
+	found := false
+	for _, b := range after {
+		i := slices.IndexFunc(before, func(a series) bool { return a.stage == b.stage && a.shape == b.shape })
+		if i < 0 {
+			continue
+		}
+		found = true
+		a := before[i]
+		cpu := compareValues(a.values(run.cpuPerMillion), b.values(run.cpuPerMillion))
+		rate := compareValues(a.values(run.perSecond), b.values(run.perSecond))
+		rss := "-"
+		if a.runs[0].PeakRSS > 0 && b.runs[0].PeakRSS > 0 {
+			rss = compareValues(a.values(run.peakMiB), b.values(run.peakMiB)).String()
+		}
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%v\t%v\t%s\t%.0f%%\t%d, %d\n", b.stage, b.shape, cpu, rate, rss, 100*cpu.Confidence, len(a.runs), len(b.runs))
+	}
+	if !found {
+		return errors.New("the two results have no stage and shape in common")
+	}
+	return t.Flush()
+}
+
+func (r ratio) String() string { return fmt.Sprintf("%.3f (%.3f to %.3f)", r.Estimate, r.Low, r.High) }

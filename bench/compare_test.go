@@ -1,0 +1,79 @@
+package main
+
+import (
+	"math"
+	"strings"
+	"testing"
+)
+
+func TestRankSumTailIsExact(t *testing.T) {
+	// 10 orders of 2 and 3 values; their statistics are 0,1,2,2,3,3,4,4,5,6.
+	want := []float64{.1, .2, .4, .6, .8, .9, 1}
+	got := rankSumTail(2, 3)
+	if len(got) != len(want) {
+		t.Fatalf("got %v, want %v", got, want)
+	}
+	for i := range want {
+		if math.Abs(got[i]-want[i]) > 1e-12 {
+			t.Errorf("P(U <= %d) is %v, want %v", i, got[i], want[i])
+		}
+	}
+	// The published critical value for two samples of 5, two-sided, 5 percent, is 2.
+	if five := rankSumTail(5, 5); 2*five[2] > 0.05 || 2*five[3] <= 0.05 {
+		t.Errorf("P(U <= 2) is %v and P(U <= 3) is %v", five[2], five[3])
+	}
+}
+
+func TestCompareValues(t *testing.T) {
+	for name, tc := range map[string]struct {
+		a, b []float64
+		want ratio
+	}{
+		"one run each says nothing of the spread": {[]float64{2}, []float64{3}, ratio{1.5, 1.5, 1.5, 0}},
+		"three runs give 90 percent":              {[]float64{1, 1, 1}, []float64{2, 3, 4}, ratio{3, 2, 4, 0.9}},
+		"equal samples":                           {[]float64{5, 5, 5, 5}, []float64{5, 5, 5, 5}, ratio{1, 1, 1, 1 - 2.0/70}},
+		"an outlier is cut off":                   {[]float64{1, 1, 1, 1, 1}, []float64{2, 2, 2, 2, 90}, ratio{2, 2, 90, 1 - 2*4.0/252}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := compareValues(tc.a, tc.b)
+			for i, pair := range [][2]float64{
+				{got.Estimate, tc.want.Estimate}, {got.Low, tc.want.Low}, {got.High, tc.want.High}, {got.Confidence, tc.want.Confidence},
+			} {
+				if math.Abs(pair[0]-pair[1]) > 1e-12 {
+					t.Errorf("value %d of %+v: want %+v", i, got, tc.want)
+				}
+			}
+		})
+	}
+}
+
+func TestMedian(t *testing.T) {
+	if got := median([]float64{1, 2, 7}); got != 2 {
+		t.Errorf("median of three is %v", got)
+	}
+	if got := median([]float64{1, 2, 4, 7}); got != 3 {
+		t.Errorf("median of four is %v", got)
+	}
+}
+
+func TestComparisonIsOfAfterToBefore(t *testing.T) {
+	at := func(seconds float64) result {
+		r := result{Format: resultFormat}
+		for range 3 {
+			r.Runs = append(r.Runs, run{Stage: stageDecode, Shape: "flights", Messages: 1e6, Seconds: seconds, UserSeconds: seconds})
+		}
+		return r
+	}
+	var b strings.Builder
+	if err := printComparison(&b, "old", "new", pick(at(2), variantNow), pick(at(1), variantNow)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"new / old", "0.500 (0.500 to 0.500)", "2.000 (2.000 to 2.000)", "90%"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the comparison lacks %q:\n%s", want, b.String())
+		}
+	}
+	if err := printComparison(&b, "old", "new", nil, pick(at(1), variantNow)); err == nil {
+		t.Error("results with nothing in common are compared")
+	}
+}

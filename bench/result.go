@@ -1,0 +1,188 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// resultFormat is the version of the saved JSON.
+const resultFormat = 1
+
+// result is what is saved.
+type result struct {
+	Format   int       `json:"format"`
+	At       time.Time `json:"at"`
+	Machine  machine   `json:"machine"`
+	Settings settings  `json:"settings"`
+	Runs     []run     `json:"runs"`
+}
+
+// settings are those that change the figures.
+type settings struct {
+	Messages    int64  `json:"messages"`
+	Rounds      int    `json:"rounds"`
+	Partitions  int    `json:"partitions"`
+	Compression string `json:"compression"`
+	Broker      string `json:"broker"`
+	Config      string `json:"config,omitzero"`
+	Against     string `json:"against,omitzero"` // revision of the runs of variant "against"
+}
+
+// Variants of the code that a run used.
+const (
+	variantNow     = ""
+	variantAgainst = "against"
+)
+
+// run is one run of one stage.
+type run struct {
+	Variant  string `json:"variant,omitzero"`
+	Stage    string `json:"stage"`
+	Shape    string `json:"shape"`
+	Round    int    `json:"round"`
+	Messages int64  `json:"messages"`
+	Bytes    int64  `json:"input_bytes"` // of the messages' values
+	// Seconds is wall time: of the measured parts; for path, from the assignment of the partitions to the process's end.
+	Seconds float64 `json:"seconds"`
+	// StartSeconds is, for path, wall time from the process's start to the assignment: the broker lets a new group wait.
+	StartSeconds float64 `json:"start_seconds,omitzero"`
+	// CPU time: of the measured parts; for path, of the whole process.
+	UserSeconds   float64 `json:"user_seconds"`
+	SystemSeconds float64 `json:"system_seconds"`
+	PeakRSS       int64   `json:"peak_rss_bytes,omitzero"` // 0: not known on this system
+	Files         int64   `json:"files,omitzero"`
+	FileBytes     int64   `json:"file_bytes,omitzero"`
+	Versions      int64   `json:"table_version,omitzero"`
+}
+
+// measure adds what f takes.
+func (r *run) measure(f func() error) error {
+	user, system, err := cpuTime()
+	if err != nil {
+		return err
+	}
+	begun := time.Now()
+	err = f()
+	r.Seconds += time.Since(begun).Seconds()
+	if err != nil {
+		return err
+	}
+	userNow, systemNow, err := cpuTime()
+	r.UserSeconds += (userNow - user).Seconds()
+	r.SystemSeconds += (systemNow - system).Seconds()
+	return err
+}
+
+// Figures of a run.
+func (r run) perSecond() float64 { return float64(r.Messages) / r.Seconds }
+func (r run) megabytes() float64 { return float64(r.Bytes) / 1e6 / r.Seconds }
+func (r run) cpuPerMillion() float64 {
+	return (r.UserSeconds + r.SystemSeconds) / float64(r.Messages) * 1e6
+}
+func (r run) peakMiB() float64 { return float64(r.PeakRSS) / (1 << 20) }
+
+// series are the runs of one stage, shape and variant.
+type series struct {
+	stage, shape, variant string
+	runs                  []run
+}
+
+// series groups the runs, in the order of the stages.
+func (r result) series() []series {
+	var all []series
+	for _, x := range r.Runs {
+		i := slices.IndexFunc(all, func(s series) bool { return s.stage == x.Stage && s.shape == x.Shape && s.variant == x.Variant })
+		if i < 0 {
+			i = len(all)
+			all = append(all, series{stage: x.Stage, shape: x.Shape, variant: x.Variant})
+		}
+		all[i].runs = append(all[i].runs, x)
+	}
+	slices.SortStableFunc(all, func(a, b series) int {
+		if c := slices.Index(allStages, a.stage) - slices.Index(allStages, b.stage); c != 0 {
+			return c
+		}
+		if c := slices.Index(shapeNames(), a.shape) - slices.Index(shapeNames(), b.shape); c != 0 {
+			return c
+		}
+		return strings.Compare(b.variant, a.variant)
+	})
+	return all
+}
+
+func (s series) values(figure func(run) float64) []float64 {
+	var v []float64
+	for _, r := range s.runs {
+		v = append(v, figure(r))
+	}
+	slices.Sort(v)
+	return v
+}
+
+// median of sorted values.
+func median(sorted []float64) float64 {
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// print writes the table of figures: minimum, median and maximum over the rounds.
+func (r result) print(w io.Writer) error {
+	m := r.Machine
+	_, _ = fmt.Fprintf(w, "\n%s, %d cores, %s/%s, %s, commit %s, load %s\n", m.CPU, m.Cores, m.OS, m.Arch, m.Go, m.Commit, m.Load)
+	_, _ = fmt.Fprintf(w, "%d messages, %d rounds, %d partitions, compression %s, broker %s\n\n", r.Settings.Messages, r.Settings.Rounds,
+		r.Settings.Partitions, r.Settings.Compression, r.Settings.Broker)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	_, _ = fmt.Fprintln(t, "stage\tshape\tCPU s per million: min\tmedian\tmax\tmessages/s: min\tmedian\tmax\tMB/s: median\tpeak RSS MiB: median\tmax\t")
+	for _, s := range r.series() {
+		name := s.stage
+		if s.variant != variantNow {
+			name += " (" + s.variant + ")"
+		}
+		cpu, rate := s.values(run.cpuPerMillion), s.values(run.perSecond)
+		rss := s.values(run.peakMiB)
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%.3f\t%.3f\t%.3f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t\n", name, s.shape, cpu[0], median(cpu), cpu[len(cpu)-1],
+			rate[0], median(rate), rate[len(rate)-1], median(s.values(run.megabytes)), median(rss), rss[len(rss)-1])
+	}
+	return t.Flush()
+}
+
+// save writes the result as JSON.
+func (r result) save(path string) error {
+	data, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		return fmt.Errorf("saving the results: %w", err)
+	}
+	if err := os.WriteFile(path, append(data, '\n'), 0o666); err != nil {
+		return fmt.Errorf("saving the results: %w", err)
+	}
+	return nil
+}
+
+func loadResult(path string) (result, error) {
+	var r result
+	data, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(data, &r)
+	}
+	if err == nil && r.Format != resultFormat {
+		err = fmt.Errorf("format %d is not known, only %d", r.Format, resultFormat)
+	}
+	if err == nil && len(r.Runs) == 0 {
+		err = errors.New("there are no runs in it")
+	}
+	if err != nil {
+		return r, fmt.Errorf("reading results %s: %w", path, err)
+	}
+	return r, nil
+}
