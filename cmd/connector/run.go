@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"runtime/pprof"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -19,7 +21,7 @@ import (
 )
 
 func runCommand() *cobra.Command {
-	var file string
+	var file, profile string
 	var untilEnd bool
 	var logs logFlags
 	cmd := &cobra.Command{
@@ -42,14 +44,35 @@ and functions.
 			if err != nil {
 				return err
 			}
-			return runStream(cmd.Context(), c, log, runOptions{untilEnd: untilEnd})
+			stopProfile, err := startCPUProfile(profile)
+			if err != nil {
+				return err
+			}
+			return errors.Join(runStream(cmd.Context(), c, log, runOptions{untilEnd: untilEnd}), stopProfile())
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file; - reads standard input (required)")
 	cmd.Flags().BoolVar(&untilEnd, "until-end", false, "stop at the end offsets seen at the start")
+	cmd.Flags().StringVar(&profile, "cpuprofile", "", "file for a CPU profile of the run")
+	must(cmd.Flags().MarkHidden("cpuprofile")) // for bench/
 	logs.add(cmd)
 	must(cmd.MarkFlagRequired("config"))
 	return cmd
+}
+
+// startCPUProfile does nothing without a path.
+func startCPUProfile(path string) (stop func() error, err error) {
+	if path == "" {
+		return func() error { return nil }, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, &configError{fmt.Errorf("--cpuprofile: %w", err)}
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("starting the profile: %w", err), f.Close())
+	}
+	return func() error { pprof.StopCPUProfile(); return f.Close() }, nil
 }
 
 // runOptions are what the command line adds to a configuration.
