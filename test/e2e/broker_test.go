@@ -1,0 +1,230 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/testcontainers/testcontainers-go"
+	"github.com/testcontainers/testcontainers-go/wait"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// defaultImage is what docker-compose.yml uses too. KAFKA_IMAGE names another one that takes the same environment.
+const defaultImage = "apache/kafka:4.1.0"
+
+// Users of the broker. The names are checked by PLAIN and by SCRAM.
+const (
+	brokerUser     = "loader"
+	brokerPassword = "correct horse battery"
+)
+
+// listener is one way into the broker. Their names have neither "SSL" nor "SASL" in them: the image's start script
+// asks for Java keystores where they do.
+type listener struct {
+	name, protocol string
+	port           int
+}
+
+var (
+	clearListener  = listener{"CLEAR", "PLAINTEXT", 9092}
+	tlsListener    = listener{"ENCRYPTED", "SSL", 9093}
+	saslListener   = listener{"LOGIN", "SASL_PLAINTEXT", 9094}
+	secureListener = listener{"SAFELOGIN", "SASL_SSL", 9095}
+	listeners      = []listener{clearListener, tlsListener, saslListener, secureListener}
+)
+
+// broker is the real Kafka that all tests share.
+type broker struct {
+	container testcontainers.Container
+	endpoints map[listener]string
+	ca        authority
+}
+
+var theBroker struct {
+	once sync.Once
+	*broker
+	err     error
+	lacking bool // err is the machine's fault
+}
+
+// realKafka starts the broker the first time. Without Docker the test skips, or fails under CI=true.
+func realKafka(t testing.TB) *broker {
+	t.Helper()
+	theBroker.once.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) // an image may have to be pulled
+		defer cancel()
+		theBroker.broker, theBroker.lacking, theBroker.err = startBroker(ctx)
+	})
+	if theBroker.lacking {
+		missing(t, "this test needs Docker and the image of a Kafka: %v", theBroker.err)
+	}
+	if theBroker.err != nil {
+		t.Fatalf("starting Kafka: %v", theBroker.err)
+	}
+	return theBroker.broker
+}
+
+// stopBroker removes the container, if there is one.
+func stopBroker() {
+	if theBroker.broker == nil || theBroker.container == nil {
+		return
+	}
+	if err := testcontainers.TerminateContainer(theBroker.container, testcontainers.StopTimeout(0)); err != nil {
+		fmt.Fprintln(os.Stderr, "removing the container:", err)
+	}
+}
+
+func startBroker(ctx context.Context) (b *broker, lacking bool, err error) {
+	defer func() { // testcontainers panics where it finds no Docker host at all
+		if r := recover(); r != nil {
+			lacking, err = true, fmt.Errorf("no Docker host was found: %v", r)
+		}
+	}()
+	provider, err := testcontainers.ProviderDocker.GetProvider()
+	if err == nil {
+		defer func() { _ = provider.Close() }()
+		err = provider.Health(ctx)
+	}
+	if err != nil {
+		return nil, true, err
+	}
+	image := defaultImage
+	if name := os.Getenv("KAFKA_IMAGE"); name != "" {
+		image = name
+	}
+	b = &broker{endpoints: map[listener]string{}}
+	if b.ca, err = newAuthority("test authority"); err != nil {
+		return nil, false, err
+	}
+	pem, err := b.ca.issue("localhost", "127.0.0.1")
+	if err != nil {
+		return nil, false, err
+	}
+	b.container, err = testcontainers.Run(ctx, image, b.options(pem)...)
+	switch {
+	case err != nil && b.container == nil: // nothing could be created: most likely there is no image and no network
+		return nil, true, err
+	case err != nil:
+		return nil, false, errors.Join(err, testcontainers.TerminateContainer(b.container, testcontainers.StopTimeout(0)))
+	}
+	return b, false, b.prepare(ctx)
+}
+
+const (
+	startScript = "/tmp/start-kafka.sh"
+	keystore    = "/tmp/broker.pem"
+)
+
+// options describe the container. The ports that the host gives are known only after the start, and the broker must
+// advertise them: the entrypoint waits for a script that does.
+func (b *broker) options(pem []byte) []testcontainers.ContainerCustomizer {
+	env := map[string]string{
+		"CLUSTER_ID":                                     "5L6g3nShT-eMCtK--X86sw",
+		"KAFKA_NODE_ID":                                  "1",
+		"KAFKA_PROCESS_ROLES":                            "broker,controller",
+		"KAFKA_INTER_BROKER_LISTENER_NAME":               "INSIDE",
+		"KAFKA_CONTROLLER_LISTENER_NAMES":                "CONTROLLER",
+		"KAFKA_CONTROLLER_QUORUM_VOTERS":                 "1@localhost:19093",
+		"KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR":         "1",
+		"KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS":             "1",
+		"KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+		"KAFKA_TRANSACTION_STATE_LOG_MIN_ISR":            "1",
+		"KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS":     "1",
+		"KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS":         "0",
+		"KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS":             "1000", // so that a killed worker's partitions are free soon
+		"KAFKA_AUTO_CREATE_TOPICS_ENABLE":                "false",
+		"KAFKA_SSL_KEYSTORE_TYPE":                        "PEM",
+		"KAFKA_SSL_KEYSTORE_LOCATION":                    keystore,
+		"KAFKA_SASL_ENABLED_MECHANISMS":                  "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+	}
+	binds := []string{"INSIDE://0.0.0.0:19092", "CONTROLLER://0.0.0.0:19093"}
+	protocols := []string{"INSIDE:PLAINTEXT", "CONTROLLER:PLAINTEXT"}
+	var ports []string
+	for _, l := range listeners {
+		binds = append(binds, fmt.Sprintf("%s://0.0.0.0:%d", l.name, l.port))
+		protocols = append(protocols, l.name+":"+l.protocol)
+		ports = append(ports, l.exposed())
+		if strings.HasPrefix(l.protocol, "SASL") {
+			prefix := "KAFKA_LISTENER_NAME_" + l.name
+			env[prefix+"_PLAIN_SASL_JAAS_CONFIG"] = fmt.Sprintf("org.apache.kafka.common.security.plain.PlainLoginModule required user_%s=%q;", brokerUser, brokerPassword)
+			for _, mechanism := range []string{"256", "512"} {
+				env[prefix+"_SCRAM___SHA___"+mechanism+"_SASL_JAAS_CONFIG"] = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+			}
+		}
+	}
+	env["KAFKA_LISTENERS"] = strings.Join(binds, ",")
+	env["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"] = strings.Join(protocols, ",")
+	return []testcontainers.ContainerCustomizer{
+		testcontainers.WithExposedPorts(ports...),
+		testcontainers.WithEnv(env),
+		testcontainers.WithEntrypoint("sh"),
+		testcontainers.WithCmd("-c", "while [ ! -f "+startScript+" ]; do sleep 0.05; done; exec bash "+startScript),
+		testcontainers.WithFiles(testcontainers.ContainerFile{Reader: strings.NewReader(string(pem)), ContainerFilePath: keystore, FileMode: 0o644}),
+		testcontainers.WithLifecycleHooks(testcontainers.ContainerLifecycleHooks{PostStarts: []testcontainers.ContainerHook{b.advertise}}),
+	}
+}
+
+func (l listener) exposed() string { return fmt.Sprintf("%d/tcp", l.port) }
+
+// advertise tells the broker under which ports it is reached, which starts it.
+func (b *broker) advertise(ctx context.Context, c testcontainers.Container) error {
+	advertised := []string{"INSIDE://localhost:19092"}
+	for _, l := range listeners {
+		if err := wait.ForMappedPort(l.exposed()).WaitUntilReady(ctx, c); err != nil {
+			return err
+		}
+		endpoint, err := c.PortEndpoint(ctx, l.exposed(), "")
+		if err != nil {
+			return err
+		}
+		b.endpoints[l] = endpoint
+		advertised = append(advertised, l.name+"://"+endpoint)
+	}
+	script := "#!/bin/bash\nexport KAFKA_ADVERTISED_LISTENERS=" + strings.Join(advertised, ",") + "\nexec /etc/kafka/docker/run\n"
+	return c.CopyToContainer(ctx, []byte(script), startScript, 0o755)
+}
+
+// prepare waits until the broker answers, and makes the user known to SCRAM.
+func (b *broker) prepare(ctx context.Context) error {
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.endpoints[clearListener]))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	admin := kadm.NewClient(client)
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		err := b.addUser(ctx, admin)
+		if err == nil {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("waiting for Kafka to answer: %w", err)
+		}
+	}
+}
+
+func (b *broker) addUser(ctx context.Context, admin *kadm.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for _, m := range []kadm.ScramMechanism{kadm.ScramSha256, kadm.ScramSha512} { // one request takes a user once
+		user := kadm.UpsertSCRAM{User: brokerUser, Mechanism: m, Iterations: 4096, Password: brokerPassword}
+		altered, err := admin.AlterUserSCRAMs(ctx, nil, []kadm.UpsertSCRAM{user})
+		if err == nil {
+			err = altered.Error()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// brokers are the bootstrap addresses of the listener without encryption and password.
+func (b *broker) brokers() []string { return []string{b.endpoints[clearListener]} }

@@ -1,0 +1,15 @@
+"""Prints every row of a table as delta-rs reads it: python deltars.py TABLE [VERSION]. rows.py says how."""
+
+import sys
+
+import deltalake
+import rows
+
+
+def read(table):
+    for batch in table.to_pyarrow_dataset().to_batches():
+        yield from batch.to_pylist()
+
+
+sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+rows.write(read(deltalake.DeltaTable(sys.argv[1], version=int(sys.argv[2]) if len(sys.argv) > 2 else None)))
