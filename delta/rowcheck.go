@@ -180,12 +180,34 @@ const (
 	microsPerDay   int64 = 86_400_000_000
 )
 
+// dirty runs over plain values, those under nulls too, because it sees every row of every batch.
 func (p partitionCheck) dirty(arr arrow.Array) bool {
-	switch arr.(type) {
+	switch a := arr.(type) {
 	case *array.String:
-		return p.required
-	case *array.Binary, *array.Date32, *array.Timestamp:
+		return p.required && a.Len() > 0 && hasEmpty(a.ValueOffsets()) // an empty array may have no offsets
+	case *array.Binary:
 		return true
+	case *array.Date32:
+		for _, v := range a.Date32Values() {
+			if v < minDay || v >= endDay {
+				return true
+			}
+		}
+	case *array.Timestamp:
+		for _, v := range a.TimestampValues() {
+			if int64(v) < minDay*microsPerDay || int64(v) >= endDay*microsPerDay {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func hasEmpty(offsets []int32) bool {
+	for i := 1; i < len(offsets); i++ {
+		if offsets[i] == offsets[i-1] {
+			return true
+		}
 	}
 	return false
 }

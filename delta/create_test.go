@@ -1,0 +1,125 @@
+package delta_test
+
+import (
+	"errors"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"kafkadelta/delta"
+	"kafkadelta/storage/memory"
+)
+
+func TestCreate(t *testing.T) {
+	c := newClock()
+	s := memory.New()
+	check(t, delta.Create(ctx, s, delta.CreateOptions{
+		Schema: must(delta.ParseDDL("id BIGINT NOT NULL COMMENT '<id>', day DATE")), PartitionBy: []string{"day"},
+		Properties: map[string]string{"delta.appendOnly": "true", "owner": "me"}, Name: "n", Description: "d", Now: c.now, Engine: "kafkadelta/test",
+	}))
+	_, actions := lines(t, s, 0)
+	got := string(read(t, s, delta.CommitName(0)))
+	got = strings.NewReplacer(actions[0]["txnId"].(string), "TXN", actions[2]["id"].(string), "ID").Replace(got)
+	want := `{"commitInfo":{"engineInfo":"kafkadelta/test","isBlindAppend":true,"operation":"CREATE TABLE","operationMetrics":{},"operationParameters":{"description":"d","isManaged":"false","partitionBy":"[\"day\"]","properties":"{\"delta.appendOnly\":\"true\",\"owner\":\"me\"}"},"timestamp":1700000000000,"txnId":"TXN"}}
+{"protocol":{"minReaderVersion":1,"minWriterVersion":2}}
+{"metaData":{"id":"ID","name":"n","description":"d","format":{"provider":"parquet","options":{}},"schemaString":"{\"type\":\"struct\",\"fields\":[{\"name\":\"id\",\"type\":\"long\",\"nullable\":false,\"metadata\":{\"comment\":\"<id>\"}},{\"name\":\"day\",\"type\":\"date\",\"nullable\":true,\"metadata\":{}}]}","partitionColumns":["day"],"createdTime":1700000000000,"configuration":{"delta.appendOnly":"true","owner":"me"}}}
+`
+	if got != want {
+		t.Errorf("wrote\n%s\nwant\n%s", got, want)
+	}
+	table := open(t, s, c)
+	check(t, table.CheckAppend())
+	if table.Version() != 0 || !slices.Equal(table.PartitionColumns(), []string{"day"}) || !table.Schema().Equal(must(delta.ParseDDL("id BIGINT NOT NULL COMMENT '<id>', day DATE"))) {
+		t.Errorf("opened %d %v %s", table.Version(), table.PartitionColumns(), table.Schema())
+	}
+}
+
+func TestCreateOnATableIsErrExist(t *testing.T) {
+	c := newClock()
+	o := delta.CreateOptions{Schema: must(delta.ParseDDL("a INT")), Now: c.now}
+	for name, s := range map[string]*memory.Store{"new": created(t, c, "a INT"), "whose first versions were cleaned": fixture(t, "checkpointed")} {
+		if err := delta.Create(ctx, s, o); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("a table %s: %v, want fs.ErrExist", name, err)
+		}
+	}
+	// Two that create at once: the listing of one comes before the put of the other.
+	inner := memory.New()
+	s := &spy{LogStore: inner, putIfAbsent: func(string, []byte) (bool, error) {
+		return false, delta.Create(ctx, inner, o)
+	}}
+	if err := delta.Create(ctx, s, o); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a race: %v, want fs.ErrExist", err)
+	}
+}
+
+func TestCreateRefusals(t *testing.T) {
+	c := newClock()
+	for _, x := range []struct {
+		name, ddl, want string
+		by              []string
+		properties      map[string]string
+	}{
+		{"case only", "a INT, A INT", "a and A differ only by case", nil, nil},
+		{"case only, nested", "s ARRAY<STRUCT<x: INT, X: INT>>", "s.element.x and s.element.X differ only by case", nil, nil},
+		{"twice", "a INT, a INT", "a is there twice", nil, nil},
+		{"space", "`a b` INT", "forbids", nil, nil},
+		{"equals in a map's value", "m MAP<STRING, STRUCT<`x=y`: INT>>", "m.value.x=y", nil, nil},
+		{"empty", "`` INT", "empty name", nil, nil},
+		{"unknown partition column", "a INT, b INT", `"c" is not in the schema`, []string{"c"}, nil},
+		{"case of a partition column", "a INT, b INT", `did you mean "b"`, []string{"B"}, nil},
+		{"partition column twice", "a INT, b INT, c INT", "b is there twice", []string{"b", "b"}, nil},
+		{"nested partition column", "a INT, b ARRAY<INT>", "only plain types", []string{"b"}, nil},
+		{"all partitioned", "a INT, b INT", "all columns are partition columns", []string{"a", "b"}, nil},
+		{"spelling of a property", "a INT", "did you mean delta.appendOnly", nil, map[string]string{"delta.appendonly": "true"}},
+		{"unknown property", "a INT", "unknown table property delta.foo", nil, map[string]string{"delta.foo": "true"}},
+		{"column mapping", "a INT", "delta.columnMapping.mode", nil, map[string]string{"delta.columnMapping.mode": "name"}},
+		{"constraint", "a INT", "delta.constraints.x", nil, map[string]string{"delta.constraints.x": "a > 3"}},
+		{"feature", "a INT", "delta.feature.rowTracking", nil, map[string]string{"delta.feature.rowTracking": "supported"}},
+	} {
+		s := memory.New()
+		err := delta.Create(ctx, s, delta.CreateOptions{Schema: must(delta.ParseDDL(x.ddl)), PartitionBy: x.by, Properties: x.properties, Now: c.now})
+		if err == nil || !strings.Contains(err.Error(), x.want) {
+			t.Errorf("%s: %v, want %q", x.name, err, x.want)
+		}
+		for info := range s.List(ctx, "", "") {
+			t.Errorf("%s: wrote %s", x.name, info.Name)
+		}
+	}
+	for name, o := range map[string]delta.CreateOptions{
+		"no clock": {Schema: must(delta.ParseDDL("a INT"))}, "no schema": {Now: c.now}, "no columns": {Now: c.now, Schema: arrow.NewSchema(nil, nil)},
+		"struct without fields": {Now: c.now, Schema: arrow.NewSchema([]arrow.Field{{Name: "s", Type: arrow.StructOf()}}, nil)},
+		"unsigned":              {Now: c.now, Schema: arrow.NewSchema([]arrow.Field{{Name: "s", Type: arrow.PrimitiveTypes.Uint8}}, nil)},
+	} {
+		if err := delta.CheckCreate(o); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestCreatedProtocolIsTheLowest(t *testing.T) {
+	c := newClock()
+	for _, x := range []struct {
+		ddl              string
+		properties       map[string]string
+		reader, writer   int
+		readers, writers []string
+	}{
+		{"a TIMESTAMP, b DECIMAL(38,38)", map[string]string{"delta.columnMapping.mode": "none", "delta.enableDeletionVectors": "false"}, 1, 2, nil, nil},
+		{"a INT", map[string]string{"delta.enableChangeDataFeed": "true"}, 1, 4, nil, nil},
+		{"a MAP<STRING, ARRAY<STRUCT<b: TIMESTAMP_NTZ>>>", nil, 3, 7, []string{"timestampNtz"}, []string{"appendOnly", "invariants", "timestampNtz"}},
+		{"a MAP<STRING, ARRAY<TIMESTAMP_NTZ>>", map[string]string{"delta.enableChangeDataFeed": "true"}, 3, 7, []string{"timestampNtz"}, []string{"appendOnly", "invariants", "changeDataFeed", "timestampNtz"}},
+		{"a INT", map[string]string{"delta.enableInCommitTimestamps": "true"}, 1, 7, nil, []string{"appendOnly", "invariants", "inCommitTimestamp"}},
+	} {
+		s := memory.New()
+		check(t, delta.Create(ctx, s, delta.CreateOptions{Schema: must(delta.ParseDDL(x.ddl)), Properties: x.properties, Now: c.now}))
+		table := open(t, s, c)
+		check(t, table.CheckAppend())
+		p := table.Protocol()
+		if p.MinReaderVersion != x.reader || p.MinWriterVersion != x.writer || !slices.Equal(p.ReaderFeatures, x.readers) || !slices.Equal(p.WriterFeatures, x.writers) {
+			t.Errorf("%s %v: %+v", x.ddl, x.properties, p)
+		}
+	}
+}
