@@ -1,0 +1,53 @@
+"""Reads `go test -json` and prints what a person wants to read: failed tests with their output, skipped tests, and last,
+exactly as go test writes them, the lines of the packages. Exits with 1 for a failure, for a skip that is not in ALLOWED,
+and where nothing ran. Progress goes to stderr."""
+
+import json
+import sys
+
+# Tests that may skip here, and why. Everything else has to run.
+ALLOWED = {
+    ("kafkadelta/decode/json", "TestAppendDoesNotAllocate"): "the race detector allocates; run before, without it",
+    ("kafkadelta/storage/local", "TestPermission"): "root passes every permission check; run before, as nobody",
+    ("kafkadelta/storage/local", "TestFileSystemWithoutEither"): "what /proc answers depends on the kernel",
+    ("kafkadelta/sink/datafile", "TestTuning"): "a comparison by hand",
+}
+
+output, failed, skipped, packages, broken = {}, [], [], [], []
+for line in sys.stdin:
+    try:
+        e = json.loads(line)
+    except ValueError:
+        broken.append(line)  # what go itself says
+        continue
+    action, test = e.get("Action"), e.get("Test")
+    key = (e.get("Package") or e.get("ImportPath", ""), test or "")
+    if action == "build-output":
+        broken.append(e["Output"])
+    elif action == "output":
+        if not test and e["Output"].startswith(("ok ", "FAIL\t", "---", "?  ")):
+            packages.append(e["Output"])
+            print(e["Output"], end="", file=sys.stderr, flush=True)
+        else:
+            output.setdefault(key, []).append(e["Output"])
+    elif action == "fail":
+        failed.append(key)
+    elif action == "skip" and test:
+        skipped.append(key)
+    elif action == "pass":
+        output.pop(key, None)
+
+sys.stdout.writelines(broken)
+for key in failed:
+    print("==== FAILED", *key)
+    sys.stdout.writelines(output.get(key, []))
+refused = 0
+for key in skipped:
+    why = ALLOWED.get((key[0], key[1].split("/")[0]))
+    refused += why is None
+    said = [line.strip() for line in output.get(key, []) if line.startswith("    ") and "---" not in line]
+    print("---- skipped" if why else "==== MUST NOT SKIP", *key, "--", why or " ".join(said))
+if failed or broken or refused:
+    print(f"==== {len(failed)} failed, {refused} skipped that must not")
+sys.stdout.writelines(packages)
+sys.exit(bool(failed or broken or refused or not packages))
