@@ -129,6 +129,30 @@ func kindOf(t arrow.DataType) (Kind, int, error) {
 	return 0, 0, fmt.Errorf("type %v is not one of Delta's types", t)
 }
 
+// TypeName is the SQL name of a column's type, for errors: an operator writes STRING and BIGINT, not utf8 and int64.
+// A struct's fields are left out.
+func TypeName(t arrow.DataType) string {
+	kind, _, err := kindOf(t)
+	if err != nil {
+		return fmt.Sprint(t)
+	}
+	switch t := t.(type) {
+	case *arrow.Decimal128Type:
+		return fmt.Sprintf("DECIMAL(%d,%d)", t.Precision, t.Scale)
+	case *arrow.MapType:
+		return "MAP<" + TypeName(t.KeyType()) + ", " + TypeName(t.ItemType()) + ">"
+	case *arrow.ListType:
+		return "ARRAY<" + TypeName(t.Elem()) + ">"
+	}
+	return typeNames[kind]
+}
+
+var typeNames = map[Kind]string{
+	KindBool: "BOOLEAN", KindInt8: "TINYINT", KindInt16: "SMALLINT", KindInt32: "INT", KindInt64: "BIGINT", KindFloat32: "FLOAT",
+	KindFloat64: "DOUBLE", KindDate: "DATE", KindTimestamp: "TIMESTAMP", KindTimestampNTZ: "TIMESTAMP_NTZ", KindString: "STRING",
+	KindBinary: "BINARY", KindStruct: "STRUCT",
+}
+
 // allocate gives the builder new, empty buffers of the wanted capacities.
 func (b *Builder) allocate(data, offsets int) {
 	b.Len, b.Nulls, b.Valid, b.Data, b.Offsets = 0, 0, nil, nil, nil
@@ -157,13 +181,14 @@ func (b *Builder) AppendNull() {
 	case KindString, KindBinary, KindList, KindMap:
 		b.Offsets = append(b.Offsets, b.Offsets[b.Len])
 	default:
-		for range b.Width {
-			b.Data = append(b.Data, 0)
-		}
+		b.Data = append(b.Data, zeros[:b.Width]...)
 	}
 	b.Nulls++
 	b.Len++
 }
+
+// zeros is the value of a null, as wide as the widest type.
+var zeros [16]byte
 
 // clearValid marks row i as null, extending the bitmap to it.
 func (b *Builder) clearValid(i int) {

@@ -122,7 +122,7 @@ func newComputed(name string, col Column, index int, t arrow.DataType) (*Compute
 		c.Value.Epoch = c.Epoch.or(kind)
 		if c.Epoch != EpochDefault && kind != KindTimestamp && kind != KindTimestampNTZ && kind != KindDate {
 			return nil, fmt.Errorf("columns.%s.epoch: %s applies to TIMESTAMP, TIMESTAMP_NTZ and DATE, and the column is %s: remove it",
-				name, col.Epoch, t)
+				name, col.Epoch, TypeName(t))
 		}
 		return c, nil
 	}
@@ -130,7 +130,7 @@ func newComputed(name string, col Column, index int, t arrow.DataType) (*Compute
 		return nil, fmt.Errorf("columns.%s.epoch: %s does not apply to a substring: remove it", name, col.Epoch)
 	}
 	if want := cast.columnTypes(kind); want != "" {
-		return nil, fmt.Errorf("columns.%s.cast: %s gives %s, and the column is %s: change the cast or the column's type", name, col.Cast, want, t)
+		return nil, fmt.Errorf("columns.%s.cast: %s gives %s, and the column is %s: change the cast or the column's type", name, col.Cast, want, TypeName(t))
 	}
 	return c, nil
 }
@@ -148,11 +148,11 @@ func (c Cast) columnTypes(kind Kind) string {
 		}
 	case CastYear:
 		if kind != KindInt16 && kind != KindInt32 && kind != KindInt64 && kind != KindString {
-			return "SHORT, INTEGER, LONG or STRING"
+			return "SMALLINT, INT, BIGINT or STRING"
 		}
 	default:
 		if kind != KindInt8 && kind != KindInt16 && kind != KindInt32 && kind != KindInt64 && kind != KindString {
-			return "BYTE, SHORT, INTEGER, LONG or STRING"
+			return "TINYINT, SMALLINT, INT, BIGINT or STRING"
 		}
 	}
 	return ""

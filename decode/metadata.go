@@ -90,7 +90,7 @@ func planMetadata(table *arrow.Schema, m MetadataConfig) (*metadataPlan, error) 
 	st, ok := table.Field(at[0]).Type.(*arrow.StructType)
 	if !ok {
 		return nil, fmt.Errorf("kafka_metadata: column %q is %s, not %s: name another column in kafka_metadata.column or set kafka_metadata.enabled: false",
-			name, table.Field(at[0]).Type, m.ddl())
+			name, TypeName(table.Field(at[0]).Type), m.ddl())
 	}
 	for i := range p.fields {
 		p.fields[i] = -1
@@ -102,7 +102,7 @@ func planMetadata(table *arrow.Schema, m MetadataConfig) (*metadataPlan, error) 
 			p.fields[known] = i
 		case known >= 0:
 			return nil, fmt.Errorf("kafka_metadata: field %s.%s is %s, not %s: name another column in kafka_metadata.column or set kafka_metadata.enabled: false",
-				name, f.Name, f.Type, metadataFields[known].Type)
+				name, f.Name, TypeName(f.Type), TypeName(metadataFields[known].Type))
 		case f.Nullable:
 			p.unknown = append(p.unknown, i)
 		default:

@@ -103,18 +103,13 @@ func (c *compiler) compile(cfg Config) (*Node, error) {
 		c.computed[i] = name
 	}
 	for i, f := range c.table.Fields() {
-		_, isComputed := c.computed[i]
-		if isComputed || i == c.metadata {
-			if _, err := newNode(f.Name, f.Name, i, f.Type, 0); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		n, err := newNode(f.Name, f.Name, i, f.Type, 0)
+		n, err := newNode(f.Name, f.Name, i, f.Type, 0) // of every column: it refuses types that we cannot fill
 		if err != nil {
 			return nil, err
 		}
-		c.root.Fields = append(c.root.Fields, n)
+		if _, isComputed := c.computed[i]; !isComputed && i != c.metadata {
+			c.root.Fields = append(c.root.Fields, n)
+		}
 	}
 	// Units first: a computed column inherits the unit of the field that it reads.
 	for _, name := range names {
@@ -155,7 +150,7 @@ func newNode(name, path string, index int, t arrow.DataType, depth int) (*Node, 
 		}
 	case *arrow.MapType:
 		if kind, _, _ := kindOf(t.KeyType()); kind >= KindStruct {
-			return nil, fmt.Errorf("column %q: a map key of type %s cannot be read from a field name: use a string key", path, t.KeyType())
+			return nil, fmt.Errorf("column %q: a map key of type %s cannot be read from a field name: use a string key", path, TypeName(t.KeyType()))
 		}
 		if n.Key, err = newNode("key", path+".key", 0, t.KeyType(), depth+1); err != nil {
 			return nil, err
@@ -224,7 +219,7 @@ func (c *compiler) setEpoch(name string, col Column) error {
 	kind, _, _ := kindOf(n.Type)
 	if kind != KindTimestamp && kind != KindTimestampNTZ && kind != KindDate {
 		return fmt.Errorf("columns.%s.epoch: %s applies to TIMESTAMP, TIMESTAMP_NTZ and DATE, and the column is %s: remove it",
-			name, col.Epoch, n.Type)
+			name, col.Epoch, TypeName(n.Type))
 	}
 	n.Epoch = epochs[col.Epoch].or(kind)
 	return nil
@@ -270,7 +265,7 @@ func (c *compiler) compute(name string, col Column) error {
 	}
 	if out.Cast != CastNone {
 		if kind, _, err := kindOf(source.Type); err == nil && kind >= KindStruct {
-			return fmt.Errorf("columns.%s.from: %s is %s, and cast %s needs a single value: name a field below it", name, from, source.Type, col.Cast)
+			return fmt.Errorf("columns.%s.from: %s is %s, and cast %s needs a single value: name a field below it", name, from, TypeName(source.Type), col.Cast)
 		}
 		out.inherit(source)
 	}
@@ -291,7 +286,7 @@ func (c *compiler) source(name, from string, path []string) (*Node, error) {
 			kind, _, _ := kindOf(n.Type)
 			if kind != KindStruct && kind != KindMap {
 				return nil, fmt.Errorf("columns.%s.from: %s goes through %s, which is %s in the table: only structs and maps have fields to follow",
-					name, from, n.Path, n.Type)
+					name, from, n.Path, TypeName(n.Type))
 			}
 		}
 		next := n.field(part)

@@ -44,7 +44,7 @@ var ops = map[decode.Kind]op{
 // field is one compiled field of an object, or the element of a list, or the key or value of a map. Its first part is
 // what the scanner touches for every value.
 type field struct {
-	word0, mask0 uint64 // the key as it stands in a message, quotes and colon included: its first 8 bytes
+	word0, mask0 uint64 // the key as it stands in a message, quotes and colon included: its first 8 bytes, and which count
 	word1, mask1 uint64 // and the next 8
 	keyLen       int    // of all of it
 	next, alt    *field // the fields that followed this one most recently: the next key to expect
@@ -93,8 +93,8 @@ type object struct {
 // maxLearned bounds the unknown keys that one object remembers, so that skipping them needs no hashing either.
 const maxLearned = 64
 
-// never is expected where nothing is: no message has its bytes.
-var never = &field{word0: 0, mask0: ^uint64(0)}
+// never is expected where nothing is: masked bytes, all zero, are never equal to its word.
+var never = &field{word0: 1, mask0: 0}
 
 func (d *Decoder) compile(plan *decode.Plan) {
 	c := &compiler{d: d, names: plan.Schema()}

@@ -46,7 +46,7 @@ func (d *Decoder) mismatch(f *field, p int, want string) int {
 	if end < 0 {
 		return end
 	}
-	return d.fail(decode.ReasonTypeMismatch, p, "%s into %s: want %s", d.shorten(p, end), f.b.Type, want)
+	return d.fail(decode.ReasonTypeMismatch, p, "%s into %s: want %s", d.shorten(p, end), decode.TypeName(f.b.Type), want)
 }
 
 // refuse fails because the value in [p, end) is of the right kind and cannot be stored.
@@ -54,7 +54,7 @@ func (d *Decoder) refuse(f *field, reason string, p, end int, why string) int {
 	if why != "" {
 		why = ": " + why
 	}
-	return d.fail(reason, p, "%s into %s%s", d.shorten(p, end), f.b.Type, why)
+	return d.fail(reason, p, "%s into %s%s", d.shorten(p, end), decode.TypeName(f.b.Type), why)
 }
 
 // maxShown is how much of a value an error shows, in bytes.
@@ -68,11 +68,11 @@ func (d *Decoder) shorten(p, end int) string {
 func shorten(s []byte) string {
 	more := ""
 	if len(s) > maxShown {
-		s = s[:maxShown]
-		for i := 0; i < utf8.UTFMax-1 && len(s) > 0 && !utf8.RuneStart(s[len(s)-1]); i++ {
-			s = s[:len(s)-1]
+		n := maxShown
+		for n > maxShown-utf8.UTFMax && !utf8.RuneStart(s[n]) {
+			n--
 		}
-		more = "..."
+		s, more = s[:n], "..."
 	}
 	return fmt.Sprintf("%q%s", s, more)
 }

@@ -21,15 +21,11 @@ func (d *Decoder) list(f *field, p int) int {
 		if p = d.value(f.elem, p); p < 0 {
 			return d.within(f.elem.path)
 		}
-		if d.at(p) <= ' ' {
-			p = d.space(p)
-		}
+		p = d.gap(p)
 		switch d.at(p) {
 		case ',':
 			p++
-			if d.at(p) <= ' ' {
-				p = d.space(p)
-			}
+			p = d.gap(p)
 		case ']':
 			f.b.EndRow()
 			return p + 1

@@ -64,19 +64,15 @@ const room = 256
 func (d *Decoder) object(o *object, p, row int) int {
 	left := o.kept // fields that have no value yet
 	prev := o.start
-	if d.at(p) <= ' ' {
-		p = d.space(p)
-	}
+	p = d.gap(p)
 	if d.at(p) == '}' {
 		return d.endObject(o, p+1, row, left)
 	}
 	for {
 		f := prev.next
-		if (d.load8(p)^f.word0)&f.mask0|(d.load8(p+8)^f.word1)&f.mask1 == 0 && (f.keyLen <= 16 || d.hasKey(p, f)) {
+		if (d.load8(p)&f.mask0^f.word0)|(d.load8(p+8)&f.mask1^f.word1) == 0 && (f.keyLen <= 16 || d.hasKey(p, f)) {
 			p += f.keyLen
-			if d.at(p) <= ' ' {
-				p = d.space(p)
-			}
+			p = d.gap(p)
 		} else {
 			if f, p = d.lookUp(o, prev, p); p < 0 {
 				return d.within(o.path)
@@ -173,16 +169,11 @@ func (d *Decoder) object(o *object, p, row int) int {
 				return d.within(f.path)
 			}
 		}
+		p = d.gap(p)
 		c = d.at(p)
-		if c <= ' ' {
-			p = d.space(p)
-			c = d.at(p)
-		}
 		if c == ',' {
 			p++
-			if d.at(p) <= ' ' {
-				p = d.space(p)
-			}
+			p = d.gap(p)
 			continue
 		}
 		if c == '}' {

@@ -46,6 +46,17 @@ func stopsASCII(w uint64) uint64 {
 	return (((w ^ quotes) - ones) | ((w ^ backslashes) - ones) | (w - spaces)) &^ w & highs
 }
 
+// gap skips white space where most writers put none or one space; it is inlined.
+func (d *Decoder) gap(p int) int {
+	if d.at(p) == ' ' {
+		p++
+	}
+	if d.at(p) > ' ' {
+		return p
+	}
+	return d.space(p)
+}
+
 // space skips white space.
 func (d *Decoder) space(p int) int {
 	for {
