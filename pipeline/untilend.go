@@ -2,16 +2,26 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/source"
 )
 
 // endAskInterval is how often the table is asked whether other workers have brought it to the end.
 const endAskInterval = 200 * time.Millisecond
 
+// hangUpLimit is how long brokers may close every new connection before the start is given up: a broker that comes up
+// does so too, for less long.
+const hangUpLimit = 20 * time.Second
+
 // findTopic makes sure that the topic can be read before the group is joined, so that a wrong name or password is an
 // error in seconds. Under UntilEnd it also takes down where the end is now. It tries for as long as no broker answers.
 func (d *dispatcher) findTopic(ctx context.Context) error {
 	wait := 100 * time.Millisecond
+	var hangingUp time.Time // since when brokers have done nothing else
 	for {
 		_, err := d.source.Describe(ctx)
 		if err == nil && d.UntilEnd {
@@ -24,13 +34,21 @@ func (d *dispatcher) findTopic(ctx context.Context) error {
 		if final(err) || ctx.Err() != nil {
 			return err
 		}
+		switch {
+		case !errors.As(err, new(*kgo.ErrFirstReadEOF)):
+			hangingUp = time.Time{}
+		case hangingUp.IsZero():
+			hangingUp = d.Now()
+		case d.Now().Sub(hangingUp) > hangUpLimit:
+			return &source.Error{Op: "reaching Kafka", Err: err, Hint: "the brokers close every connection"}
+		}
 		d.Metrics.setSourceDown(true)
 		d.Metrics.failed("source")
 		d.Log.Warn("Kafka does not answer; trying again", "error", err, "again_in", wait)
 		if err := pause(ctx, wait); err != nil {
 			return err
 		}
-		wait = min(2*wait, 15*time.Second)
+		wait = min(2*wait, 5*time.Second)
 	}
 }
 

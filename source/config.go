@@ -111,6 +111,14 @@ func (c Config) Validate() error {
 	return errors.Join(append(errs, c.SASL.validate())...)
 }
 
+// CheckSecrets reads the files and environment variables that the settings name, so that a mistake shows before anything
+// else is done.
+func (c Config) CheckSecrets() error {
+	_, tlsErr := c.TLS.tlsConfig()
+	_, saslErr := c.SASL.mechanism()
+	return errors.Join(tlsErr, saslErr)
+}
+
 func (s SASLConfig) validate() error {
 	switch s.Mechanism {
 	case "":

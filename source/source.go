@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -325,6 +326,9 @@ func newError(op string, err error) error {
 	var record tls.RecordHeaderError
 	if errors.As(err, &record) {
 		return &Error{Op: op, Err: err, Hint: "the listener does not speak TLS: check the port and source.tls.enabled"}
+	}
+	if strings.Contains(err.Error(), "plaintext connection speaking to a tls endpoint") { // the client has no type for it
+		return &Error{Op: op, Err: err, Hint: "the listener speaks TLS: set source.tls.enabled, or use another port"}
 	}
 	var eof *kgo.ErrFirstReadEOF
 	if errors.As(err, &eof) {

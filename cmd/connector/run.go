@@ -88,6 +88,9 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 	if err != nil {
 		return &configError{err}
 	}
+	if err := c.Source.Kafka.CheckSecrets(); err != nil {
+		return &configError{err}
+	}
 	create := schema
 	if c.Table.Sink.Create == sink.CreateNever {
 		create = nil
