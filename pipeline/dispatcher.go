@@ -151,8 +151,8 @@ func (d *dispatcher) loop(ctx context.Context) error {
 		limit.Stop()
 	})()
 	for {
-		for ctx.Err() == nil && d.failure == nil && d.poison == nil && !d.endReached {
-			d.runEvents()
+		// Events run last before the question whether to go on: one that ends the run must not wait for another poll.
+		for d.runEvents(); ctx.Err() == nil && d.failure == nil && d.poison == nil && !d.endReached; d.runEvents() {
 			d.housekeep()
 			if d.mayPoll() {
 				d.pollOnce(ctx)
