@@ -51,7 +51,7 @@ type place struct {
 	offset    int64
 }
 
-// world is a Kafka, a store, and what a test has produced: inside of a synctest bubble, so that all waiting is free.
+// world is a Kafka, a store, and what a test has produced. Mostly it is inside of a synctest bubble, so that waiting is free.
 type world struct {
 	t       *testing.T
 	kafka   *kafkatest.Virtual
@@ -62,6 +62,18 @@ type world struct {
 	next    int64           // the next value of n
 	logs    logBuffer
 	columns string
+	limit   time.Duration // of what a test waits for
+	poll    time.Duration // how often it looks
+}
+
+// parallelWorld runs f in a world of its own in real time, beside others. A group of several workers cannot be in a bubble: the
+// Kafka client waits with a mutex for a join to end before it reports offsets, and a bubble's clock stands still meanwhile.
+func parallelWorld(t *testing.T, partitions int32, f func(w *world)) {
+	t.Helper()
+	t.Parallel()
+	w := newWorld(t, partitions)
+	w.limit, w.poll = time.Minute, 20*time.Millisecond
+	f(w)
 }
 
 // scenario runs f in a bubble with a world of its own.
@@ -72,7 +84,7 @@ func scenario(t *testing.T, partitions int32, f func(w *world)) {
 
 func newWorld(t *testing.T, partitions int32, opts ...kfake.Opt) *world {
 	t.Helper()
-	w := &world{t: t, memory: memory.New(), want: map[place]int64{}, columns: columns}
+	w := &world{t: t, memory: memory.New(), want: map[place]int64{}, columns: columns, limit: 30 * time.Minute, poll: 500 * time.Millisecond}
 	w.store = faultstore.New(w.memory)
 	w.kafka = kafkatest.StartVirtual(t, topic, partitions, opts...)
 	w.client = w.kafka.Client()
@@ -216,17 +228,14 @@ func newDecoder(schema *arrow.Schema) (pipeline.Decoder, error) {
 	return decodejson.New(plan), nil
 }
 
-// limit bounds, by the bubble's clock, what a test waits for.
-const limit = 30 * time.Minute
-
 // wait returns the error that the worker ended with.
 func (k *worker) wait() error {
 	k.w.t.Helper()
 	select {
 	case <-k.done:
 		return k.err
-	case <-time.After(limit):
-		k.w.t.Fatalf("the worker did not end within %v", limit)
+	case <-time.After(k.w.limit):
+		k.w.t.Fatalf("the worker did not end within %v", k.w.limit)
 		return nil
 	}
 }
@@ -260,12 +269,12 @@ func (w *world) untilEnd(change ...func(*setup)) *worker {
 	return k
 }
 
-// eventually waits, by the bubble's clock, until the condition holds.
+// eventually waits until the condition holds.
 func (w *world) eventually(what string, condition func() bool) {
 	w.t.Helper()
-	for deadline := time.Now().Add(limit); !condition(); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(w.limit); !condition(); time.Sleep(w.poll) {
 		if time.Now().After(deadline) {
-			w.t.Fatalf("not within %v: %s", limit, what)
+			w.t.Fatalf("not within %v: %s", w.limit, what)
 		}
 	}
 }
@@ -446,4 +455,23 @@ func (w *world) spansTile() {
 			}
 		}
 	}
+}
+
+func jsonOf(t testing.TB, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// schemaJSON is the schema of a table with these columns and the metadata column.
+func schemaJSON(t testing.TB, columns string) string {
+	t.Helper()
+	js, err := delta.SchemaToJSON(createSchema(t, columns))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -42,6 +43,12 @@ func (v *Virtual) Client(opts ...kgo.Opt) *kgo.Client {
 	}
 	v.t.Cleanup(client.Close)
 	return client
+}
+
+// Admin returns an admin client that ends with the test.
+func (v *Virtual) Admin() *kadm.Client {
+	v.t.Helper()
+	return kadm.NewClient(v.Client())
 }
 
 // Gate is a network connection of one client that a test can cut off, as a network partition or a stopped process does:
@@ -95,6 +102,9 @@ func (g *Gate) Open() {
 		close(g.open)
 	}
 }
+
+// Wait waits until the gate is open, for what a test puts behind the same gate.
+func (g *Gate) Wait() { _ = g.wait(nil) }
 
 func (g *Gate) wait(giveUp <-chan struct{}) error {
 	g.mu.Lock()

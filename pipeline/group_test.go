@@ -1,0 +1,272 @@
+package pipeline_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/internal/kafkatest"
+	"kafkadelta/storage/faultstore"
+)
+
+// member is a worker with a store decorator and a network of its own, so that a test can freeze it alone.
+type member struct {
+	*worker
+	store *faultstore.Store
+	gate  *kafkatest.Gate // to Kafka
+	hold  *kafkatest.Gate // to the store
+	puts  *kafkatest.Gate // to the store, for commits alone
+}
+
+func (w *world) join(change ...func(*setup)) *member {
+	w.t.Helper()
+	m := &member{store: faultstore.New(w.memory), gate: w.kafka.Gate(), hold: w.kafka.Gate(), puts: w.kafka.Gate()}
+	m.store.SetHook(func(op faultstore.Op) {
+		m.hold.Wait()
+		if isPut(op) {
+			m.puts.Wait()
+		}
+	})
+	own := func(s *setup) {
+		s.store = m.store
+		s.ClientOptions = []kgo.Opt{m.gate.Dialer()}
+	}
+	m.worker = w.start(append([]func(*setup){own}, change...)...)
+	w.t.Cleanup(m.thaw)
+	return m
+}
+
+// freeze cuts the member off: nothing that it sends arrives any more, neither at Kafka nor at the store.
+func (m *member) freeze() {
+	m.gate.Shut()
+	m.hold.Shut()
+}
+
+// thaw lets the member go on, and what it has sent arrive.
+func (m *member) thaw() {
+	m.puts.Open()
+	m.hold.Open()
+	m.gate.Open()
+}
+
+// soon has everything in a group take place within a second or two, for worlds in real time.
+func soon(s *setup) {
+	s.Flush.Interval = 100 * time.Millisecond
+	s.Source.SessionTimeout = 1500 * time.Millisecond
+	s.Source.RebalanceTimeout = 4 * time.Second
+	s.ShutdownTimeout = 10 * time.Second
+}
+
+// TestWorkersJoinAndLeaveWhileMessagesFlow starts, stops, freezes and thaws workers of one group at random, over a store
+// that is slow and fails at random.
+func TestWorkersJoinAndLeaveWhileMessagesFlow(t *testing.T) {
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			parallelWorld(t, 4, func(w *world) { churn(w, seed) })
+		})
+	}
+}
+
+func churn(w *world, seed uint64) {
+	rnd := rand.New(rand.NewPCG(seed, 7))
+	var live, frozen []*member
+	start := func() {
+		m := w.join(soon, func(s *setup) {
+			s.Flush.Interval = time.Duration(20+rnd.IntN(400)) * time.Millisecond
+			s.Source.RebalanceTimeout = time.Duration(1+rnd.IntN(4)) * time.Second
+		})
+		m.store.SetPlan(unreliable(rand.New(rand.NewPCG(seed, rnd.Uint64()))))
+		live = append(live, m)
+	}
+	take := func(from *[]*member) *member {
+		i := rnd.IntN(len(*from))
+		m := (*from)[i]
+		*from = append((*from)[:i], (*from)[i+1:]...)
+		return m
+	}
+	start()
+	for range 16 {
+		for range rnd.IntN(4) {
+			w.produce(int32(rnd.IntN(4)), 1+rnd.IntN(30))
+		}
+		time.Sleep(time.Duration(rnd.IntN(700)) * time.Millisecond)
+		switch n := rnd.IntN(10); {
+		case len(live) == 0 || n < 4 && len(live) < 4:
+			start()
+		case n < 6:
+			if err := take(&live).stopped(); err != nil {
+				w.t.Fatalf("stopping a worker: %v", err)
+			}
+		case n < 8 && len(frozen) < 2:
+			m := take(&live)
+			m.freeze()
+			frozen = append(frozen, m)
+		case len(frozen) > 0:
+			m := take(&frozen)
+			m.thaw()
+			live = append(live, m)
+		}
+		for _, m := range live {
+			m.running()
+		}
+	}
+	if len(live) == 0 {
+		start()
+	}
+	w.landed()
+	for _, m := range frozen {
+		m.thaw()
+	}
+	w.produce(0, 1)
+	w.landed()
+	for _, m := range append(live, frozen...) {
+		m.stop()
+	}
+	w.exactlyOnce()
+}
+
+// unreliable is a store that is slow to commit, fails now and then, and loses an answer now and then.
+func unreliable(rnd *rand.Rand) faultstore.Plan {
+	return func(op faultstore.Op) faultstore.Action { // asked by one caller at a time
+		switch n := rnd.IntN(100); {
+		case n < 3:
+			return faultstore.Fail(nil)
+		case n < 6:
+			return faultstore.LandThenFail(nil)
+		case op.Method == faultstore.MethodPutIfAbsent:
+			return faultstore.Delay(time.Duration(rnd.IntN(300)) * time.Millisecond)
+		}
+		return faultstore.Pass()
+	}
+}
+
+func isPut(op faultstore.Op) bool { return op.Method == faultstore.MethodPutIfAbsent }
+
+// TestZombieIsFenced holds one worker's commit back until another has taken its partitions over and committed.
+func TestZombieIsFenced(t *testing.T) {
+	cases := map[string]func(*member){ // what becomes of the zombie's commits
+		"its put was not sent yet":      func(m *member) { m.puts.Shut() },
+		"its put is still on its way":   func(m *member) { m.store.SetPlan(faultstore.When(isPut, faultstore.FailThenLand(nil))) },
+		"its put fails for a long time": func(m *member) { m.store.SetPlan(faultstore.When(isPut, faultstore.Fail(nil))) },
+	}
+	for name, block := range cases {
+		t.Run(name, func(t *testing.T) {
+			parallelWorld(t, 2, func(w *world) {
+				zombie := w.join(soon)
+				w.produceAll(2, 5)
+				w.landed()
+				block(zombie)
+				w.produceAll(2, 20)
+				before := w.version()
+				w.eventually("the zombie is committing", func() bool {
+					ops := zombie.store.Ops()
+					for _, op := range ops {
+						if isPut(op) && strings.HasSuffix(op.Name, fmt.Sprintf("%d.json", before+1)) {
+							return true
+						}
+					}
+					return false
+				})
+				zombie.gate.Shut()
+				other := w.join(soon)
+				w.landed() // the other has taken over: the zombie cannot have
+				zombie.store.LandPostponed()
+				zombie.store.SetPlan(nil)
+				zombie.thaw()
+				w.produceAll(2, 5)
+				w.landed()
+				w.eventually("the zombie has dropped its flush", func() bool {
+					return strings.Contains(w.logs.String(), "a flush is dropped") || strings.Contains(w.logs.String(), "before their messages could be committed")
+				})
+				zombie.stop()
+				other.stop()
+				w.exactlyOnce()
+			})
+		})
+	}
+}
+
+// TestPutOfADeadWorkerLandsLate lets the last commit of a worker that died arrive after its successor has joined.
+func TestPutOfADeadWorkerLandsLate(t *testing.T) {
+	parallelWorld(t, 1, func(w *world) {
+		first := w.join(soon)
+		w.produce(0, 5)
+		w.landed()
+		first.store.SetPlan(faultstore.When(isPut, faultstore.FailThenLand(nil)))
+		w.produce(0, 5)
+		w.eventually("its put is on its way", func() bool {
+			ops := first.store.Ops()
+			return ops[len(ops)-1].Outcome == faultstore.Postponed
+		})
+		first.freeze()
+		second := w.join(soon)
+		w.eventually("the successor has read the table", func() bool { return second.Ready() == nil })
+		first.store.LandPostponed()
+		w.produce(0, 5)
+		w.landed()
+		second.stop()
+		w.exactlyOnce()
+		first.thaw()
+		first.stop()
+		w.exactlyOnce()
+	})
+}
+
+func TestPartitionsAddedAtRunTimeAreReadFromTheirBeginning(t *testing.T) {
+	scenario(t, 2, func(w *world) {
+		w.produceAll(2, 5)
+		k := w.start(func(s *setup) { s.Source.Start = "latest" })
+		w.eventually("the worker is ready", func() bool { return k.Ready() == nil })
+		clear(w.want) // what was there before the first start is not read
+		w.produceAll(2, 5)
+		w.landed()
+		_, err := w.kafka.Admin().CreatePartitions(w.t.Context(), 2, topic)
+		w.check(err)
+		w.client = w.kafka.Client() // one that knows of them
+		w.produceAll(4, 7)
+		w.landed()
+		k.stop()
+		w.produceAll(4, 1)
+		w.untilEnd()
+		w.exactlyOnce()
+	})
+}
+
+func TestRevokedPartitionsAreCommittedBeforeTheyAreGivenAway(t *testing.T) {
+	parallelWorld(t, 4, func(w *world) {
+		lazy := func(s *setup) { soon(s); s.Flush.Interval = time.Hour }
+		a := w.join(lazy)
+		w.eventually("the worker is ready", func() bool { return a.Ready() == nil })
+		w.produceAll(4, 10)
+		w.eventually("the messages are taken", func() bool { return a.Progress().Messages == 40 })
+		b := w.join(lazy)
+		w.eventually("both have partitions", func() bool { return b.Ready() == nil && strings.Contains(w.logs.String(), "partitions revoked") })
+		a.stop()
+		b.stop()
+		w.exactlyOnce()
+		if a.Progress().Rows != 40 {
+			t.Errorf("the first worker committed %d rows, want all 40: the second had to read again what was revoked", a.Progress().Rows)
+		}
+	})
+}
+
+func TestRevocationThatCannotCommitInTimeDropsAndLosesNothing(t *testing.T) {
+	parallelWorld(t, 4, func(w *world) {
+		a := w.join(soon)
+		w.produceAll(4, 10)
+		w.landed()
+		a.store.Down(nil)
+		w.produceAll(4, 10)
+		b := w.join(soon)
+		w.eventually("the other has partitions", func() bool { return b.Ready() == nil })
+		a.store.Up()
+		w.landed()
+		a.stop()
+		b.stop()
+		w.exactlyOnce()
+	})
+}
