@@ -247,8 +247,12 @@ func (t *Table) advance(ctx context.Context, inFlight []*Unit) error {
 			case errors.Is(err, delta.ErrMissingCommit):
 				t.opts.Log.Warn("versions of the table are gone before they were read: starting again from its newest state",
 					"known_version", t.log.Version(), "reason", err)
+				table := t.log.Metadata().ID
 				if err := t.log.Reload(ctx); err != nil {
 					return err
+				}
+				if t.log.Metadata().ID != table { // rule C1c, as in judge
+					return replaced(t.log.Version(), "its id has changed")
 				}
 				for _, c := range t.claims {
 					c.fenced = true
@@ -270,11 +274,7 @@ func (t *Table) advance(ctx context.Context, inFlight []*Unit) error {
 // judge applies one version made by somebody (perhaps by this process, under an answer that was lost).
 func (t *Table) judge(commit *delta.Commit, inFlight []*Unit) error {
 	if commit.Replaces() {
-		return &Error{
-			Op:   "reading the table's log",
-			Err:  fmt.Errorf("version %d replaced or restored the table (%s)", commit.Version, operation(commit)),
-			Hint: "rows went back or away but the offsets did not, so that going on would lose rows silently: decide from which offsets to go on, and start with another name or table",
-		}
+		return replaced(commit.Version, operation(commit))
 	}
 	own := unitsIn(commit, inFlight)
 	for _, u := range own {
@@ -307,6 +307,14 @@ func (t *Table) relayout() error {
 		t.layout = next
 	}
 	return nil
+}
+
+func replaced(version int64, how string) error {
+	return &Error{
+		Op:   "reading the table's log",
+		Err:  fmt.Errorf("version %d replaced or restored the table (%s)", version, how),
+		Hint: "rows went back or away but the offsets did not, so that going on would lose rows silently: decide from which offsets to go on, and start with another name or table",
+	}
 }
 
 func operation(c *delta.Commit) string {

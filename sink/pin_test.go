@@ -1,0 +1,192 @@
+package sink_test
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"strings"
+	"sync"
+	"testing"
+
+	"kafkadelta/checkpoint"
+	"kafkadelta/sink"
+)
+
+// pinned are the txns of the stream's partitions.
+func (b *bench) pinned() map[int32]int64 {
+	b.t.Helper()
+	all := map[int32]int64{}
+	for txn := range b.snapshot().Txns() {
+		if id, ok := checkpoint.PartitionOf(stream, txn.AppID); ok {
+			all[id] = txn.Version
+		}
+	}
+	return all
+}
+
+func TestPinFixesAllPartitionsInOneVersion(t *testing.T) {
+	b := newBench(t)
+	table := b.open()
+	b.check(table.Pin(t.Context(), pinsAt(3, 7)))
+	if got, want := b.pinned(), map[int32]int64{0: 6, 1: 6, 2: 6}; !maps.Equal(got, want) {
+		t.Errorf("the txns are %v, want %v", got, want)
+	}
+	if got := b.version(); got != 1 {
+		t.Errorf("the table is at version %d, want 1", got)
+	}
+	txn, ok := b.snapshot().Txn(checkpoint.IdentityAppID(stream, identity))
+	if !ok || txn.Version != 3 {
+		t.Errorf("the identity's txn is %v, %v; want version 3", txn, ok)
+	}
+}
+
+func TestPinAgainAsksForNothing(t *testing.T) {
+	b := newBench(t)
+	table := b.open()
+	b.check(table.Pin(t.Context(), pinsAt(3, 7)))
+	r := pinsAt(3, 100) // `latest` would give another answer by now
+	r.Starts = func(context.Context, bool) (map[int32]int64, error) {
+		t.Error("the starts were asked for again")
+		return nil, errors.New("no")
+	}
+	b.check(table.Pin(t.Context(), r))
+	b.check(b.open().Pin(t.Context(), r))
+	if got := b.version(); got != 1 {
+		t.Errorf("the table is at version %d, want 1", got)
+	}
+}
+
+func TestTwoTablesPinAtOnce(t *testing.T) {
+	b := newBench(t)
+	one, two := b.open(), b.open()
+	b.beforePut(func() { b.check(two.Pin(t.Context(), pinsAt(3, 5))) }) // between one's look and its put
+	b.check(one.Pin(t.Context(), pinsAt(3, 9)))
+	if got, want := b.pinned(), map[int32]int64{0: 4, 1: 4, 2: 4}; !maps.Equal(got, want) {
+		t.Errorf("the txns are %v, want those of the winner: %v", got, want)
+	}
+	if got := b.version(); got != 1 {
+		t.Errorf("the table is at version %d, want 1: one pin", got)
+	}
+}
+
+func TestManyTablesPinAndMakeTheTableAtOnce(t *testing.T) {
+	b := newBench(t)
+	var wait sync.WaitGroup
+	for i := range 8 {
+		wait.Go(func() {
+			if err := b.open().Pin(context.Background(), pinsAt(4, int64(i))); err != nil { //nolint:usetesting // in a goroutine
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	got := b.pinned()
+	if len(got) != 4 || got[0] != got[1] || got[0] != got[2] || got[0] != got[3] {
+		t.Errorf("the txns are %v, want four equal ones", got)
+	}
+	if got := b.version(); got != 1 {
+		t.Errorf("the table is at version %d, want 1: one pin", got)
+	}
+}
+
+func TestNewPartitionsAreReadFromTheirBeginning(t *testing.T) {
+	b := newBench(t)
+	table := b.open()
+	b.check(table.Pin(t.Context(), pinsAt(2, 7)))
+	r := pinsAt(4, 3)
+	starts := r.Starts
+	r.Starts = func(ctx context.Context, fresh bool) (map[int32]int64, error) {
+		if fresh {
+			t.Error("the start policy was asked for again")
+		}
+		return starts(ctx, fresh)
+	}
+	b.check(table.Pin(t.Context(), r))
+	if got, want := b.pinned(), map[int32]int64{0: 6, 1: 6, 2: 2, 3: 2}; !maps.Equal(got, want) {
+		t.Errorf("the txns are %v, want %v", got, want)
+	}
+	// Two workers may see different numbers of partitions for a while.
+	b.check(table.Pin(t.Context(), pinsAt(2, 0)))
+	if txn, _ := b.snapshot().Txn(checkpoint.IdentityAppID(stream, identity)); txn.Version != 4 {
+		t.Errorf("%d partitions are pinned, want 4", txn.Version)
+	}
+}
+
+func TestPinRefuses(t *testing.T) {
+	cases := map[string]struct {
+		table   []string // further versions of the table, each one line
+		request func(*sink.PinRequest)
+		want    string
+	}{
+		"another topic id": {
+			request: func(r *sink.PinRequest) { r.Identity.TopicID = "made-anew" },
+			want:    "made anew",
+		},
+		"a partition that the group has reported but the table does not know": {
+			request: func(r *sink.PinRequest) { r.Partitions = 3; r.Reported[2] = 50 },
+			want:    "was reported",
+		},
+		"an identity that counts more partitions than there are txns": {
+			table:   []string{`{"txn":{"appId":"` + checkpoint.IdentityAppID(stream, identity) + `","version":3}}`},
+			request: func(r *sink.PinRequest) { r.Partitions = 3 },
+			want:    "expire",
+		},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			table := b.open()
+			b.check(table.Pin(t.Context(), pinsAt(2, 7)))
+			for _, line := range c.table {
+				b.foreign(line)
+			}
+			r := pinsAt(2, 0)
+			c.request(&r)
+			err := table.Pin(t.Context(), r)
+			var refused *checkpoint.RefusedError
+			if !errors.As(err, &refused) || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("Pin answered %v, want a refusal that says %q", err, c.want)
+			}
+			if refused.Remedy == "" {
+				t.Error("the refusal has no remedy")
+			}
+		})
+	}
+}
+
+// TestTableOfKafkaDeltaIngestIsTakenOver: it has txns, no identity, and no txn of a partition that never had a message.
+func TestTableOfKafkaDeltaIngestIsTakenOver(t *testing.T) {
+	b := newBench(t)
+	table := b.open()
+	b.foreign(txnLine(0, 99))
+	b.foreign(txnLine(2, 49))
+	b.check(table.Pin(t.Context(), pinsAt(4, 0)))
+	if got, want := b.pinned(), map[int32]int64{0: 99, 1: -1, 2: 49, 3: -1}; !maps.Equal(got, want) {
+		t.Errorf("the txns are %v, want %v", got, want)
+	}
+	if next := b.claim(table, 0, 1, 2, 3); next[0] != 100 || next[1] != 0 {
+		t.Errorf("the partitions go on at %v", next)
+	}
+	if _, ok := b.snapshot().Txn(checkpoint.IdentityAppID(stream, identity)); !ok {
+		t.Error("the identity was not written")
+	}
+}
+
+func TestClaimOfAPartitionWithoutTxnIsRefused(t *testing.T) {
+	b := newBench(t)
+	_, err := b.open().Claim(t.Context(), []checkpoint.Partition{partition(0)})
+	if !errors.As(err, new(*checkpoint.RefusedError)) {
+		t.Errorf("Claim answered %v, want a refusal", err)
+	}
+}
+
+func TestPinGoesOnUntilTheStartsAreKnown(t *testing.T) {
+	b := newBench(t)
+	table := b.open()
+	r := pins(2)
+	r.Starts = func(context.Context, bool) (map[int32]int64, error) { return map[int32]int64{0: 1}, nil }
+	if err := table.Pin(t.Context(), r); err == nil || b.version() != 0 {
+		t.Errorf("Pin answered %v at version %d, want an error and nothing written", err, b.version())
+	}
+	b.check(table.Pin(t.Context(), pins(2)))
+}
