@@ -8,17 +8,18 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"kafkadelta/delta"
+	"kafkadelta/sink/datafile"
 )
 
-// defaultStatsColumns is delta.dataSkippingNumIndexedCols where the table does not set it.
-const defaultStatsColumns = 32
-
 func newLayout(log *delta.Table) (*Layout, error) {
-	l := &Layout{Schema: log.Schema(), PartitionColumns: log.PartitionColumns(), RowCheck: log.RowCheck(), StatsColumns: defaultStatsColumns}
+	l := &Layout{Schema: log.Schema(), PartitionColumns: log.PartitionColumns(), RowCheck: log.RowCheck(), StatsColumns: datafile.DefaultStatsColumns}
 	if v, ok := log.Metadata().Configuration["delta.dataSkippingNumIndexedCols"]; ok {
 		var err error
 		if l.StatsColumns, err = strconv.Atoi(v); err != nil {
 			return nil, &Error{Op: "reading the table's properties", Err: fmt.Errorf("delta.dataSkippingNumIndexedCols is %q: a number is expected", v)}
+		}
+		if l.StatsColumns == 0 {
+			l.StatsColumns = datafile.NoStatsColumns
 		}
 	}
 	var fields []arrow.Field

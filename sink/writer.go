@@ -110,7 +110,7 @@ func (w *Writer) file(ctx context.Context, key []byte, rb arrow.RecordBatch, row
 	w.number++
 	w.table.opts.Log.Debug("data file begins", "file", name)
 	df, err := datafile.New(ctx, w.table.store, name, w.layout.DataSchema, datafile.Options{
-		Config: w.table.cfg.Parquet, StatsColumns: w.layout.StatsColumns,
+		Config: w.table.cfg.Parquet, StatsColumns: w.layout.StatsColumns, Engine: w.table.opts.Engine,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("opening data file %s: %w", name, err)

@@ -283,6 +283,9 @@ func (f *File) encodeSlice(rb arrow.RecordBatch, from, n, raw int64) error {
 // Bytes is the size that the file has so far, what is still buffered included: exact for what has been written out and
 // for finished pages, an estimate for the page that each column is filling.
 func (f *File) Bytes() int64 {
+	if f.state == closed {
+		return f.out.n
+	}
 	ratio := f.tuning.pendingRatio(f.opts.Compression)
 	if f.encoder == nil {
 		return f.out.n + int64(float64(f.stage.bytes)*ratio)
@@ -406,7 +409,7 @@ type tuning struct {
 
 	pageBytes   int64 // uncompressed bytes after which a page is compressed
 	dictBytes   int64 // largest dictionary of a column chunk
-	encodeRows  int64 // rows per call inside the encoder
+	encodeRows  int64 // values after which arrow-go looks whether a page is full; not less than sliceRows (see deltaTexts)
 	sliceRows   int64
 	sliceBytes  int64
 	sampleRows  int64

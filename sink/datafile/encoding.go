@@ -18,34 +18,35 @@ import (
 // columnEncoding is what a leaf column is written with, for the whole file.
 type columnEncoding struct {
 	dictionary bool
-	plainest   parquet.Encoding // without a dictionary
+	encoding   parquet.Encoding // without a dictionary
 }
 
 // sampled is what the first rows tell about a leaf column.
 type sampled struct {
 	values   int     // values looked at, nulls not counted
 	nulls    float64 // share of nulls
-	distinct float64 // estimated for the whole column, not counted in the sample
+	distinct float64 // estimated for a row group, not counted in the sample
 	bytes    float64 // of an average value
 	budget   float64 // largest dictionary, in bytes
 }
 
 // chooseEncoding decides from the sample. A dictionary must fit its page with a margin, because past the limit arrow-go
 // falls back to PLAIN, never to the better encodings below, and the values must repeat. Without a dictionary:
-// DELTA_LENGTH_BYTE_ARRAY for strings and binary keeps lengths out of the way of the compression (1.46 times as fast as
-// PLAIN with zstd on UUIDs, and smaller); DELTA_BINARY_PACKED for integers.
+// DELTA_LENGTH_BYTE_ARRAY for strings and binary keeps lengths out of the way of the compression (a web_requests row takes
+// 1.4 times as long with dictionaries that fall back to PLAIN); DELTA_BINARY_PACKED for integers (a NOT NULL _kafka of
+// regular offsets takes a thirtieth of PLAIN's space, and less time). Spark's vectorized reader has both since 3.3.
 func chooseEncoding(dt arrow.DataType, s sampled) columnEncoding {
-	e := columnEncoding{plainest: parquet.Encodings.Plain}
+	e := columnEncoding{encoding: parquet.Encodings.Plain}
 	switch dt := dt.(type) {
 	case *arrow.BooleanType:
 		return e
 	case *arrow.StringType, *arrow.BinaryType:
-		e.plainest = parquet.Encodings.DeltaLengthByteArray
+		e.encoding = parquet.Encodings.DeltaLengthByteArray
 	case *arrow.Int8Type, *arrow.Int16Type, *arrow.Int32Type, *arrow.Int64Type, *arrow.Date32Type, *arrow.TimestampType:
-		e.plainest = parquet.Encodings.DeltaBinaryPacked
+		e.encoding = parquet.Encodings.DeltaBinaryPacked
 	case *arrow.Decimal128Type:
 		if dt.Precision <= maxIntegerPrecision {
-			e.plainest = parquet.Encodings.DeltaBinaryPacked
+			e.encoding = parquet.Encodings.DeltaBinaryPacked
 		}
 	}
 	if s.values == 0 {
@@ -53,14 +54,12 @@ func chooseEncoding(dt arrow.DataType, s sampled) columnEncoding {
 		e.dictionary = true
 		return e
 	}
-	e.dictionary = s.distinct*s.bytes <= s.budget/2 && s.distinct <= maxDistinct(dt)
+	e.dictionary = s.distinct*s.bytes <= s.budget/2 && s.distinct <= maxDistinct
 	return e
 }
 
 // maxDistinct is how many distinct values a dictionary may have before it stops paying.
-func maxDistinct(dt arrow.DataType) float64 {
-	return 1 << 15
-}
+const maxDistinct = 1 << 15
 
 // maxIntegerPrecision is up to where decimals are stored as INT32 or INT64, as Spark does; above it they are byte arrays.
 const maxIntegerPrecision = 18
@@ -68,18 +67,65 @@ const maxIntegerPrecision = 18
 // encoder is the Parquet writer and the care it needs.
 type encoder struct {
 	*pqarrow.FileWriter
-
-	// delta holds the columns with a delta encoding that may have nulls, and cut those of them that may have got no value
-	// since their last page was finished.
-	//
-	// arrow-go v18.8.0 must not finish a page of nulls alone in such a column when the row group has an earlier page of
-	// it: deltaBitPackEncoder.FlushValues then takes the length of the earlier page for that of the empty one, and panics
-	// or writes what lies behind the buffer's end. The way out is a new row group, which has new encoders.
-	delta []leaf
-	cut   []bool
+	pageBytes int64
+	texts     []deltaTexts
 
 	group rowGroup
 	dicts int64 // expected size of all dictionaries of a row group
+}
+
+// deltaTexts follows a column with DELTA_LENGTH_BYTE_ARRAY that may have nulls.
+//
+// arrow-go v18.8.0 must not finish a page of nulls alone in such a column when the row group has an earlier page of it:
+// deltaBitPackEncoder.FlushValues then takes the length of the earlier page for that of the empty one, and panics or
+// writes what lies behind it in the buffer. Such a page can only come about at the row group's end, when nulls follow the
+// page that was cut last. So before nulls follow one the row group ends, and its successor has new encoders.
+type deltaTexts struct {
+	leaf leaf
+	page int64 // bytes of the values in the page being filled, as arrow-go counts them
+	cut  bool  // a page was cut and no value came since
+}
+
+// write encodes rows of so many raw bytes. They are one step of every column writer, after which pages may be cut.
+func (e *encoder) write(rb arrow.RecordBatch, raw int64) error {
+	for i := range e.texts {
+		if t := &e.texts[i]; t.cut {
+			if values, _ := t.leaf.measure(rb); values == 0 {
+				if err := e.nextRowGroup(); err != nil {
+					return err
+				}
+				break
+			}
+		}
+	}
+	if err := e.WriteBuffered(rb); err != nil {
+		return fmt.Errorf("encoding rows: %w", err)
+	}
+	for i := range e.texts {
+		t := &e.texts[i]
+		values, size := t.leaf.measure(rb)
+		t.page += size
+		if t.page >= e.pageBytes {
+			t.page, t.cut = 0, true
+		} else if values > 0 {
+			t.cut = false
+		}
+	}
+	e.group.rows += rb.NumRows()
+	e.group.raw += raw
+	e.group.encoded = e.RowGroupTotalCompressedBytes()
+	return nil
+}
+
+func (e *encoder) nextRowGroup() error {
+	for i := range e.texts {
+		e.texts[i].page, e.texts[i].cut = 0, false
+	}
+	e.group = rowGroup{}
+	if err := e.NewBufferedRowGroupChecked(); err != nil {
+		return fmt.Errorf("starting a row group: %w", err)
+	}
+	return nil
 }
 
 // rowGroup measures the row group being filled.
@@ -90,44 +136,6 @@ type rowGroup struct {
 
 func (g rowGroup) full(t tuning) bool {
 	return g.rows >= t.groupRows || g.raw >= t.groupRaw || g.encoded >= t.groupEncoded
-}
-
-// write encodes rows of so many raw bytes, which are one step of every column writer.
-func (e *encoder) write(rb arrow.RecordBatch, raw int64) error {
-	for i, l := range e.delta {
-		if !e.cut[i] {
-			continue
-		}
-		if !l.anyValue(rb) {
-			if err := e.nextRowGroup(); err != nil {
-				return err
-			}
-			break
-		}
-		e.cut[i] = false
-	}
-	before := e.group.encoded
-	if err := e.WriteBuffered(rb); err != nil {
-		return fmt.Errorf("encoding rows: %w", err)
-	}
-	e.group.rows += rb.NumRows()
-	e.group.raw += raw
-	e.group.encoded = e.RowGroupTotalCompressedBytes()
-	if e.group.encoded != before { // some column has finished a page; which one does not show
-		for i := range e.cut {
-			e.cut[i] = true
-		}
-	}
-	return nil
-}
-
-func (e *encoder) nextRowGroup() error {
-	clear(e.cut)
-	e.group = rowGroup{}
-	if err := e.NewBufferedRowGroupChecked(); err != nil {
-		return fmt.Errorf("starting a row group: %w", err)
-	}
-	return nil
 }
 
 // newEncoder opens the Parquet writer with encodings chosen from the sample.
@@ -158,7 +166,7 @@ func newEncoder(sc *arrow.Schema, w io.Writer, opts Options, t tuning, sample []
 	if err != nil {
 		return nil, fmt.Errorf("mapping the schema to Parquet: %w", err)
 	}
-	e := &encoder{}
+	e := &encoder{pageBytes: t.pageBytes}
 	props = append(props, e.columnProperties(sc, parquetSchema, t, sample)...)
 	e.FileWriter, err = pqarrow.NewFileWriter(sc, w, parquet.NewWriterProperties(props...), arrowProps)
 	if err != nil {
@@ -167,7 +175,7 @@ func newEncoder(sc *arrow.Schema, w io.Writer, opts Options, t tuning, sample []
 	return e, nil
 }
 
-// columnProperties gives every leaf column its encoding, and notes those with a delta encoding that may have nulls.
+// columnProperties gives every leaf column its encoding.
 func (e *encoder) columnProperties(sc *arrow.Schema, ps *schema.Schema, t tuning, sample []arrow.RecordBatch) (props []parquet.WriterProperty) {
 	leaves := leavesOf(sc)
 	// Properties go by dotted path, in which a column named `a.b` is the field b of a. Such twins keep the defaults.
@@ -184,28 +192,31 @@ func (e *encoder) columnProperties(sc *arrow.Schema, ps *schema.Schema, t tuning
 		}
 		seen := sampler.look(leaf, sample)
 		enc := t.choose(leaf.dt, seen)
-		if leaf.repeated || seen.nulls > mostNulls {
-			// A page of nulls alone would be likely here; see encoder.
-			enc.plainest = parquet.Encodings.Plain
+		optional := ps.Column(i).MaxDefinitionLevel() > 0
+		if enc.encoding != parquet.Encodings.Plain && optional && !leaf.safeInDelta(seen) {
+			enc.encoding = parquet.Encodings.Plain
 		}
 		if enc.dictionary {
 			e.dicts += min(t.dictBytes, int64(min(seen.distinct, float64(t.groupRows))*seen.bytes))
-		} else if enc.plainest != parquet.Encodings.Plain && ps.Column(i).MaxDefinitionLevel() > 0 {
-			e.delta = append(e.delta, leaf)
+		} else if enc.encoding != parquet.Encodings.Plain && optional {
+			e.texts = append(e.texts, deltaTexts{leaf: leaf})
 		}
-		props = append(props, parquet.WithDictionaryFor(path, enc.dictionary), parquet.WithEncodingFor(path, enc.plainest))
+		props = append(props, parquet.WithDictionaryFor(path, enc.dictionary), parquet.WithEncodingFor(path, enc.encoding))
 		if leaf.repeated {
 			// arrow-go writes min=MaxInt64, max=MinInt64 for an all-null integer under a list or map, and readers prune
 			// by it. Few prune by elements of lists, so none of them get Parquet statistics.
 			props = append(props, parquet.WithStatsFor(path, false))
 		}
 	}
-	e.cut = make([]bool, len(e.delta))
 	return props
 }
 
-// mostNulls is the share of nulls from which on a column gets no delta encoding.
-const mostNulls = 0.9
+// safeInDelta says whether a column that may have nulls can have a delta encoding: where the pages of nulls alone that
+// arrow-go cannot write (see deltaTexts) can be foreseen, and are rare.
+func (l leaf) safeInDelta(s sampled) bool {
+	const mostNulls = 0.5
+	return arrow.IsBinaryLike(l.dt.ID()) && !l.repeated && s.nulls <= mostNulls
+}
 
 // createdBy has the form "name version 1.2.3 (build x)" that readers parse; parquet-mr ignores the statistics of a file
 // whose writer it cannot parse.
@@ -292,26 +303,32 @@ func (l leaf) find(rb arrow.RecordBatch) (a arrow.Array, from, to int) {
 	return a, from, to
 }
 
-// anyValue says whether a leaf that is not repeated has a value in any row.
-func (l leaf) anyValue(rb arrow.RecordBatch) bool {
-	top := rb.Column(l.path[0].child)
-	if len(l.path) == 1 {
-		return top.NullN() < top.Len()
+// measure counts the values of a string or binary leaf that is not repeated, and their bytes.
+func (l leaf) measure(rb arrow.RecordBatch) (values int, size int64) {
+	chain := make([]arrow.Array, 1, 8)
+	chain[0] = rb.Column(l.path[0].child)
+	nulls := chain[0].NullN()
+	for _, s := range l.path[1:] {
+		child := chain[len(chain)-1].(*array.Struct).Field(s.child)
+		chain = append(chain, child)
+		nulls += child.NullN()
+	}
+	n := chain[0].Len()
+	offsets := chain[len(chain)-1].(interface{ ValueOffsets() []int32 }).ValueOffsets()
+	if nulls == 0 {
+		return n, int64(offsets[n] - offsets[0])
 	}
 rows:
-	for row := range top.Len() {
-		a := top
-		for _, s := range l.path[1:] {
+	for row := range n {
+		for _, a := range chain {
 			if a.IsNull(row) {
 				continue rows
 			}
-			a = a.(*array.Struct).Field(s.child)
 		}
-		if a.IsValid(row) {
-			return true
-		}
+		values++
+		size += int64(offsets[row+1] - offsets[row])
 	}
-	return false
+	return values, size
 }
 
 // sampler counts distinct values, one column after the other.
@@ -328,18 +345,24 @@ func newSampler(t tuning) *sampler {
 func (s *sampler) look(l leaf, sample []arrow.RecordBatch) sampled {
 	clear(s.seen)
 	rows, values, bytes := 0, 0, 0
+	var course []progress // by pieces of the sample, to see whether new values still come
 	for _, rb := range sample {
 		a, from, to := l.find(rb)
 		to = min(to, from+int(s.tuning.sampleRows)-rows)
-		v, b := s.add(a, from, to)
-		rows, values, bytes = rows+to-from, values+v, bytes+b
+		piece := max(int(s.tuning.sampleRows)/16, 1)
+		for at := from; at < to; at += piece {
+			v, b := s.add(a, at, min(at+piece, to))
+			values, bytes = values+v, bytes+b
+			course = append(course, progress{values, len(s.seen)})
+		}
+		rows += max(to-from, 0)
 	}
 	out := sampled{values: values, budget: float64(s.tuning.dictBytes)}
 	if rows > 0 {
 		out.nulls = 1 - float64(values)/float64(rows)
 	}
 	if values > 0 {
-		out.distinct = estimateDistinct(float64(len(s.seen)), float64(values))
+		out.distinct = estimateDistinct(course, float64(s.tuning.groupRows)*(1-out.nulls))
 		out.bytes = float64(bytes) / float64(values)
 	}
 	return out
@@ -378,15 +401,30 @@ func (s *sampler) add(a arrow.Array, from, to int) (values, bytes int) {
 	return values, bytes
 }
 
-// estimateDistinct guesses how many distinct values a column has of which a sample of n shows d, taking all to be equally
-// frequent: n draws of D values show D*(1-exp(-n/D)) of them. It errs on the low side where they are not.
-func estimateDistinct(d, n float64) float64 {
+// progress is how many distinct values there were after so many values.
+type progress struct{ values, distinct int }
+
+// estimateDistinct guesses how many distinct values a row group of so many values will have. There are two kinds of
+// columns. Where values are drawn from a set, new ones get rare: n draws of D equally frequent values show D*(1-exp(-n/D))
+// of them, which gives D. Where values go with time, such as offsets, new ones come at a steady pace for ever.
+func estimateDistinct(course []progress, expected float64) float64 {
+	end := course[len(course)-1]
+	d, n := float64(end.distinct), float64(end.values)
 	if d >= n {
-		return math.Inf(1)
+		return expected
+	}
+	for _, half := range course {
+		if 2*half.values >= end.values {
+			before := float64(half.distinct)
+			if end.values > half.values && (d-before)/d > steadyPace*(n-float64(half.values))/n {
+				return d * max(expected/n, 1)
+			}
+			break
+		}
 	}
 	low, high := d, d
 	show := func(total float64) float64 { return total * -math.Expm1(-n/total) }
-	for show(high) < d && high < 1e12 {
+	for show(high) < d && high < expected {
 		high *= 2
 	}
 	for range 50 {
@@ -398,3 +436,6 @@ func estimateDistinct(d, n float64) float64 {
 	}
 	return high
 }
+
+// steadyPace is from what share of the whole sample's pace on the later half's pace counts as steady.
+const steadyPace = 0.85

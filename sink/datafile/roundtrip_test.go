@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/bitutil"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 )
@@ -192,14 +193,14 @@ func compareRows(t testing.TB, got, want []string) {
 
 func TestRoundTripAllTypes(t *testing.T) {
 	sc := arrow.NewSchema(allTypes(), nil)
-	for _, nulls := range []float64{0, 0.3, 1} {
-		for _, compression := range compressions {
+	for _, compression := range compressions {
+		for _, nulls := range map[string][]float64{"zstd": {0, 0.3, 1}, "snappy": {0.3}, "none": {0.3}}[compression] {
 			t.Run(fmt.Sprintf("%s, nulls %g", compression, nulls), func(t *testing.T) {
 				rng := seeded(t)
 				o := &object{}
 				f := newTestFile(t, o, sc, Options{Config: Config{Compression: compression}}, testTuning(t))
 				var want []string
-				for _, rows := range []int{1, 0, 77, 500, 1, 900} {
+				for _, rows := range []int{1, 0, 77, 130, 1, 100} {
 					rb := randomBatch(rng, sc, rows+20, nulls)
 					part := rb.NewSlice(13, int64(13+rows)) // offsets in every array
 					must(t, f.Write(part))
@@ -354,12 +355,13 @@ func TestNullRunsInDeltaColumns(t *testing.T) {
 		{Name: "some", Type: arrow.StructOf(text, number), Nullable: true},
 		{Name: "list", Type: arrow.ListOf(arrow.StructOf(text, number)), Nullable: true},
 		{Name: "always", Type: arrow.PrimitiveTypes.Int64},
+		{Name: "sure", Type: arrow.BinaryTypes.String},
 	}, nil)
-	for _, run := range []int{1, 10, 60, 250, 1000} {
+	for _, run := range []int{1, 10, 60, 250} {
 		for _, full := range []int{0, 3} { // batches with values at the end
 			t.Run(fmt.Sprintf("runs of %d, %d", run, full), func(t *testing.T) {
 				tn := testTuning(t)
-				tn.encodeRows = tn.sliceRows
+				tn.encodeRows = 1 << 20
 				tn.groupRows = 1 << 20
 				tn.choose = func(dt arrow.DataType, s sampled) columnEncoding {
 					e := chooseEncoding(dt, s)
@@ -376,7 +378,7 @@ func TestNullRunsInDeltaColumns(t *testing.T) {
 					must(t, f.Write(rb))
 					want = append(want, rowsOf(t, rb)...)
 				}
-				for range 6 {
+				for range 4 {
 					for range 5 {
 						write(100, 0.3)
 					}
@@ -391,10 +393,38 @@ func TestNullRunsInDeltaColumns(t *testing.T) {
 				must(t, err)
 				got, groups := readRows(t, o.Bytes())
 				compareRows(t, got, want)
-				if groups > 7 {
+				nullPagesComeFirst(t, o.Bytes())
+				if groups > 13 { // at most one more for each of two columns and each run
 					t.Errorf("%d row groups", groups)
 				}
 			})
+		}
+	}
+}
+
+// nullPagesComeFirst looks for what arrow-go gets wrong: a page of nulls alone behind another page, delta encoded. Whether
+// that panics depends on the buffer it gets.
+func nullPagesComeFirst(t *testing.T, data []byte) {
+	t.Helper()
+	rd, err := file.NewParquetReader(bytes.NewReader(data))
+	must(t, err)
+	defer rd.Close()
+	for g := range rd.NumRowGroups() {
+		for c := range rd.MetaData().Schema.NumColumns() {
+			column := rd.MetaData().Schema.Column(c)
+			pages, err := rd.RowGroup(g).GetColumnPageReader(c)
+			must(t, err)
+			for n := 0; pages.Next(); n++ {
+				page, ok := pages.Page().(*file.DataPageV1)
+				if !ok || parquet.Encoding(page.Encoding()) == parquet.Encodings.Plain {
+					continue
+				}
+				stats := page.Statistics()
+				if nulls := stats.NullCount; n > 0 && nulls == int64(page.NumValues()) {
+					t.Errorf("row group %d, %s, page %d has %d nulls and nothing else", g, column.Path(), n, nulls)
+				}
+			}
+			must(t, pages.Err())
 		}
 	}
 }
