@@ -98,8 +98,7 @@ func TestConfigurationGuideNamesEveryKeyAndDefault(t *testing.T) {
 
 // jsonFields collects the JSON names of a struct's fields by their path.
 func jsonFields(prefix string, t reflect.Type, fields map[string]string) {
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		fields[prefix+name] = f.Name
 		if f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct {

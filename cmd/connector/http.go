@@ -41,7 +41,7 @@ func serveHTTP(c httpConfig, m *pipeline.Metrics, log *slog.Logger) (func(), err
 	if c.Listen == httpOff {
 		return func() {}, nil
 	}
-	listener, err := net.Listen("tcp", c.Listen)
+	listener, err := net.Listen("tcp", c.Listen) //nolint:noctx // answers at once, there is nothing to cancel
 	if err != nil {
 		return nil, &configError{fmt.Errorf("serving metrics: %w; set http.listen to a free address, or to off", err)}
 	}

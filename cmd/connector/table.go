@@ -70,8 +70,7 @@ func tableCreateCommand() *cobra.Command {
 }
 
 func tableError(op string, err error) error {
-	var own *sink.Error
-	if errors.As(err, &own) {
+	if _, ok := errors.AsType[*sink.Error](err); ok {
 		return err
 	}
 	return &sink.Error{Op: op, Err: err}

@@ -327,7 +327,7 @@ func (s *Store) run(ctx context.Context, method, name string, do, later func() e
 	case action.Landed:
 		if err := do(); err != nil {
 			// Its text only, because the answer is lost: the caller must not find fs.ErrExist in it.
-			return s.end(op, Erred, fmt.Errorf("%w (the lost answer: %v)", injected(action.Err), err))
+			return s.end(op, Erred, fmt.Errorf("%w (the lost answer: %v)", injected(action.Err), err)) //nolint:errorlint // see above
 		}
 		return s.end(op, Landed, injected(action.Err))
 	case action.Err != nil:
@@ -397,8 +397,7 @@ func (s *Store) Get(ctx context.Context, name string, offset, length int64) (io.
 		return nil, s.end(op, Erred, err)
 	}
 	if !action.Landed {
-		s.end(op, Passed, nil)
-		return r, nil
+		return r, s.end(op, Passed, nil)
 	}
 	defer r.Close()
 	data, err := io.ReadAll(r)

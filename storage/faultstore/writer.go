@@ -56,7 +56,7 @@ func (w *writer) Close() error {
 			return fmt.Errorf("closing %q: %w", w.name, fs.ErrClosed)
 		}
 		if w.failed != nil {
-			return fmt.Errorf("closing %q: an earlier write failed: %v", w.name, w.failed)
+			return fmt.Errorf("closing %q: an earlier write failed: %v", w.name, w.failed) //nolint:errorlint // its class was that write's
 		}
 		reached = true
 		return w.inner.Close()

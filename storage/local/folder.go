@@ -56,7 +56,7 @@ func (s *Store) syncPath(dir string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // nothing was written through it
 	return s.syncFolder(f)
 }
 

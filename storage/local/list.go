@@ -134,7 +134,7 @@ func readFolder(dir string) ([]entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	found, err := f.ReadDir(-1)
 	if err != nil {
 		return nil, err

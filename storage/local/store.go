@@ -121,7 +121,7 @@ func (s *Store) get(ctx context.Context, name string, offset, length int64) (io.
 		err = fmt.Errorf("it is a folder, not an object: %w", fs.ErrNotExist)
 	}
 	if err != nil {
-		f.Close()
+		_ = f.Close() // only read
 		return nil, err
 	}
 	rest := max(0, info.Size()-offset)
@@ -182,7 +182,7 @@ func (s *Store) delete(ctx context.Context, name string) error {
 	if err != nil {
 		return afterLanding(err)
 	}
-	defer folder.Close()
+	defer func() { _ = folder.Close() }() // nothing was written through it
 	if err := s.syncFolder(folder); err != nil {
 		return afterLanding(err)
 	}
@@ -229,7 +229,7 @@ func opError(op, name string, err error) error {
 // afterLanding hides the cause's class: the write is visible already, so nobody may read fs.ErrExist or
 // fs.ErrPermission, and with it "not written", out of the error. What is left is Unknown.
 func afterLanding(err error) error {
-	return fmt.Errorf("done, but not known to be durable: %v", err)
+	return fmt.Errorf("done, but not known to be durable: %v", err) //nolint:errorlint // hides the class
 }
 
 // dropHadoopChecksum removes the checksum file that Hadoop may have left for an earlier content of target. It comes

@@ -242,7 +242,7 @@ func (st *staged) landed() bool {
 // read the object and act on it, so it is made durable here first. If that fails, "exists" cannot be said.
 func (st *staged) taken() error {
 	if err := st.store.syncFolder(st.folder); err != nil {
-		return fmt.Errorf("the name is taken, but not known to be durable: %v", err)
+		return fmt.Errorf("the name is taken, but not known to be durable: %v", err) //nolint:errorlint // Unknown, whatever the cause
 	}
 	return fs.ErrExist
 }
@@ -257,10 +257,10 @@ func (st *staged) folderInTheWay() bool {
 func (st *staged) discard() {
 	if !st.closed {
 		st.closed = true
-		st.file.Close() // the content is given up
+		_ = st.file.Close() // the content is given up
 	}
 	st.removeTemp()
-	st.folder.Close()
+	_ = st.folder.Close() // nothing was written through it
 }
 
 // removeTemp is not allowed to change an outcome: a name that stays is only litter.

@@ -180,14 +180,14 @@ func TestFailedWriteIsNeverPublished(t *testing.T) {
 	w := created.(*writer)
 	_, err = w.Write([]byte("head"))
 	must(t, err)
-	real := w.staged.file
+	intact := w.staged.file
 	w.staged.file, err = os.Open(os.DevNull) // not writable
 	must(t, err)
 	if _, err := w.Write([]byte("hole")); err == nil {
 		t.Fatal("Write succeeded")
 	}
 	w.staged.file.Close()
-	w.staged.file = real
+	w.staged.file = intact
 	if _, err := w.Write([]byte("tail")); err == nil {
 		t.Fatal("Write went on after a failed one")
 	}
@@ -362,7 +362,7 @@ func TestPermission(t *testing.T) {
 	s := newStore(t)
 	must(t, s.Put(t.Context(), "a/x", nil))
 	must(t, os.Chmod(filepath.Join(s.root, "a"), 0o555))
-	t.Cleanup(func() { os.Chmod(filepath.Join(s.root, "a"), 0o777) })
+	t.Cleanup(func() { _ = os.Chmod(filepath.Join(s.root, "a"), 0o777) })
 	for _, err := range []error{s.Put(t.Context(), "a/y", nil), s.PutIfAbsent(t.Context(), "a/y", nil), s.Delete(t.Context(), "a/x"), s.Put(t.Context(), "a/b/y", nil)} {
 		if !errors.Is(err, fs.ErrPermission) {
 			t.Errorf("got %v, want fs.ErrPermission", err)
