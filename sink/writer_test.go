@@ -1,0 +1,329 @@
+package sink_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/compute"
+	arrowmemory "github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+
+	"kafkadelta/checkpoint"
+	"kafkadelta/delta"
+	"kafkadelta/sink"
+	"kafkadelta/storage/faultstore"
+)
+
+// nested are the data columns of the writer's tests: every shape that gathering rows must copy.
+const nested = "n BIGINT, txt STRING, bin BINARY, flag BOOLEAN, dec DECIMAL(20,3), s STRUCT<a: BIGINT, b: ARRAY<STRING>>, l ARRAY<STRUCT<x: INT, y: STRING>>, m MAP<STRING, BIGINT>"
+
+// nestedRow is row n of a batch as JSON, nulls at every level among it; values are those of partition columns.
+func nestedRow(n int, values map[string]any) map[string]any {
+	row := map[string]any{
+		"n": n, "txt": fmt.Sprintf("text %d", n), "bin": []byte{byte(n), 0, 1}, "flag": n%3 == 0, "dec": fmt.Sprintf("%d.125", n),
+		"s": map[string]any{"a": n * 2, "b": []any{fmt.Sprint(n), nil, "x"}},
+		"l": []any{map[string]any{"x": n, "y": nil}, nil, map[string]any{"x": nil, "y": "y"}},
+		"m": []any{map[string]any{"key": fmt.Sprint("k", n), "value": n}, map[string]any{"key": "null", "value": nil}},
+	}
+	switch n % 5 {
+	case 1:
+		row["txt"], row["s"], row["flag"] = nil, nil, nil
+	case 2:
+		row["l"], row["m"], row["dec"] = nil, nil, nil
+	case 3:
+		row["l"], row["m"], row["bin"] = []any{}, []any{}, nil
+		row["s"] = map[string]any{"a": nil, "b": nil}
+	}
+	for name, v := range values {
+		row[name] = v
+	}
+	return row
+}
+
+// batchOf builds a batch of the schema from rows, sliced out of a longer one if asked, as decoders may hand it over.
+func batchOf(t *testing.T, mem arrowmemory.Allocator, schema *arrow.Schema, rows []map[string]any, sliced bool) arrow.RecordBatch {
+	t.Helper()
+	all := rows
+	if sliced {
+		all = append(append([]map[string]any{rows[0], rows[0], rows[0]}, rows...), rows[0])
+	}
+	js, err := json.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rb, _, err := array.RecordFromJSON(mem, schema, bytes.NewReader(js))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !sliced {
+		return rb
+	}
+	defer rb.Release()
+	return rb.NewSlice(3, int64(3+len(rows)))
+}
+
+// rowsOf spells the rows of a batch as JSON by column n.
+func rowsOf(t *testing.T, rb arrow.RecordBatch, into map[string]string, extra func(row map[string]any)) {
+	t.Helper()
+	var out bytes.Buffer
+	if err := array.RecordToJSON(rb, &out); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(out.String()) {
+		var row map[string]any
+		d := json.NewDecoder(strings.NewReader(line))
+		d.UseNumber()
+		if err := d.Decode(&row); err != nil {
+			t.Fatal(err)
+		}
+		if extra != nil {
+			extra(row)
+		}
+		text, err := json.Marshal(row)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := fmt.Sprint(row["n"])
+		if into[n] != "" {
+			t.Errorf("row %s is there twice", n)
+		}
+		into[n] = string(text)
+	}
+}
+
+// readBack spells the rows of the whole table, the partition values put back.
+func (b *bench) readBack() map[string]string {
+	b.t.Helper()
+	rows := map[string]string{}
+	for add, err := range b.snapshot().Files(b.t.Context()) {
+		b.check(err)
+		name, err := delta.DecodePath(add.Path)
+		b.check(err)
+		table, err := pqarrow.ReadTable(b.t.Context(), bytes.NewReader(b.object(name)), parquet.NewReaderProperties(nil), pqarrow.ArrowReadProperties{}, arrowmemory.DefaultAllocator)
+		b.check(err)
+		reader := array.NewTableReader(table, 0)
+		for reader.Next() {
+			rowsOf(b.t, reader.RecordBatch(), rows, func(row map[string]any) {
+				for column, value := range add.PartitionValues {
+					if _, ok := row[column]; ok {
+						b.t.Errorf("the data file holds the partition column %s", column)
+					}
+					row[column] = nil
+					if value != nil {
+						row[column] = *value
+					}
+				}
+			})
+		}
+		reader.Release()
+		table.Release()
+	}
+	return rows
+}
+
+// special are values that folders, URIs and readers treat in a special way.
+var special = []any{nil, "", "plain", "a b", "a/b", "../up", "k=v", "100%", "%41", "é", "日本", "#?&+;:,'\"\\", "{x}", "tab\tnew\nline", "~", ".", "*", "__HIVE_DEFAULT_PARTITION__x"}
+
+func TestPartitionedWriterRoundTrips(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	cases := map[string]struct {
+		columns string
+		by      []string
+		rows    int
+		value   func(i int) map[string]any
+	}{
+		"not partitioned":               {columns: nested, rows: 500, value: func(int) map[string]any { return nil }},
+		"one value":                     {columns: nested + ", p STRING", by: []string{"p"}, rows: 500, value: func(int) map[string]any { return map[string]any{"p": "x"} }},
+		"all null":                      {columns: nested + ", p STRING", by: []string{"p"}, rows: 50, value: func(int) map[string]any { return map[string]any{"p": nil} }},
+		"long runs":                     {columns: nested + ", p STRING", by: []string{"p"}, rows: 900, value: func(i int) map[string]any { return map[string]any{"p": fmt.Sprint(i / 300)} }},
+		"two runs, one of a single row": {columns: nested + ", p STRING", by: []string{"p"}, rows: 600, value: func(i int) map[string]any { return map[string]any{"p": fmt.Sprint(i / 599)} }},
+		"random values":                 {columns: nested + ", p STRING", by: []string{"p"}, rows: 500, value: func(int) map[string]any { return map[string]any{"p": fmt.Sprint(rnd.IntN(20))} }},
+		"alternating with null":         {columns: nested + ", p STRING", by: []string{"p"}, rows: 100, value: func(i int) map[string]any { return map[string]any{"p": []any{nil, "a"}[i%2]} }},
+		"special characters":            {columns: nested + ", p STRING", by: []string{"p"}, rows: 200, value: func(i int) map[string]any { return map[string]any{"p": special[i%len(special)]} }},
+		"more values than open files":   {columns: "n BIGINT, txt STRING, p STRING", by: []string{"p"}, rows: 700, value: func(int) map[string]any { return map[string]any{"p": fmt.Sprint(rnd.IntN(300))} }},
+		"three columns, one first": {columns: "i INT, " + nested + ", b BOOLEAN, d DECIMAL(10,2)", by: []string{"d", "i", "b"}, rows: 600, value: func(int) map[string]any {
+			return map[string]any{"i": []any{nil, -1, 7}[rnd.IntN(3)], "b": []any{nil, true, false}[rnd.IntN(3)], "d": []any{nil, "1.25", "-0.75"}[rnd.IntN(3)]}
+		}},
+	}
+	for name, c := range cases {
+		for _, sliced := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, sliced %v", name, sliced), func(t *testing.T) {
+				mem := arrowmemory.NewCheckedAllocator(arrowmemory.DefaultAllocator)
+				defer mem.AssertSize(t, 0)
+				b := newBench(t)
+				b.columns, b.cfg.PartitionBy = c.columns, c.by
+				table := b.owner(1)
+				layout, err := table.Layout(t.Context())
+				b.check(err)
+				want := map[string]string{}
+				w := table.NewWriter(layout)
+				ctx := compute.WithAllocator(t.Context(), mem)
+				for batch := range 2 { // the second into the same files
+					var rows []map[string]any
+					for i := range c.rows {
+						rows = append(rows, nestedRow(batch*c.rows+i, c.value(i)))
+					}
+					rb := batchOf(t, mem, layout.Schema, rows, sliced)
+					rowsOf(t, rb, want, func(row map[string]any) {
+						for _, p := range c.by { // as a reader gets it from the log
+							if v, ok := row[p]; ok && v != nil {
+								row[p] = strings.Trim(fmt.Sprint(v), `"`)
+							}
+							if row[p] == "" {
+								row[p] = nil
+							}
+						}
+					})
+					b.check(w.Write(ctx, rb))
+					rb.Release()
+				}
+				u, err := w.Finish([]checkpoint.Span{span(0, 0, int64(2*c.rows))})
+				b.check(err)
+				b.commit(table, u)
+				b.want(u, sink.Landed)
+				got := b.readBack()
+				if len(got) != len(want) {
+					t.Errorf("the table holds %d rows, want %d", len(got), len(want))
+				}
+				bad := 0
+				for n, w := range want {
+					if got[n] != w {
+						if bad++; bad < 4 {
+							t.Errorf("row %s\n got %s\nwant %s", n, got[n], w)
+						}
+					}
+				}
+				for _, f := range b.files() {
+					for folder := range strings.SplitSeq(f, "/") {
+						if folder == ".." || folder == "." || folder == "" {
+							t.Errorf("file %q leaves its folder", f)
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestWriterFailuresLeaveNoFiles(t *testing.T) {
+	for _, method := range []string{faultstore.MethodCreate, faultstore.MethodWrite, faultstore.MethodClose} {
+		for _, landed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, landed %v", method, landed), func(t *testing.T) {
+				b := newBench(t)
+				b.columns, b.cfg.PartitionBy = "n BIGINT, p STRING", []string{"p"}
+				table := b.owner(1)
+				layout, err := table.Layout(t.Context())
+				b.check(err)
+				var rows []map[string]any
+				for i := range 30 {
+					rows = append(rows, map[string]any{"n": i, "p": fmt.Sprint(i % 3)})
+				}
+				rb := batchOf(t, arrowmemory.DefaultAllocator, layout.Schema, rows, false)
+				defer rb.Release()
+				count := 0
+				b.store.SetPlan(func(op faultstore.Op) faultstore.Action {
+					if op.Method == method {
+						if count++; count == 2 {
+							if landed {
+								return faultstore.LandThenFail(nil)
+							}
+							return faultstore.Fail(nil)
+						}
+					}
+					return faultstore.Pass()
+				})
+				w := table.NewWriter(layout)
+				err = w.Write(t.Context(), rb)
+				if err == nil {
+					_, err = w.Finish([]checkpoint.Span{span(0, 0, 30)})
+				}
+				if !errors.Is(err, faultstore.ErrInjected) {
+					t.Fatalf("the writer answered %v, want the injected error", err)
+				}
+				if errors.As(err, new(*sink.Error)) {
+					t.Errorf("a failure that may pass is final: %v", err)
+				}
+				w.Abort(t.Context())
+				files := b.files()
+				if method == faultstore.MethodClose && landed {
+					// It landed and the answer was lost. A file that no version names is left to VACUUM, or deleted.
+					if len(files) > 1 {
+						t.Errorf("files stay after Abort: %v", files)
+					}
+				} else if len(files) != 0 {
+					t.Errorf("files stay after Abort: %v", files)
+				}
+				b.store.SetPlan(nil)
+				b.check(w.Write(t.Context(), rb)) // it can be used again
+				u, err := w.Finish([]checkpoint.Span{span(0, 0, 30)})
+				b.check(err)
+				b.commit(table, u)
+				b.want(u, sink.Landed)
+				if got := len(b.readBack()); got != 30 {
+					t.Errorf("the table holds %d rows, want 30", got)
+				}
+			})
+		}
+	}
+}
+
+func TestWriterWithoutPermissionIsFinal(t *testing.T) {
+	for _, method := range []string{faultstore.MethodCreate, faultstore.MethodWrite, faultstore.MethodClose} {
+		t.Run(method, func(t *testing.T) {
+			b := newBench(t)
+			table := b.owner(1)
+			layout, err := table.Layout(t.Context())
+			b.check(err)
+			b.store.SetPlan(faultstore.When(func(op faultstore.Op) bool { return op.Method == method }, faultstore.Fail(fs.ErrPermission)))
+			w := table.NewWriter(layout)
+			rb := numbers(layout.Schema, 0, 10)
+			defer rb.Release()
+			err = w.Write(t.Context(), rb)
+			if err == nil {
+				_, err = w.Finish([]checkpoint.Span{span(0, 0, 10)})
+			}
+			var final *sink.Error
+			if !errors.As(err, &final) || final.Hint == "" {
+				t.Errorf("the writer answered %v, want a *sink.Error with a hint", err)
+			}
+			w.Abort(t.Context())
+		})
+	}
+}
+
+func TestFileNamesAreUniqueAndSpelledAsSparkDoes(t *testing.T) {
+	b := newBench(t)
+	b.columns, b.cfg.PartitionBy = "n BIGINT, p STRING", []string{"p"}
+	table := b.owner(1)
+	layout, err := table.Layout(t.Context())
+	b.check(err)
+	seen := map[string]bool{}
+	w := table.NewWriter(layout)
+	for i := range 3 {
+		rb := batchOf(t, arrowmemory.DefaultAllocator, layout.Schema, []map[string]any{{"n": 1, "p": "a b"}}, false)
+		b.check(w.Write(t.Context(), rb))
+		rb.Release()
+		u, err := w.Finish([]checkpoint.Span{span(0, int64(i), 1)})
+		b.check(err)
+		b.commit(table, u)
+		b.want(u, sink.Landed)
+	}
+	for _, f := range b.files() {
+		if seen[f] || !strings.HasPrefix(f, "p=a b/part-00000-") || !strings.HasSuffix(f, ".c000.parquet") {
+			t.Errorf("a data file is named %q", f)
+		}
+		seen[f] = true
+	}
+	if len(seen) != 3 {
+		t.Errorf("%d files, want 3", len(seen))
+	}
+}
