@@ -153,6 +153,7 @@ func (f demoFlags) prepareFolders() error {
 func (f demoFlags) startKafka() (*kfake.Cluster, error) {
 	cluster, err := kfake.NewCluster(
 		kfake.NumBrokers(1), kfake.ClusterID("connector-demo"), kfake.DataDir(filepath.Join(f.kafkaFolder(), "log")),
+		kfake.SyncWrites(),                       // the table must never be ahead of the log, not even after a crash of the machine
 		kfake.SeedTopics(f.partitions, demoName), // where there is no log yet
 		kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}),
 	)

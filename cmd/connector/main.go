@@ -76,12 +76,30 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	begun := false
+	noteBegin(root, &begun)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
 	}
+	if !begun { // the library's own: an unknown command, a flag that is missing
+		err = &configError{err}
+	}
 	fmt.Fprintln(stderr, "Error:", err)
 	return exitCode(err)
+}
+
+// noteBegin has every command below cmd say that it was reached, before it runs.
+func noteBegin(cmd *cobra.Command, begun *bool) {
+	for _, c := range cmd.Commands() {
+		noteBegin(c, begun)
+		if runE := c.RunE; runE != nil {
+			c.RunE = func(cmd *cobra.Command, args []string) error {
+				*begun = true
+				return runE(cmd, args)
+			}
+		}
+	}
 }
 
 func exitCode(err error) int {

@@ -105,7 +105,10 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 	}
 	defer stop()
 	store, err := open.Open(ctx, c.Table.Sink.URI)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil: // stopped already
+		return nil
+	case err != nil:
 		return &configError{fmt.Errorf("table.uri: %w", err)}
 	}
 	log.Info("starting", "version", version(), "name", c.Name, "topic", c.Source.Kafka.Topic, "table", open.Redact(c.Table.Sink.URI))
