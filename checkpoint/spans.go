@@ -96,6 +96,11 @@ func DecodeCommit(value json.RawMessage) (CommitRecord, error) {
 	if err := decodeVersioned(value, &c, func() int { return c.Version }); err != nil {
 		return CommitRecord{}, fmt.Errorf("reading the spans of a commit: %w", err)
 	}
+	for _, u := range c.Units {
+		if err := checkVersion(u.Version); err != nil {
+			return CommitRecord{}, fmt.Errorf("reading the spans of a commit, unit %q: %w", u.Unit, err)
+		}
+	}
 	return c, nil
 }
 
@@ -107,14 +112,21 @@ func decodeVersioned(data []byte, into any, version func() int) error {
 	if err := json.Unmarshal(data, &head); err != nil {
 		return err
 	}
-	if head.Version < 1 || head.Version > FormatVersion {
-		return fmt.Errorf("format version %d is not known (this binary reads 1 to %d): use a newer binary", head.Version, FormatVersion)
+	if err := checkVersion(head.Version); err != nil {
+		return err
 	}
 	if err := json.Unmarshal(data, into); err != nil {
 		return err
 	}
 	if v := version(); v != head.Version {
 		return fmt.Errorf("format version %d, then %d", head.Version, v)
+	}
+	return nil
+}
+
+func checkVersion(v int) error {
+	if v < 1 || v > FormatVersion {
+		return fmt.Errorf("format version %d is not known (this binary reads 1 to %d): use a newer binary", v, FormatVersion)
 	}
 	return nil
 }
