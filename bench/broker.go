@@ -124,7 +124,7 @@ func (o options) fillTopic(ctx context.Context, brokers []string, s shape) error
 	}
 }
 
-// topicReady reports whether the topic holds all messages already; if not, it makes it anew.
+// topicReady reports whether the topic holds all messages already; if not, it is empty then.
 func (o options) topicReady(ctx context.Context, admin *kadm.Client, topic string) (bool, error) {
 	ends, err := admin.ListEndOffsets(ctx, topic)
 	if err != nil {
@@ -136,11 +136,13 @@ func (o options) topicReady(ctx context.Context, admin *kadm.Client, topic strin
 			held, partitions = held+l.Offset, partitions+1
 		}
 	})
-	if held == o.messages && partitions == int64(o.partitions) {
+	switch {
+	case held == 0 && partitions == int64(o.partitions):
+		return false, nil
+	case held == o.messages && partitions == int64(o.partitions):
 		return true, nil
-	}
-	if partitions > 0 {
-		return false, fmt.Errorf("topic %s holds %d messages of %d: a run that filled it was stopped; delete the topic", topic, held, o.messages)
+	case partitions > 0:
+		return false, fmt.Errorf("topic %s holds %d messages of %d in %d partitions: a run that filled it was stopped; delete the topic", topic, held, o.messages, partitions)
 	}
 	if _, err := admin.CreateTopic(ctx, int32(o.partitions), -1, nil, topic); err != nil {
 		return false, fmt.Errorf("making topic %s: %w", topic, err)
