@@ -52,7 +52,7 @@ type Layout struct {
 	Schema           *arrow.Schema // all columns, in the table's order
 	PartitionColumns []string
 	DataSchema       *arrow.Schema // columns that are in the data files
-	StatsColumns     int           // number of leaf columns with statistics; -1 all
+	StatsColumns     int           // leaf columns with statistics, as datafile.Options has it
 	RowCheck         func(arrow.RecordBatch) []delta.Violation
 }
 
