@@ -60,7 +60,7 @@ type world struct {
 	client  *kgo.Client
 	want    map[place]int64 // column n of every message that must become a row
 	next    int64           // the next value of n
-	logs    logBuffer
+	logs    *logBuffer
 	columns string
 	limit   time.Duration // of what a test waits for
 	poll    time.Duration // how often it looks
@@ -84,7 +84,7 @@ func scenario(t *testing.T, partitions int32, f func(w *world)) {
 
 func newWorld(t *testing.T, partitions int32, opts ...kfake.Opt) *world {
 	t.Helper()
-	w := &world{t: t, memory: memory.New(), want: map[place]int64{}, columns: columns, limit: 30 * time.Minute, poll: 500 * time.Millisecond}
+	w := &world{t: t, logs: &logBuffer{}, memory: memory.New(), want: map[place]int64{}, columns: columns, limit: 30 * time.Minute, poll: 500 * time.Millisecond}
 	w.store = faultstore.New(w.memory)
 	w.kafka = kafkatest.StartVirtual(t, topic, partitions, opts...)
 	w.client = w.kafka.Client()
@@ -94,6 +94,14 @@ func newWorld(t *testing.T, partitions int32, opts ...kfake.Opt) *world {
 		}
 	})
 	return w
+}
+
+// newWorldOn is another store on the same Kafka.
+func newWorldOn(w *world) *world {
+	other := *w
+	other.memory = memory.New()
+	other.store = faultstore.New(other.memory)
+	return &other
 }
 
 // logBuffer keeps the workers' log for the report of a failure.
@@ -182,7 +190,7 @@ func (w *world) start(change ...func(*setup)) *worker {
 	s.Options = pipeline.Options{
 		Config: pipeline.DefaultConfig(), Name: stream, Source: source.DefaultConfig(), Now: time.Now,
 		ClientOptions: []kgo.Opt{w.kafka.Dialer()},
-		Log:           slog.New(slog.NewTextHandler(&w.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Log:           slog.New(slog.NewTextHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics:       pipeline.NewMetrics(stream, time.Now),
 	}
 	s.Options.Source.Brokers, s.Options.Source.Topic = w.kafka.ListenAddrs(), topic
