@@ -192,7 +192,7 @@ func (f *demoFlags) produce(ctx context.Context, brokers []string, stderr io.Wri
 	if err != nil {
 		return 0, err
 	}
-	defer in.Close()
+	defer func() { _ = in.Close() }() // only read
 	ledger, err := openLedger(filepath.Join(f.kafkaFolder(), "inputs.json"))
 	if err != nil {
 		return 0, err
