@@ -25,7 +25,7 @@ func (d *dispatcher) callbacks() source.Callbacks {
 
 // positions answers where newly assigned partitions are to be read from: where the table's txns say (rules A1, A2).
 func (d *dispatcher) positions(ctx context.Context, assigned []checkpoint.Partition, reported map[checkpoint.Partition]int64) (map[checkpoint.Partition]int64, error) {
-	if err := d.pin(ctx, reported); err != nil {
+	if err := d.pin(ctx, assigned, reported); err != nil {
 		return nil, d.assignmentError(ctx, err)
 	}
 	next, err := d.table.Claim(ctx, assigned)
@@ -38,7 +38,7 @@ func (d *dispatcher) positions(ctx context.Context, assigned []checkpoint.Partit
 	return answer, err
 }
 
-func (d *dispatcher) pin(ctx context.Context, reported map[checkpoint.Partition]int64) error {
+func (d *dispatcher) pin(ctx context.Context, assigned []checkpoint.Partition, reported map[checkpoint.Partition]int64) error {
 	topic, err := d.source.Describe(ctx)
 	if err != nil {
 		return err
@@ -55,6 +55,9 @@ func (d *dispatcher) pin(ctx context.Context, reported map[checkpoint.Partition]
 	}
 	for p, offset := range reported {
 		r.Reported[p.ID] = offset
+	}
+	for _, p := range assigned { // the group may know of new partitions before the broker that was asked
+		r.Partitions = max(r.Partitions, p.ID+1)
 	}
 	return d.table.Pin(ctx, r)
 }
@@ -143,6 +146,10 @@ func (d *dispatcher) revoke(parts []checkpoint.Partition, done chan struct{}) {
 	}
 	d.rank()
 	d.Metrics.setAssigned(len(d.parts))
+	if len(d.parts) == 0 { // nothing is written any more that could show that the store is back
+		d.laneFails = 0
+		d.Metrics.setStoreDown(false)
+	}
 	d.Log.Info("partitions revoked", "partitions", len(parts), "commit_first", w.epoch != 0)
 	if w.epoch == 0 {
 		d.release(w)

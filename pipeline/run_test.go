@@ -372,3 +372,23 @@ func TestNoTableEndsTheRun(t *testing.T) {
 		}
 	})
 }
+
+// TestCatchUpOverManyLanes has so much to read that partitions are spread over lanes, and move when they have caught up;
+// one flush fills while the one before commits slowly.
+func TestCatchUpOverManyLanes(t *testing.T) {
+	scenario(t, 2, func(w *world) {
+		w.produceAll(2, 22_000)
+		w.store.SetPlan(faultstore.When(isPut, faultstore.Delay(time.Second)))
+		k := w.start(func(s *setup) { s.Lanes, s.Flush.Rows, s.Flush.Interval = 3, 3000, 100*time.Millisecond })
+		for range 20 {
+			w.produceAll(2, 50)
+			time.Sleep(300 * time.Millisecond)
+		}
+		w.landed()
+		k.stop()
+		w.exactlyOnce()
+		if got := w.version(); got < 5 {
+			t.Errorf("the table is at version %d: the rows were not spread over several flushes", got)
+		}
+	})
+}
