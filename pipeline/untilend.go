@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -31,16 +32,19 @@ func (d *dispatcher) findTopic(ctx context.Context) error {
 			d.Metrics.setSourceDown(false)
 			return nil
 		}
-		if final(err) || ctx.Err() != nil {
+		if ctx.Err() != nil {
+			return ctx.Err() // whatever the stop has made of the answer
+		}
+		if final(err) {
 			return err
 		}
 		switch {
-		case !errors.As(err, new(*kgo.ErrFirstReadEOF)):
+		case !errors.As(err, new(*kgo.ErrFirstReadEOF)) && !errors.Is(err, io.EOF):
 			hangingUp = time.Time{}
 		case hangingUp.IsZero():
 			hangingUp = d.Now()
 		case d.Now().Sub(hangingUp) > hangUpLimit:
-			return &source.Error{Op: "reaching Kafka", Err: err, Hint: "the brokers close every connection"}
+			return &source.Error{Op: "reaching Kafka", Err: err, Hint: "the brokers close every connection: check source.tls and source.sasl against the listener"}
 		}
 		d.Metrics.setSourceDown(true)
 		d.Metrics.failed("source")

@@ -330,11 +330,7 @@ func newError(op string, err error) error {
 	if strings.Contains(err.Error(), "plaintext connection speaking to a tls endpoint") { // the client has no type for it
 		return &Error{Op: op, Err: err, Hint: "the listener speaks TLS: set source.tls.enabled, or use another port"}
 	}
-	var eof *kgo.ErrFirstReadEOF
-	if errors.As(err, &eof) {
-		// A broker that is shutting down does the same, so this one is tried again.
-		return fmt.Errorf("%s: %w; if it does not pass, check source.tls and source.sasl against the listener", op, err)
-	}
+	// A broker that closes the connection at once (*kgo.ErrFirstReadEOF) may be shutting down: that is tried again.
 	return fmt.Errorf("%s: %w", op, err)
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // outcome is what a command line did.
@@ -16,11 +17,19 @@ type outcome struct {
 	stdout, stderr string
 }
 
+// commandLimit is more than any command here needs: one that waits for what never comes is stopped, and fails its test.
+const commandLimit = 30 * time.Second
+
 // command runs a command line in this process.
 func command(t testing.TB, args ...string) outcome {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), commandLimit)
+	defer cancel()
 	var stdout, stderr buffer
-	code := run(t.Context(), args, &stdout, &stderr)
+	code := run(ctx, args, &stdout, &stderr)
+	if ctx.Err() != nil {
+		t.Fatalf("connector %s did not end in %v:\n%s%s", strings.Join(args, " "), commandLimit, stdout.String(), stderr.String())
+	}
 	return outcome{code, stdout.String(), stderr.String()}
 }
 

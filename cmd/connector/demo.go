@@ -211,7 +211,7 @@ func produceLines(ctx context.Context, client *kgo.Client, in *input, starts, at
 	partitions := int64(len(at))
 	for text, err := range in.lines() {
 		if err != nil {
-			return produced, fmt.Errorf("reading %s: %w", in.name, err)
+			return produced, &configError{fmt.Errorf("--input: reading %s: %w", in.name, err)}
 		}
 		p := line % partitions
 		offset := starts[p] + line/partitions

@@ -64,14 +64,14 @@ func (in *input) decompress(r io.Reader, name string) error {
 	case strings.HasSuffix(name, ".zst"):
 		z, err := zstd.NewReader(r)
 		if err != nil {
-			return fmt.Errorf("reading %s: %w", in.name, err)
+			return &configError{fmt.Errorf("--input: reading %s: %w", in.name, err)}
 		}
 		in.Reader = z
 		in.close = append(in.close, func() error { z.Close(); return nil })
 	case strings.HasSuffix(name, ".gz"):
 		z, err := gzip.NewReader(r)
 		if err != nil {
-			return fmt.Errorf("reading %s: %w", in.name, err)
+			return &configError{fmt.Errorf("--input: reading %s: %w", in.name, err)}
 		}
 		in.Reader = z
 	default:

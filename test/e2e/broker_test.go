@@ -58,7 +58,7 @@ var theBroker struct {
 func realKafka(t testing.TB) *broker {
 	t.Helper()
 	theBroker.once.Do(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) // an image may have to be pulled
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) //nolint:usetesting // for all tests; an image may have to be pulled
 		defer cancel()
 		theBroker.broker, theBroker.lacking, theBroker.err = startBroker(ctx)
 	})

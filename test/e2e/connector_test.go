@@ -235,15 +235,6 @@ func (p *process) wantExit(code int, limit time.Duration) {
 	}
 }
 
-func (p *process) ended() bool {
-	select {
-	case <-p.done:
-		return true
-	default:
-		return false
-	}
-}
-
 // code is the exit code of an ended process, or killedCode.
 func (p *process) code() int {
 	<-p.done

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
@@ -68,6 +67,6 @@ func groupRun(t *testing.T, brokers []string, topic string, partitions int32) {
 		t.Errorf("the log tells %d rows, %d messages were sent", log.rows, len(sent))
 	}
 	wantReported(t, brokers, s.name, topic, sent.next())
-	t.Log(fmt.Sprintf("%d messages in %d versions with rows", len(sent), log.commits))
+	t.Logf("%d messages in %d versions with rows", len(sent), log.commits)
 	expect(t, topic, sent, nil).check(t, s.table)
 }

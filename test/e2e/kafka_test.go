@@ -69,7 +69,7 @@ func startLoad(t testing.TB, brokers []string, topic string, partitions int32, p
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background()) //nolint:usetesting // ends in Cleanup, which waits
 	l := &load{t: t, client: client, topic: topic, partitions: partitions, sent: map[int32][][]byte{}, stopped: cancel, done: make(chan struct{})}
 	t.Cleanup(func() { cancel(); <-l.done; client.Close() })
 	go l.produce(ctx, perSecond, message)

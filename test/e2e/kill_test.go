@@ -243,7 +243,7 @@ func TestWindowAt(t *testing.T) {
 		{"commit put begins, commit put ends, report begins, data file begins, report ends", inData},
 	} {
 		var lines []logLine
-		for _, msg := range strings.Split(tt.lines, ", ") {
+		for msg := range strings.SplitSeq(tt.lines, ", ") {
 			lines = append(lines, logLine{fields: map[string]any{"msg": msg}})
 		}
 		if got := windowAt(slices.Clip(lines)); got != tt.want {

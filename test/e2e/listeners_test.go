@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kfake"
+
 	"kafkadelta/internal/kafkatest"
 )
 
@@ -133,6 +135,22 @@ func TestRefusedByKafka(t *testing.T) {
 			}
 			t.Logf("after %v: %s", time.Since(begun).Round(100*time.Millisecond), last)
 		})
+	}
+}
+
+// TestBrokersHangUp has brokers that answer nothing end the start after a while: here, because the password is wrong.
+func TestBrokersHangUp(t *testing.T) {
+	t.Parallel()
+	cluster := kafkatest.Start(t, "hang-up", 1, kfake.EnableSASL(), kfake.Superuser("PLAIN", brokerUser, brokerPassword))
+	a := access{mechanism: "plain", password: "wrong"}
+	s := stream{
+		name: "e2e-hang-up", topic: "hang-up", brokers: cluster.ListenAddrs(), table: filepath.Join(t.TempDir(), "table"),
+		schema: numberSchema, source: a.source(t),
+	}
+	p := startWith(t, []string{passwordEnv + "=" + a.password}, nil, runArgs(s.write(t))...)
+	p.wantExit(exitSource, time.Minute)
+	if last := p.tail(1); !strings.Contains(last, "check source.tls and source.sasl") {
+		t.Errorf("the last line gives no hint: %s", last)
 	}
 }
 

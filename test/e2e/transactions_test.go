@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"path/filepath"
 	"testing"
 	"time"
@@ -40,7 +39,7 @@ func TestTransactions(t *testing.T) {
 				visible[place{r.Partition, r.Offset}] = r.Value
 			}
 		}
-		if err := producer.EndTransaction(context.Background(), end); err != nil {
+		if err := producer.EndTransaction(t.Context(), end); err != nil {
 			t.Fatal(err)
 		}
 	}
