@@ -46,8 +46,9 @@ func (e Epoch) decimals() int64 {
 		return 0
 	case EpochNanos:
 		return -3
+	default:
+		return 3
 	}
-	return 3
 }
 
 // or returns e, or the unit that a column of this kind has by default.
@@ -198,6 +199,7 @@ func (c *Computed) AppendInstant(b *Builder, micros int64) {
 		c.appendPart(b, int((micros-int64(day)*microsPerDay)/microsPerHour), 2)
 	case CastMinute:
 		c.appendPart(b, int((micros-int64(day)*microsPerDay)%microsPerHour/microsPerMinute), 2)
+	case CastNone, CastSubstring: // take no instant
 	}
 }
 

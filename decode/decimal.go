@@ -60,7 +60,7 @@ func scanDecimal(s []byte) (d decimalText, ok bool) {
 		d.negative = s[i] == '-'
 		i++
 	}
-	any, point := false, false
+	found, point := false, false
 	pending := 0 // zeros since the last other digit: they count only if another digit follows
 	var fraction int64
 scan:
@@ -69,7 +69,7 @@ scan:
 		case c == '.' && !point:
 			point = true
 		case c >= '0' && c <= '9':
-			any = true
+			found = true
 			if point {
 				fraction++
 			}
@@ -89,7 +89,7 @@ scan:
 		}
 	}
 	d.exponent = int64(pending) - fraction
-	if !any {
+	if !found {
 		return d, false
 	}
 	if i < len(s) {

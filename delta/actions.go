@@ -153,7 +153,7 @@ func (d *DeletionVector) uniqueID() string {
 func (c *CommitInfo) UnmarshalJSON(data []byte) error {
 	*c = CommitInfo{}
 	if json.Unmarshal(data, &c.Fields) != nil {
-		return nil
+		return nil //nolint:nilerr // see above
 	}
 	take(c.Fields, "timestamp", &c.Timestamp)
 	take(c.Fields, "inCommitTimestamp", &c.InCommitTimestamp)

@@ -84,8 +84,8 @@ func TestCreateRefusals(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), x.want) {
 			t.Errorf("%s: %v, want %q", x.name, err, x.want)
 		}
-		for info := range s.List(ctx, "", "") {
-			t.Errorf("%s: wrote %s", x.name, info.Name)
+		for info, err := range s.List(ctx, "", "") {
+			t.Errorf("%s: wrote %s, %v", x.name, info.Name, err)
 		}
 	}
 	for name, o := range map[string]delta.CreateOptions{

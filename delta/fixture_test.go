@@ -134,7 +134,7 @@ func cutLast(s, sep string) (before, after string, found bool) {
 
 func TestTxnKeepsLastUpdatedThroughLogCheckpoint(t *testing.T) {
 	table := open(t, fixture(t, "checkpointed"), newClock())
-	for id, want := range map[string]*int64{"conn-0": ptr[int64](1700000000005), "conn-1": ptr[int64](1700000000004), "other": nil} {
+	for id, want := range map[string]*int64{"conn-0": new(int64(1700000000005)), "conn-1": new(int64(1700000000004)), "other": nil} {
 		got, _ := table.Txn(id)
 		if (got.LastUpdated == nil) != (want == nil) || want != nil && *got.LastUpdated != *want {
 			t.Errorf("%s: %+v, want last updated %v", id, got, want)

@@ -33,8 +33,8 @@ func (c *clock) now() time.Time         { return c.at }
 func (c *clock) add(d time.Duration)    { c.at = c.at.Add(d) }
 func (c *clock) options() delta.Options { return delta.Options{Now: c.now, Engine: "kafkadelta/test"} }
 func logFile(name string) string        { return "_delta_log/" + name }
-func ptr[T any](v T) *T                 { return &v }
-func quoted(s string) string            { b, _ := json.Marshal(s); return string(b) }
+
+func quoted(s string) string { b, _ := json.Marshal(s); return string(b) }
 func ddl(t testing.TB, s string) string {
 	t.Helper()
 	return must(delta.SchemaToJSON(must(delta.ParseDDL(s))))
@@ -121,7 +121,7 @@ func read(t testing.TB, s delta.LogStore, name string) []byte {
 // lines are the actions of a commit, decoded, each under its name.
 func lines(t testing.TB, s delta.LogStore, version int64) (names []string, actions []map[string]any) {
 	t.Helper()
-	for _, line := range bytes.Split(bytes.TrimSpace(read(t, s, delta.CommitName(version))), []byte("\n")) {
+	for line := range bytes.SplitSeq(bytes.TrimSpace(read(t, s, delta.CommitName(version))), []byte("\n")) {
 		var a map[string]map[string]any
 		d := json.NewDecoder(bytes.NewReader(line))
 		d.UseNumber()

@@ -239,7 +239,7 @@ func lastCheckpoint(ctx context.Context, store LogStore) (int64, error) {
 		Version *int64 `json:"version"`
 	}
 	if json.Unmarshal(data, &hint) != nil || hint.Version == nil {
-		return -1, nil
+		return -1, nil //nolint:nilerr // a hint that can't be understood is none
 	}
 	return *hint.Version, nil
 }

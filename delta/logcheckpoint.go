@@ -116,7 +116,7 @@ type rangedObject struct {
 }
 
 type storeReaderAt struct {
-	ctx   context.Context
+	ctx   context.Context //nolint:containedctx // of one reading: io.ReaderAt has no place for one
 	store LogStore
 	name  string
 	err   error // the store's first error, which the Parquet library may hide

@@ -81,8 +81,7 @@ func (s *state) apply(c *Commit) error {
 	if m := c.Metadata; m != nil {
 		schema, err := SchemaFromJSON(m.SchemaString)
 		if err != nil {
-			var unsupported *UnsupportedError
-			if errors.As(err, &unsupported) {
+			if _, ok := errors.AsType[*UnsupportedError](err); ok {
 				return fmt.Errorf("version %d: %w", c.Version, err)
 			}
 			return corruptf("version %d: %w", c.Version, err)

@@ -349,7 +349,7 @@ func TestNextFollowsTheLog(t *testing.T) {
 	if txn, _ := table.Txn("conn-1"); txn.Version != 4 {
 		t.Errorf("%+v, want 4: a version may go down", txn)
 	}
-	if _, err := table.Next(ctx); err != io.EOF {
+	if _, err := table.Next(ctx); !errors.Is(err, io.EOF) {
 		t.Errorf("%v, want io.EOF", err)
 	}
 }
@@ -360,7 +360,7 @@ func TestNextTellsCleanedFromNotYet(t *testing.T) {
 	drop(t, store, logFile("00000000000000000005.json"), logFile("00000000000000000006.json"), logFile("00000000000000000007.json"))
 	table := open(t, store, newClock())
 	check(t, store.Put(ctx, logFile("00000000000000000005.crc"), []byte("{}")))
-	if _, err := table.Next(ctx); err != io.EOF {
+	if _, err := table.Next(ctx); !errors.Is(err, io.EOF) {
 		t.Errorf("a checksum file alone: %v, want io.EOF", err)
 	}
 	putLog(t, store, 6, string(read(t, moved, delta.CommitName(6))))
@@ -449,7 +449,8 @@ func TestFilesReconcileDeletionVectors(t *testing.T) {
 	if want := (delta.Totals{Files: 2, Rows: 7, Bytes: 20, FilesWithoutRows: 1}); totals != want {
 		t.Errorf("totals %+v, want %+v", totals, want)
 	}
-	for range sn.Files(ctx) {
+	for _, err := range sn.Files(ctx) {
+		check(t, err)
 		break // an early end is no trouble
 	}
 }

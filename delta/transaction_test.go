@@ -44,7 +44,7 @@ func TestCommitWritesWhatTheProtocolAsks(t *testing.T) {
 	c.add(time.Second)
 	tx := appendOf("app", 9007199254740993)
 	a := add("p=a%2520b%253C/x.parquet", 3)
-	a.PartitionValues = map[string]*string{"p": ptr("a b<")}
+	a.PartitionValues = map[string]*string{"p": new("a b<")}
 	a.Tags = map[string]string{"kafkadelta.span": `{"first":1}`}
 	b := add("p=__HIVE_DEFAULT_PARTITION__/y.parquet", 4)
 	b.PartitionValues = map[string]*string{"p": nil}
@@ -248,7 +248,7 @@ func TestRefusedTransactions(t *testing.T) {
 	table := open(t, s, c)
 	part := func(a delta.Add, keys ...string) delta.Add {
 		for _, k := range keys {
-			a.PartitionValues[k] = ptr("x")
+			a.PartitionValues[k] = new("x")
 		}
 		return a
 	}
@@ -290,7 +290,7 @@ func TestCommitNeverWritesAgainstTheProtocol(t *testing.T) {
 	if outcome != delta.Refused || !errors.Is(err, delta.ErrUnsupported) {
 		t.Errorf("%s %v", outcome, err)
 	}
-	if _, err := table.Next(ctx); err != io.EOF {
+	if _, err := table.Next(ctx); !errors.Is(err, io.EOF) {
 		t.Errorf("%v, want nothing written", err)
 	}
 }

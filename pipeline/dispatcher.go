@@ -34,7 +34,7 @@ const (
 // by its own goroutine only: the one that runs loop. Others send it events.
 type dispatcher struct {
 	Options
-	ctx    context.Context // of all work; ends after loop
+	ctx    context.Context //nolint:containedctx // of all work; ends after loop
 	cancel context.CancelFunc
 	source *source.Source
 	table  *sink.Table

@@ -24,7 +24,7 @@ func (w *world) fencedOnce() {
 	w.store.SetHook(func(op faultstore.Op) {
 		if op.Method == faultstore.MethodPutIfAbsent && strings.HasSuffix(op.Name, "2.json") && !done.Swap(true) {
 			line := fmt.Sprintf(`{"txn":{"appId":%q,"version":-1}}`, stream+"-0")
-			_ = w.memory.PutIfAbsent(context.Background(), op.Name, []byte(line)) //nolint:usetesting // in the worker's goroutine
+			_ = w.memory.PutIfAbsent(context.Background(), op.Name, []byte(line))
 		}
 	})
 }

@@ -125,6 +125,7 @@ func (d *dispatcher) commit(e *epoch) error {
 			files += int64(u.Files())
 		case sink.Pending:
 			d.table.Discard(d.ctx, []*sink.Unit{u})
+		case sink.Dropped, sink.Unresolved: // their partitions are read again: see committed
 		}
 	}
 	if len(next) == 0 {

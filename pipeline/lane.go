@@ -182,8 +182,7 @@ func (l *lane) take(m message) error {
 			continue
 		}
 		if err := l.append(r); err != nil {
-			var stop *stopError
-			if errors.As(err, &stop) {
+			if stop, ok := errors.AsType[*stopError](err); ok {
 				l.stop(m.part, stop.cause)
 				return nil
 			}
@@ -239,8 +238,7 @@ func (l *lane) append(r *kgo.Record) error {
 		if err == nil {
 			return nil
 		}
-		var later retryLater
-		if errors.As(err, &later) {
+		if later, ok := errors.AsType[retryLater](err); ok {
 			if err := l.write(); err != nil {
 				return err
 			}

@@ -130,8 +130,7 @@ func (m *Metrics) failed(cause string) { m.failedBy.WithLabelValues(cause).Inc()
 
 func (m *Metrics) poison(err error) {
 	reason := "unknown"
-	var p poison
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[poison](err); ok {
 		_, reason = p.Poison()
 	}
 	m.poisoned.Add(1)

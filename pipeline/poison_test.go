@@ -72,7 +72,7 @@ func TestPoisonAsTheVeryFirstMessage(t *testing.T) {
 			scenario(t, 2, func(w *world) {
 				w.produceRaw(0, value)
 				w.produceAll(2, 5)
-				w.wantPoison()
+				_ = w.wantPoison()
 				if got := w.txn(0); got != -1 {
 					t.Errorf("the table stands at offset %d of partition 0, want -1", got)
 				}
@@ -117,7 +117,7 @@ func TestPoisonOfBothKindsInOneBatch(t *testing.T) {
 					}
 				}
 				one := func(s *setup) { s.Lanes = 1 }
-				w.wantPoison(one)
+				_ = w.wantPoison(one)
 				stopped := 0
 				for p := range partitions {
 					at := w.txn(int32(p)) + 1
@@ -189,7 +189,7 @@ func TestPoisonInManyBatches(t *testing.T) {
 			w.produceRaw(p, `{`)
 			w.produce(p, 9000)
 		}
-		w.wantPoison()
+		_ = w.wantPoison()
 		w.spansTile()
 		if k := w.untilEnd(skip); k.Progress().Poison == 0 {
 			t.Error("nothing is counted as poison")
@@ -204,7 +204,7 @@ func TestPoisonAndAFenceAtOnce(t *testing.T) {
 		w.produceAll(2, 10)
 		at := w.produceRaw(0, "{")
 		w.fencedOnce()
-		w.wantPoison()
+		_ = w.wantPoison()
 		if got := w.txn(0); got != at-1 {
 			t.Errorf("the table stands at offset %d, want %d", got, at-1)
 		}
@@ -262,7 +262,7 @@ func (k *worker) stopped() error {
 func TestMessageWithTwoValuesAndLargeKeyIsPoison(t *testing.T) {
 	scenario(t, 1, func(w *world) {
 		kafkatest.ProduceTo(w.t, w.client, []*kgo.Record{{Topic: topic, Key: make([]byte, 1<<16), Value: []byte(`{"n":1} {"n":2}`)}})
-		w.wantPoison()
+		_ = w.wantPoison()
 		w.untilEnd(skip)
 		w.exactlyOnce()
 	})

@@ -144,6 +144,7 @@ func (t *Table) Pin(ctx context.Context, r PinRequest) error {
 			return nil
 		case Unresolved, Pending:
 			return ctx.Err()
+		case Dropped: // somebody pinned meanwhile: look again
 		}
 	}
 }

@@ -24,7 +24,6 @@ type splitter struct {
 
 	keyers []keyer
 	key    []byte // of the row at hand; reused
-	last   []byte
 	runs   []run
 	groups map[string]*group
 	order  []*group

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -38,7 +39,6 @@ type Writer struct {
 type partFile struct {
 	*datafile.File
 	values map[string]*string
-	rows   []int32 // rows of the batch at hand that belong here; reused
 }
 
 // NewWriter returns a writer for the layout. Nothing is opened before the first row.
@@ -95,7 +95,7 @@ func (w *Writer) file(ctx context.Context, key []byte, rb arrow.RecordBatch, row
 			return nil, err
 		}
 	}
-	folder := ""
+	var folder strings.Builder
 	values := map[string]*string{}
 	for i, name := range w.layout.PartitionColumns {
 		value, null := delta.PartitionValue(rb.Column(w.split.columns[i]), row)
@@ -104,9 +104,9 @@ func (w *Writer) file(ctx context.Context, key []byte, rb arrow.RecordBatch, row
 		} else {
 			values[name] = &value
 		}
-		folder += delta.PartitionFolder(name, value, null) + "/"
+		folder.WriteString(delta.PartitionFolder(name, value, null) + "/")
 	}
-	name := fmt.Sprintf("%spart-%05d-%s.c000.%s", folder, w.number, w.unit, extensions[w.table.cfg.Parquet.Compression])
+	name := fmt.Sprintf("%spart-%05d-%s.c000.%s", folder.String(), w.number, w.unit, extensions[w.table.cfg.Parquet.Compression])
 	w.number++
 	w.table.opts.Log.Debug("data file begins", "file", name)
 	df, err := datafile.New(ctx, w.table.store, name, w.layout.DataSchema, datafile.Options{

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -43,9 +44,7 @@ func nestedRow(n int, values map[string]any) map[string]any {
 		row["l"], row["m"], row["bin"] = []any{}, []any{}, nil
 		row["s"] = map[string]any{"a": nil, "b": nil}
 	}
-	for name, v := range values {
-		row[name] = v
-	}
+	maps.Copy(row, values)
 	return row
 }
 

@@ -165,6 +165,7 @@ func (c *compiler) field(n *decode.Node, b *decode.Builder, depth int) *field {
 		if len(n.Fields) > 0 {
 			f.sub = c.object(n, nil, nil, depth+1)
 		}
+	default: // a scalar, or to be passed over: no more is needed
 	}
 	for _, from := range n.Computed {
 		out := computed{Computed: from, name: c.names.Field(from.Column).Name, b: c.d.rows.Columns[from.Column]}

@@ -279,16 +279,13 @@ func referenceTime(t arrow.DataType, raw, text string, isNumber, isText bool) (s
 	case isNumber:
 		r, far := rat(raw)
 		if far {
-			if strings.Contains(raw, "e-") || strings.Contains(raw, "E-") {
-				if days {
-					return "", errReference
-				}
-				r = big.NewRat(1, 1_000_000_000)
-				if raw[0] == '-' {
-					r.Neg(r)
-				}
-			} else {
+			small := strings.Contains(raw, "e-") || strings.Contains(raw, "E-")
+			if days || !small {
 				return "", errReference
+			}
+			r = big.NewRat(1, 1_000_000_000)
+			if raw[0] == '-' {
+				r.Neg(r)
 			}
 		}
 		unit := int64(1000)

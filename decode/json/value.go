@@ -60,8 +60,9 @@ func (d *Decoder) value(f *field, p int) int {
 			return d.mismatch(f, p, "an object")
 		}
 		return d.mapValue(f, p)
+	default:
+		return d.skip(p, f.depth)
 	}
-	return d.skip(p, f.depth)
 }
 
 // stringValue keeps everything that is not a string as its JSON text: nothing is lost, and Spark does the same.

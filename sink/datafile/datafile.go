@@ -48,10 +48,8 @@ func (c Config) Validate() error {
 	if c.Compression == "" {
 		return nil
 	}
-	for _, known := range compressions {
-		if c.Compression == known {
-			return nil
-		}
+	if slices.Contains(compressions, c.Compression) {
+		return nil
 	}
 	return fmt.Errorf("compression %q is not known: use one of %s", c.Compression, strings.Join(compressions, ", "))
 }
@@ -210,7 +208,7 @@ func (f *File) keep(rb arrow.RecordBatch, raw int64) error {
 func (f *File) start(rb arrow.RecordBatch) error {
 	sample := f.staged
 	if rb != nil {
-		sample = append(sample[:len(sample):len(sample)], rb)
+		sample = append(slices.Clip(sample), rb)
 	}
 	encoder, err := newEncoder(f.schema, &f.out, f.opts, f.tuning, sample)
 	if err != nil {
@@ -387,7 +385,7 @@ type output struct {
 
 func (o *output) Write(p []byte) (int, error) {
 	if o.err != nil || o.discard {
-		return len(p), nil
+		return len(p), nil //nolint:nilerr // the first error is kept and found at the next step
 	}
 	n, err := o.w.Write(p)
 	o.n += int64(n)

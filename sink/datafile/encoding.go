@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"io"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -263,7 +264,7 @@ func leavesOf(sc *arrow.Schema) []leaf {
 }
 
 func appendLeaves(to []leaf, dt arrow.DataType, path []step, repeated bool) []leaf {
-	down := func(s step) []step { return append(path[:len(path):len(path)], s) }
+	down := func(s step) []step { return append(slices.Clip(path), s) }
 	switch dt := dt.(type) {
 	case *arrow.StructType:
 		for i, f := range dt.Fields() {

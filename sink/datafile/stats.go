@@ -282,8 +282,8 @@ func (s *statistics) json(rows int64) string {
 		{"nullCount", (*column).appendNulls},
 	} {
 		out = append(out, `,"`+part.name+`":`...)
-		var any bool
-		if out, any = appendObject(out, s.columns, part.leaf); !any {
+		var found bool
+		if out, found = appendObject(out, s.columns, part.leaf); !found {
 			out = append(out, "{}"...)
 		}
 	}
@@ -291,11 +291,11 @@ func (s *statistics) json(rows int64) string {
 }
 
 // appendObject renders one kind of value of the columns that have it, structs as objects. Without any it appends nothing.
-func appendObject(to []byte, columns []*column, leaf func(*column, []byte) []byte) (out []byte, any bool) {
+func appendObject(to []byte, columns []*column, leaf func(*column, []byte) []byte) (out []byte, found bool) {
 	start := len(to)
 	for _, c := range columns {
 		mark := len(to)
-		if to = append(to, ','); !any {
+		if to = append(to, ','); !found {
 			to[mark] = '{'
 		}
 		to = append(appendString(to, c.name), ':')
@@ -309,9 +309,9 @@ func appendObject(to []byte, columns []*column, leaf func(*column, []byte) []byt
 			to = to[:mark]
 			continue
 		}
-		any = true
+		found = true
 	}
-	if !any {
+	if !found {
 		return to[:start], false
 	}
 	return append(to, '}'), true
