@@ -182,7 +182,7 @@ func (r *stageRun) claim(ctx context.Context) error {
 	}
 	err := r.table.Pin(ctx, sink.PinRequest{
 		Topic: r.shape.name, Identity: checkpoint.Identity{ClusterID: "bench", TopicID: "bench"}, Partitions: r.partitions,
-		Reported: map[int32]int64{},
+		Reported: func(context.Context) (map[int32]int64, error) { return nil, nil },
 		Starts:   func(context.Context, bool) (map[int32]int64, error) { return starts, nil },
 	})
 	if err != nil {

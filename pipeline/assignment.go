@@ -14,6 +14,7 @@ import (
 // callbacks run on goroutines of the Kafka client. They do what takes long themselves, and tell the dispatcher.
 func (d *dispatcher) callbacks() source.Callbacks {
 	return source.Callbacks{
+		Joined:    func() { d.Metrics.joined.Store(true) },
 		Positions: d.positions,
 		Revoked:   d.revoked,
 		Lost: func(parts []checkpoint.Partition) {
@@ -24,8 +25,8 @@ func (d *dispatcher) callbacks() source.Callbacks {
 }
 
 // positions answers where newly assigned partitions are to be read from: where the table's txns say (rules A1, A2).
-func (d *dispatcher) positions(ctx context.Context, assigned []checkpoint.Partition, reported map[checkpoint.Partition]int64) (map[checkpoint.Partition]int64, error) {
-	if err := d.pin(ctx, assigned, reported); err != nil {
+func (d *dispatcher) positions(ctx context.Context, assigned []checkpoint.Partition) (map[checkpoint.Partition]int64, error) {
+	if err := d.pin(ctx, assigned); err != nil {
 		return nil, d.assignmentError(ctx, err)
 	}
 	next, err := d.table.Claim(ctx, assigned)
@@ -38,13 +39,13 @@ func (d *dispatcher) positions(ctx context.Context, assigned []checkpoint.Partit
 	return answer, err
 }
 
-func (d *dispatcher) pin(ctx context.Context, assigned []checkpoint.Partition, reported map[checkpoint.Partition]int64) error {
+func (d *dispatcher) pin(ctx context.Context, assigned []checkpoint.Partition) error {
 	topic, err := d.source.Describe(ctx)
 	if err != nil {
 		return err
 	}
 	r := sink.PinRequest{
-		Topic: d.Source.Topic, Identity: topic.Identity, Partitions: topic.Partitions, Reported: map[int32]int64{},
+		Topic: d.Source.Topic, Identity: topic.Identity, Partitions: topic.Partitions, Reported: d.source.Reported,
 		Starts: func(ctx context.Context, fresh bool) (map[int32]int64, error) {
 			policy := source.StartEarliest
 			if fresh {
@@ -52,9 +53,6 @@ func (d *dispatcher) pin(ctx context.Context, assigned []checkpoint.Partition, r
 			}
 			return d.source.StartOffsets(ctx, policy)
 		},
-	}
-	for p, offset := range reported {
-		r.Reported[p.ID] = offset
 	}
 	for _, p := range assigned { // the group may know of new partitions before the broker that was asked
 		r.Partitions = max(r.Partitions, p.ID+1)

@@ -24,6 +24,8 @@ const (
 	// spreadLag is the number of unread messages of a partition past which it is given a lane of its own choice. Below,
 	// all partitions share the first lane, so that files are few at low rates.
 	spreadLag = 20_000
+	// checkSourceInterval is how often Kafka is asked for a sign of life while it does not answer as it should.
+	checkSourceInterval = 5 * time.Second
 	// leaveTimeout bounds the farewell to the group; the session timeout does the same, later.
 	leaveTimeout = 5 * time.Second
 	// never is a poll number that no poll reaches: nothing is taken from a partition until it is sought again.
@@ -60,6 +62,9 @@ type dispatcher struct {
 	endReached bool
 	endAskAt   time.Time
 	endAsking  bool
+
+	checkingSource bool
+	checkSourceAt  time.Time
 
 	poison  error // on_error: fail met this
 	failure error // final
@@ -193,6 +198,7 @@ func (d *dispatcher) runEvents() {
 func (d *dispatcher) housekeep() {
 	now := d.Now()
 	d.checkEnd(now)
+	d.checkSource(now)
 	if d.closing == nil {
 		if d.abandon {
 			d.dropFilling()
@@ -277,6 +283,24 @@ func (d *dispatcher) sourceError(topic string, id int32, err error) {
 	}
 	d.Metrics.setSourceDown(true)
 	d.Log.Warn("Kafka does not answer as it should; the client tries again", "error", judged)
+}
+
+// checkSource finds out whether Kafka answers again after it did not, since a quiet topic would not show it.
+func (d *dispatcher) checkSource(now time.Time) {
+	if !d.Metrics.sourceDown.Load() || d.checkingSource || now.Before(d.checkSourceAt) {
+		return
+	}
+	d.checkingSource = true
+	d.goDo(func() {
+		_, err := d.source.Describe(d.ctx)
+		d.tell(func() {
+			d.checkingSource = false
+			d.checkSourceAt = d.Now().Add(checkSourceInterval)
+			if err == nil {
+				d.Metrics.setSourceDown(false)
+			}
+		})
+	})
 }
 
 // fail ends the run with the first final error.

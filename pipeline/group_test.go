@@ -270,3 +270,28 @@ func TestRevocationThatCannotCommitInTimeDropsAndLosesNothing(t *testing.T) {
 		w.exactlyOnce()
 	})
 }
+
+// TestFencedAgainAndAgainWhileMessagesFlow has another writer touch an offset, to the value that it has, while the store is
+// slow: what is polled before a partition was sought again must not count.
+func TestFencedAgainAndAgainWhileMessagesFlow(t *testing.T) {
+	scenario(t, 2, func(w *world) {
+		k := w.start(func(s *setup) { s.Flush.Interval = 150 * time.Millisecond })
+		w.eventually("the worker is ready", func() bool { return k.Ready() == nil })
+		w.store.SetPlan(faultstore.When(func(op faultstore.Op) bool { return op.Method != faultstore.MethodWrite }, faultstore.Delay(40*time.Millisecond)))
+		for round := range 150 {
+			w.produceAll(2, 3)
+			time.Sleep(30 * time.Millisecond)
+			if round%7 == 0 {
+				id := int32(round % 2)
+				line := fmt.Sprintf(`{"txn":{"appId":"%s-%d","version":%d}}`, stream, id, w.txn(id))
+				w.check(w.memory.PutIfAbsent(w.t.Context(), logName(w.version()+1), []byte(line))) // time stands still meanwhile
+			}
+		}
+		w.landed()
+		k.stop()
+		w.exactlyOnce()
+		if n := strings.Count(w.logs.String(), "a flush is dropped"); n < 5 {
+			t.Errorf("%d flushes were dropped: the test no longer does what it says", n)
+		}
+	})
+}

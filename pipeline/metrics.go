@@ -18,7 +18,8 @@ type Metrics struct {
 	commits, files, fileBytes, committedRows              atomic.Int64
 	lastCommit                                            atomic.Int64 // Unix nanoseconds; 0: none yet
 	sourceDown, storeDown                                 atomic.Bool
-	assigned, everAssigned                                atomic.Int64
+	assigned                                              atomic.Int64
+	joined                                                atomic.Bool // the group, once
 	inFlight                                              func() int64
 
 	registry *prometheus.Registry
@@ -80,8 +81,8 @@ func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
 // because the group has more workers than partitions, is ready.
 func (m *Metrics) Ready() error {
 	switch {
-	case m.everAssigned.Load() == 0:
-		return errors.New("no partition has been assigned yet")
+	case !m.joined.Load():
+		return errors.New("the consumer group was not joined yet")
 	case m.sourceDown.Load():
 		return errors.New("Kafka does not answer as it should")
 	case m.storeDown.Load():
@@ -139,7 +140,6 @@ func (m *Metrics) poison(err error) {
 
 func (m *Metrics) setAssigned(n int) {
 	m.assigned.Store(int64(n))
-	m.everAssigned.Store(1)
 }
 
 func (m *Metrics) setSourceDown(down bool) { m.sourceDown.Store(down) }

@@ -112,9 +112,9 @@ type PinRequest struct {
 	Topic      string
 	Identity   checkpoint.Identity
 	Partitions int32
-	// Reported holds what the group has reported for partitions: a partition that the table does not know but that was
+	// Reported asks what the group has reported for partitions: a partition that the table does not know but that was
 	// reported has lost its txn.
-	Reported map[int32]int64
+	Reported func(ctx context.Context) (map[int32]int64, error)
 	// Starts finds the first offset to read of every partition: by the stream's start policy if the stream is fresh,
 	// else from the beginning.
 	Starts func(ctx context.Context, fresh bool) (map[int32]int64, error)
@@ -128,11 +128,16 @@ func (t *Table) Pin(ctx context.Context, r PinRequest) error {
 		return err
 	}
 	defer t.unlock()
+	// Asked before the log is read: what was reported by then was committed before, so that the log must show it.
+	reported, err := r.Reported(ctx)
+	if err != nil {
+		return err
+	}
 	for {
 		if err := t.advance(ctx, nil); err != nil {
 			return err
 		}
-		unit, err := t.pinUnit(ctx, r)
+		unit, err := t.pinUnit(ctx, r, reported)
 		if err != nil || unit == nil {
 			return err
 		}
@@ -150,7 +155,7 @@ func (t *Table) Pin(ctx context.Context, r PinRequest) error {
 }
 
 // pinUnit is nil where nothing is to be pinned.
-func (t *Table) pinUnit(ctx context.Context, r PinRequest) (*Unit, error) {
+func (t *Table) pinUnit(ctx context.Context, r PinRequest, reported map[int32]int64) (*Unit, error) {
 	progress, err := checkpoint.ReadProgress(t.opts.Name, t.txns())
 	if err != nil {
 		return nil, err
@@ -159,13 +164,9 @@ func (t *Table) pinUnit(ctx context.Context, r PinRequest) (*Unit, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, n := range missing {
-		if reported, ok := r.Reported[n]; ok && !fresh {
-			return nil, &checkpoint.RefusedError{
-				Cause: fmt.Sprintf("the table has no offset of partition %d of stream %q, but offset %d was reported to the consumer group",
-					n, t.opts.Name, reported),
-				Remedy: "the table has lost the txn, or another program uses the same consumer group: set source.group to one of your own, or write the txn back",
-			}
+	if len(missing) > 0 && !fresh {
+		if err := t.refuseReported(reported, missing); err != nil {
+			return nil, err
 		}
 	}
 	pinned, known := progress.Identities[r.Identity]
@@ -190,4 +191,18 @@ func (t *Table) pinUnit(ctx context.Context, r PinRequest) (*Unit, error) {
 		})
 	}
 	return unit, nil
+}
+
+// refuseReported refuses partitions that the table does not know, but whose offsets were reported after a commit.
+func (t *Table) refuseReported(reported map[int32]int64, missing []int32) error {
+	for _, n := range missing {
+		if offset, ok := reported[n]; ok {
+			return &checkpoint.RefusedError{
+				Cause: fmt.Sprintf("the table has no offset of partition %d of stream %q, but offset %d was reported to the consumer group",
+					n, t.opts.Name, offset),
+				Remedy: "the table has lost the txn, or another program uses the same consumer group: set source.group to one of your own, or write the txn back",
+			}
+		}
+	}
+	return nil
 }

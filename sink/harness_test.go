@@ -266,7 +266,7 @@ func (b *bench) beforePut(f func()) {
 // pinsAt describes a topic whose partitions begin at the offset.
 func pinsAt(partitions int32, start int64) sink.PinRequest {
 	return sink.PinRequest{
-		Topic: topic, Identity: identity, Partitions: partitions, Reported: map[int32]int64{},
+		Topic: topic, Identity: identity, Partitions: partitions, Reported: reported(nil),
 		Starts: func(context.Context, bool) (map[int32]int64, error) {
 			starts := map[int32]int64{}
 			for p := range partitions {
@@ -275,4 +275,9 @@ func pinsAt(partitions int32, start int64) sink.PinRequest {
 			return starts, nil
 		},
 	}
+}
+
+// reported is a group that has reported these offsets.
+func reported(offsets map[int32]int64) func(context.Context) (map[int32]int64, error) {
+	return func(context.Context) (map[int32]int64, error) { return offsets, nil }
 }

@@ -123,7 +123,7 @@ func TestPinRefuses(t *testing.T) {
 			want:    "made anew",
 		},
 		"a partition that the group has reported but the table does not know": {
-			request: func(r *sink.PinRequest) { r.Partitions = 3; r.Reported[2] = 50 },
+			request: func(r *sink.PinRequest) { r.Partitions = 3; r.Reported = reported(map[int32]int64{2: 50}) },
 			want:    "was reported",
 		},
 		"an identity that counts more partitions than there are txns": {

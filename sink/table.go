@@ -1,6 +1,6 @@
 // Package sink writes one Delta table: batches and spans in, versions out.
 //
-// It owns the table's followed log, the claims that this process holds on partitions, and the rules of exactly-once.md by
+// It owns the table's followed log, the claims that this process holds on partitions, and the rules in docs/design.md by
 // which a unit may land (C1 to C6, C9). It promises that a unit lands whole or never, that it lands only if every version
 // since its bases were read is known not to touch them, that a lost answer is never taken for a failure, and that a data
 // file is deleted only after proof that it can never be part of a version (cleanup.go). It never sees a Kafka client, and
@@ -256,6 +256,9 @@ func (t *Table) advance(ctx context.Context, inFlight []*Unit) error {
 				}
 				for _, c := range t.claims {
 					c.fenced = true
+				}
+				for _, u := range inFlight {
+					u.sent = true // rule C2: nothing can be proved of them, so that their files stay
 				}
 				if err := t.relayout(); err != nil {
 					return err

@@ -26,9 +26,11 @@ import (
 // Callbacks are called by the client's own goroutines while the group's assignment changes. They may block: heartbeats go
 // on meanwhile.
 type Callbacks struct {
-	// Positions is asked for newly assigned partitions: from which offset is each to be read? committed holds what the
-	// group has reported for them, if anything. An error ends the group session; it is tried again.
-	Positions func(ctx context.Context, assigned []checkpoint.Partition, committed map[checkpoint.Partition]int64) (map[checkpoint.Partition]int64, error)
+	// Joined tells that the worker is a member of the group, whether or not it is assigned anything.
+	Joined func()
+	// Positions is asked for newly assigned partitions: from which offset is each to be read? An error ends the group
+	// session; it is tried again.
+	Positions func(ctx context.Context, assigned []checkpoint.Partition) (map[checkpoint.Partition]int64, error)
 	// Revoked returns once the caller has committed or dropped what it holds of the partitions. No poll returns messages
 	// of them from the call on.
 	Revoked func(ctx context.Context, revoked []checkpoint.Partition)
@@ -39,6 +41,7 @@ type Callbacks struct {
 // Source is one client. Poll, Seek and Close belong to one goroutine; the rest may be called from any.
 type Source struct {
 	cfg     Config
+	group   string
 	client  *kgo.Client
 	admin   *kadm.Client
 	stopped context.CancelFunc
@@ -59,6 +62,7 @@ func New(cfg Config, group string, cb Callbacks, extra ...kgo.Opt) (*Source, err
 		kgo.AdjustFetchOffsetsFn(func(ctx context.Context, at map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 			return positions(ctx, cb, at)
 		}),
+		kgo.OnPartitionsAssigned(func(context.Context, *kgo.Client, map[string][]int32) { cb.Joined() }),
 		kgo.OnPartitionsRevoked(func(ctx context.Context, _ *kgo.Client, m map[string][]int32) {
 			if parts := partitions(m); len(parts) > 0 {
 				cb.Revoked(ctx, parts)
@@ -75,7 +79,7 @@ func New(cfg Config, group string, cb Callbacks, extra ...kgo.Opt) (*Source, err
 		cancel()
 		return nil, fmt.Errorf("setting up the Kafka client: %w", err)
 	}
-	return &Source{cfg: cfg, client: client, admin: kadm.NewClient(client), stopped: cancel}, nil
+	return &Source{cfg: cfg, group: group, client: client, admin: kadm.NewClient(client), stopped: cancel}, nil
 }
 
 func clientOptions(cfg Config, group string) ([]kgo.Opt, error) {
@@ -122,18 +126,13 @@ func clientOptions(cfg Config, group string) ([]kgo.Opt, error) {
 // positions translates between the client's nested maps and partitions.
 func positions(ctx context.Context, cb Callbacks, at map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 	var assigned []checkpoint.Partition
-	committed := map[checkpoint.Partition]int64{}
 	for topic, offsets := range at {
-		for id, o := range offsets {
-			p := checkpoint.Partition{Topic: topic, ID: id}
-			assigned = append(assigned, p)
-			if offset := o.EpochOffset().Offset; offset >= 0 {
-				committed[p] = offset
-			}
+		for id := range offsets {
+			assigned = append(assigned, checkpoint.Partition{Topic: topic, ID: id})
 		}
 	}
 	slices.SortFunc(assigned, checkpoint.Partition.Compare)
-	next, err := cb.Positions(ctx, assigned, committed)
+	next, err := cb.Positions(ctx, assigned)
 	if err != nil {
 		return nil, err
 	}
@@ -208,6 +207,25 @@ func (s *Source) EndOffsets(ctx context.Context) (map[int32]int64, error) {
 	}
 	l, err := s.admin.ListEndOffsets(ctx, s.cfg.Topic)
 	return s.offsets("listing the end offsets", l, err)
+}
+
+// Reported returns what the group has reported, by partition, for those that it has.
+func (s *Source) Reported(ctx context.Context) (map[int32]int64, error) {
+	op := fmt.Sprintf("asking for the offsets of group %s", s.group)
+	all, err := s.admin.FetchOffsetsForTopics(ctx, s.group, s.cfg.Topic)
+	if err == nil {
+		err = all.Error()
+	}
+	if err != nil {
+		return nil, newError(op, err)
+	}
+	m := map[int32]int64{}
+	for id, o := range all[s.cfg.Topic] {
+		if o.At >= 0 {
+			m[id] = o.At
+		}
+	}
+	return m, nil
 }
 
 func (s *Source) offsets(op string, l kadm.ListedOffsets, err error) (map[int32]int64, error) {

@@ -147,7 +147,7 @@ func TestErrorsAreJudged(t *testing.T) {
 		"wrapped":                   {fmt.Errorf("fetching: %w", kerr.OffsetOutOfRange), true, "retention"},
 		"unknown certificate":       {&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, true, "source.tls.ca_file"},
 		"no TLS":                    {tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}, true, "source.tls.enabled"},
-		"closed at the first read":  {&kgo.ErrFirstReadEOF{}, false, "source.tls"},
+		"closed at the first read":  {&kgo.ErrFirstReadEOF{}, false, "TLS"},
 		"leader is elsewhere":       {kerr.NotLeaderForPartition, false, ""},
 		"coordinator is loading":    {kerr.CoordinatorLoadInProgress, false, ""},
 		"network":                   {io.ErrUnexpectedEOF, false, ""},
@@ -177,9 +177,10 @@ func TestErrorsAreJudged(t *testing.T) {
 func open(t *testing.T, c source.Config, next map[checkpoint.Partition]int64) *source.Source {
 	t.Helper()
 	s, err := source.New(c, "group", source.Callbacks{
-		Positions: func(_ context.Context, assigned []checkpoint.Partition, _ map[checkpoint.Partition]int64) (map[checkpoint.Partition]int64, error) {
+		Positions: func(_ context.Context, assigned []checkpoint.Partition) (map[checkpoint.Partition]int64, error) {
 			return next, nil
 		},
+		Joined:  func() {},
 		Revoked: func(context.Context, []checkpoint.Partition) {},
 		Lost:    func([]checkpoint.Partition) {},
 	})
