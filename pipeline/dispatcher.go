@@ -103,7 +103,7 @@ func newDispatcher(ctx context.Context, o Options) *dispatcher {
 		stopped:  make(chan struct{}),
 	}
 	d.ctx, d.cancel = context.WithCancel(ctx)
-	o.Metrics.inFlight = d.inFlight.Load
+	o.Metrics.inFlight.Store(&d.inFlight)
 	d.followAt = o.Now().Add(followInterval)
 	return d
 }

@@ -19,8 +19,8 @@ type Metrics struct {
 	lastCommit                                            atomic.Int64 // Unix nanoseconds; 0: none yet
 	sourceDown, storeDown                                 atomic.Bool
 	assigned                                              atomic.Int64
-	joined                                                atomic.Bool // the group, once
-	inFlight                                              func() int64
+	joined                                                atomic.Bool                  // the group, once
+	inFlight                                              atomic.Pointer[atomic.Int64] // of the pipeline, once it runs: HTTP is served before
 
 	registry *prometheus.Registry
 	poisonBy *prometheus.CounterVec
@@ -54,10 +54,10 @@ func NewMetrics(name string, now func() time.Time) *Metrics {
 		return -1
 	})
 	gauge("kafkadelta_bytes_in_flight", "Bytes of messages that were polled and are not decoded yet.", func() float64 {
-		if m.inFlight == nil {
-			return 0
+		if bytes := m.inFlight.Load(); bytes != nil {
+			return float64(bytes.Load())
 		}
-		return float64(m.inFlight())
+		return 0
 	})
 	gauge("kafkadelta_assigned_partitions", "Kafka partitions that this worker owns.", func() float64 { return float64(m.assigned.Load()) })
 	gauge("kafkadelta_ready", "1 while the worker is ready: it has joined its group, Kafka and the table's store answer.", func() float64 {
