@@ -11,6 +11,7 @@ import (
 // TestDatasets runs the connector over real data on a real Kafka until the end, and reads the table with two foreign
 // engines: every row is compared with its message by partition and offset, every column, each exactly once.
 func TestDatasets(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		dataset

@@ -132,11 +132,7 @@ func (e expectation) checkWith(t testing.TB, reader, table string) {
 	if err := cmd.Wait(); err != nil || scan.Err() != nil {
 		t.Fatalf("%s: %v %v\n%s", reader, err, scan.Err(), stderr.String())
 	}
-	for at := range e.rows {
-		if !c.found[at] {
-			c.bad("message %v is missing in the table", at)
-		}
-	}
+	c.end()
 	if c.faults > 0 {
 		t.Fatalf("%s found %d faults in %d rows (of %d messages), first: %s", reader, c.faults, c.rows, len(e.rows), strings.Join(c.first, "\n"))
 	}
@@ -156,6 +152,15 @@ func (c *comparison) bad(format string, args ...any) {
 	c.faults++
 	if len(c.first) < 5 {
 		c.first = append(c.first, fmt.Sprintf(format, args...))
+	}
+}
+
+// end looks for what no line told of.
+func (c *comparison) end() {
+	for at := range c.expectation.rows {
+		if !c.found[at] {
+			c.bad("message %v is missing in the table", at)
+		}
 	}
 }
 
