@@ -88,7 +88,7 @@ type daemon struct {
 
 func startRun(t testing.TB, args ...string) *daemon {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	d := &daemon{t: t, stderr: &buffer{}, stop: cancel, code: make(chan int, 1)}
 	go func() { d.code <- run(ctx, append([]string{"run"}, args...), d.stderr, d.stderr) }()
 	t.Cleanup(cancel)
