@@ -107,13 +107,14 @@ func startBroker(ctx context.Context) (b *broker, lacking bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	b.container, err = testcontainers.Run(ctx, image, b.options(pem)...)
+	container, err := testcontainers.Run(ctx, image, b.options(pem)...)
 	switch {
-	case err != nil && b.container == nil: // nothing could be created: most likely there is no image and no network
+	case err != nil && container == nil: // nothing could be created: most likely there is no image and no network
 		return nil, true, err
 	case err != nil:
-		return nil, false, errors.Join(err, testcontainers.TerminateContainer(b.container, testcontainers.StopTimeout(0)))
+		return nil, false, errors.Join(err, testcontainers.TerminateContainer(container, testcontainers.StopTimeout(0)))
 	}
+	b.container = container
 	return b, false, b.prepare(ctx)
 }
 
