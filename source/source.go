@@ -331,18 +331,15 @@ var hints = map[*kerr.Error]string{
 
 // newError marks an error as final if only an operator can mend it, and otherwise just says what was being done.
 func newError(op string, err error) error {
-	var ke *kerr.Error
-	if errors.As(err, &ke) {
+	if ke, ok := errors.AsType[*kerr.Error](err); ok {
 		if hint, ok := hints[ke]; ok {
 			return &Error{Op: op, Err: err, Hint: hint}
 		}
 	}
-	var cert *tls.CertificateVerificationError
-	if errors.As(err, &cert) {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return &Error{Op: op, Err: err, Hint: "the broker's certificate is not trusted: check source.tls.ca_file and source.tls.server_name"}
 	}
-	var record tls.RecordHeaderError
-	if errors.As(err, &record) {
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return &Error{Op: op, Err: err, Hint: "the listener does not speak TLS: check the port and source.tls.enabled"}
 	}
 	if strings.Contains(err.Error(), "plaintext connection speaking to a tls endpoint") { // the client has no type for it
