@@ -5,7 +5,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -128,7 +130,7 @@ func (s SASLConfig) validate() error {
 		return nil
 	case "plain", "scram-sha-256", "scram-sha-512":
 	default:
-		return fmt.Errorf("source.sasl.mechanism is %q: use plain, scram-sha-256 or scram-sha-512", s.Mechanism)
+		return errors.New("source.sasl.mechanism is not one that is known: use plain, scram-sha-256 or scram-sha-512")
 	}
 	if s.Username == "" {
 		return errors.New("source.sasl.username is empty")
@@ -136,8 +138,17 @@ func (s SASLConfig) validate() error {
 	if (s.PasswordEnv == "") == (s.PasswordFile == "") {
 		return errors.New("source.sasl needs exactly one of password_env (name of an environment variable) and password_file")
 	}
+	if s.PasswordEnv != "" && !variableName.MatchString(s.PasswordEnv) {
+		return errors.New("source.sasl.password_env is not the name of a variable: " + passwordEnvRemedy)
+	}
 	return nil
 }
+
+// Errors show no value of the keys around the password: a password that stands there by mistake, such as in
+// password_env: "${KAFKA_PASSWORD}", must not reach a log.
+const passwordEnvRemedy = "write the NAME of the variable that holds the password, such as KAFKA_PASSWORD, without ${}"
+
+var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // tlsConfig is nil where connections are not encrypted.
 func (c TLSConfig) tlsConfig() (*tls.Config, error) {
@@ -181,13 +192,16 @@ func (s SASLConfig) password() (string, error) {
 	if s.PasswordEnv != "" {
 		v, ok := os.LookupEnv(s.PasswordEnv) //nolint:forbidigo // the configuration holds the name alone, so that the secret stays here
 		if !ok || v == "" {
-			return "", fmt.Errorf("source.sasl.password_env names %s, which is not set", s.PasswordEnv)
+			return "", errors.New("source.sasl.password_env names a variable that is not set, or empty: " + passwordEnvRemedy)
 		}
 		return v, nil
 	}
 	b, err := os.ReadFile(s.PasswordFile)
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		err = e.Err // without the path
+	}
 	if err != nil {
-		return "", fmt.Errorf("reading source.sasl.password_file: %w", err)
+		return "", fmt.Errorf("reading source.sasl.password_file, which must be the path of a file: %w", err)
 	}
 	return strings.TrimRight(string(b), "\r\n"), nil
 }

@@ -113,8 +113,8 @@ func TestSecretsAreCheckedAndNeverPrinted(t *testing.T) {
 	}{
 		"environment":           {sasl("TEST_PASSWORD", ""), ""},
 		"file":                  {sasl("", file("password", "hunter2\n")), ""},
-		"variable not set":      {sasl("NO_SUCH_PASSWORD", ""), "NO_SUCH_PASSWORD, which is not set"},
-		"variable empty":        {sasl("EMPTY_PASSWORD", ""), "EMPTY_PASSWORD"},
+		"variable not set":      {sasl("NO_SUCH_PASSWORD", ""), "source.sasl.password_env names a variable that is not set"},
+		"variable empty":        {sasl("EMPTY_PASSWORD", ""), "NAME of the variable"},
 		"file missing":          {sasl("", filepath.Join(dir, "nothing")), "password_file"},
 		"CA missing":            {ca(filepath.Join(dir, "nothing.pem")), "source.tls.ca_file"},
 		"CA that is no PEM":     {ca(file("ca.pem", "hello")), "no PEM certificate"},

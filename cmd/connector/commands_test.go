@@ -142,6 +142,14 @@ table.uri is empty: name the table's folder`,
 			`Error: unknown key "source.sasl.password" at c.yaml:5:41; known keys: mechanism, password_env, password_file, username`,
 		},
 		{
+			"a password for the name of its variable", strings.Replace(goodConfig, "table:", "  sasl: {mechanism: plain, username: u, password_env: \"${SECRET}\"}\ntable:", 1),
+			`Error: c.yaml: source.sasl.password_env is not the name of a variable: write the NAME of the variable that holds the password`,
+		},
+		{
+			"a password for the mechanism", strings.Replace(goodConfig, "table:", "  sasl: {mechanism: \"${SECRET}\", username: u, password_env: P}\ntable:", 1),
+			`Error: c.yaml: source.sasl.mechanism is not one that is known: use plain, scram-sha-256 or scram-sha-512`,
+		},
+		{
 			"a number from a variable that is none", goodConfig + "lanes: ${SECRET}\n",
 			`Error: wrong value "${SECRET}" for lanes at c.yaml:8:8`,
 		},
