@@ -200,16 +200,17 @@ func TestCommandLineMistakes(t *testing.T) {
 		args []string
 		want string
 	}{
-		"no such file":    {[]string{"run", "-c", "/no/such/file.yaml"}, "reading the configuration"},
-		"no -c":           {[]string{"run"}, `"config" not set`},
-		"unknown flag":    {[]string{"run", "--until-the-end", "-c", config}, "connector run --help"},
-		"unknown command": {[]string{"walk"}, "walk"},
-		"argument":        {[]string{"run", config}, "connector run --help"},
-		"log level":       {[]string{"run", "-c", config, "--log-level", "loud"}, "use debug, info, warn or error"},
-		"log format":      {[]string{"run", "-c", config, "--log-format", "xml"}, "use text or json"},
-		"inspect output":  {[]string{"table", "inspect", "/no/table", "-o", "yaml"}, "use text or json"},
-		"inspect version": {[]string{"table", "inspect", "/no/table", "--version", "-2"}, "use 0 or more"},
-		"create schema":   {[]string{"table", "create", "/no/table", "--schema", "id BIGNUM"}, "--schema"},
+		"no such file":             {[]string{"run", "-c", "/no/such/file.yaml"}, "reading the configuration"},
+		"no -c":                    {[]string{"run"}, `"config" not set`},
+		"unknown flag":             {[]string{"run", "--until-the-end", "-c", config}, "connector run --help"},
+		"unknown command":          {[]string{"walk"}, "walk"},
+		"unknown command of table": {[]string{"table", "foo"}, `unknown command "foo" for "connector table"`},
+		"argument":                 {[]string{"run", config}, "connector run --help"},
+		"log level":                {[]string{"run", "-c", config, "--log-level", "loud"}, "use debug, info, warn or error"},
+		"log format":               {[]string{"run", "-c", config, "--log-format", "xml"}, "use text or json"},
+		"inspect output":           {[]string{"table", "inspect", "/no/table", "-o", "yaml"}, "use text or json"},
+		"inspect version":          {[]string{"table", "inspect", "/no/table", "--version", "-2"}, "use 0 or more"},
+		"create schema":            {[]string{"table", "create", "/no/table", "--schema", "id BIGNUM"}, "--schema"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := command(t, tt.args...)

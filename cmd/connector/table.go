@@ -21,7 +21,15 @@ import (
 )
 
 func tableCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "table", Short: "Make and look at tables"}
+	cmd := &cobra.Command{
+		Use: "table", Short: "Make and look at tables", DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 { // without a RunE, cobra shows the help as if nothing were wrong
+				return &configError{fmt.Errorf("unknown command %q for %q; see `%s --help`", args[0], cmd.CommandPath(), cmd.CommandPath())}
+			}
+			return cmd.Help()
+		},
+	}
 	cmd.AddCommand(tableCreateCommand(), tableInspectCommand())
 	return cmd
 }
