@@ -294,24 +294,7 @@ func (f demoFlags) summary(ctx context.Context, c config, p pipeline.Progress, t
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(&b, `
-
-Look at it:
-
-  # DuckDB
-  duckdb -c "INSTALL delta; LOAD delta; SELECT count(*), min(_kafka.offset), max(_kafka.offset) FROM delta_scan('%[1]s')"
-
-  # delta-rs (pip install deltalake pandas pyarrow)
-  python3 -c "from deltalake import DeltaTable; print(DeltaTable('%[1]s').to_pandas())"
-
-  # Spark (pip install delta-spark)
-  spark-sql --packages io.delta:delta-spark_2.13:4.0.0 \
-    --conf spark.sql.extensions=io.delta.sql.DeltaSparkSessionExtension \
-    --conf spark.sql.catalog.spark_catalog=org.apache.spark.sql.delta.catalog.DeltaCatalog \
-    -e "SELECT * FROM delta.`+"`%[1]s`"+` LIMIT 10"
-
-Run the demo again: it adds nothing twice.
-`, path)
+	b.WriteString("\n\nLook at it:\n" + queries(path) + "\nRun the demo again: it adds nothing twice.\n")
 	_, err = io.WriteString(w, b.String())
 	return err
 }
