@@ -33,7 +33,7 @@ const demoName = "flights"
 type demoFlags struct {
 	input, schema, table string
 	partitions           int32
-	fresh                bool
+	fresh, skipPoison    bool
 }
 
 func demoCommand() *cobra.Command {
@@ -62,6 +62,7 @@ its log beside the table, so a second demo goes on where the first stopped, and 
 	flags.StringVar(&f.schema, "schema", "", "columns of the input, in Spark's SQL notation (default: those of the flights)")
 	flags.StringVar(&f.table, "table", "./demo-table", "folder of the table")
 	flags.Int32Var(&f.partitions, "partitions", 4, "partitions of the embedded topic")
+	flags.BoolVar(&f.skipPoison, "skip-poison", false, "leave out messages that cannot become rows, and count them")
 	flags.BoolVar(&f.fresh, "fresh", false, "remove the demo's table and topic, and start over")
 	logs.add(cmd)
 	must(cmd.Flags().Set("log-level", "warn"))
@@ -96,11 +97,23 @@ func demo(ctx context.Context, f demoFlags, log *slog.Logger, stdout, stderr io.
 	stopProgress := showProgress(stderr, metrics, begun)
 	err = runStream(ctx, c, log, runOptions{untilEnd: true, metrics: metrics})
 	stopProgress()
+	if poison, ok := errors.AsType[*pipeline.PoisonError](err); ok {
+		return &demoPoisonError{poison}
+	}
 	if err != nil {
 		return err
 	}
 	return f.summary(ctx, c, metrics.Progress(), time.Since(begun), stdout)
 }
+
+// demoPoisonError says what to do where there is no configuration file.
+type demoPoisonError struct{ poison *pipeline.PoisonError }
+
+func (e *demoPoisonError) Error() string {
+	return fmt.Sprintf("stopped at a message that cannot become a row: %v; everything before it is committed; leave such messages out with --skip-poison, or mend the input and start over with --fresh", e.poison.Err)
+}
+
+func (e *demoPoisonError) Unwrap() error { return e.poison }
 
 // config is the configuration that a user would write for the demo's topic and table.
 func (f demoFlags) config() (config, error) {
@@ -116,6 +129,9 @@ func (f demoFlags) config() (config, error) {
 		c.Table.Sink.PartitionBy = []string{"month"}
 	}
 	c.Pipeline.Flush.Interval = time.Second
+	if f.skipPoison {
+		c.Pipeline.OnError = pipeline.OnErrorSkip
+	}
 	c.HTTP.Listen = httpOff
 	if f.partitions < 1 || f.partitions > 1000 {
 		return c, &configError{fmt.Errorf("--partitions is %d: use 1 to 1000", f.partitions)}

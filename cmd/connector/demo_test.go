@@ -116,6 +116,22 @@ func TestDemoInput(t *testing.T) {
 	})
 }
 
+// TestDemoSkipsPoison holds that what the error says can be done.
+func TestDemoSkipsPoison(t *testing.T) {
+	table := filepath.Join(t.TempDir(), "events")
+	args := []string{"demo", "--table", table, "--schema", "id BIGINT", "--input", file(t, "x.jsonl", "{\"id\":1}\n{\"id\":\"two\"}\n{\"id\":3}\n")}
+	o := command(t, args...)
+	if o.code != exitPoison || !strings.Contains(o.stderr, "--skip-poison") || strings.Contains(o.stderr, "on_error") {
+		t.Errorf("exit code %d, expected %d with what the demo can do: %s", o.code, exitPoison, o.stderr)
+	}
+	if o := mustRun(t, append(args, "--skip-poison")...); !strings.Contains(o.stdout, "skipped: 1 message") {
+		t.Errorf("the skipped message is not told:\n%s", o.stdout)
+	}
+	if i := inspected(t, table); i.Rows != 2 {
+		t.Errorf("the table has %d rows, expected 2", i.Rows)
+	}
+}
+
 func TestDemoMistakes(t *testing.T) {
 	mine := t.TempDir()
 	if err := os.WriteFile(filepath.Join(mine, "precious"), nil, 0o600); err != nil {
