@@ -209,15 +209,19 @@ func (f *demoFlags) produce(ctx context.Context, brokers []string, stderr io.Wri
 		return 0, err
 	}
 	defer func() { _ = in.Close() }() // only read
-	ledger, err := openLedger(filepath.Join(f.kafkaFolder(), "inputs.json"))
+	ledger, err := openLedger(f.kafkaFolder())
 	if err != nil {
 		return 0, err
 	}
-	starts, err := ledger.starts(in.digest, at)
-	if err != nil {
+	entry, err := ledger.begin(ctx, in, at)
+	if err != nil || entry.Complete {
 		return 0, err
 	}
-	return produceLines(ctx, client, in, starts, at, stderr)
+	produced, err := produceLines(ctx, client, in, entry.Starts, at, stderr)
+	if err != nil {
+		return produced, err
+	}
+	return produced, ledger.finish(ctx, entry)
 }
 
 // produceLines sends line i to partition i modulo their number, and leaves out what the topic holds already.

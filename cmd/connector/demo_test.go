@@ -3,7 +3,11 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -114,6 +118,62 @@ func TestDemoInput(t *testing.T) {
 			t.Errorf("the table has %d rows, expected 3", i.Rows)
 		}
 	})
+}
+
+// cancelling stops a demo as soon as it writes.
+type cancelling struct{ cancel func() }
+
+func (w cancelling) Write(p []byte) (int, error) { w.cancel(); return len(p), nil }
+
+// TestDemoStoppedWhileProducing stops a demo in the middle of its input. Another input must wait until that one is whole:
+// its lines would be taken for the rest of the first.
+func TestDemoStoppedWhileProducing(t *testing.T) {
+	const rows = 150_000 // the demo writes after 100,000
+	var lines bytes.Buffer
+	for i := range rows {
+		fmt.Fprintf(&lines, "{\"id\":%d}\n", i)
+	}
+	first, second := file(t, "first.jsonl", lines.String()), file(t, "second.jsonl", "{\"id\":-1}\n{\"id\":-2}\n")
+	f := demoFlags{input: first, schema: "id BIGINT", table: filepath.Join(t.TempDir(), "events"), partitions: 3}
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := demo(ctx, f, slog.New(slog.DiscardHandler), io.Discard, cancelling{cancel}); !errors.Is(err, context.Canceled) {
+		t.Fatalf("the demo ended with %v", err)
+	}
+	of := func(input string) []string {
+		return []string{"demo", "--table", f.table, "--schema", f.schema, "--input", input}
+	}
+	for range 2 {
+		if o := command(t, of(second)...); o.code != exitConfig || !strings.Contains(o.stderr, first) || !strings.Contains(o.stderr, "--fresh") {
+			t.Fatalf("exit code %d, expected %d and a word about %s: %s", o.code, exitConfig, first, o.stderr)
+		}
+	}
+	want := int64(rows)
+	for _, input := range []string{first, second, first, second} {
+		if input == second {
+			want = rows + 2
+		}
+		mustRun(t, of(input)...)
+		if i := inspected(t, f.table); i.Rows != want {
+			t.Fatalf("after %s the table has %d rows, expected %d", filepath.Base(input), i.Rows, want)
+		}
+	}
+}
+
+// TestDemoInputThatBreaksOff has an input that can't be read to its end, so that only a new start helps.
+func TestDemoInputThatBreaksOff(t *testing.T) {
+	broken := file(t, "broken.jsonl", "{\"id\":1}\n"+strings.Repeat("x", maxLine+1))
+	table := filepath.Join(t.TempDir(), "events")
+	args := []string{"demo", "--table", table, "--schema", "id BIGINT", "--input"}
+	good := file(t, "good.jsonl", "{\"id\":2}\n")
+	for _, input := range []string{broken, good} {
+		if o := command(t, append(args, input)...); o.code != exitConfig || !strings.Contains(o.stderr, broken) {
+			t.Fatalf("exit code %d, expected %d: %s", o.code, exitConfig, o.stderr)
+		}
+	}
+	mustRun(t, append(args, good, "--fresh")...)
+	if i := inspected(t, table); i.Rows != 1 {
+		t.Errorf("the table has %d rows, expected 1", i.Rows)
+	}
 }
 
 // TestDemoSkipsPoison holds that what the error says can be done.

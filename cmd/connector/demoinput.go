@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/hex"
@@ -13,10 +14,13 @@ import (
 	"io"
 	"iter"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
+
+	"kafkadelta/storage/local"
 )
 
 //go:embed demo-data/flights-10k.jsonl.zst
@@ -106,22 +110,29 @@ func (in *input) Close() error {
 }
 
 // ledger remembers at which offsets each input begins in the embedded topic, so that a second demo, also one after a
-// crash in the middle of producing, produces no line twice.
+// crash in the middle of producing, produces no line twice. Only the last input may be incomplete: where a line stands is
+// told by its number, which holds as long as no other input comes in between.
 type ledger struct {
-	path   string
-	Format int           `json:"format"`
-	Inputs []ledgerInput `json:"inputs"`
+	folder string
+	Format int            `json:"format"`
+	Inputs []*ledgerInput `json:"inputs"`
 }
 
 type ledgerInput struct {
-	Digest string  `json:"sha256"`
-	Starts []int64 `json:"starts"`
+	Name     string  `json:"name"`
+	Digest   string  `json:"sha256"`
+	Starts   []int64 `json:"starts"`
+	Complete bool    `json:"complete"` // the topic holds all of its lines
 }
 
-const ledgerFormat = 1
+const (
+	ledgerName   = "inputs.json"
+	ledgerFormat = 1
+)
 
-func openLedger(path string) (*ledger, error) {
-	l := &ledger{path: path, Format: ledgerFormat}
+func openLedger(folder string) (*ledger, error) {
+	l := &ledger{folder: folder, Format: ledgerFormat}
+	path := filepath.Join(folder, ledgerName)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return l, nil
@@ -138,22 +149,44 @@ func openLedger(path string) (*ledger, error) {
 	return l, nil
 }
 
-// starts returns where the input begins. A new one begins at the topic's present end, which is written down before its
-// first line is produced.
-func (l *ledger) starts(digest string, end []int64) ([]int64, error) {
-	for _, in := range l.Inputs {
-		if in.Digest == digest && len(in.Starts) == len(end) {
-			return in.Starts, nil
-		}
+// begin returns where the input begins. A new one begins at the topic's present end, which is written down before its
+// first line is produced; it is refused while the one before is incomplete.
+func (l *ledger) begin(ctx context.Context, in *input, end []int64) (*ledgerInput, error) {
+	known := slices.IndexFunc(l.Inputs, func(i *ledgerInput) bool { return i.Digest == in.digest && len(i.Starts) == len(end) })
+	if known >= 0 && (l.Inputs[known].Complete || known == len(l.Inputs)-1) {
+		return l.Inputs[known], nil
 	}
-	l.Inputs = append(l.Inputs, ledgerInput{digest, slices.Clone(end)})
+	if n := len(l.Inputs); n > 0 && !l.Inputs[n-1].Complete {
+		last := l.Inputs[n-1]
+		again := fmt.Sprintf("with --input %s, unchanged", quoteShell(last.Name))
+		if last.Digest == digestOf(sampleFlights) {
+			again = "without --input"
+		}
+		return nil, &configError{fmt.Errorf("an earlier demo stopped before all of %s was in the topic: run it again first, %s; or start over with --fresh", last.Name, again)}
+	}
+	if known >= 0 {
+		return l.Inputs[known], nil
+	}
+	entry := &ledgerInput{Name: in.name, Digest: in.digest, Starts: slices.Clone(end)}
+	l.Inputs = append(l.Inputs, entry)
+	return entry, l.save(ctx)
+}
+
+// finish writes down that the topic holds the whole input.
+func (l *ledger) finish(ctx context.Context, entry *ledgerInput) error {
+	entry.Complete = true
+	return l.save(ctx)
+}
+
+// save is durable: the topic must never hold an input that the ledger does not know.
+func (l *ledger) save(ctx context.Context) error {
 	data, err := json.MarshalIndent(l, "", "  ")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	temp := l.path + ".tmp"
-	if err := os.WriteFile(temp, data, 0o666); err != nil {
-		return nil, err
+	store, err := local.New(l.folder)
+	if err != nil {
+		return err
 	}
-	return end, os.Rename(temp, l.path)
+	return store.Put(ctx, ledgerName, data)
 }
