@@ -52,7 +52,8 @@ func Create(ctx context.Context, store LogStore, o CreateOptions) error {
 
 // CheckCreate says why Create would refuse the options, without a store: no columns, column names that are empty, differ
 // only by case, or have characters that Delta forbids; partition columns that are unknown, doubled, nested or all
-// there are; properties that ask for features that this package does not honour or that do not exist.
+// there are; properties that ask for features that this package does not honour or that do not exist, or whose values
+// Delta does not take.
 func CheckCreate(o CreateOptions) error {
 	_, err := createCommit(o)
 	return err
@@ -166,27 +167,6 @@ func checkPartitionColumns(schema *arrow.Schema, by []string) error {
 	return nil
 }
 
-// knownProperties are Delta's table properties that need nothing of the protocol, in PROTOCOL.md and in the reference
-// implementation. A property that starts with "delta." and is not known is refused: it is a spelling mistake or a
-// feature.
-var knownProperties = []string{
-	"delta.appendOnly", "delta.autoOptimize.autoCompact", "delta.autoOptimize.optimizeWrite", "delta.checkpoint.writeStatsAsJson",
-	"delta.checkpoint.writeStatsAsStruct", "delta.checkpointInterval", "delta.checkpointRetentionDuration",
-	"delta.compatibility.symlinkFormatManifest.enabled", "delta.dataSkippingNumIndexedCols", "delta.dataSkippingStatsColumns",
-	"delta.deletedFileRetentionDuration", "delta.enableExpiredLogCleanup", "delta.enableFullRetentionRollback",
-	"delta.isolationLevel", "delta.logRetentionDuration", "delta.parquet.compression.codec", "delta.parquet.format.version",
-	"delta.randomizeFilePrefixes", "delta.randomPrefixLength", "delta.sampleRetentionDuration",
-	"delta.setTransactionRetentionDuration", "delta.targetFileSize", "delta.tuneFileSizesForRewrites",
-	"delta.enableChangeDataFeed", "delta.enableInCommitTimestamps",
-}
-
-// neutralProperties ask for a feature unless they have this value.
-var neutralProperties = map[string]string{
-	"delta.columnMapping.mode": "none", "delta.checkpointPolicy": "classic", "delta.enableDeletionVectors": "false",
-	"delta.enableRowTracking": "false", "delta.enableTypeWidening": "false", "delta.enableVariantShredding": "false",
-	"delta.enableIcebergCompatV1": "false", "delta.enableIcebergCompatV2": "false",
-}
-
 // protocolFor finds the lowest protocol that the schema and the properties need, so that every engine reads the table:
 // reader 1 and writer 2 as a rule (PROTOCOL.md, "Table Features for New and Existing Tables").
 func protocolFor(o CreateOptions) (Protocol, error) {
@@ -232,32 +212,4 @@ func hasNTZ(t arrow.DataType) bool {
 		return hasNTZ(t.KeyType()) || hasNTZ(t.ItemType())
 	}
 	return false
-}
-
-func checkProperties(properties map[string]string) error {
-	var unsupported, details []string
-	for _, key := range slices.Sorted(maps.Keys(properties)) {
-		value := properties[key]
-		neutral, feature := neutralProperties[key]
-		switch {
-		case !strings.HasPrefix(strings.ToLower(key), "delta."), slices.Contains(knownProperties, key), feature && strings.EqualFold(value, neutral):
-		case feature, strings.HasPrefix(key, "delta.feature."), strings.HasPrefix(key, "delta.constraints."),
-			key == "delta.minReaderVersion", key == "delta.minWriterVersion":
-			unsupported = append(unsupported, key)
-			details = append(details, fmt.Sprintf("the property %s = %s needs a feature that cannot be created here", key, value))
-		default:
-			for _, known := range slices.Concat(knownProperties, slices.Sorted(maps.Keys(neutralProperties))) {
-				if strings.EqualFold(known, key) {
-					return fmt.Errorf("unknown table property %s; did you mean %s?", key, known)
-				}
-			}
-			return fmt.Errorf("unknown table property %s; names that start with delta. are Delta's own", key)
-		}
-	}
-	if unsupported == nil {
-		return nil
-	}
-	return &UnsupportedError{
-		Features: unsupported, Detail: strings.Join(details, "; "), Remedy: "leave the property out, or create the table with another engine",
-	}
 }

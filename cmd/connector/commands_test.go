@@ -138,6 +138,10 @@ table.uri is empty: name the table's folder`,
 			`"day"`,
 		},
 		{
+			"value of a property", goodConfig + "  properties: {delta.dataSkippingNumIndexedCols: \"x\"}\n",
+			`Error: c.yaml: table: the table property delta.dataSkippingNumIndexedCols is "x": use a whole number of at least -1`,
+		},
+		{
 			"no key of a password", strings.Replace(goodConfig, "table:", "  sasl: {mechanism: plain, username: u, password: \"${SECRET}\"}\ntable:", 1),
 			`Error: unknown key "source.sasl.password" at c.yaml:5:41; known keys: mechanism, password_env, password_file, username`,
 		},
