@@ -83,7 +83,10 @@ func ReadProgress(name string, txns iter.Seq2[string, int64]) (Progress, error) 
 		}
 		cluster, topic, ok := strings.Cut(rest, "/")
 		if !ok || version < 0 || version > math.MaxInt32 {
-			return Progress{}, fmt.Errorf("txn %q version %d is no identity of stream %q: it was written by another program or a newer version", appID, version, name)
+			return Progress{}, &RefusedError{
+				Cause:  fmt.Sprintf("txn %q version %d is no identity of stream %q", appID, version, name),
+				Remedy: "another program or a newer version has written it: use that, or another `name`",
+			}
 		}
 		p.Identities[Identity{ClusterID: cluster, TopicID: topic}] = int32(version)
 	}

@@ -79,7 +79,7 @@ func (d *dispatcher) assign(next map[checkpoint.Partition]int64) {
 			d.markReclaim(id)
 			continue
 		}
-		d.parts[id] = &part{Partition: id, next: offset, validFrom: d.polls + 1, lag: d.Metrics.lag(id)}
+		d.parts[id] = &part{Partition: id, next: offset, committed: offset, validFrom: d.polls + 1, lag: d.Metrics.lag(id)}
 	}
 	d.rank()
 	d.Metrics.setAssigned(len(d.parts))
@@ -110,6 +110,7 @@ func (d *dispatcher) revoked(_ context.Context, parts []checkpoint.Partition) {
 	d.Log.Warn("partitions must be given away before their messages could be committed: they are dropped here, and read again by their next owner")
 	d.tell(func() {
 		d.abandon = true
+		d.dropAll() // now: a lane that hangs must not find the messages still valid when the partition has come back
 		if d.closing != nil {
 			d.closing.cancel()
 		}

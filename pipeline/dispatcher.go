@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +23,8 @@ const (
 	// spreadLag is the number of unread messages of a partition past which it is given a lane of its own choice. Below,
 	// all partitions share the first lane, so that files are few at low rates.
 	spreadLag = 20_000
+	// failedPollWait is the pause after a poll that returned nothing but errors.
+	failedPollWait = 100 * time.Millisecond
 	// checkSourceInterval is how often Kafka is asked for a sign of life while it does not answer as it should.
 	checkSourceInterval = 5 * time.Second
 	// leaveTimeout bounds the farewell to the group; the session timeout does the same, later.
@@ -65,6 +66,8 @@ type dispatcher struct {
 
 	checkingSource bool
 	checkSourceAt  time.Time
+	saidOfSource   string // the latest warning, and when
+	saidAt         time.Time
 
 	poison  error // on_error: fail met this
 	failure error // final
@@ -84,6 +87,7 @@ type dispatcher struct {
 type part struct {
 	checkpoint.Partition
 	next      int64 // first offset that was not dispatched
+	committed int64 // first offset that the table does not hold
 	validFrom int64 // number of the first poll whose messages count
 	reclaim   bool  // its position must be read from the table again
 	epoch     int64 // the latest epoch in which something was dispatched
@@ -168,7 +172,7 @@ func (d *dispatcher) loop(ctx context.Context) error {
 		if d.failure != nil {
 			return d.failure
 		}
-		if err := d.drain(); err != nil {
+		if err := d.drain(ctx); err != nil {
 			return err
 		}
 		switch {
@@ -199,12 +203,13 @@ func (d *dispatcher) housekeep() {
 	now := d.Now()
 	d.checkEnd(now)
 	d.checkSource(now)
+	if d.closing == nil && d.abandon {
+		d.dropFilling()
+	}
+	if d.closing == nil && d.flushDue(now) {
+		d.flush()
+	}
 	if d.closing == nil {
-		if d.abandon {
-			d.dropFilling()
-		} else if d.flushDue(now) {
-			d.flush()
-		}
 		d.reclaimParts(now)
 		d.follow(now)
 	}
@@ -261,45 +266,21 @@ func (d *dispatcher) pollOnce(ctx context.Context) {
 	d.pollMu.Lock()
 	d.stopPoll = nil
 	d.pollMu.Unlock()
+	failed := false
 	fetches.EachError(func(topic string, id int32, err error) {
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, kgo.ErrClientClosed) {
 			return
 		}
+		failed = true
 		d.sourceError(topic, id, err)
 	})
+	if failed && fetches.NumRecords() == 0 { // the client may answer so at once, again and again
+		d.waitForEvent(ctx, d.Now().Add(failedPollWait))
+	}
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 		if len(f.Records) > 0 {
 			d.dispatch(f)
 		}
-	})
-}
-
-func (d *dispatcher) sourceError(topic string, id int32, err error) {
-	final, judged := source.Judge(topic, id, err)
-	d.Metrics.failed("source")
-	if final {
-		d.fail(judged)
-		return
-	}
-	d.Metrics.setSourceDown(true)
-	d.Log.Warn("Kafka does not answer as it should; the client tries again", "error", judged)
-}
-
-// checkSource finds out whether Kafka answers again after it did not, since a quiet topic would not show it.
-func (d *dispatcher) checkSource(now time.Time) {
-	if !d.Metrics.sourceDown.Load() || d.checkingSource || now.Before(d.checkSourceAt) {
-		return
-	}
-	d.checkingSource = true
-	d.goDo(func() {
-		_, err := d.source.Describe(d.ctx)
-		d.tell(func() {
-			d.checkingSource = false
-			d.checkSourceAt = d.Now().Add(checkSourceInterval)
-			if err == nil {
-				d.Metrics.setSourceDown(false)
-			}
-		})
 	})
 }
 
@@ -378,140 +359,6 @@ func (d *dispatcher) send(p *part, m message) bool {
 			return false
 		}
 	}
-}
-
-// seek sets the positions of partitions after their claims were read again.
-func (d *dispatcher) seek(next map[checkpoint.Partition]int64) {
-	for id, offset := range next {
-		p := d.parts[id]
-		if p == nil {
-			delete(next, id)
-			continue
-		}
-		p.next, p.validFrom, p.reclaim, p.epoch = offset, d.polls+1, false, 0
-	}
-	d.source.Seek(next)
-}
-
-// markReclaim drops the uncommitted messages of the partitions, wherever they are, and has their positions read again
-// from the table. A lane's batch can only be dropped whole, so other partitions in it are read again too.
-func (d *dispatcher) markReclaim(ids ...checkpoint.Partition) {
-	for _, id := range ids {
-		p := d.parts[id]
-		if p == nil || p.reclaim {
-			continue
-		}
-		p.reclaim, p.validFrom = true, never
-		if p.epoch == d.epoch.id {
-			d.dropLane(p.lane)
-		}
-	}
-}
-
-// dropLane drops what the lane holds of the filling epoch.
-func (d *dispatcher) dropLane(l *lane) {
-	l.reset(d.layout)
-	for _, p := range d.parts {
-		if p.epoch == d.epoch.id && p.lane == l {
-			p.reclaim, p.validFrom = true, never
-		}
-	}
-}
-
-// anyReclaim reports whether messages that were taken have been dropped since.
-func (d *dispatcher) anyReclaim() bool {
-	for _, p := range d.parts {
-		if p.reclaim {
-			return true
-		}
-	}
-	return false
-}
-
-func (d *dispatcher) dropFilling() {
-	d.abandon = false
-	for _, l := range d.lanes {
-		l.reset(d.layout)
-	}
-	for _, p := range d.parts {
-		p.reclaim, p.validFrom = true, never
-	}
-	d.finishEpoch(d.epoch)
-	d.epoch = newEpoch(d.epoch.id + 1)
-}
-
-// reclaimParts reads the positions of marked partitions from the table. No flush is under way, so the table's claims
-// stand where the last one left them.
-func (d *dispatcher) reclaimParts(now time.Time) {
-	if d.reclaiming || now.Before(d.reclaimAt) {
-		return
-	}
-	d.reclaimAt = time.Time{}
-	var ids []checkpoint.Partition
-	for id, p := range d.parts {
-		if p.reclaim {
-			ids = append(ids, id)
-		}
-	}
-	if len(ids) == 0 {
-		return
-	}
-	slices.SortFunc(ids, checkpoint.Partition.Compare)
-	d.reclaiming = true
-	d.goDo(func() {
-		next, err := d.table.Claim(d.ctx, ids)
-		var layout *sink.Layout
-		if err == nil {
-			layout, err = d.table.Layout(d.ctx)
-		}
-		d.tell(func() {
-			d.reclaiming = false
-			if err != nil {
-				d.fail(err)
-				return
-			}
-			if layout != d.layout {
-				d.relayout(layout)
-				return
-			}
-			d.Log.Info("reading again from the table's offsets", "partitions", len(next))
-			d.seek(next)
-		})
-	})
-}
-
-// relayout has every lane compiled anew, for a table whose schema has changed.
-func (d *dispatcher) relayout(layout *sink.Layout) {
-	d.layout = layout
-	for _, l := range d.lanes {
-		l.reset(layout)
-	}
-	for _, p := range d.parts {
-		p.reclaim, p.validFrom = true, never
-	}
-}
-
-// follow looks for versions of other writers while nothing is committed.
-func (d *dispatcher) follow(now time.Time) {
-	if d.following || now.Before(d.followAt) {
-		return
-	}
-	d.following = true
-	d.goDo(func() {
-		fenced, layout, err := d.table.Follow(d.ctx)
-		d.tell(func() {
-			d.following = false
-			d.followAt = d.Now().Add(followInterval)
-			switch {
-			case err != nil:
-				d.fail(err)
-			case layout != d.layout:
-				d.relayout(layout)
-			default:
-				d.markReclaim(fenced...)
-			}
-		})
-	})
 }
 
 // goDo runs f in a goroutine that shutdown waits for.

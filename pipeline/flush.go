@@ -156,6 +156,9 @@ func (d *dispatcher) committed(e *epoch, err error) {
 			d.Metrics.setStoreDown(false)
 			for _, s := range u.Spans {
 				delete(e.parts, s.Partition)
+				if p := d.parts[s.Partition]; p != nil {
+					p.committed = max(p.committed, s.Next)
+				}
 			}
 		}
 	}
@@ -195,19 +198,22 @@ func (d *dispatcher) release(w waiter) {
 }
 
 // drain flushes and commits what was dispatched. A stop that takes longer than the shutdown timeout ends d.ctx.
-func (d *dispatcher) drain() error {
+func (d *dispatcher) drain(ctx context.Context) error {
 	d.Log.Info("stopping: committing what was read")
 	for d.failure == nil && d.ctx.Err() == nil {
 		if d.closing == nil {
-			if d.epoch.records == 0 && !(d.endReached && d.epoch.taken > 0) {
-				return nil
+			if d.epoch.records == 0 {
+				break
 			}
 			d.flush()
 		}
 		d.waitForEvent(d.ctx, d.nextDeadline())
 	}
-	if d.failure == nil || errors.Is(d.failure, context.Canceled) {
+	switch {
+	case d.failure != nil && !errors.Is(d.failure, context.Canceled):
+		return d.failure
+	case d.failure != nil, d.ctx.Err() != nil, ctx.Err() != nil && d.anyReclaim():
 		return ErrInterrupted
 	}
-	return d.failure
+	return nil
 }

@@ -174,7 +174,7 @@ func (l *lane) take(m message) error {
 	}
 	span, err := l.ledger.Open(m.part, m.first)
 	if err != nil {
-		return &sink.Error{Op: "taking messages", Err: err}
+		return fmt.Errorf("taking messages: %w", err)
 	}
 	for _, r := range m.records {
 		if r.Attrs.IsControl() {

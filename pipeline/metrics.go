@@ -154,8 +154,15 @@ type lagGauge struct {
 
 func (m *Metrics) lag(p checkpoint.Partition) *lagGauge {
 	labels := []string{p.Topic, strconv.Itoa(int(p.ID))}
-	return &lagGauge{m.lagBy, labels, m.lagBy.WithLabelValues(labels...)}
+	return &lagGauge{vec: m.lagBy, labels: labels}
 }
 
-func (g *lagGauge) set(n int64) { g.gauge.Set(float64(n)) }
-func (g *lagGauge) remove()     { g.vec.DeleteLabelValues(g.labels...) }
+// set shows the lag, from the first fetch on: before, it is not known.
+func (g *lagGauge) set(n int64) {
+	if g.gauge == nil {
+		g.gauge = g.vec.WithLabelValues(g.labels...)
+	}
+	g.gauge.Set(float64(n))
+}
+
+func (g *lagGauge) remove() { g.vec.DeleteLabelValues(g.labels...) }

@@ -18,13 +18,13 @@ const endAskInterval = 200 * time.Millisecond
 // does so too, for less long.
 const hangUpLimit = 20 * time.Second
 
-// findTopic makes sure that the topic can be read before the group is joined, so that a wrong name or password is an
-// error in seconds. Under UntilEnd it also takes down where the end is now. It tries for as long as no broker answers.
+// findTopic makes sure that the topic can be read, and is the one that the table's offsets belong to, before the group is
+// joined, so that a wrong name or password is an error in seconds. Under UntilEnd it also takes down where the end is now. It tries for as long as no broker answers.
 func (d *dispatcher) findTopic(ctx context.Context) error {
 	wait := 100 * time.Millisecond
 	var hangingUp time.Time // since when brokers have done nothing else
 	for {
-		_, err := d.source.Describe(ctx)
+		err := d.pin(ctx, nil) // before anything is asked of the table: are its offsets of this topic?
 		if err == nil && d.UntilEnd {
 			d.ends, err = d.source.EndOffsets(ctx)
 		}
@@ -65,13 +65,15 @@ func (d *dispatcher) checkEnd(now time.Time) {
 	if d.endAskAt.IsZero() {
 		d.endAskAt = now
 	}
+	missing := false
 	for _, p := range d.parts {
 		if p.next < d.ends[p.ID] || p.reclaim {
 			d.endAskAt = now.Add(endAskInterval)
 			return
 		}
+		missing = missing || p.committed < d.ends[p.ID]
 	}
-	if d.epoch.taken > 0 {
+	if missing {
 		d.flushNow = true
 		return
 	}

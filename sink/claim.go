@@ -124,15 +124,15 @@ type PinRequest struct {
 // lack one, together with the identity of the topic. Otherwise a crash would resolve a start policy such as `latest`
 // again, later, and lose the messages between.
 func (t *Table) Pin(ctx context.Context, r PinRequest) error {
-	if err := t.lock(ctx); err != nil {
-		return err
-	}
-	defer t.unlock()
 	// Asked before the log is read: what was reported by then was committed before, so that the log must show it.
 	reported, err := r.Reported(ctx)
 	if err != nil {
 		return err
 	}
+	if err := t.lock(ctx); err != nil {
+		return err
+	}
+	defer t.unlock()
 	for {
 		if err := t.advance(ctx, nil); err != nil {
 			return err

@@ -213,6 +213,9 @@ func (s *Source) EndOffsets(ctx context.Context) (map[int32]int64, error) {
 func (s *Source) Reported(ctx context.Context) (map[int32]int64, error) {
 	op := fmt.Sprintf("asking for the offsets of group %s", s.group)
 	all, err := s.admin.FetchOffsetsForTopics(ctx, s.group, s.cfg.Topic)
+	if errors.Is(err, kerr.GroupIDNotFound) {
+		return nil, nil // a group that never was has reported nothing
+	}
 	if err == nil {
 		err = all.Error()
 	}

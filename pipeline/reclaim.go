@@ -1,0 +1,146 @@
+package pipeline
+
+import (
+	"slices"
+	"time"
+
+	"kafkadelta/checkpoint"
+	"kafkadelta/sink"
+)
+
+// seek sets the positions of partitions after their claims were read again. A partition that was given away meanwhile,
+// and perhaps came back, has another position by now.
+func (d *dispatcher) seek(parts []*part, next map[checkpoint.Partition]int64) {
+	for _, p := range parts {
+		if d.parts[p.Partition] != p {
+			delete(next, p.Partition)
+			continue
+		}
+		p.next, p.committed = next[p.Partition], next[p.Partition]
+		p.validFrom, p.reclaim, p.epoch = d.polls+1, false, 0
+	}
+	d.source.Seek(next)
+}
+
+// markReclaim drops the uncommitted messages of the partitions, wherever they are, and has their positions read again
+// from the table. A lane's batch can only be dropped whole, so other partitions in it are read again too.
+func (d *dispatcher) markReclaim(ids ...checkpoint.Partition) {
+	for _, id := range ids {
+		p := d.parts[id]
+		if p == nil || p.reclaim {
+			continue
+		}
+		p.reclaim, p.validFrom = true, never
+		if p.epoch == d.epoch.id {
+			d.dropLane(p.lane)
+		}
+	}
+}
+
+// dropLane drops what the lane holds of the filling epoch.
+func (d *dispatcher) dropLane(l *lane) {
+	l.reset(d.layout)
+	for _, p := range d.parts {
+		if p.epoch == d.epoch.id && p.lane == l {
+			p.reclaim, p.validFrom = true, never
+		}
+	}
+}
+
+// anyReclaim reports whether messages that were taken have been dropped since.
+func (d *dispatcher) anyReclaim() bool {
+	for _, p := range d.parts {
+		if p.reclaim {
+			return true
+		}
+	}
+	return false
+}
+
+// dropAll drops what every lane holds, and has every partition read again.
+func (d *dispatcher) dropAll() {
+	for _, l := range d.lanes {
+		l.reset(d.layout)
+	}
+	for _, p := range d.parts {
+		p.reclaim, p.validFrom = true, never
+	}
+}
+
+// dropFilling drops the filling epoch, and lets revocations go on that waited for it.
+func (d *dispatcher) dropFilling() {
+	d.abandon = false
+	d.dropAll()
+	d.finishEpoch(d.epoch)
+	d.epoch = newEpoch(d.epoch.id + 1)
+}
+
+// reclaimParts reads the positions of marked partitions from the table. No flush is under way, so the table's claims
+// stand where the last one left them.
+func (d *dispatcher) reclaimParts(now time.Time) {
+	if d.reclaiming || now.Before(d.reclaimAt) {
+		return
+	}
+	d.reclaimAt = time.Time{}
+	var parts []*part
+	var ids []checkpoint.Partition
+	for id, p := range d.parts {
+		if p.reclaim {
+			parts, ids = append(parts, p), append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return
+	}
+	slices.SortFunc(ids, checkpoint.Partition.Compare)
+	d.reclaiming = true
+	d.goDo(func() {
+		next, err := d.table.Claim(d.ctx, ids)
+		var layout *sink.Layout
+		if err == nil {
+			layout, err = d.table.Layout(d.ctx)
+		}
+		d.tell(func() {
+			d.reclaiming = false
+			if err != nil {
+				d.fail(err)
+				return
+			}
+			if layout != d.layout {
+				d.relayout(layout)
+				return
+			}
+			d.Log.Info("reading again from the table's offsets", "partitions", len(next))
+			d.seek(parts, next)
+		})
+	})
+}
+
+// relayout has every lane compiled anew, for a table whose schema has changed.
+func (d *dispatcher) relayout(layout *sink.Layout) {
+	d.layout = layout
+	d.dropAll()
+}
+
+// follow looks for versions of other writers while nothing is committed.
+func (d *dispatcher) follow(now time.Time) {
+	if d.following || now.Before(d.followAt) {
+		return
+	}
+	d.following = true
+	d.goDo(func() {
+		fenced, layout, err := d.table.Follow(d.ctx)
+		d.tell(func() {
+			d.following = false
+			d.followAt = d.Now().Add(followInterval)
+			switch {
+			case err != nil:
+				d.fail(err)
+			case layout != d.layout:
+				d.dropAll() // reading the positions again finds the layout of that moment
+			default:
+				d.markReclaim(fenced...)
+			}
+		})
+	})
+}
