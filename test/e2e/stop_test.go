@@ -220,7 +220,7 @@ func TestConfigurationIsWrong(t *testing.T) {
 		"unknown key":          {func(s *stream) { s.more = "flushh: {}\n" }, "flush"},
 		"unknown mechanism":    {func(s *stream) { s.source = "  sasl: {mechanism: gssapi, username: u, password_env: P}\n" }, "scram-sha-512"},
 		"a password in a file": {func(s *stream) { s.source = "  sasl: {mechanism: plain, username: u, password: secret}\n" }, "password"},
-		"password not set":     {func(s *stream) { s.source = "  sasl: {mechanism: plain, username: u, password_env: E2E_NOT_SET}\n" }, "E2E_NOT_SET"},
+		"password not set":     {func(s *stream) { s.source = "  sasl: {mechanism: plain, username: u, password_env: E2E_NOT_SET}\n" }, "source.sasl.password_env"},
 		"no such CA file":      {func(s *stream) { s.source = "  tls: {enabled: true, ca_file: /no/such/file}\n" }, "ca_file"},
 		"no schema":            {func(s *stream) { s.schema = "n NUMERO" }, "table.schema"},
 	} {
