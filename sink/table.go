@@ -137,15 +137,6 @@ func (t *Table) Layout(ctx context.Context) (*Layout, error) {
 	return t.layout, nil
 }
 
-// Version returns the newest version that is known.
-func (t *Table) Version(ctx context.Context) (int64, error) {
-	if err := t.lock(ctx); err != nil {
-		return 0, err
-	}
-	defer t.unlock()
-	return t.log.Version(), nil
-}
-
 func (t *Table) lock(ctx context.Context) error {
 	select {
 	case t.working <- struct{}{}:

@@ -24,14 +24,13 @@ func (s State) String() string { return [...]string{"pending", "landed", "droppe
 
 // Unit is what lands together: the files of one lane's flush and the spans of the partitions in them.
 type Unit struct {
-	ID      string
-	Spans   []checkpoint.Span
-	files   []file
-	layout  *Layout
-	state   State
-	version int64 // where it landed
-	sent    bool  // it has been in a put whose answer is not known
-	pin     *pin  // instead of rows: the starts to pin
+	ID     string
+	Spans  []checkpoint.Span
+	files  []file
+	layout *Layout
+	state  State
+	sent   bool // it has been in a put whose answer is not known
+	pin    *pin // instead of rows: the starts to pin
 }
 
 // file is one finished data file of a unit.
