@@ -1,17 +1,16 @@
 package pipeline_test
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/internal/kafkatest"
-	"kafkadelta/pipeline"
 	"kafkadelta/storage/faultstore"
 )
 
@@ -100,7 +99,7 @@ func churn(w *world, seed uint64) {
 		case len(live) == 0 || n < 4 && len(live) < 4:
 			start()
 		case n < 6:
-			if err := take(&live).stopped(); err != nil && !errors.Is(err, pipeline.ErrInterrupted) { // a fault hit the last flush
+			if err := take(&live).stopped(); err != nil {
 				w.t.Fatalf("stopping a worker: %v", err)
 			}
 		case n < 8 && len(frozen) < 2:
@@ -296,4 +295,76 @@ func TestFencedAgainAndAgainWhileMessagesFlow(t *testing.T) {
 			t.Errorf("%d flushes were dropped: the test no longer does what it says", n)
 		}
 	})
+}
+
+// TestRevocationThatALaneCannotFollow has a file that does not close for longer than a revocation may take, while the
+// next epoch fills. The partitions come back before the file is closed: what was taken of them before must not count.
+func TestRevocationThatALaneCannotFollow(t *testing.T) {
+	const partitions = 2 // so few that a lane's queue has room for what comes after
+	away := map[string]func(w *world, a *member, quick func(*setup)){
+		"another worker has them meanwhile": func(w *world, a *member, quick func(*setup)) {
+			b := w.join(quick)
+			w.eventually("the other has committed what it was given", func() bool { return b.Progress().Rows >= 20 })
+			w.produceAll(partitions, 5) // so that its end is not where the first worker's messages end
+			w.eventually("the other has committed more", func() bool { return b.Progress().Rows >= 25 })
+			b.stop()
+		},
+		"nobody has them meanwhile": func(w *world, a *member, _ func(*setup)) {
+			a.gate.Shut()
+			time.Sleep(3 * time.Second) // longer than the session lasts
+			a.gate.Open()
+			w.eventually("the worker has lost its partitions", func() bool { return a.assigned() == 0 })
+		},
+	}
+	for name, leave := range away {
+		t.Run(name, func(t *testing.T) {
+			parallelWorld(t, partitions, func(w *world) {
+				quick := func(s *setup) { soon(s); s.Source.RebalanceTimeout = time.Second }
+				a := w.join(quick)
+				w.eventually("the worker is ready", func() bool { return a.Ready() == nil })
+				closes := w.kafka.Gate()
+				t.Cleanup(closes.Open)
+				var hangs atomic.Bool
+				a.store.SetHook(func(op faultstore.Op) {
+					a.hold.Wait()
+					if op.Method == faultstore.MethodClose {
+						hangs.Store(true)
+						closes.Wait()
+					}
+				})
+				closes.Shut()
+				w.produceAll(partitions, 10)
+				w.eventually("a file is being closed", hangs.Load)
+				w.produceAll(partitions, 10)
+				w.eventually("the messages are taken", func() bool { return a.Progress().Messages == 20*partitions })
+				leave(w, a, quick)
+				w.eventually("the worker has them back", func() bool { return a.assigned() == partitions })
+				w.produceAll(partitions, 5)
+				time.Sleep(time.Second)
+				closes.Open()
+				w.landed()
+				w.produceAll(partitions, 5)
+				w.landed()
+				a.running()
+				a.stop()
+				w.exactlyOnce()
+				if strings.Contains(w.logs.String(), "are offered, but") {
+					t.Error("a lane has met messages that were dropped before")
+				}
+			})
+		})
+	}
+}
+
+// assigned is the number of partitions that the worker owns.
+func (m *member) assigned() int {
+	m.w.t.Helper()
+	families, err := m.Gatherer().Gather()
+	m.w.check(err)
+	for _, f := range families {
+		if f.GetName() == "kafkadelta_assigned_partitions" {
+			return int(f.GetMetric()[0].GetGauge().GetValue())
+		}
+	}
+	return 0
 }

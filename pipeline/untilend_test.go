@@ -1,0 +1,217 @@
+package pipeline_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"kafkadelta/checkpoint"
+	"kafkadelta/pipeline"
+	"kafkadelta/storage/faultstore"
+)
+
+// TestUntilEndOnAnotherTopicIsRefused: the table's offsets are beyond the end of a topic that it knows nothing of, which
+// must not look like a run that has nothing to do.
+func TestUntilEndOnAnotherTopicIsRefused(t *testing.T) {
+	for _, name := range []string{topic, "other-topic"} {
+		for _, messages := range []int{0, 2, 5, 9} { // the table holds 5
+			t.Run(fmt.Sprintf("%s with %d messages", name, messages), func(t *testing.T) {
+				scenario(t, 2, func(w *world) {
+					w.produceAll(2, 5)
+					w.untilEnd()
+					version := w.version()
+					if name == topic {
+						w.check(w.kafka.DeleteTopic(topic))
+					}
+					w.check(w.kafka.CreateTopic(name, 2, nil))
+					w.client = w.kafka.Client() // one that does not know the topic before
+					for p := range int32(2) {
+						for range messages {
+							r := w.message(p)
+							r.Topic = name
+							w.check(w.client.ProduceSync(w.t.Context(), r).FirstErr())
+						}
+					}
+					err := w.start(func(s *setup) { s.UntilEnd, s.Source.Topic = true, name }).wait()
+					if !errors.As(err, new(*checkpoint.RefusedError)) {
+						t.Errorf("the run ended with %v, want a *checkpoint.RefusedError", err)
+					}
+					if got := w.version(); got != version {
+						t.Errorf("the refused run moved the table from version %d to %d", version, got)
+					}
+					w.exactlyOnce()
+				})
+			})
+		}
+	}
+}
+
+// TestUntilEndUnderSteadyTraffic: messages that come after the start must neither keep the run from its end nor make it
+// commit after each poll.
+func TestUntilEndUnderSteadyTraffic(t *testing.T) {
+	for _, partitions := range []int32{1, 3} {
+		for _, interval := range []time.Duration{time.Second, time.Hour} {
+			t.Run(fmt.Sprintf("%d partitions, a flush each %v", partitions, interval), func(t *testing.T) {
+				scenario(t, partitions, func(w *world) {
+					w.store.SetPlan(faultstore.When(isPut, faultstore.Delay(200*time.Millisecond)))
+					w.produceAll(partitions, 100)
+					before := maps.Clone(w.want)
+					begun := time.Now()
+					k := w.start(func(s *setup) { s.UntilEnd, s.Flush.Interval = true, interval })
+					w.whileRunning(k, 50*time.Millisecond, 20*time.Second, func(i int) { w.produce(int32(i)%partitions, 1) })
+					w.check(k.wait())
+					if took := time.Since(begun); took > 8*time.Second {
+						t.Errorf("the run took %v", took)
+					}
+					if n := k.Progress().Commits; n > 4 {
+						t.Errorf("the run made %d commits, want a few at most", n)
+					}
+					w.forgetUnread(partitions)
+					for at := range before {
+						if _, ok := w.want[at]; !ok {
+							t.Errorf("partition %d offset %d was there at the start and is not in the table", at.partition, at.offset)
+						}
+					}
+					w.exactlyOnce()
+				})
+			})
+		}
+	}
+}
+
+// whileRunning calls f now and then until the worker has ended, or the limit is over.
+func (w *world) whileRunning(k *worker, pause, limit time.Duration, f func(i int)) {
+	w.t.Helper()
+	begun := time.Now()
+	for i := 0; ; i++ {
+		select {
+		case <-k.done:
+			return
+		case <-time.After(pause):
+		}
+		if time.Since(begun) > limit {
+			w.t.Fatalf("the worker did not end within %v, after %d commits", limit, k.Progress().Commits)
+		}
+		f(i)
+	}
+}
+
+// forgetUnread leaves only those messages that the table claims to hold.
+func (w *world) forgetUnread(partitions int32) {
+	w.t.Helper()
+	for p := range partitions {
+		last := w.txn(p)
+		maps.DeleteFunc(w.want, func(at place, _ int64) bool { return at.partition == p && at.offset > last })
+	}
+}
+
+// logLimit calls reached at the line that is one too many.
+type logLimit struct {
+	io.Writer
+	left    atomic.Int64
+	reached atomic.Pointer[context.CancelFunc]
+}
+
+func newLogLimit(w io.Writer, lines int64) *logLimit {
+	l := &logLimit{Writer: w}
+	l.left.Store(lines)
+	return l
+}
+
+func (l *logLimit) Write(p []byte) (int, error) {
+	if f := l.reached.Load(); l.left.Add(-1) <= 0 && f != nil {
+		(*f)()
+	}
+	return l.Writer.Write(p)
+}
+
+// TestTopicMadeAnewUnderARunningWorker: the client gets nothing but errors for a topic id that is gone.
+func TestTopicMadeAnewUnderARunningWorker(t *testing.T) {
+	for _, gone := range []time.Duration{0} {
+		for _, traffic := range []bool{false, true} {
+			t.Run(fmt.Sprintf("gone for %v, with messages %v", gone, traffic), func(t *testing.T) {
+				scenario(t, 2, func(w *world) {
+					w.produceAll(2, 5)
+					flood := newLogLimit(w.logs, 300) // without it, a worker in a tight loop would keep the clock still
+					k := w.start(func(s *setup) { s.Log = slog.New(slog.NewTextHandler(flood, nil)) })
+					flood.reached.Store(&k.cancel)
+					w.landed()
+					version := w.version()
+					w.check(w.kafka.DeleteTopic(topic))
+					time.Sleep(gone)
+					w.check(w.kafka.CreateTopic(topic, 2, nil))
+					if traffic {
+						w.client = w.kafka.Client()
+						for p := range int32(2) {
+							for range 9 {
+								w.check(w.client.ProduceSync(w.t.Context(), w.message(p)).FirstErr())
+							}
+						}
+					}
+					begun := time.Now()
+					w.whileRunning(k, time.Second, 10*time.Minute, func(int) {})
+					err := k.wait()
+					t.Logf("%v after: %v", time.Since(begun), err)
+					if !errors.As(err, new(*checkpoint.RefusedError)) {
+						t.Errorf("the run ended with %v, want a *checkpoint.RefusedError", err)
+					}
+					if flood.left.Load() < 200 {
+						t.Errorf("the worker has logged more than 100 lines about it")
+					}
+					if got := w.version(); got != version {
+						t.Errorf("the table was moved from version %d to %d", version, got)
+					}
+					w.exactlyOnce()
+				})
+			})
+		}
+	}
+}
+
+// TestStopWhileDataFilesCannotBeWrittenIsInterrupted: what was read is not committed, which a stop must tell.
+func TestStopWhileDataFilesCannotBeWrittenIsInterrupted(t *testing.T) {
+	for _, method := range []string{faultstore.MethodCreate, faultstore.MethodWrite, faultstore.MethodClose} {
+		for name, wait := range map[string]time.Duration{"before the first flush": 100 * time.Millisecond, "between tries": 3 * time.Minute} {
+			t.Run(method+" "+name, func(t *testing.T) {
+				scenario(t, 2, func(w *world) {
+					k := w.start(func(s *setup) { s.ShutdownTimeout = 5 * time.Second })
+					w.eventually("the worker is ready", func() bool { return k.Ready() == nil })
+					w.store.Down(func(op faultstore.Op) bool { return op.Method == method })
+					w.produceAll(2, 20)
+					w.poll = 10 * time.Millisecond
+					w.eventually("the messages are taken", func() bool { return k.Progress().Messages >= 40 })
+					time.Sleep(wait)
+					begun := time.Now()
+					if err := k.stopped(); !errors.Is(err, pipeline.ErrInterrupted) {
+						t.Errorf("the stop ended with %v, want ErrInterrupted", err)
+					}
+					if took := time.Since(begun); took > 20*time.Second {
+						t.Errorf("the stop took %v, its limit is 5s", took)
+					}
+					w.store.Up()
+					w.untilEnd()
+					w.exactlyOnce()
+				})
+			})
+		}
+	}
+}
+
+// TestStopWithNothingUncommittedIsGood while the store refuses data files: nothing needs one.
+func TestStopWithNothingUncommittedIsGood(t *testing.T) {
+	scenario(t, 2, func(w *world) {
+		w.produceAll(2, 20)
+		k := w.start()
+		w.landed()
+		w.store.Down(func(op faultstore.Op) bool { return op.Method == faultstore.MethodCreate })
+		time.Sleep(time.Minute)
+		k.stop()
+		w.exactlyOnce()
+	})
+}
