@@ -1,6 +1,7 @@
 package pipeline_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/internal/kafkatest"
+	"kafkadelta/pipeline"
 	"kafkadelta/storage/faultstore"
 )
 
@@ -99,7 +101,7 @@ func churn(w *world, seed uint64) {
 		case len(live) == 0 || n < 4 && len(live) < 4:
 			start()
 		case n < 6:
-			if err := take(&live).stopped(); err != nil {
+			if err := take(&live).stopped(); err != nil && !errors.Is(err, pipeline.ErrInterrupted) { // a fault hit the last flush
 				w.t.Fatalf("stopping a worker: %v", err)
 			}
 		case n < 8 && len(frozen) < 2:
