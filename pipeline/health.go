@@ -17,7 +17,7 @@ func (d *dispatcher) sourceError(topic string, id int32, err error) {
 		return
 	}
 	d.Metrics.setSourceDown(true)
-	if text := judged.Error(); text != d.saidOfSource || d.Now().Sub(d.saidAt) >= checkSourceInterval {
+	if text := err.Error(); text != d.saidOfSource || d.Now().Sub(d.saidAt) >= checkSourceInterval {
 		d.saidOfSource, d.saidAt = text, d.Now()
 		d.Log.Warn("Kafka does not answer as it should; the client tries again", "error", judged)
 	}

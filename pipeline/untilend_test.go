@@ -133,7 +133,7 @@ func (l *logLimit) Write(p []byte) (int, error) {
 
 // TestTopicMadeAnewUnderARunningWorker: the client gets nothing but errors for a topic id that is gone.
 func TestTopicMadeAnewUnderARunningWorker(t *testing.T) {
-	for _, gone := range []time.Duration{0} {
+	for _, gone := range []time.Duration{0, 30 * time.Second} {
 		for _, traffic := range []bool{false, true} {
 			t.Run(fmt.Sprintf("gone for %v, with messages %v", gone, traffic), func(t *testing.T) {
 				scenario(t, 2, func(w *world) {
