@@ -114,6 +114,9 @@ func TestVersionsThatAreGoneLeaveNothingProvable(t *testing.T) {
 		b.logCheckpoint(0, 1, 3)
 		b.commit(table, u)
 		b.want(u, sink.Dropped)
+		if len(b.files()) != 1 {
+			t.Errorf("the data files are %v, but without a proof none may be deleted", b.files())
+		}
 		if next := b.claim(table, 0)[0]; next != 0 {
 			t.Errorf("the partition goes on at %d, want 0", next)
 		}
