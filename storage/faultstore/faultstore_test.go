@@ -20,7 +20,10 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	storagetest.Run(t, storagetest.Config{New: func(t *testing.T) storage.Store { return faultstore.New(memory.New()) }})
+	storagetest.Run(t, storagetest.Config{
+		New:    func(*testing.T) storage.Store { return faultstore.New(memory.New()) },
+		Reopen: func(_ *testing.T, s storage.Store) storage.Store { return faultstore.New(s.(*faultstore.Store).Inner()) },
+	})
 }
 
 // script does one operation of each kind, in a fixed order, and stops at the first error.
