@@ -21,8 +21,10 @@ import (
 
 func TestConformance(t *testing.T) {
 	storagetest.Run(t, storagetest.Config{
-		New:    func(*testing.T) storage.Store { return faultstore.New(memory.New()) },
-		Reopen: func(_ *testing.T, s storage.Store) storage.Store { return faultstore.New(s.(*faultstore.Store).Inner()) },
+		New: func(*testing.T) storage.Store { return faultstore.New(memory.New()) },
+		Reopen: func(_ *testing.T, s storage.Store) storage.Store {
+			return faultstore.New(s.(*faultstore.Store).Inner())
+		},
 	})
 }
 
