@@ -331,7 +331,6 @@ func (d *dispatcher) dispatch(f kgo.FetchTopicPartition) {
 		return
 	}
 	p.next = last + 1
-	d.epoch.taken += int64(len(records))
 	if d.epoch.records == 0 && messages > 0 {
 		d.epoch.started = d.Now()
 	}

@@ -17,7 +17,6 @@ import (
 type epoch struct {
 	id      int64
 	records int64     // messages dispatched
-	taken   int64     // messages and control records dispatched
 	started time.Time // when the first message was dispatched
 	waiting int       // lanes that have not answered the marker
 	units   []*sink.Unit

@@ -19,7 +19,8 @@ const endAskInterval = 200 * time.Millisecond
 const hangUpLimit = 20 * time.Second
 
 // findTopic makes sure that the topic can be read, and is the one that the table's offsets belong to, before the group is
-// joined, so that a wrong name or password is an error in seconds. Under UntilEnd it also takes down where the end is now. It tries for as long as no broker answers.
+// joined, so that a wrong name or password is an error in seconds. Under UntilEnd it also takes down where the end is
+// now. It tries for as long as no broker answers.
 func (d *dispatcher) findTopic(ctx context.Context) error {
 	wait := 100 * time.Millisecond
 	var hangingUp time.Time // since when brokers have done nothing else
