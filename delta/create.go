@@ -20,7 +20,9 @@ import (
 type CreateOptions struct {
 	Schema            *arrow.Schema     // as ParseDDL or SchemaFromJSON give it; required
 	PartitionBy       []string          // top-level columns
+	ClusterBy         []string          // columns, nested ones by their field path (PROTOCOL.md, "Clustered Table")
 	Properties        map[string]string // table properties
+	Features          []string          // table features besides those that the schema and the properties ask for
 	Name, Description string            // optional
 	Now               func() time.Time  // clock; required
 	Engine            string            // engineInfo of the commit, such as "kafkadelta/1.2.3"

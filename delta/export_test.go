@@ -12,6 +12,12 @@ import (
 
 func ParseCommit(version int64, r io.Reader) (*Commit, error) { return parseCommit(version, r, true) }
 
+func PhysicalName(f arrow.Field) string { return physicalName(f) }
+
+func FieldID(f arrow.Field) (int32, bool) { return fieldID(f) }
+
+func NestedIDs(f arrow.Field) map[string]int32 { return nestedIDs(f) }
+
 func CommitName(version int64) string { return commitName(version) }
 
 // SetWholeCheckpoint lowers the size above which log checkpoints are read by ranges.

@@ -161,7 +161,7 @@ func (s *state) constraint() string {
 }
 
 func (s *state) columnMapping() string {
-	if mode := s.metadata.Configuration["delta.columnMapping.mode"]; mode != "" && mode != "none" {
+	if mode := s.columnMappingMode(); mode != "none" {
 		return "delta.columnMapping.mode is " + mode
 	}
 	return ""

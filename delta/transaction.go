@@ -51,6 +51,8 @@ type Transaction struct {
 	Parameters map[string]string          // commitInfo.operationParameters
 	Metrics    map[string]string          // commitInfo.operationMetrics besides the counts of files, rows and bytes
 	Info       map[string]json.RawMessage // further fields of commitInfo
+	Metadata   *Metadata                  // the table's new metaData; set by Evolve, nil for none
+	Protocol   *Protocol                  // the table's new protocol; set by Evolve, nil for none
 
 	attempts []string // the txnId of everything that was ever sent
 	open     int64    // version that an attempt may still land at, +1; 0 for none
