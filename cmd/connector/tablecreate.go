@@ -1,0 +1,56 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"kafkadelta/delta"
+	"kafkadelta/storage/open"
+)
+
+func tableCreateCommand() *cobra.Command {
+	var ddl, comment string
+	var partitionBy []string
+	var properties map[string]string
+	cmd := &cobra.Command{
+		Use:   "create URI --schema DDL",
+		Short: "Make an empty table",
+		Example: `  connector table create ./data/web_requests \
+    --schema "method STRING, status INT NOT NULL, meta STRUCT<at: TIMESTAMP>, date DATE" \
+    --partition-by date --property delta.appendOnly=true`,
+		Args: exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			schema, err := delta.ParseDDL(ddl)
+			if err != nil {
+				return &configError{fmt.Errorf("--schema: %w", err)}
+			}
+			options := delta.CreateOptions{
+				Schema: schema, PartitionBy: partitionBy, Properties: properties, Description: comment, Now: time.Now, Engine: engine(),
+			}
+			if err := delta.CheckCreate(options); err != nil {
+				return &configError{err}
+			}
+			store, err := open.Open(cmd.Context(), args[0])
+			if err != nil {
+				return &configError{err}
+			}
+			if err := delta.Create(cmd.Context(), store, options); errors.Is(err, fs.ErrExist) {
+				return tableError("creating the table", fmt.Errorf("%s is a Delta table already: %w", open.Redact(args[0]), err))
+			} else if err != nil {
+				return tableError("creating the table", err)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "made table %s, version 0\n", open.Redact(args[0]))
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&ddl, "schema", "", "column list in Spark's SQL notation (required)")
+	cmd.Flags().StringSliceVar(&partitionBy, "partition-by", nil, "partition columns, separated by commas")
+	cmd.Flags().StringToStringVar(&properties, "property", nil, "table property as key=value; may be repeated")
+	cmd.Flags().StringVar(&comment, "comment", "", "description of the table")
+	must(cmd.MarkFlagRequired("schema"))
+	return cmd
+}
