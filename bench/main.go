@@ -4,6 +4,7 @@
 //	go run ./bench -brokers localhost:9092            the whole path from a real broker
 //	go run ./bench -against HEAD                      side by side with another revision or source folder
 //	go run ./bench compare old.json new.json          ratios of two saved results
+//	go run ./bench log -python venv/bin/python        a log of a million files, side by side with delta-rs
 //
 // It owns the seeded input, the child processes that are measured, and the saved results. It promises that every stage
 // runs in a process of its own, so that CPU time and memory are that stage's, that a run whose rows are not all there
@@ -57,6 +58,10 @@ func command(ctx context.Context, args []string) error {
 		switch args[0] {
 		case "compare":
 			return compareFiles(args[1:])
+		case "log":
+			return logCommand(ctx, args[1:])
+		case childLog:
+			return logChild(ctx, args[1:])
 		case childStage:
 			return stageChild(ctx, args[1:])
 		case childBroker:

@@ -155,7 +155,9 @@ func (r result) print(w io.Writer) error {
 }
 
 // save writes the result as JSON.
-func (r result) save(path string) error {
+func (r result) save(path string) error { return saveJSON(r, path) }
+
+func saveJSON(r any, path string) error {
 	data, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		return err
