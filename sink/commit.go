@@ -140,7 +140,9 @@ func (t *Table) fitting(units []*Unit) []*Unit {
 			continue
 		}
 		if reason := t.misfit(u, taken); reason != "" {
-			t.opts.Log.Info("a flush is dropped, its messages are read again", "unit", u.ID, "rows", u.Rows(), "reason", reason)
+			if u.app == nil {
+				t.opts.Log.Info("a flush is dropped, its messages are read again", "unit", u.ID, "rows", u.Rows(), "reason", reason)
+			}
 			u.state = Dropped
 			continue
 		}
@@ -157,7 +159,10 @@ func (t *Table) misfit(u *Unit, taken map[string]bool) string {
 	if u.layout != t.layout {
 		return "it was written under an older schema of the table"
 	}
-	if u.pin != nil {
+	switch {
+	case u.app != nil:
+		return t.appendMisfit(u)
+	case u.pin != nil:
 		return t.pinMisfit(u)
 	}
 	for _, s := range u.Spans {
@@ -191,7 +196,7 @@ func (t *Table) pinMisfit(u *Unit) string {
 }
 
 func (t *Table) landed(u *Unit, version int64) {
-	u.state, u.sent = Landed, false
+	u.state, u.sent, u.version = Landed, false, version
 	for _, s := range u.Spans {
 		if c, ok := t.claims[checkpoint.AppID(t.opts.Name, s.ID)]; ok {
 			c.last, c.asOf = s.Next-1, version
@@ -202,13 +207,16 @@ func (t *Table) landed(u *Unit, version int64) {
 // transaction builds the actions of one commit: the files of its units, one txn a partition, and in commitInfo what a
 // reader of the log needs to check them.
 func (t *Table) transaction(units []*Unit) (*delta.Transaction, error) {
+	if units[0].app != nil { // Append lands one unit at a time
+		return t.appendTransaction(units[0])
+	}
 	tx := &delta.Transaction{
 		Operation:  operationName,
 		Parameters: map[string]string{"outputMode": "Append", "name": t.opts.Name},
 		Info:       map[string]json.RawMessage{},
 	}
 	record := checkpoint.CommitRecord{}
-	now := t.opts.Now().UnixMilli()
+	now := t.opts.Now()
 	for _, u := range units {
 		unitRecord := u.record(t.opts.Name, t.readAt(u))
 		tag, err := unitRecord.Encode()
@@ -216,12 +224,7 @@ func (t *Table) transaction(units []*Unit) (*delta.Transaction, error) {
 			return nil, &Error{Op: "encoding a unit's spans", Err: err}
 		}
 		record.Units = append(record.Units, unitRecord)
-		for _, f := range u.files {
-			tx.Adds = append(tx.Adds, delta.Add{
-				Path: delta.EncodePath(f.Name), PartitionValues: f.values, Size: f.Size, ModificationTime: now,
-				DataChange: true, Stats: f.Stats, Tags: map[string]string{checkpoint.TagKey: tag},
-			})
-		}
+		tx.Adds = append(tx.Adds, u.adds(now, map[string]string{checkpoint.TagKey: tag})...)
 		for _, s := range u.Spans {
 			tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.AppID(t.opts.Name, s.ID), Version: s.Next - 1})
 		}

@@ -28,7 +28,7 @@ import (
 
 // Options are what a Table needs beside its configuration.
 type Options struct {
-	Name   string        // stream name, the prefix of its app ids
+	Name   string        // stream name, the prefix of its app ids; "" for Append alone
 	Create *arrow.Schema // schema of a new table; nil: never create
 	Engine string        // for commitInfo.engineInfo
 	Now    func() time.Time
@@ -242,7 +242,7 @@ func (t *Table) advance(ctx context.Context, inFlight []*Unit) error {
 				if err := t.log.Reload(ctx); err != nil {
 					return err
 				}
-				if t.log.Metadata().ID != table { // rule C1c, as in judge
+				if t.isStream() && t.log.Metadata().ID != table { // rule C1c, as in judge
 					return replaced(t.log.Version(), "its id has changed")
 				}
 				for _, c := range t.claims {
@@ -267,7 +267,7 @@ func (t *Table) advance(ctx context.Context, inFlight []*Unit) error {
 
 // judge applies one version made by somebody (perhaps by this process, under an answer that was lost).
 func (t *Table) judge(commit *delta.Commit, inFlight []*Unit) error {
-	if commit.Replaces() {
+	if commit.Replaces() && t.isStream() {
 		return replaced(commit.Version, operation(commit))
 	}
 	own := unitsIn(commit, inFlight)
@@ -302,6 +302,9 @@ func (t *Table) relayout() error {
 	}
 	return nil
 }
+
+// isStream tells whether offsets go with the rows. Without them an append may follow whatever it finds, also a RESTORE.
+func (t *Table) isStream() bool { return t.opts.Name != "" }
 
 func replaced(version int64, how string) error {
 	return &Error{

@@ -2,6 +2,7 @@ package sink
 
 import (
 	"slices"
+	"time"
 
 	"kafkadelta/checkpoint"
 	"kafkadelta/delta"
@@ -29,8 +30,11 @@ type Unit struct {
 	files  []file
 	layout *Layout
 	state  State
-	sent   bool // it has been in a put whose answer is not known
-	pin    *pin // instead of rows: the starts to pin
+	sent   bool    // it has been in a put whose answer is not known
+	pin    *pin    // instead of rows: the starts to pin
+	app    *AppTxn // instead of spans: what Append was asked for; its ID may be empty
+
+	version int64 // that it has landed in
 }
 
 // file is one finished data file of a unit.
@@ -48,8 +52,8 @@ func (u *Unit) Files() int { return len(u.files) }
 // Rows is the number of rows.
 func (u *Unit) Rows() int64 {
 	var n int64
-	for _, s := range u.Spans {
-		n += s.Rows
+	for _, f := range u.files {
+		n += f.Rows
 	}
 	return n
 }
@@ -61,6 +65,18 @@ func (u *Unit) Bytes() int64 {
 		n += f.Size
 	}
 	return n
+}
+
+// adds are the actions that bring the files into the table.
+func (u *Unit) adds(now time.Time, tags map[string]string) []delta.Add {
+	adds := make([]delta.Add, 0, len(u.files))
+	for _, f := range u.files {
+		adds = append(adds, delta.Add{
+			Path: delta.EncodePath(f.Name), PartitionValues: f.values, Size: f.Size, ModificationTime: now.UnixMilli(),
+			DataChange: true, Stats: f.Stats, Tags: tags,
+		})
+	}
+	return adds
 }
 
 func (u *Unit) record(name string, readAt int64) checkpoint.UnitRecord {

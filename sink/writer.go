@@ -157,10 +157,8 @@ func (w *Writer) Bytes() int64 {
 // Finish closes all files and returns the unit that they and the spans make. The Writer goes on with the next unit.
 // After an error it is only good for Abort; an *Error is final.
 func (w *Writer) Finish(spans []checkpoint.Span) (*Unit, error) {
-	for _, key := range sortedKeys(w.open) {
-		if err := w.finish(key); err != nil {
-			return nil, orFinal(err)
-		}
+	if err := w.finishAll(); err != nil {
+		return nil, err
 	}
 	u := &Unit{ID: w.unit, Spans: spans, files: w.done, layout: w.layout}
 	var rows, expected int64
@@ -178,6 +176,15 @@ func (w *Writer) Finish(spans []checkpoint.Span) (*Unit, error) {
 	}
 	w.reset()
 	return u, nil
+}
+
+func (w *Writer) finishAll() error {
+	for _, key := range sortedKeys(w.open) {
+		if err := w.finish(key); err != nil {
+			return orFinal(err)
+		}
+	}
+	return nil
 }
 
 // Abort gives up what was written since the last Finish. The Writer can be used again.
