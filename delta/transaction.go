@@ -163,6 +163,9 @@ func (t *Table) checkTransaction(tx *Transaction) error {
 
 func (t *Table) checkPartition(a *Add) error {
 	for _, name := range t.metadata.PartitionColumns {
+		if t.columnMappingMode() != "none" { // PROTOCOL.md, "Writer Requirements for Column Mapping"
+			name = physicalName(t.schema.Field(t.schema.FieldIndices(name)[0]))
+		}
 		if _, ok := a.PartitionValues[name]; !ok {
 			return fmt.Errorf("the add of %s has no value for the partition column %s", a.Path, name)
 		}

@@ -98,7 +98,8 @@ func (d *dispatcher) startCommitter() {
 	d.goDo(func() {
 		for e := range d.commits {
 			err := d.commit(e)
-			d.tell(func() { d.committed(e, err) })
+			layout, _ := d.table.Layout(d.ctx) // none when the run is cut off, where nobody asks any more
+			d.tell(func() { d.committed(e, layout, err) })
 		}
 	})
 }
@@ -143,8 +144,9 @@ func (d *dispatcher) commit(e *epoch) error {
 	return err
 }
 
-// committed takes note of what became of the closing epoch.
-func (d *dispatcher) committed(e *epoch, err error) {
+// committed takes note of what became of the closing epoch. Units may land in a table that has changed meanwhile; what
+// comes after them is read under the new layout.
+func (d *dispatcher) committed(e *epoch, layout *sink.Layout, err error) {
 	d.closing = nil
 	if err != nil {
 		d.fail(err)
@@ -167,6 +169,9 @@ func (d *dispatcher) committed(e *epoch, err error) {
 	}
 	if len(e.parts) == 0 {
 		d.laneFails = 0
+	}
+	if layout != nil && layout != d.layout {
+		d.dropAll() // reading the positions again finds the layout of that moment
 	}
 	d.followAt = d.Now().Add(followInterval)
 	d.endAskAt = time.Time{}

@@ -94,7 +94,7 @@ func (t *Table) appendMisfit(u *Unit) string {
 
 // appendTransaction builds the actions of an append: its files, and its txn where there is one.
 func (t *Table) appendTransaction(u *Unit) (*delta.Transaction, error) {
-	partitionBy, err := json.Marshal(append([]string{}, u.layout.PartitionColumns...))
+	partitionBy, err := json.Marshal(append([]string{}, t.log.PartitionColumns()...))
 	if err != nil {
 		return nil, &Error{Op: "encoding the partition columns", Err: err}
 	}

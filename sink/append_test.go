@@ -125,7 +125,7 @@ func TestAppendThatLosesARace(t *testing.T) {
 		b := newBench(t)
 		table := b.appender()
 		u := b.rows(table, 3)
-		b.beforePut(func() { b.alter(b.columnsTo("n BIGINT, extra STRING")) })
+		b.beforePut(func() { b.alter(b.columnsTo("n BIGINT NOT NULL")) })
 		if _, _, err := table.Append(t.Context(), u, sink.AppTxn{ID: "job"}); !errors.Is(err, sink.ErrRewrite) {
 			t.Fatalf("Append answered %v, want ErrRewrite", err)
 		}

@@ -173,7 +173,7 @@ func (t *Table) pinUnit(ctx context.Context, r PinRequest, reported map[int32]in
 	if len(missing) == 0 && known && pinned >= r.Partitions {
 		return nil, nil
 	}
-	unit := &Unit{ID: newUnitID(), layout: t.layout, pin: &pin{r.Identity, max(r.Partitions, pinned)}}
+	unit := &Unit{ID: newUnitID(), pin: &pin{r.Identity, max(r.Partitions, pinned)}}
 	if len(missing) == 0 {
 		return unit, nil
 	}

@@ -23,8 +23,8 @@ func newUnitID() string { return uuid.NewString() }
 // not fit any more: their partitions must be claimed again. The files of dropped units are deleted where that is proved
 // to be safe. An error is final: the process must end.
 //
-// A unit fits (rules C1, C9) while each of its spans begins where its claim stands, the claim is not fenced, and the
-// table's layout is the one it was written under.
+// A unit fits (rules C1, C9) while each of its spans begins where its claim stands, the claim is not fenced, and its files
+// are as the table wants them by now.
 func (t *Table) Commit(ctx context.Context, units []*Unit) error {
 	if err := t.lock(ctx); err != nil {
 		return nil
@@ -156,8 +156,10 @@ func (t *Table) fitting(units []*Unit) []*Unit {
 
 // misfit says why a unit may not land; "" if it may.
 func (t *Table) misfit(u *Unit, taken map[string]bool) string {
-	if u.layout != t.layout {
-		return "it was written under an older schema of the table"
+	if u.layout != t.layout && u.pin == nil {
+		if reason := u.layout.files.Misfit(t.layout.files); reason != "" {
+			return "it was written under an older schema of the table: " + reason
+		}
 	}
 	switch {
 	case u.app != nil:
@@ -240,7 +242,8 @@ func (t *Table) transaction(units []*Unit) (*delta.Transaction, error) {
 	return tx, nil
 }
 
-// readAt is the version at which the oldest of the unit's bases was read.
+// readAt is the version at which the oldest of the unit's bases was read, or that of the newest change of the table, which
+// the unit was judged to fit (rule C1b). No version after it asks for another judgement.
 func (t *Table) readAt(u *Unit) int64 {
 	readAt := t.log.Version()
 	for _, s := range u.Spans {
@@ -248,5 +251,5 @@ func (t *Table) readAt(u *Unit) int64 {
 			readAt = min(readAt, c.asOf)
 		}
 	}
-	return readAt
+	return max(readAt, t.changed)
 }

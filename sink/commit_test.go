@@ -129,7 +129,7 @@ func TestSchemaChangeOfAWinnerDropsTheUnitAndGivesANewLayout(t *testing.T) {
 	before, err := table.Layout(t.Context())
 	b.check(err)
 	u := b.unit(table, span(0, 0, 3))
-	b.beforePut(func() { b.alter(b.columnsTo("n BIGINT, extra STRING")) })
+	b.beforePut(func() { b.alter(b.columnsTo("n BIGINT, extra STRING NOT NULL")) })
 	b.commit(table, u)
 	b.want(u, sink.Dropped)
 	if files := b.files(); len(files) != 0 {
@@ -143,6 +143,9 @@ func TestSchemaChangeOfAWinnerDropsTheUnitAndGivesANewLayout(t *testing.T) {
 	u = b.unitFor(table, before, span(0, 0, 3)) // from a lane that has not heard of it
 	b.commit(table, u)
 	b.want(u, sink.Dropped)
+	b.alter(b.columnsTo("n BIGINT, extra STRING"))
+	_, _, err = table.Follow(t.Context())
+	b.check(err)
 	u = b.unit(table, span(0, 0, 3))
 	b.commit(table, u)
 	b.want(u, sink.Landed)

@@ -3,43 +3,91 @@ package sink
 import (
 	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"kafkadelta/delta"
-	"kafkadelta/sink/datafile"
 )
 
+// Layout is what rows and data files must fit: the table's schema, its rules and the form of its files at one time. It does
+// not change; a table that changes gets another one.
+type Layout struct {
+	Schema   *arrow.Schema // all columns with their own names, in the table's order
+	RowCheck func(arrow.RecordBatch) []delta.Violation
+
+	files *delta.FileLayout
+}
+
 func newLayout(log *delta.Table) (*Layout, error) {
-	l := &Layout{Schema: log.Schema(), PartitionColumns: log.PartitionColumns(), RowCheck: log.RowCheck(), StatsColumns: datafile.DefaultStatsColumns}
-	if v, ok := log.Metadata().Configuration["delta.dataSkippingNumIndexedCols"]; ok {
-		var err error
-		if l.StatsColumns, err = strconv.Atoi(v); err != nil {
-			return nil, &Error{Op: "reading the table's properties", Err: fmt.Errorf("delta.dataSkippingNumIndexedCols is %q: a number is expected", v)}
-		}
-		if l.StatsColumns == 0 {
-			l.StatsColumns = datafile.NoStatsColumns
-		}
+	files, err := log.FileLayout()
+	if err != nil {
+		return nil, &Error{Op: "reading the table's properties", Err: err}
 	}
-	var fields []arrow.Field
-	for _, f := range l.Schema.Fields() {
-		if !slices.Contains(l.PartitionColumns, f.Name) {
-			fields = append(fields, f)
-		}
-	}
-	l.DataSchema = arrow.NewSchema(fields, nil)
-	return l, nil
+	return &Layout{Schema: log.Schema(), RowCheck: log.RowCheck(), files: files}, nil
 }
 
+// equal reports whether rows and files of both are the same. Comments of columns may differ.
 func (l *Layout) equal(o *Layout) bool {
-	return l.Schema.Equal(o.Schema) && schemaMetadataEqual(l.Schema.Fields(), o.Schema.Fields()) &&
-		slices.Equal(l.PartitionColumns, o.PartitionColumns) && l.StatsColumns == o.StatsColumns
+	same := func(x, y arrow.Field) bool {
+		return x.Name == y.Name && x.Nullable == y.Nullable && arrow.TypeEqual(x.Type, y.Type)
+	}
+	return slices.EqualFunc(l.Schema.Fields(), o.Schema.Fields(), same) && l.files.Equal(o.files)
 }
 
-// schemaMetadataEqual compares column metadata too, which can hold rules (invariants, generation expressions).
-func schemaMetadataEqual(a, b []arrow.Field) bool {
-	return slices.EqualFunc(a, b, func(x, y arrow.Field) bool { return x.Equal(y) })
+// fileBatch gives the columns that data files hold, under their names there. No values are copied. The caller releases it.
+func (l *Layout) fileBatch(rb arrow.RecordBatch) arrow.RecordBatch {
+	columns := make([]arrow.Array, len(l.files.Columns))
+	for i, c := range l.files.Columns {
+		columns[i] = rb.Column(c)
+		if want := l.files.Schema.Field(i).Type; !arrow.TypeEqual(columns[i].DataType(), want) {
+			data := retype(columns[i].Data(), want)
+			columns[i] = array.MakeFromData(data)
+			data.Release()
+			defer columns[i].Release()
+		}
+	}
+	return array.NewRecordBatch(l.files.Schema, columns, rb.NumRows())
+}
+
+// retype gives the same values under a type that differs in the names of fields alone. The caller releases it.
+func retype(d arrow.ArrayData, to arrow.DataType) arrow.ArrayData {
+	var fields []arrow.Field
+	if nested, ok := to.(arrow.NestedType); ok {
+		fields = nested.Fields()
+	}
+	children := make([]arrow.ArrayData, len(d.Children()))
+	for i, c := range d.Children() {
+		children[i] = retype(c, fields[i].Type)
+		defer children[i].Release()
+	}
+	return array.NewData(to, d.Len(), d.Buffers(), children, d.NullN(), d.Offset())
+}
+
+// asInLog gives null to the partition columns of a data file that read as null from the log though they are not, as empty
+// strings do. Files without partition columns are left as they are. The caller releases the batch.
+func (l *Layout) asInLog(part arrow.RecordBatch, values map[string]*string) arrow.RecordBatch {
+	part.Retain()
+	if !l.files.Materialized {
+		return part
+	}
+	first := len(l.files.Columns) - len(l.files.Partitions)
+	for i, p := range l.files.Partitions {
+		column := part.Column(first + i)
+		if values[p.Physical] != nil || column.NullN() == column.Len() {
+			continue
+		}
+		nulls := array.MakeArrayOfNull(memory.DefaultAllocator, column.DataType(), column.Len())
+		changed, err := part.SetColumn(first+i, nulls)
+		nulls.Release()
+		part.Release()
+		if err != nil {
+			panic(err) // the type and the length are the column's own
+		}
+		part = changed
+	}
+	return part
 }
 
 // Differences lists how the table's schema deviates from the configured one, a line each, for the operator to read.

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -19,8 +18,6 @@ import (
 // gathered row by row.
 type splitter struct {
 	columns []int // of the partition columns in the table's schema
-	keep    []int // of the others
-	data    *arrow.Schema
 
 	keyers []keyer
 	key    []byte // of the row at hand; reused
@@ -43,21 +40,11 @@ type group struct {
 const minSliceRows = 256
 
 func newSplitter(l *Layout) splitter {
-	s := splitter{data: l.DataSchema, groups: map[string]*group{}}
-	for _, name := range l.PartitionColumns {
-		s.columns = append(s.columns, l.Schema.FieldIndices(name)[0])
-	}
-	for i := range l.Schema.NumFields() {
-		if !slices.Contains(s.columns, i) {
-			s.keep = append(s.keep, i)
-		}
+	s := splitter{groups: map[string]*group{}}
+	for _, p := range l.files.Partitions {
+		s.columns = append(s.columns, p.Column)
 	}
 	return s
-}
-
-// project gives the batch without its partition columns, which data files do not hold.
-func (s *splitter) project(rb arrow.RecordBatch) arrow.RecordBatch {
-	return columnsOf(rb, s.data, s.keep)
 }
 
 // each calls write once or more for every combination of partition values in rb, with the rows of data that have it, one

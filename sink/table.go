@@ -46,16 +46,6 @@ type Events struct {
 	RaceLost func(version int64)
 }
 
-// Layout is what a data file must fit: the table's schema and partition columns at one time. Layouts are compared by
-// pointer: a unit that was written under another layout than the table's current one does not fit.
-type Layout struct {
-	Schema           *arrow.Schema // all columns, in the table's order
-	PartitionColumns []string
-	DataSchema       *arrow.Schema // columns that are in the data files
-	StatsColumns     int           // leaf columns with statistics, as datafile.Options has it
-	RowCheck         func(arrow.RecordBatch) []delta.Violation
-}
-
 // Table is one Delta table, written by this process for one stream.
 type Table struct {
 	store delta.LogStore
@@ -65,6 +55,7 @@ type Table struct {
 	working chan struct{} // holds one token: its holder owns what follows
 	log     *delta.Table
 	layout  *Layout
+	changed int64             // newest version after Open with metaData or protocol; units that still fit were judged against it
 	claims  map[string]*claim // by app id
 }
 
@@ -290,14 +281,15 @@ func (t *Table) judge(commit *delta.Commit, inFlight []*Unit) error {
 	return t.relayout()
 }
 
-// relayout takes over the log's schema; an equal one keeps the layout, so that units in flight still fit (rule C1b).
+// relayout takes over what the log says of rows and files. An equal layout stays, so that nobody has to begin anew.
 func (t *Table) relayout() error {
 	next, err := newLayout(t.log)
 	if err != nil {
 		return err
 	}
+	t.changed = t.log.Version()
 	if !next.equal(t.layout) {
-		t.opts.Log.Info("the table's schema has changed: uncommitted messages are read again under the new one", "version", t.log.Version())
+		t.opts.Log.Info("the table's schema has changed: messages are read under the new one from now on", "version", t.log.Version())
 		t.layout = next
 	}
 	return nil

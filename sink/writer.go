@@ -3,11 +3,11 @@ package sink
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"kafkadelta/checkpoint"
 	"kafkadelta/delta"
@@ -67,20 +67,22 @@ func orFinal(err error) error {
 }
 
 func (w *Writer) write(ctx context.Context, rb arrow.RecordBatch) error {
-	if len(w.layout.PartitionColumns) == 0 {
+	data := w.layout.fileBatch(rb)
+	defer data.Release()
+	if len(w.layout.files.Partitions) == 0 {
 		f, err := w.file(ctx, nil, rb, 0)
 		if err != nil {
 			return err
 		}
-		return f.Write(rb)
+		return f.Write(data)
 	}
-	data := w.split.project(rb)
-	defer data.Release()
 	return w.split.each(ctx, rb, data, func(key []byte, row int, part arrow.RecordBatch) error {
 		f, err := w.file(ctx, key, rb, row)
 		if err != nil {
 			return err
 		}
+		part = w.layout.asInLog(part, f.values)
+		defer part.Release()
 		return f.Write(part)
 	})
 }
@@ -97,20 +99,25 @@ func (w *Writer) file(ctx context.Context, key []byte, rb arrow.RecordBatch, row
 	}
 	var folder strings.Builder
 	values := map[string]*string{}
-	for i, name := range w.layout.PartitionColumns {
-		value, null := delta.PartitionValue(rb.Column(w.split.columns[i]), row)
+	for _, p := range w.layout.files.Partitions {
+		value, null := delta.PartitionValue(rb.Column(p.Column), row)
 		if null {
-			values[name] = nil
+			values[p.Physical] = nil
 		} else {
-			values[name] = &value
+			values[p.Physical] = &value
 		}
-		folder.WriteString(delta.PartitionFolder(name, value, null) + "/")
+		if w.layout.files.RandomPrefix == 0 {
+			folder.WriteString(delta.PartitionFolder(p.Physical, value, null) + "/")
+		}
+	}
+	if n := w.layout.files.RandomPrefix; n > 0 {
+		folder.WriteString(randomText(n) + "/")
 	}
 	name := fmt.Sprintf("%spart-%05d-%s.c000.%s", folder.String(), w.number, w.unit, extensions[w.table.cfg.Parquet.Compression])
 	w.number++
 	w.table.opts.Log.Debug("data file begins", "file", name)
-	df, err := datafile.New(ctx, w.table.store, name, w.layout.DataSchema, datafile.Options{
-		Config: w.table.cfg.Parquet, StatsColumns: w.layout.StatsColumns, Engine: w.table.opts.Engine,
+	df, err := datafile.New(ctx, w.table.store, name, w.layout.files.Schema, datafile.Options{
+		Config: w.table.cfg.Parquet, Stats: w.layout.files.Stats, TightBounds: w.layout.files.TightBounds, Engine: w.table.opts.Engine,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("opening data file %s: %w", name, err)
@@ -212,11 +219,12 @@ func sortedKeys(m map[string]*partFile) []string {
 	return keys
 }
 
-// columnsOf gives the record batch with the named columns left out.
-func columnsOf(rb arrow.RecordBatch, schema *arrow.Schema, keep []int) arrow.RecordBatch {
-	cols := make([]arrow.Array, len(keep))
-	for i, k := range keep {
-		cols[i] = rb.Column(k)
+// randomText is a name of letters and digits, as Spark's random folders have.
+func randomText(n int) string {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = alphabet[rand.IntN(len(alphabet))]
 	}
-	return array.NewRecordBatch(schema, cols, rb.NumRows())
+	return string(b)
 }

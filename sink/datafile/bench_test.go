@@ -190,7 +190,7 @@ func BenchmarkStatistics(b *testing.B) {
 		batches := s.batches(8 * batchRows)
 		b.Run(s.name, func(b *testing.B) {
 			b.ReportAllocs()
-			st := newStatistics(s.schema, 0)
+			st := newStatistics(s.schema, nil, false)
 			for range b.N {
 				for _, rb := range batches {
 					if err := st.observe(rb); err != nil {

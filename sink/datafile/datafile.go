@@ -54,23 +54,17 @@ func (c Config) Validate() error {
 	return fmt.Errorf("compression %q is not known: use one of %s", c.Compression, strings.Join(compressions, ", "))
 }
 
-const (
-	// DefaultStatsColumns is how many leaf columns get statistics when a table does not say otherwise
-	// (delta.dataSkippingNumIndexedCols).
-	DefaultStatsColumns = 32
-	// AllStatsColumns asks for statistics of every leaf column.
-	AllStatsColumns = -1
-	// NoStatsColumns asks for numRecords alone; a table says so with delta.dataSkippingNumIndexedCols = 0.
-	NoStatsColumns = -2
-)
-
 // Options of one file.
 type Options struct {
 	Config
 
-	// StatsColumns is delta.dataSkippingNumIndexedCols: how many leaf columns, in the schema's order, get statistics. The
-	// zero value means DefaultStatsColumns; see AllStatsColumns and NoStatsColumns.
-	StatsColumns int
+	// Stats tells for each leaf of the schema, depth first, whether it gets statistics; nil stands for all. A leaf is what
+	// is no struct: a list or a map is one.
+	Stats []bool
+
+	// TightBounds writes tightBounds into the statistics (PROTOCOL.md, "Per-file Statistics"). Without it they mean the
+	// same; Spark writes it where a table supports deletion vectors.
+	TightBounds bool
 
 	// Engine names the writer in the Parquet footer, as "kafkadelta/1.2.3". Empty means "kafkadelta".
 	Engine string
@@ -111,8 +105,9 @@ const (
 	aborted
 )
 
-// New opens the object and prepares a file of the given schema, which holds the table's columns without the partition
-// columns. It refuses a schema with types that Delta does not have.
+// New opens the object and prepares a file of the given schema. A field's metadata may name its Parquet field id under
+// PARQUET:field_id, which is arrow-go's key; other metadata is not written. It refuses a schema with types that Delta does
+// not have.
 func New(ctx context.Context, creator Creator, name string, schema *arrow.Schema, opts Options) (*File, error) {
 	return newFile(ctx, creator, name, schema, opts, defaultTuning())
 }
@@ -134,7 +129,7 @@ func newFile(ctx context.Context, creator Creator, name string, schema *arrow.Sc
 		tuning: t,
 		opts:   opts,
 		out:    output{w: w},
-		stats:  newStatistics(schema, opts.StatsColumns),
+		stats:  newStatistics(schema, opts.Stats, opts.TightBounds),
 	}
 	for i, field := range schema.Fields() {
 		if needsRepair(field.Type, false) {

@@ -3,7 +3,6 @@ package datafile
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
 	"math/bits"
 	"strconv"
 
@@ -16,6 +15,7 @@ import (
 type statistics struct {
 	columns []*column
 	leaves  int64 // of the Parquet schema
+	tight   bool
 	words   [][]uint64
 }
 
@@ -41,18 +41,12 @@ type bounds interface {
 	appendMax(to []byte) []byte
 }
 
-func newStatistics(sc *arrow.Schema, limit int) *statistics {
-	switch {
-	case limit == 0:
-		limit = DefaultStatsColumns
-	case limit == AllStatsColumns:
-		limit = math.MaxInt
-	}
-	s := &statistics{leaves: int64(len(leavesOf(sc)))}
+func newStatistics(sc *arrow.Schema, indexed []bool, tight bool) *statistics {
+	s := &statistics{leaves: int64(len(leavesOf(sc))), tight: tight}
 	for _, f := range sc.Fields() {
 		s.columns = append(s.columns, newColumn(f, f.Name))
 	}
-	indexColumns(s.columns, limit)
+	indexColumns(s.columns, indexed, 0)
 	return s
 }
 
@@ -94,21 +88,17 @@ func (c *column) demands() bool {
 	return false
 }
 
-// indexColumns marks the first columns that get statistics and counts them as Spark does: a leaf is one, a list or a map
-// is one, a struct is as many as its fields.
-func indexColumns(columns []*column, limit int) (used int) {
+// indexColumns marks the leaves that get statistics (Options.Stats), from the given leaf on, and returns the next leaf.
+func indexColumns(columns []*column, indexed []bool, leaf int) int {
 	for _, c := range columns {
-		if used >= limit {
-			break
-		}
 		if c.fields != nil {
-			used += indexColumns(c.fields, limit-used)
+			leaf = indexColumns(c.fields, indexed, leaf)
 			continue
 		}
-		c.indexed = true
-		used++
+		c.indexed = indexed == nil || indexed[leaf]
+		leaf++
 	}
-	return used
+	return leaf
 }
 
 // observe takes a batch in. It fails on a null in a NOT NULL column.
@@ -286,6 +276,9 @@ func (s *statistics) json(rows int64) string {
 		if out, found = appendObject(out, s.columns, part.leaf); !found {
 			out = append(out, "{}"...)
 		}
+	}
+	if s.tight {
+		out = append(out, `,"tightBounds":true`...)
 	}
 	return string(append(out, '}'))
 }

@@ -16,9 +16,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-func statsOf(t testing.TB, sc *arrow.Schema, columns int, batches ...arrow.RecordBatch) string {
+func statsOf(t testing.TB, sc *arrow.Schema, indexed []bool, batches ...arrow.RecordBatch) string {
 	t.Helper()
-	f := newTestFile(t, &object{}, sc, Options{StatsColumns: columns}, testTuning(t))
+	f := newTestFile(t, &object{}, sc, Options{Stats: indexed}, testTuning(t))
 	for _, rb := range batches {
 		must(t, f.Write(rb))
 	}
@@ -91,7 +91,7 @@ func TestStatistics(t *testing.T) {
 			}
 			want := fmt.Sprintf(`{"numRecords":%d,"minValues":%s,"maxValues":%s,"nullCount":%s}`,
 				len(values), object(tc.min), object(tc.max), object(tc.nullCount))
-			if got := statsOf(t, sc, 0, batches...); got != want {
+			if got := statsOf(t, sc, nil, batches...); got != want {
 				t.Errorf("\n got %s\nwant %s", got, want)
 			}
 		})
@@ -135,7 +135,7 @@ func TestStatisticsOfOddValues(t *testing.T) {
 			}
 			rb := b.NewRecordBatch()
 			want := fmt.Sprintf(`{"numRecords":%d,"minValues":%s,"maxValues":%s,"nullCount":{"c":0}}`, rb.NumRows(), object(tc.min), object(tc.max))
-			if got := statsOf(t, sc, 0, rb); got != want {
+			if got := statsOf(t, sc, nil, rb); got != want {
 				t.Errorf("\n got %s\nwant %s", got, want)
 			}
 		})
@@ -206,7 +206,7 @@ func TestTextBounds(t *testing.T) {
 	}
 }
 
-func TestStatsColumnsAreCountedAsSparkDoes(t *testing.T) {
+func TestStatisticsOfChosenLeaves(t *testing.T) {
 	long := arrow.PrimitiveTypes.Int64
 	sc := arrow.NewSchema([]arrow.Field{
 		field("a", arrow.StructOf(field("b", long), field("c", arrow.StructOf(field("d", long), field("e", long))))),
@@ -214,29 +214,22 @@ func TestStatsColumnsAreCountedAsSparkDoes(t *testing.T) {
 		field("z", long),
 	}, nil)
 	rb := fromJSON(t, sc, `[{"a":{"b":1,"c":{"d":2,"e":3}},"l":[],"z":4}]`)
-	for columns, want := range map[int]string{
-		NoStatsColumns:  `{}`,
-		1:               `{"a":{"b":0}}`,
-		2:               `{"a":{"b":0,"c":{"d":0}}}`,
-		3:               `{"a":{"b":0,"c":{"d":0,"e":0}}}`,
-		4:               `{"a":{"b":0,"c":{"d":0,"e":0}},"l":0}`,
-		5:               `{"a":{"b":0,"c":{"d":0,"e":0}},"l":0,"z":0}`,
-		AllStatsColumns: `{"a":{"b":0,"c":{"d":0,"e":0}},"l":0,"z":0}`,
-		0:               `{"a":{"b":0,"c":{"d":0,"e":0}},"l":0,"z":0}`,
+	for want, indexed := range map[string][]bool{
+		`{}`:                        {false, false, false, false, false},
+		`{"a":{"b":0,"c":{"d":0}}}`: {true, true, false, false, false},
+		`{"a":{"c":{"e":0}},"z":0}`: {false, false, true, false, true},
+		`{"l":0}`:                   {false, false, false, true, false},
+		`{"a":{"b":0,"c":{"d":0,"e":0}},"l":0,"z":0}`: nil,
 	} {
-		got := statsOf(t, sc, columns, rb)
+		got := statsOf(t, sc, indexed, rb)
 		if !strings.HasPrefix(got, `{"numRecords":1,`) || !strings.HasSuffix(got, `"nullCount":`+want+`}`) {
-			t.Errorf("%d columns: %s", columns, got)
+			t.Errorf("leaves %v: %s, want %s", indexed, got, want)
 		}
 	}
-	var many []arrow.Field
-	for i := range 40 {
-		many = append(many, field(fmt.Sprintf("c%d", i), long))
-	}
-	wide := arrow.NewSchema(many, nil)
-	got := statsOf(t, wide, 0, randomBatch(seeded(t), wide, 3, 0))
-	if !strings.Contains(got, `"c31":`) || strings.Contains(got, `"c32":`) {
-		t.Errorf("the default is not 32 columns: %s", got)
+	f := newTestFile(t, &object{}, sc, Options{TightBounds: true}, testTuning(t))
+	must(t, f.Write(rb))
+	if info, err := f.Close(); err != nil || !strings.HasSuffix(info.Stats, `,"tightBounds":true}`) {
+		t.Errorf("tight bounds are not told: %s, %v", info.Stats, err)
 	}
 }
 
@@ -248,7 +241,7 @@ func TestBoundsHoldEveryValue(t *testing.T) {
 	for range 15 {
 		rb := randomBatch(rng, sc, 1+rng.IntN(130), []float64{0, 0.3, 0.97, 1}[rng.IntN(4)])
 		cut := rng.Int64N(rb.NumRows())
-		js := statsOf(t, sc, AllStatsColumns, rb.NewSlice(0, cut), rb.NewSlice(cut, rb.NumRows()))
+		js := statsOf(t, sc, nil, rb.NewSlice(0, cut), rb.NewSlice(cut, rb.NumRows()))
 		var stats struct {
 			NumRecords                      int64
 			MinValues, MaxValues, NullCount map[string]any
