@@ -204,7 +204,7 @@ func (f *demoFlags) produce(ctx context.Context, brokers []string, stderr io.Wri
 	}
 	at := make([]int64, f.partitions)
 	ends.Each(func(o kadm.ListedOffset) { at[o.Partition] = o.Offset })
-	in, err := openInput(f.input)
+	in, err := openDemoInput(f.input)
 	if err != nil {
 		return 0, err
 	}
@@ -225,11 +225,11 @@ func (f *demoFlags) produce(ctx context.Context, brokers []string, stderr io.Wri
 }
 
 // produceLines sends line i to partition i modulo their number, and leaves out what the topic holds already.
-func produceLines(ctx context.Context, client *kgo.Client, in *input, starts, at []int64, stderr io.Writer) (int64, error) {
+func produceLines(ctx context.Context, client *kgo.Client, in *demoInput, starts, at []int64, stderr io.Writer) (int64, error) {
 	var produced, line int64
 	var failed error
 	partitions := int64(len(at))
-	for text, err := range in.lines() {
+	for m, err := range messages(in.reader) {
 		if err != nil {
 			return produced, &configError{fmt.Errorf("--input: reading %s: %w", in.name, err)}
 		}
@@ -239,7 +239,7 @@ func produceLines(ctx context.Context, client *kgo.Client, in *input, starts, at
 		if offset < at[p] {
 			continue
 		}
-		client.Produce(ctx, &kgo.Record{Topic: demoName, Partition: int32(p), Value: slices.Clone(text)}, func(_ *kgo.Record, err error) {
+		client.Produce(ctx, &kgo.Record{Topic: demoName, Partition: int32(p), Value: slices.Clone(m.text)}, func(_ *kgo.Record, err error) {
 			if err != nil && failed == nil {
 				failed = err // read after Flush
 			}

@@ -161,7 +161,7 @@ func TestDemoStoppedWhileProducing(t *testing.T) {
 
 // TestDemoInputThatBreaksOff has an input that can't be read to its end, so that only a new start helps.
 func TestDemoInputThatBreaksOff(t *testing.T) {
-	broken := file(t, "broken.jsonl", "{\"id\":1}\n"+strings.Repeat("x", maxLine+1))
+	broken := file(t, "broken.jsonl", "{\"id\":1}\n"+strings.Repeat("x", maxMessage+1))
 	table := filepath.Join(t.TempDir(), "events")
 	args := []string{"demo", "--table", table, "--schema", "id BIGINT", "--input"}
 	good := file(t, "good.jsonl", "{\"id\":2}\n")

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	_ "embed"
@@ -12,13 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-
-	"github.com/klauspost/compress/zstd"
 
 	"kafkadelta/storage/local"
 )
@@ -26,21 +20,18 @@ import (
 //go:embed demo-data/flights-10k.jsonl.zst
 var sampleFlights []byte
 
-// maxLine bounds one message of an input.
-const maxLine = 16 << 20
-
-// input is a JSON lines file that is being read.
-type input struct {
+// demoInput is a file of messages that is being read.
+type demoInput struct {
 	name   string
 	digest string // of the file's bytes, so that a second demo knows it again
-	io.Reader
-	close []func() error
+	reader io.Reader
+	close  []func() error
 }
 
-// openInput opens a file, plain or compressed; no name opens the flights that are part of the program.
-func openInput(name string) (*input, error) {
+// openDemoInput opens a file, plain or compressed; no name opens the flights that are part of the program.
+func openDemoInput(name string) (*demoInput, error) {
 	if name == "" {
-		in := &input{name: "the embedded flights", digest: digestOf(sampleFlights)}
+		in := &demoInput{name: "the embedded flights", digest: digestOf(sampleFlights)}
 		return in, in.decompress(bytes.NewReader(sampleFlights), ".zst")
 	}
 	f, err := os.Open(name)
@@ -54,7 +45,7 @@ func openInput(name string) (*input, error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return nil, errors.Join(fmt.Errorf("reading %s: %w", name, err), f.Close())
 	}
-	in := &input{name: name, digest: hex.EncodeToString(h.Sum(nil)), close: []func() error{f.Close}}
+	in := &demoInput{name: name, digest: hex.EncodeToString(h.Sum(nil)), close: []func() error{f.Close}}
 	return in, in.decompress(f, name)
 }
 
@@ -63,45 +54,18 @@ func digestOf(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-func (in *input) decompress(r io.Reader, name string) error {
-	switch {
-	case strings.HasSuffix(name, ".zst"):
-		z, err := zstd.NewReader(r)
-		if err != nil {
-			return &configError{fmt.Errorf("--input: reading %s: %w", in.name, err)}
-		}
-		in.Reader = z
-		in.close = append(in.close, func() error { z.Close(); return nil })
-	case strings.HasSuffix(name, ".gz"):
-		z, err := gzip.NewReader(r)
-		if err != nil {
-			return &configError{fmt.Errorf("--input: reading %s: %w", in.name, err)}
-		}
-		in.Reader = z
-	default:
-		in.Reader = r
+func (in *demoInput) decompress(r io.Reader, name string) error {
+	content, stop, err := decompress(r, name)
+	if err != nil {
+		return &configError{fmt.Errorf("--input: reading %s: %w", in.name, err)}
 	}
+	in.reader = content
+	in.close = append(in.close, func() error { stop(); return nil })
 	return nil
 }
 
-// lines yields the lines that are not empty. A line is valid until the next one.
-func (in *input) lines() iter.Seq2[[]byte, error] {
-	return func(yield func([]byte, error) bool) {
-		s := bufio.NewScanner(in)
-		s.Buffer(make([]byte, 0, 1<<20), maxLine)
-		for s.Scan() {
-			if line := bytes.TrimSpace(s.Bytes()); len(line) > 0 && !yield(line, nil) {
-				return
-			}
-		}
-		if err := s.Err(); err != nil {
-			yield(nil, err)
-		}
-	}
-}
-
 // Close closes what is open.
-func (in *input) Close() error {
+func (in *demoInput) Close() error {
 	var errs []error
 	for _, c := range slices.Backward(in.close) {
 		errs = append(errs, c())
@@ -151,7 +115,7 @@ func openLedger(folder string) (*ledger, error) {
 
 // begin returns where the input begins. A new one begins at the topic's present end, which is written down before its
 // first line is produced; it is refused while the one before is incomplete.
-func (l *ledger) begin(ctx context.Context, in *input, end []int64) (*ledgerInput, error) {
+func (l *ledger) begin(ctx context.Context, in *demoInput, end []int64) (*ledgerInput, error) {
 	known := slices.IndexFunc(l.Inputs, func(i *ledgerInput) bool { return i.Digest == in.digest && len(i.Starts) == len(end) })
 	if known >= 0 && (l.Inputs[known].Complete || known == len(l.Inputs)-1) {
 		return l.Inputs[known], nil

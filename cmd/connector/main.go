@@ -26,7 +26,7 @@ const (
 	exitConfig      = 2   // the command line or the configuration
 	exitSource      = 3   // Kafka: permission, password, topic, offsets
 	exitTable       = 4   // the table: permission, a feature that can't be honoured, a changed schema
-	exitPoison      = 5   // on_error: fail met a message that can't become a row
+	exitPoison      = 5   // a message can't become a row; of a stream, under on_error: fail
 	exitRefused     = 6   // going on would lose or double rows
 	exitInterrupted = 130 // stopped before everything that was read was committed
 )
@@ -37,7 +37,7 @@ const exitCodesHelp = `Exit codes:
   2    the command line or the configuration is wrong
   3    Kafka: a permission, password, topic or offset that only an operator can mend
   4    the table: a permission, feature or schema that only an operator can mend
-  5    on_error is fail, and a message can't become a row
+  5    a message can't become a row (of a stream: and on_error is fail)
   6    refused, because going on would lose or double rows
   130  stopped before everything that was read was committed (it is read again)`
 
@@ -106,7 +106,7 @@ func exitCode(err error) int {
 	switch {
 	case errors.As(err, new(*configError)):
 		return exitConfig
-	case errors.As(err, new(*pipeline.PoisonError)):
+	case errors.As(err, new(*pipeline.PoisonError)), errors.As(err, new(*rowError)):
 		return exitPoison
 	case errors.As(err, new(*checkpoint.RefusedError)):
 		return exitRefused
@@ -153,6 +153,7 @@ is in the table exactly once.
 
   connector demo                       see it work, with an embedded Kafka and a local table
   connector run -c connector.yaml      the daemon
+  connector table append URI --input F  JSON messages into a table, from a shell, cron or a function
   connector table inspect URI          what is in a table, and how far its streams are
 
 ` + exitCodesHelp,

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// maxMessage bounds one message of an input, in bytes.
+const maxMessage = 16 << 20
+
+// message is one JSON message of an input. Its text is valid until the next one.
+type message struct {
+	number  int64 // of its line, or of the array's element, from 1
+	element bool
+	text    []byte
+}
+
+// at says where the message stands, for errors.
+func (m message) at() string {
+	if m.element {
+		return fmt.Sprintf("element %d", m.number)
+	}
+	return fmt.Sprintf("line %d", m.number)
+}
+
+// tooLongError is a message that is longer than maxMessage.
+type tooLongError struct{ message }
+
+func (e *tooLongError) Error() string {
+	return fmt.Sprintf("%s: longer than %d bytes", e.at(), maxMessage)
+}
+
+// messages yields what is on the lines that are not blank, or the elements of a JSON array where the input is one.
+func messages(r io.Reader) iter.Seq2[message, error] {
+	return func(yield func(message, error) bool) {
+		b := bufio.NewReaderSize(r, 1<<20)
+		if isArray(b) {
+			elements(b, yield)
+			return
+		}
+		m := message{}
+		s := bufio.NewScanner(b)
+		s.Buffer(make([]byte, 0, 1<<20), maxMessage)
+		for s.Scan() {
+			m.number++
+			if m.text = bytes.TrimSpace(s.Bytes()); len(m.text) > 0 && !yield(m, nil) {
+				return
+			}
+		}
+		if err := s.Err(); errors.Is(err, bufio.ErrTooLong) {
+			yield(message{}, &tooLongError{message{number: m.number + 1}})
+		} else if err != nil {
+			yield(message{}, err)
+		}
+	}
+}
+
+// isArray looks behind white space for the beginning of an array, and takes nothing from the reader.
+func isArray(b *bufio.Reader) bool {
+	head, _ := b.Peek(512) // fewer bytes in a short input
+	return bytes.HasPrefix(bytes.TrimSpace(head), []byte("["))
+}
+
+func elements(r io.Reader, yield func(message, error) bool) {
+	dec := json.NewDecoder(r)
+	m := message{element: true}
+	_, err := dec.Token() // the bracket that isArray has seen
+	for err == nil && dec.More() {
+		m.number++
+		var text json.RawMessage
+		if err = dec.Decode(&text); err != nil {
+			break
+		}
+		if len(text) > maxMessage {
+			yield(message{}, &tooLongError{m})
+			return
+		}
+		m.text = text
+		if !yield(m, nil) {
+			return
+		}
+	}
+	if err == nil {
+		_, err = dec.Token()
+	}
+	if err == nil {
+		if _, err = dec.Token(); errors.Is(err, io.EOF) {
+			return
+		}
+		err = errors.New("something follows the array")
+	}
+	yield(message{}, fmt.Errorf("the array, element %d: %w", m.number, err))
+}
+
+// decompress gives the content of r, which is compressed where the name ends so. What it opens is closed by stop.
+func decompress(r io.Reader, name string) (_ io.Reader, stop func(), err error) {
+	switch {
+	case strings.HasSuffix(name, ".zst"):
+		z, err := zstd.NewReader(r)
+		if err != nil {
+			return nil, nil, err
+		}
+		return z, z.Close, nil
+	case strings.HasSuffix(name, ".gz"):
+		z, err := gzip.NewReader(r)
+		if err != nil {
+			return nil, nil, err
+		}
+		return z, func() { _ = z.Close() }, nil // it reads only
+	}
+	return r, func() {}, nil
+}
+
+// inputFile is an input that can be read more than once.
+type inputFile struct {
+	name string
+	file *os.File
+	temp bool
+}
+
+// openInputFile opens a file; "-" is stdin. What can't be read twice, such as a pipe, is copied into a temporary file
+// first, whole.
+func openInputFile(ctx context.Context, name string, stdin io.Reader) (*inputFile, error) {
+	if name == "-" {
+		return spool(ctx, "standard input", stdin)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, &configError{fmt.Errorf("--input: %w", err)}
+	}
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, errors.Join(&configError{fmt.Errorf("--input: %w", err)}, f.Close())
+	case info.IsDir():
+		return nil, errors.Join(&configError{fmt.Errorf("--input: %s is a folder: name a file", name)}, f.Close())
+	case !info.Mode().IsRegular():
+		in, err := spool(ctx, name, f)
+		return in, errors.Join(err, f.Close())
+	}
+	return &inputFile{name: name, file: f}, nil
+}
+
+func spool(ctx context.Context, name string, r io.Reader) (*inputFile, error) {
+	f, err := os.CreateTemp("", "connector-input-*")
+	if err != nil {
+		return nil, fmt.Errorf("making a temporary copy of %s: %w; TMPDIR names another folder", name, err)
+	}
+	in := &inputFile{name: name, file: f, temp: true}
+	_ = os.Remove(f.Name()) // where the system allows it, so that not even a kill leaves it; Close removes it elsewhere
+	copied := make(chan error, 1)
+	go func() { // it may wait for ever in a read, which nothing can end but the process
+		_, err := io.Copy(f, r)
+		copied <- err
+	}()
+	select {
+	case err = <-copied:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("copying %s into a temporary file: %w; TMPDIR names another folder", name, err), in.Close())
+	}
+	return in, nil
+}
+
+// messages reads the input from its beginning.
+func (in *inputFile) messages() iter.Seq2[message, error] {
+	return func(yield func(message, error) bool) {
+		if _, err := in.file.Seek(0, io.SeekStart); err != nil {
+			yield(message{}, err)
+			return
+		}
+		r, stop, err := decompress(in.file, in.name)
+		if err != nil {
+			yield(message{}, err)
+			return
+		}
+		defer stop()
+		messages(r)(yield)
+	}
+}
+
+// Close closes the file, and removes it where it is a temporary one.
+func (in *inputFile) Close() error {
+	err := in.file.Close()
+	if in.temp {
+		_ = os.Remove(in.file.Name()) // mostly gone already
+	}
+	return err
+}

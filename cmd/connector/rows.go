@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/decode"
+	"kafkadelta/decode/json"
+	"kafkadelta/sink"
+)
+
+// Bounds of one Arrow batch, as in the pipeline: small enough for the cache, large enough to amortise the calls.
+const (
+	rowsOfBatch  = 8192
+	bytesOfBatch = 4 << 20 // of messages
+)
+
+// rowError is a message of an input that can't become a row.
+type rowError struct {
+	file, at             string
+	path, reason, detail string
+	remedy               string // "": by the reason
+}
+
+func (e *rowError) Error() string {
+	column := ""
+	if e.path != "" {
+		column = "column " + e.path + ": "
+	}
+	remedy := e.remedy
+	if remedy == "" {
+		remedy = e.byReason()
+	}
+	return fmt.Sprintf("%s, %s: %s%s: %s; nothing was appended: %s", e.file, e.at, column, e.reason, e.detail, remedy)
+}
+
+// byReason is what the user can do about it.
+func (e *rowError) byReason() string {
+	switch e.reason {
+	case decode.ReasonInvalidJSON, decode.ReasonTrailingData, decode.ReasonEmpty:
+		return "write one JSON object on each line, as `jq -c .` does"
+	case decode.ReasonInvalidUTF8:
+		return "convert the input to UTF-8"
+	case decode.ReasonTooDeep, decode.ReasonTooLarge:
+		return "leave the message out"
+	case reasonRejected:
+		return "mend the value, or change the table's rule"
+	}
+	if e.path == "" {
+		return "write one JSON object on each line, as `jq -c .` does"
+	}
+	return "mend the value, or give the column a type that takes it (docs/json.md)"
+}
+
+// reasonRejected is a row that the table's own rules reject, as in the pipeline.
+const reasonRejected = "rejected_by_table"
+
+// inputError is an error of reading the input: of the file, or of one message in it.
+func inputError(file string, err error) error {
+	if long, ok := errors.AsType[*tooLongError](err); ok {
+		return &rowError{file: file, at: long.at(), reason: decode.ReasonTooLarge, detail: fmt.Sprintf("longer than %d bytes", maxMessage)}
+	}
+	return &configError{fmt.Errorf("--input: reading %s: %w", file, err)}
+}
+
+// rowReader turns messages into batches of the table's schema.
+type rowReader struct {
+	in      *inputFile
+	layout  *sink.Layout
+	decoder *json.Decoder
+	write   func(arrow.RecordBatch) error
+
+	held  []message // of the rows in the decoder, without their text
+	bytes int
+}
+
+// readRows decodes the input from its beginning and hands over batches of rows that keep the table's rules. A batch is
+// only good until write returns. The first message that can't become a row ends it with a *rowError.
+func readRows(ctx context.Context, in *inputFile, layout *sink.Layout, write func(arrow.RecordBatch) error) error {
+	off := false // a column _kafka is filled from the message like any other
+	plan, err := decode.NewPlan(layout.Schema, decode.Config{Metadata: decode.MetadataConfig{Enabled: &off}})
+	if err != nil {
+		return &sink.Error{Op: "fitting messages to the table", Err: err}
+	}
+	r := &rowReader{in: in, layout: layout, decoder: json.New(plan), write: write}
+	for m, err := range in.messages() {
+		if err != nil {
+			return inputError(in.name, err)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := r.take(m); err != nil {
+			return err
+		}
+	}
+	return r.flush()
+}
+
+func (r *rowReader) take(m message) error {
+	record := &kgo.Record{Value: m.text}
+	err := r.decoder.Append(record)
+	if _, full := errors.AsType[*decode.RetryLaterError](err); full {
+		if err := r.flush(); err != nil {
+			return err
+		}
+		err = r.decoder.Append(record)
+	}
+	if poison, ok := errors.AsType[*decode.PoisonError](err); ok {
+		return &rowError{file: r.in.name, at: m.at(), path: poison.Path, reason: poison.Reason, detail: poison.Detail}
+	}
+	if err != nil {
+		return err
+	}
+	r.bytes += len(m.text)
+	m.text = nil
+	r.held = append(r.held, m)
+	if len(r.held) >= rowsOfBatch || r.bytes >= bytesOfBatch {
+		return r.flush()
+	}
+	return nil
+}
+
+// flush hands over the rows in the decoder, unless the table's rules reject one.
+func (r *rowReader) flush() error {
+	if len(r.held) == 0 {
+		return nil
+	}
+	rb := r.decoder.NewBatch()
+	defer rb.Release()
+	if bad := r.layout.RowCheck(rb); len(bad) > 0 {
+		v := bad[0]
+		return &rowError{file: r.in.name, at: r.held[v.Row].at(), path: v.Path, reason: reasonRejected, detail: v.Reason}
+	}
+	r.held, r.bytes = r.held[:0], 0
+	return r.write(rb)
+}
