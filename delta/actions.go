@@ -65,13 +65,26 @@ type Add struct {
 }
 
 // Remove is the remove action: a logical file that is no longer part of the table (PROTOCOL.md, "Add File and Remove
-// File"). Only what reconciliation and inspection need is kept.
+// File"). All fields are kept but stats and tags, which a log checkpoint has no place for ("Checkpoint Schema").
 type Remove struct {
-	Path              string          `json:"path"`
-	DeletionTimestamp *int64          `json:"deletionTimestamp,omitempty"`
-	DataChange        bool            `json:"dataChange"`
-	Size              *int64          `json:"size,omitempty"`
-	DeletionVector    *DeletionVector `json:"deletionVector,omitempty"`
+	Path                    string             `json:"path"`
+	DeletionTimestamp       *int64             `json:"deletionTimestamp,omitempty"`
+	DataChange              bool               `json:"dataChange"`
+	ExtendedFileMetadata    *bool              `json:"extendedFileMetadata,omitempty"`
+	PartitionValues         map[string]*string `json:"partitionValues,omitempty"`
+	Size                    *int64             `json:"size,omitempty"`
+	DeletionVector          *DeletionVector    `json:"deletionVector,omitempty"`
+	BaseRowID               *int64             `json:"baseRowId,omitempty"`
+	DefaultRowCommitVersion *int64             `json:"defaultRowCommitVersion,omitempty"`
+}
+
+// Sidecar is the sidecar action of a V2 log checkpoint: a file with a part of its file actions (PROTOCOL.md, "Sidecar File
+// Information"). Path is URI-encoded, ModificationTime in milliseconds since the epoch.
+type Sidecar struct {
+	Path             string            `json:"path"`
+	SizeInBytes      int64             `json:"sizeInBytes"`
+	ModificationTime int64             `json:"modificationTime"`
+	Tags             map[string]string `json:"tags,omitempty"`
 }
 
 // Txn is the txn action: the progress of one application (PROTOCOL.md, "Transaction Identifiers"). Version may go down:
@@ -116,6 +129,8 @@ type Commit struct {
 	Removes  []Remove
 	Domains  []DomainMetadata
 	Size     int64
+
+	sidecars []Sidecar // only in log checkpoints
 
 	tableID string              // metadata id of the table that was followed up to the version before
 	touched map[string]struct{} // app ids of Txns, built on first use
@@ -195,37 +210,51 @@ type action struct {
 	DomainMetadata *DomainMetadata `json:"domainMetadata"`
 	Add            *Add            `json:"add"`
 	Remove         *Remove         `json:"remove"`
+	Sidecar        *Sidecar        `json:"sidecar"`
 }
 
-// parseCommit reads the actions of one version (PROTOCOL.md, "Delta Log Entries"). Without withFiles, file actions are
-// skipped unparsed: the state that an append needs has none, and they are nearly all of a log's bytes.
-func parseCommit(version int64, r io.Reader, withFiles bool) (*Commit, error) {
-	c := &Commit{Version: version}
+// collect takes the file actions into the commit.
+func (c *Commit) collect() *fileActions {
+	return &fileActions{
+		add:    func(a *Add) (bool, error) { c.Adds = append(c.Adds, *a); return true, nil },
+		remove: func(r *Remove) (bool, error) { c.Removes = append(c.Removes, *r); return true, nil },
+	}
+}
+
+// parseActions reads lines of actions (PROTOCOL.md, "Delta Log Entries"); what names them in errors. Without files, file actions are skipped unparsed:
+// the state that an append needs has none, and they are nearly all of a log's bytes.
+func parseActions(what string, r io.Reader, c *Commit, files *fileActions) error {
 	lines := lineReader{r: bufio.NewReaderSize(r, 64<<10)}
 	for n := 1; ; n++ {
 		line, err := lines.next()
 		c.Size = lines.read
 		if errors.Is(err, io.EOF) {
-			return c, nil
+			return nil
 		}
 		if err != nil {
-			return nil, err // the store's, not the log's fault
+			return err // the store's, not the log's fault
 		}
 		line = bytes.TrimSpace(line)
-		if len(line) == 0 || !withFiles && isFileAction(line) {
+		if len(line) == 0 || files == nil && isFileAction(line) {
 			continue
 		}
-		if err := c.parseLine(line, withFiles); err != nil {
-			return nil, corruptf("version %d, line %d: %w", version, n, err)
+		var a action
+		if err := json.Unmarshal(line, &a); err != nil {
+			return corruptf("%s, line %d: %w", what, n, err)
+		}
+		if err := c.takeAction(&a); err != nil {
+			return corruptf("%s, line %d: %w", what, n, err)
+		}
+		if files == nil {
+			continue
+		}
+		if err := files.take(a.Add, a.Remove); err != nil {
+			return err
 		}
 	}
 }
 
-func (c *Commit) parseLine(line []byte, withFiles bool) error {
-	var a action
-	if err := json.Unmarshal(line, &a); err != nil {
-		return err
-	}
+func (c *Commit) takeAction(a *action) error {
 	switch {
 	case a.CommitInfo != nil:
 		c.Info = a.CommitInfo
@@ -245,16 +274,12 @@ func (c *Commit) parseLine(line []byte, withFiles bool) error {
 			return errors.New("domainMetadata without domain")
 		}
 		c.Domains = append(c.Domains, *a.DomainMetadata)
-	case a.Add != nil && withFiles:
-		if a.Add.Path == "" {
-			return errors.New("add without path")
-		}
-		c.Adds = append(c.Adds, *a.Add)
-	case a.Remove != nil && withFiles:
-		if a.Remove.Path == "" {
-			return errors.New("remove without path")
-		}
-		c.Removes = append(c.Removes, *a.Remove)
+	case a.Add != nil && a.Add.Path == "":
+		return errors.New("add without path")
+	case a.Remove != nil && a.Remove.Path == "":
+		return errors.New("remove without path")
+	case a.Sidecar != nil:
+		c.sidecars = append(c.sidecars, *a.Sidecar)
 	}
 	return nil
 }

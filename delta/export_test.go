@@ -2,15 +2,18 @@ package delta
 
 import (
 	"context"
+	"fmt"
 	"io"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
 // What the tests of package delta_test need of the inside.
 
-func ParseCommit(version int64, r io.Reader) (*Commit, error) { return parseCommit(version, r, true) }
+func ParseCommit(version int64, r io.Reader) (*Commit, error) {
+	c := &Commit{Version: version}
+	return c, parseActions(fmt.Sprintf("version %d", version), r, c, c.collect())
+}
 
 func PhysicalName(f arrow.Field) string { return physicalName(f) }
 
@@ -28,17 +31,7 @@ func SetWholeCheckpoint(n int64) (restore func()) {
 }
 
 // ReadCheckpointFile decodes everything of one file of a log checkpoint.
-func ReadCheckpointFile(ctx context.Context, store LogStore, name string, size int64, mem memory.Allocator) (c *Commit, adds []Add, err error) {
-	c = &Commit{}
-	err = readLogCheckpoint(ctx, store, checkpointFile{name, size}, append(stateColumns, fileColumns...), mem, func(rb arrow.RecordBatch) error {
-		if err := checkpointState(rb, c); err != nil {
-			return err
-		}
-		_, err := checkpointAdds(rb, func(a *Add) bool {
-			adds = append(adds, *a)
-			return true
-		})
-		return err
-	})
-	return c, adds, err
+func ReadCheckpointFile(ctx context.Context, store LogStore, name string, size int64, mem memory.Allocator) (*Commit, error) {
+	c := &Commit{}
+	return c, readLogCheckpoint(ctx, store, checkpointFile{name, size}, c, c.collect(), mem)
 }

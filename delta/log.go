@@ -2,7 +2,6 @@ package delta
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 const (
 	logFolder          = "_delta_log/"
 	lastCheckpointName = logFolder + "_last_checkpoint"
+	sidecarFolder      = logFolder + "_sidecars/"
 
 	// versionPrefix starts the name of everything that belongs to a version: versions have 19 digits at most, padded to 20.
 	// Listing by it passes over _staged_commits, _sidecars and the like.
@@ -30,20 +30,24 @@ func beforeVersion(version int64) string { return fmt.Sprintf("%s%020d", logFold
 type logKind int
 
 const (
-	kindOther logKind = iota // checksums, compactions, staged commits, strangers: never needed
+	kindOther logKind = iota // staged commits, strangers: never needed
 	kindCommit
 	kindCheckpoint   // classic, or one part of several
 	kindCheckpointV2 // UUID-named
+	kindCompaction
+	kindChecksum
 )
 
 // logName is what the name of an object in the log says.
 type logName struct {
 	kind        logKind
 	version     int64
-	part, parts int // 1 of 1 for a checkpoint in one file
+	part, parts int   // 1 of 1 for a checkpoint in one file
+	until       int64 // last version of a log compaction
 }
 
-// parseLogName reads a name in the log (PROTOCOL.md, "Delta Log Entries" and "Checkpoint Naming Scheme").
+// parseLogName reads a name in the log (PROTOCOL.md, "Delta Log Entries", "Checkpoint Naming Scheme", "Log Compaction
+// Files" and "Version Checksum File").
 func parseLogName(name string) logName {
 	name, ok := strings.CutPrefix(name, logFolder)
 	words := strings.Split(name, ".")
@@ -59,6 +63,13 @@ func parseLogName(name string) logName {
 	switch {
 	case len(rest) == 1 && rest[0] == "json":
 		n.kind = kindCommit
+	case len(rest) == 1 && rest[0] == "crc":
+		n.kind = kindChecksum
+	case len(rest) == 3 && len(rest[0]) == 20 && rest[1] == "compacted" && rest[2] == "json":
+		until, err := strconv.ParseUint(rest[0], 10, 63)
+		if err == nil && until > version {
+			n.kind, n.until = kindCompaction, int64(until)
+		}
 	case rest[0] != "checkpoint":
 	case len(rest) == 2 && rest[1] == "parquet":
 		n.kind = kindCheckpoint
@@ -74,32 +85,67 @@ func parseLogName(name string) logName {
 	return n
 }
 
-// checkpointFile is one Parquet file of a log checkpoint.
+// checkpointFile is one file of a log checkpoint: Parquet, or JSON for some of the UUID-named; or a sidecar.
 type checkpointFile struct {
 	name string
 	size int64
 }
 
-// segment is the part of a log that rebuilds one version: a log checkpoint, unless base is -1, and the JSON of every
-// version in (base, version].
+// jsonFile is one JSON file of the log that stands for the versions from to until: a commit, where both are the same, or
+// a log compaction.
+type jsonFile struct{ from, until int64 }
+
+func (f jsonFile) name() string {
+	if f.from == f.until {
+		return commitName(f.from)
+	}
+	return fmt.Sprintf("%s%020d.%020d.compacted.json", logFolder, f.from, f.until)
+}
+
+// segment is the part of a log that rebuilds one version: a log checkpoint, unless base is -1, and JSON files that cover
+// every version in (base, version], ascending.
 type segment struct {
-	base    int64
-	files   []checkpointFile
-	version int64
-	hasJSON bool // whether version's own JSON was listed; false only where base == version and the log was cleaned
+	base     int64
+	files    []checkpointFile
+	sidecars []checkpointFile // of the log checkpoint; known once its state was read
+	jsons    []jsonFile
+	version  int64
+	hasJSON  bool // whether version's own JSON was listed; false only where base == version and the log was cleaned
+	hasCRC   bool // whether version's checksum was listed
+	broken   bool // whether reading stopped in the log checkpoint
+}
+
+// compacted says that a log compaction stands for commits after the log checkpoint.
+func (s *segment) compacted() bool {
+	return slices.ContainsFunc(s.jsons, func(f jsonFile) bool { return f.from != f.until })
+}
+
+// uncompacted is the same segment from commits alone.
+func (s *segment) uncompacted() *segment {
+	plain := *s
+	plain.jsons = nil
+	for v := s.base + 1; v <= s.version; v++ {
+		plain.jsons = append(plain.jsons, jsonFile{v, v})
+	}
+	return &plain
 }
 
 // listing is what a listing of the log found.
 type listing struct {
 	commits     []int64                            // ascending
 	checkpoints map[int64]map[int][]checkpointFile // complete or not, by version and number of parts
-	v2          []int64                            // versions of UUID-named checkpoints
+	v2          map[int64]checkpointFile           // one UUID-named checkpoint for each version that has any
+	compactions map[int64]int64                    // the longest one from a version: until
+	checksums   map[int64]struct{}
 	empty       bool
 }
 
 // listLog lists the log from a version on.
 func listLog(ctx context.Context, store LogStore, from int64) (*listing, error) {
-	l := &listing{checkpoints: map[int64]map[int][]checkpointFile{}, empty: true}
+	l := &listing{
+		checkpoints: map[int64]map[int][]checkpointFile{}, v2: map[int64]checkpointFile{}, compactions: map[int64]int64{},
+		checksums: map[int64]struct{}{}, empty: true,
+	}
 	after := ""
 	if from > 0 {
 		after = beforeVersion(from)
@@ -108,40 +154,62 @@ func listLog(ctx context.Context, store LogStore, from int64) (*listing, error) 
 		if err != nil {
 			return nil, fmt.Errorf("listing the Delta log: %w", err)
 		}
-		n := parseLogName(info.Name)
-		switch n.kind {
-		case kindCommit:
-			l.commits = append(l.commits, n.version)
-		case kindCheckpointV2:
-			l.v2 = append(l.v2, n.version)
-		case kindCheckpoint:
-			byParts := l.checkpoints[n.version]
-			if byParts == nil {
-				byParts = map[int][]checkpointFile{}
-				l.checkpoints[n.version] = byParts
-			}
-			byParts[n.parts] = append(byParts[n.parts], checkpointFile{info.Name, info.Size})
-		case kindOther:
-			continue
-		}
-		l.empty = false
+		l.take(info)
 	}
 	return l, nil
 }
 
+func (l *listing) take(info ObjectInfo) {
+	n := parseLogName(info.Name)
+	switch n.kind {
+	case kindCommit:
+		l.commits = append(l.commits, n.version)
+	case kindCheckpointV2, kindCheckpoint:
+		if info.Size == 0 {
+			return // what a crash left; a log checkpoint of zero bytes is none
+		}
+		if n.kind == kindCheckpointV2 {
+			l.v2[n.version] = checkpointFile{info.Name, info.Size}
+			break
+		}
+		byParts := l.checkpoints[n.version]
+		if byParts == nil {
+			byParts = map[int][]checkpointFile{}
+			l.checkpoints[n.version] = byParts
+		}
+		byParts[n.parts] = append(byParts[n.parts], checkpointFile{info.Name, info.Size})
+	case kindCompaction:
+		l.compactions[n.version] = max(l.compactions[n.version], n.until)
+		return
+	case kindChecksum:
+		l.checksums[n.version] = struct{}{}
+		return
+	case kindOther:
+		return
+	}
+	l.empty = false
+}
+
 // complete returns the files of a version's complete log checkpoint. One with missing parts does not count (PROTOCOL.md,
-// "Checkpoints"); of several complete ones the one with the fewest files is taken.
+// "Checkpoints"). Of several complete ones any will do: a single file comes before several parts.
 func (l *listing) complete(version int64) ([]checkpointFile, bool) {
+	byParts := l.checkpoints[version]
+	if files := byParts[1]; len(files) > 0 {
+		return files[:1], true
+	}
+	if f, ok := l.v2[version]; ok {
+		return []checkpointFile{f}, true
+	}
 	best := 0
-	for parts, files := range l.checkpoints[version] {
+	for parts, files := range byParts {
 		if len(files) == parts && (best == 0 || parts < best) {
 			best = parts
 		}
 	}
-	return l.checkpoints[version][best], best > 0
+	return byParts[best], best > 0
 }
 
-// newest is the newest version that the listing proves; -1 when it proves none.
+// newest is the newest version that the listing proves; -1 when it proves none. Log compactions and checksums prove nothing.
 func (l *listing) newest() int64 {
 	newest := int64(-1)
 	if n := len(l.commits); n > 0 {
@@ -152,14 +220,30 @@ func (l *listing) newest() int64 {
 			newest = max(newest, v)
 		}
 	}
-	for _, v := range l.v2 {
+	for v := range l.v2 {
 		newest = max(newest, v)
 	}
 	return newest
 }
 
-// segment finds what rebuilds the target version, the newest for -1.
-func (l *listing) segment(target int64) (*segment, error) {
+// newestCheckpoint is the newest version in [from, to] with a complete log checkpoint; -1 when there is none.
+func (l *listing) newestCheckpoint(from, to int64) int64 {
+	newest := int64(-1)
+	for v := range l.checkpoints {
+		if _, ok := l.complete(v); ok && v >= from && v <= to {
+			newest = max(newest, v)
+		}
+	}
+	for v := range l.v2 {
+		if v >= from && v <= to {
+			newest = max(newest, v)
+		}
+	}
+	return newest
+}
+
+// segment finds what rebuilds the target version, the newest for -1, from a log checkpoint of a version below `below`.
+func (l *listing) segment(target, below int64) (*segment, error) {
 	newest := l.newest()
 	if target < 0 {
 		target = newest
@@ -175,43 +259,41 @@ func (l *listing) segment(target int64) (*segment, error) {
 			first--
 		}
 	}
-	s := &segment{base: -1, version: target, hasJSON: hasJSON}
-	for v := range l.checkpoints {
-		if files, ok := l.complete(v); ok && v <= target && v >= first-1 && v > s.base {
-			s.base, s.files = v, files
+	s := &segment{base: l.newestCheckpoint(first-1, min(target, below-1)), version: target, hasJSON: hasJSON}
+	_, s.hasCRC = l.checksums[target]
+	if s.base < 0 && first > 0 {
+		return nil, corruptf("version %d cannot be rebuilt: the commit of version %d is missing and no complete log checkpoint covers it",
+			target, first-1)
+	}
+	if s.base >= 0 {
+		s.files, _ = l.complete(s.base)
+	}
+	for v := s.base + 1; v <= target; {
+		f := jsonFile{v, v}
+		if until, ok := l.compactions[v]; ok && until <= target {
+			f.until = until
 		}
+		s.jsons = append(s.jsons, f)
+		v = f.until + 1
 	}
-	if s.base >= 0 || first == 0 {
-		return s, nil
-	}
-	for _, v := range l.v2 {
-		if v <= target && v >= first-1 {
-			return nil, &UnsupportedError{
-				Features: []string{"v2Checkpoint"},
-				Detail:   fmt.Sprintf("version %d can only be rebuilt from the UUID-named log checkpoint of version %d", target, v),
-				Remedy:   "let its writer make a classic log checkpoint: set delta.checkpointPolicy = classic and write a new one",
-			}
-		}
-	}
-	return nil, corruptf("version %d cannot be rebuilt: the commit of version %d is missing and no complete log checkpoint covers it",
-		target, first-1)
+	return s, nil
 }
 
-// findSegment finds what rebuilds a version, the newest for -1. It lists from the version that _last_checkpoint names, and
+// findSegment finds what rebuilds a version, the newest for -1, from a log checkpoint of a version below `below`. It lists from the version that _last_checkpoint names, and
 // the whole log when that does not help: the file is a hint that may be missing, stale or torn (PROTOCOL.md, "Last
 // Checkpoint File").
-func findSegment(ctx context.Context, store LogStore, target int64) (*segment, error) {
+func findSegment(ctx context.Context, store LogStore, target, below int64) (*segment, error) {
 	hint, err := lastCheckpoint(ctx, store)
 	if err != nil {
 		return nil, err
 	}
-	if hint > 0 && (target < 0 || hint <= target) {
+	if hint > 0 && hint < below && (target < 0 || hint <= target) {
 		l, err := listLog(ctx, store, hint)
 		if err != nil {
 			return nil, err
 		}
 		if !l.empty {
-			if s, err := l.segment(target); err == nil {
+			if s, err := l.segment(target, below); err == nil {
 				return s, nil
 			}
 		}
@@ -223,25 +305,7 @@ func findSegment(ctx context.Context, store LogStore, target int64) (*segment, e
 	if l.newest() < 0 {
 		return nil, ErrNotTable
 	}
-	return l.segment(target)
-}
-
-// lastCheckpoint reads the version that _last_checkpoint names, -1 when it does not say.
-func lastCheckpoint(ctx context.Context, store LogStore) (int64, error) {
-	data, err := readObject(ctx, store, lastCheckpointName)
-	if errors.Is(err, fs.ErrNotExist) {
-		return -1, nil
-	}
-	if err != nil {
-		return -1, fmt.Errorf("reading %s: %w", lastCheckpointName, err)
-	}
-	var hint struct {
-		Version *int64 `json:"version"`
-	}
-	if json.Unmarshal(data, &hint) != nil || hint.Version == nil {
-		return -1, nil //nolint:nilerr // a hint that can't be understood is none
-	}
-	return *hint.Version, nil
+	return l.segment(target, below)
 }
 
 func readObject(ctx context.Context, store LogStore, name string) ([]byte, error) {
@@ -253,15 +317,30 @@ func readObject(ctx context.Context, store LogStore, name string) ([]byte, error
 	return data, errors.Join(err, r.Close())
 }
 
-// readCommit reads the JSON of one version; fs.ErrNotExist when it is not there.
+// readCommit reads the JSON of one version; fs.ErrNotExist when it is not there. Without withFiles, file actions are
+// skipped unparsed.
 func readCommit(ctx context.Context, store LogStore, version int64, withFiles bool) (*Commit, error) {
-	r, err := store.Get(ctx, commitName(version), 0, -1)
+	c := &Commit{Version: version}
+	var files *fileActions
+	if withFiles {
+		files = c.collect()
+	}
+	return c, readJSON(ctx, store, jsonFile{version, version}, c, files)
+}
+
+// readJSON reads a commit or a log compaction: the file actions go to files, unless it is nil, all others into c.
+func readJSON(ctx context.Context, store LogStore, f jsonFile, c *Commit, files *fileActions) error {
+	what := fmt.Sprintf("version %d", f.until)
+	if f.from != f.until {
+		what = fmt.Sprintf("log compaction of versions %d to %d", f.from, f.until)
+	}
+	r, err := store.Get(ctx, f.name(), 0, -1)
 	if err != nil {
-		return nil, fmt.Errorf("reading version %d of the log: %w", version, err)
+		return fmt.Errorf("reading %s of the log: %w", what, err)
 	}
-	c, err := parseCommit(version, r, withFiles)
+	err = parseActions(what, r, c, files)
 	if err := errors.Join(err, r.Close()); err != nil {
-		return nil, fmt.Errorf("reading version %d of the log: %w", version, err)
+		return fmt.Errorf("reading the log: %w", err)
 	}
-	return c, nil
+	return nil
 }

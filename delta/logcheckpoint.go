@@ -1,415 +1,591 @@
 package delta
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"path"
 	"strconv"
 	"strings"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/file"
-	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 )
 
-// Columns of a log checkpoint that are read (PROTOCOL.md, "Checkpoint Schema"). A name stands for the whole column below
-// it. The typed copies of statistics and partition values are not needed, but for the number of records, which some
-// tables keep only there.
-var (
-	stateColumns = []string{"protocol", "metaData", "txn", "domainMetadata"}
-	fileColumns  = []string{
-		"add.path", "add.partitionValues", "add.size", "add.modificationTime", "add.dataChange", "add.stats", "add.tags",
-		"add.deletionVector", "add.baseRowId", "add.defaultRowCommitVersion", "add.clusteringProvider",
-		"add.stats_parsed.numRecords", "sidecar.path",
+// errStop ends a reading whose caller has seen enough.
+var errStop = errors.New("stop")
+
+// fileActions says which file actions a reading wants and takes them. They are valid after the call too, but must not be
+// changed. A function that answers false ends the reading with errStop; a nil one wants none of its kind.
+type fileActions struct {
+	totals bool // only path, size, statistics and deletion vector are wanted
+	add    func(*Add) (bool, error)
+	remove func(*Remove) (bool, error)
+}
+
+func (f *fileActions) take(a *Add, r *Remove) error {
+	more, err := true, error(nil)
+	switch {
+	case a != nil && f.add != nil:
+		more, err = f.add(a)
+	case r != nil && f.remove != nil:
+		more, err = f.remove(r)
 	}
-	totalColumns = []string{
-		"add.path", "add.size", "add.stats", "add.deletionVector", "add.stats_parsed.numRecords", "sidecar.path",
+	if err == nil && !more {
+		err = errStop
 	}
-)
+	return err
+}
 
-// checkpointBatchRows bounds the memory of reading a log checkpoint: rows decoded at a time.
-const checkpointBatchRows = 4096
-
-// wholeCheckpoint is the size up to which a log checkpoint is fetched with one read. A larger one is read column chunk by
-// column chunk through buffers of checkpointBuffer bytes. A variable for the tests' sake.
-var wholeCheckpoint int64 = 8 << 20
-
-const checkpointBuffer = 1 << 20
-
-// readLogCheckpoint calls visit with batches of the wanted columns of one file of a classic log checkpoint.
-func readLogCheckpoint(
-	ctx context.Context, store LogStore, f checkpointFile, columns []string, mem memory.Allocator, visit func(arrow.RecordBatch) error,
-) error {
+// readLogCheckpoint reads one file of a log checkpoint of any kind, or a sidecar (PROTOCOL.md, "Checkpoints" and "Checkpoint
+// Schema"). Actions other than file actions go into c, unless it is nil, those of files to files, unless it is nil.
+func readLogCheckpoint(ctx context.Context, store LogStore, f checkpointFile, c *Commit, files *fileActions, mem memory.Allocator) error {
+	if strings.HasSuffix(f.name, ".json") {
+		return readJSONCheckpoint(ctx, store, f, c, files)
+	}
 	src, err := openRanged(ctx, store, f)
 	if err != nil {
 		return err
 	}
-	var rr pqarrow.RecordReader
-	if err := src.guard(func() (err error) {
-		rr, err = recordReader(ctx, src, columns, mem)
-		return err
-	}); err != nil || rr == nil {
-		return err
-	}
-	defer rr.Release()
-	for {
-		var rb arrow.RecordBatch
-		if err := src.guard(func() error {
-			if rr.Next() {
-				rb = rr.RecordBatch()
+	var stop error // of files: neither the store's nor the log's fault
+	err = src.guard(func() error {
+		props := parquet.NewReaderProperties(mem)
+		props.BufferedStreamEnabled, props.BufferSize = true, checkpointBuffer
+		pf, err := file.NewParquetReader(src, file.WithReadProps(props))
+		if err != nil {
+			return err
+		}
+		for i := range pf.NumRowGroups() {
+			rg := rowGroup{RowGroupReader: pf.RowGroup(i), src: src}
+			if c != nil {
+				if err := rg.state(c); err != nil {
+					return err
+				}
 			}
-			return rr.Err()
-		}); err != nil || rb == nil {
-			return err
+			if files == nil {
+				continue
+			}
+			if err := rg.files(files, &stop); err != nil {
+				return err
+			}
+			if stop != nil {
+				return nil
+			}
 		}
-		if err := visit(rb); err != nil {
-			return err
-		}
-	}
+		return nil
+	})
+	return errors.Join(err, stop)
 }
 
-// recordReader opens the projection of one Parquet file; nil when it has no such column or no row.
-func recordReader(ctx context.Context, src *rangedObject, columns []string, mem memory.Allocator) (pqarrow.RecordReader, error) {
-	props := parquet.NewReaderProperties(mem)
-	if src.Size() > wholeCheckpoint {
-		props.BufferedStreamEnabled, props.BufferSize = true, checkpointBuffer
-	}
-	pf, err := file.NewParquetReader(src, file.WithReadProps(props))
+// readJSONCheckpoint reads a UUID-named log checkpoint in JSON (PROTOCOL.md, "V2 Spec").
+func readJSONCheckpoint(ctx context.Context, store LogStore, f checkpointFile, c *Commit, files *fileActions) error {
+	r, err := store.Get(ctx, f.name, 0, -1)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("reading the log checkpoint %s: %w", f.name, err)
 	}
-	fr, err := pqarrow.NewFileReader(pf, pqarrow.ArrowReadProperties{BatchSize: checkpointBatchRows}, mem)
+	if c == nil {
+		c = &Commit{}
+	}
+	err = parseActions("log checkpoint "+f.name, r, c, files)
+	if errors.Is(err, errStop) {
+		return errors.Join(err, r.Close())
+	}
+	if err := errors.Join(err, r.Close()); err != nil {
+		return fmt.Errorf("reading the log: %w", err)
+	}
+	return nil
+}
+
+// sidecarFile finds the sidecar that an action speaks of. Sidecars lie in the table's own _delta_log/_sidecars, so of an
+// absolute path only the name counts (PROTOCOL.md, "Sidecar File Information").
+func sidecarFile(s *Sidecar) (checkpointFile, error) {
+	name, err := DecodePath(s.Path)
 	if err != nil {
-		return nil, err
+		return checkpointFile{}, corruptf("sidecar: %w", err)
 	}
-	var leaves []int
-	for i := range pf.MetaData().Schema.NumColumns() {
-		if wanted(pf.MetaData().Schema.Column(i).ColumnPath(), columns) {
-			leaves = append(leaves, i)
+	if folder, base := path.Split(name); folder == "" || strings.HasSuffix("/"+folder, "/"+sidecarFolder) {
+		name = base
+	}
+	if name == "" || name == "." || name == ".." || strings.Contains(name, "/") {
+		return checkpointFile{}, corruptf("the sidecar %q is not in the table's folder %s", s.Path, sidecarFolder)
+	}
+	return checkpointFile{name: sidecarFolder + name, size: s.SizeInBytes}, nil
+}
+
+// rowGroup is one row group of a log checkpoint.
+type rowGroup struct {
+	*file.RowGroupReader
+	src *rangedObject
+}
+
+// find gives the indexes of the leaf columns that are or are below a field of an action.
+func (rg *rowGroup) find(action, field string) []int {
+	var found []int
+	prefix := action + "." + field
+	s := rg.MetaData().Schema
+	for i := range s.NumColumns() {
+		if p := s.Column(i).Path(); p == prefix || strings.HasPrefix(p, prefix) && p[len(prefix)] == '.' {
+			found = append(found, i)
 		}
 	}
-	if len(leaves) == 0 || pf.NumRows() == 0 {
+	return found
+}
+
+// check refuses what only a broken or hostile footer says of a column chunk, before memory is set aside for it.
+func (rg *rowGroup) check(column int) error {
+	md, err := rg.MetaData().ColumnChunk(column)
+	if err != nil {
+		return err
+	}
+	size := rg.src.Size()
+	from, n := chunkRange(md.DataPageOffset(), md.DictionaryPageOffset(), md.HasDictionaryPage()), md.TotalCompressedSize()
+	if from < 0 || n < 0 || from > size || n > size-from {
+		return fmt.Errorf("column %d says that it lies outside of the file", column)
+	}
+	return nil
+}
+
+func chunkRange(data, dictionary int64, hasDictionary bool) int64 {
+	if hasDictionary && dictionary > 0 && dictionary < data {
+		return dictionary
+	}
+	return data
+}
+
+// leaf opens a flat field of an action; nil when the file has no such column, which reads as null everywhere.
+func (rg *rowGroup) leaf(action, field string, kind parquet.Type) (*leaf, error) {
+	found := rg.find(action, field)
+	if len(found) != 1 {
 		return nil, nil
 	}
-	return fr.GetRecordReader(ctx, leaves, nil)
-}
-
-func wanted(path parquet.ColumnPath, columns []string) bool {
-	p := path.String()
-	for _, c := range columns {
-		if p == c || strings.HasPrefix(p, c) && p[len(c)] == '.' {
-			return true
-		}
+	if err := rg.check(found[0]); err != nil {
+		return nil, err
 	}
-	return false
+	return newLeaf(rg.RowGroupReader, found[0], kind)
 }
 
-// rangedObject reads an object in the store at will, as Parquet needs it. There is nothing to close.
-type rangedObject struct {
-	*io.SectionReader
-	at *storeReaderAt
-}
-
-type storeReaderAt struct {
-	ctx   context.Context //nolint:containedctx // of one reading: io.ReaderAt has no place for one
-	store LogStore
-	name  string
-	err   error // the store's first error, which the Parquet library may hide
-}
-
-func openRanged(ctx context.Context, store LogStore, f checkpointFile) (*rangedObject, error) {
-	at := &storeReaderAt{ctx: ctx, store: store, name: f.name}
-	if f.size > wholeCheckpoint {
-		return &rangedObject{io.NewSectionReader(at, 0, f.size), at}, nil
+// allNull says that a column has no value in the row group, by its statistics.
+func (rg *rowGroup) allNull(action, field string) bool {
+	found := rg.find(action, field)
+	if len(found) != 1 {
+		return true
 	}
-	data, err := readObject(ctx, store, f.name)
+	md, err := rg.MetaData().ColumnChunk(found[0])
 	if err != nil {
-		return nil, fmt.Errorf("reading the log checkpoint %s: %w", f.name, err)
+		return false
 	}
-	return &rangedObject{io.NewSectionReader(bytes.NewReader(data), 0, int64(len(data))), at}, nil
+	if set, err := md.StatsSet(); err != nil || !set {
+		return false
+	}
+	stats, err := md.Statistics()
+	return err == nil && stats != nil && stats.HasNullCount() && stats.NullCount() == md.NumValues() && md.NumValues() > 0
 }
 
-func (s *storeReaderAt) ReadAt(p []byte, off int64) (int, error) {
-	n, err := s.read(p, off)
-	if err != nil && !errors.Is(err, io.EOF) && s.err == nil {
-		s.err = err
-	}
-	return n, err
+// mapLeaf is a map of texts, as a column of keys and one of values; or a list, which has keys only.
+type mapLeaf struct {
+	keys, values *leaf
+	k, v         []entry
 }
 
-func (s *storeReaderAt) read(p []byte, off int64) (int, error) {
-	r, err := s.store.Get(s.ctx, s.name, off, int64(len(p)))
-	if err != nil {
-		return 0, err
-	}
-	n, err := io.ReadFull(r, p)
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = io.EOF
-	}
-	return n, errors.Join(err, r.Close())
-}
-
-// guard runs a piece of the Parquet library, which panics on some corrupt files. It tells a store that failed, where trying
-// again helps, from a file that is broken, where it does not.
-func (o *rangedObject) guard(f func() error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%v", r)
+// group opens a map or list. Whatever its inner groups are called, its leaves come in order.
+func (rg *rowGroup) group(action, field string) (m mapLeaf, err error) {
+	for i, column := range rg.find(action, field) {
+		if err := rg.check(column); err != nil {
+			return m, err
 		}
-		switch {
-		case err == nil:
-		case o.at.err != nil:
-			err = fmt.Errorf("reading the log checkpoint %s: %w", o.at.name, o.at.err)
-		case o.at.ctx.Err() != nil:
-			err = o.at.ctx.Err()
+		l, err := newLeaf(rg.RowGroupReader, column, parquet.Types.ByteArray)
+		if err != nil {
+			return m, err
+		}
+		switch i {
+		case 0:
+			m.keys = l
+		case 1:
+			m.values = l
 		default:
-			err = corruptf("log checkpoint %s: %w", o.at.name, err)
-		}
-	}()
-	if err := o.at.ctx.Err(); err != nil {
-		return err
-	}
-	return f()
-}
-
-// rows gives access to a struct column, or nothing at all when the column is missing or null: then every field reads as
-// absent, as the protocol asks for missing columns.
-type rows struct{ s *array.Struct }
-
-func column(rb arrow.RecordBatch, name string) rows {
-	for i, f := range rb.Schema().Fields() {
-		if s, ok := rb.Column(i).(*array.Struct); ok && f.Name == name {
-			return rows{s}
+			return m, fmt.Errorf("the column %s.%s is no map or list of strings", action, field)
 		}
 	}
-	return rows{}
+	return m, nil
 }
 
-func (r rows) field(name string) arrow.Array {
-	if r.s == nil {
-		return nil
+func (m *mapLeaf) at(row int64) (ok bool, err error) {
+	if m.k, ok, err = m.keys.entries(row, m.k[:0]); err != nil {
+		return ok, err
 	}
-	i, ok := r.s.DataType().(*arrow.StructType).FieldIdx(name)
-	if !ok {
-		return nil
+	if m.v, _, err = m.values.entries(row, m.v[:0]); err != nil {
+		return ok, err
 	}
-	return r.s.Field(i)
+	if m.values != nil && len(m.k) != len(m.v) {
+		return ok, fmt.Errorf("column %s: a map has %d keys and %d values", m.keys.name, len(m.k), len(m.v))
+	}
+	return ok, nil
 }
 
-func (r rows) child(name string) rows {
-	s, _ := r.field(name).(*array.Struct)
-	return rows{s}
+// fields reads the fields of one action in one row; after an error every field is absent, and err says why.
+type fields struct {
+	rg     *rowGroup
+	action string
+	row    int64
+	flat   map[string]*leaf
+	groups map[string]*mapLeaf
+	err    error
 }
 
-// absent reports whether the struct itself is null in a row.
-func (r rows) absent(row int) bool { return r.s == nil || r.s.IsNull(row) }
+func (rg *rowGroup) fields(action string) *fields {
+	return &fields{rg: rg, action: action, flat: map[string]*leaf{}, groups: map[string]*mapLeaf{}}
+}
 
-func (r rows) str(name string, row int) (string, bool) { return stringAt(r.field(name), row) }
+func (f *fields) close() {
+	for _, l := range f.flat {
+		l.close()
+	}
+	for _, m := range f.groups {
+		m.keys.close()
+		m.values.close()
+	}
+}
 
-func (r rows) text(name string, row int) string {
-	s, _ := r.str(name, row)
+// column opens a field on its first use, so that fields of actions that are not there cost nothing.
+func (f *fields) column(name string, kind parquet.Type) *leaf {
+	l, ok := f.flat[name]
+	if !ok && f.err == nil {
+		l, f.err = f.rg.leaf(f.action, name, kind)
+		f.flat[name] = l
+	}
+	return l
+}
+
+func (f *fields) text(name string) (string, bool) {
+	l := f.column(name, parquet.Types.ByteArray)
+	if f.err != nil {
+		return "", false
+	}
+	i, ok, err := l.here(f.row)
+	if f.err = err; !ok || err != nil {
+		return "", false
+	}
+	return l.texts[i], true
+}
+
+func (f *fields) str(name string) string {
+	s, _ := f.text(name)
 	return s
 }
 
-func (r rows) int(name string, row int) (int64, bool) {
-	a := r.field(name)
-	if a == nil || a.IsNull(row) {
+func (f *fields) int(name string) (int64, bool) {
+	l := f.column(name, parquet.Types.Int64)
+	if f.err != nil {
 		return 0, false
 	}
-	switch a := a.(type) {
-	case *array.Int64:
-		return a.Value(row), true
-	case *array.Int32:
-		return int64(a.Value(row)), true
+	i, ok, err := l.here(f.row)
+	if f.err = err; !ok || err != nil {
+		return 0, false
 	}
-	return 0, false
+	return l.ints[i], true
 }
 
-func (r rows) intPtr(name string, row int) *int64 {
-	if v, ok := r.int(name, row); ok {
+func (f *fields) intPtr(name string) *int64 {
+	if v, ok := f.int(name); ok {
 		return &v
 	}
 	return nil
 }
 
-func (r rows) bool(name string, row int) bool {
-	a, ok := r.field(name).(*array.Boolean)
-	return ok && a.IsValid(row) && a.Value(row)
+func (f *fields) bool(name string) (v, ok bool) {
+	l := f.column(name, parquet.Types.Boolean)
+	if f.err != nil {
+		return false, false
+	}
+	i, ok, err := l.here(f.row)
+	if f.err = err; !ok || err != nil {
+		return false, false
+	}
+	return l.bools[i], true
 }
 
-// stringAt copies a string out of any of Arrow's string-like arrays.
-func stringAt(a arrow.Array, row int) (string, bool) {
-	if a == nil || a.IsNull(row) {
-		return "", false
+// group moves a map or list to the row; nil when it is null there.
+func (f *fields) group(name string) *mapLeaf {
+	m, ok := f.groups[name]
+	if !ok && f.err == nil {
+		var g mapLeaf
+		g, f.err = f.rg.group(f.action, name)
+		m = &g
+		f.groups[name] = m
 	}
-	switch a := a.(type) {
-	case *array.String:
-		return strings.Clone(a.Value(row)), true
-	case *array.LargeString:
-		return strings.Clone(a.Value(row)), true
-	case *array.StringView:
-		return strings.Clone(a.Value(row)), true
-	case *array.Binary:
-		return string(a.Value(row)), true
-	case *array.Dictionary:
-		return stringAt(a.Dictionary(), a.GetValueIndex(row))
-	}
-	return "", false
-}
-
-func (r rows) strings(name string, row int) []string {
-	l, ok := r.field(name).(array.ListLike)
-	if !ok || l.IsNull(row) {
+	if f.err != nil {
 		return nil
 	}
-	from, to := l.ValueOffsets(row)
-	out := make([]string, 0, to-from)
-	for i := from; i < to; i++ {
-		if s, ok := stringAt(l.ListValues(), int(i)); ok {
-			out = append(out, s)
+	ok, f.err = m.at(f.row)
+	if !ok {
+		return nil
+	}
+	return m
+}
+
+func (f *fields) strings(name string) []string {
+	m := f.group(name)
+	if m == nil {
+		return nil
+	}
+	out := make([]string, 0, len(m.k))
+	for _, e := range m.k {
+		if !e.null {
+			out = append(out, e.text)
 		}
 	}
 	return out
 }
 
-// entries calls visit for every entry of a map column's row; false when the map is null or missing.
-func (r rows) entries(name string, row int, visit func(key string, value *string)) bool {
-	m, ok := r.field(name).(*array.Map)
-	if !ok || m.IsNull(row) {
-		return false
-	}
-	from, to := m.ValueOffsets(row)
-	for i := from; i < to; i++ {
-		key, _ := stringAt(m.Keys(), int(i))
-		if value, ok := stringAt(m.Items(), int(i)); ok {
-			visit(key, &value)
-		} else {
-			visit(key, nil)
-		}
-	}
-	return true
-}
-
-func (r rows) stringMap(name string, row int) map[string]string {
-	out := map[string]string{}
-	if !r.entries(name, row, func(k string, v *string) {
-		if v != nil {
-			out[k] = *v
-		}
-	}) {
+// stringMap leaves out entries whose value is null.
+func (f *fields) stringMap(name string) map[string]string {
+	m := f.group(name)
+	if m == nil || m.values == nil {
 		return nil
+	}
+	out := make(map[string]string, len(m.k))
+	for i, k := range m.k {
+		if !k.null && !m.v[i].null {
+			out[k.text] = m.v[i].text
+		}
 	}
 	return out
 }
 
-// checkpointState collects what a log checkpoint says besides files into a commit: like a commit of all versions so far.
-// A struct counts as present when its required field is: some writers store the structs of other actions as not null.
-func checkpointState(rb arrow.RecordBatch, c *Commit) error {
-	protocol, metadata, txn, domain := column(rb, "protocol"), column(rb, "metaData"), column(rb, "txn"), column(rb, "domainMetadata")
-	for row := range int(rb.NumRows()) {
-		if !protocol.absent(row) {
-			if reader, ok := protocol.int("minReaderVersion", row); ok {
-				writer, _ := protocol.int("minWriterVersion", row)
-				c.Protocol = &Protocol{
-					MinReaderVersion: int(reader), MinWriterVersion: int(writer),
-					ReaderFeatures: protocol.strings("readerFeatures", row), WriterFeatures: protocol.strings("writerFeatures", row),
-				}
-				if err := c.Protocol.check(); err != nil {
-					return err
-				}
-			}
+func (f *fields) partitionValues() map[string]*string {
+	m := f.group("partitionValues")
+	if m == nil || m.values == nil {
+		return nil
+	}
+	out := make(map[string]*string, len(m.k))
+	texts := make([]string, len(m.v))
+	for i, k := range m.k {
+		switch {
+		case k.null:
+		case m.v[i].null:
+			out[k.text] = nil
+		default:
+			texts[i] = m.v[i].text
+			out[k.text] = &texts[i]
 		}
-		if !metadata.absent(row) {
-			if id, ok := metadata.str("id", row); ok {
-				format := metadata.child("format")
-				c.Metadata = &Metadata{
-					ID: id, Name: metadata.text("name", row), Description: metadata.text("description", row),
-					Format:       Format{Provider: format.text("provider", row), Options: format.stringMap("options", row)},
-					SchemaString: metadata.text("schemaString", row), PartitionColumns: metadata.strings("partitionColumns", row),
-					CreatedTime: metadata.intPtr("createdTime", row), Configuration: metadata.stringMap("configuration", row),
-				}
-				if err := c.Metadata.check(); err != nil {
-					return err
-				}
-			}
+	}
+	return out
+}
+
+func (f *fields) deletionVector() *DeletionVector {
+	storage, ok := f.text("deletionVector.storageType")
+	if !ok || storage == "" {
+		return nil
+	}
+	d := &DeletionVector{StorageType: storage, PathOrInlineDv: f.str("deletionVector.pathOrInlineDv")}
+	if offset, ok := f.int("deletionVector.offset"); ok {
+		o := int32(offset)
+		d.Offset = &o
+	}
+	size, _ := f.int("deletionVector.sizeInBytes")
+	d.SizeInBytes = int32(size)
+	d.Cardinality, _ = f.int("deletionVector.cardinality")
+	return d
+}
+
+// each calls visit in every row where an action is: where its required field has a value. Some writers store the structs
+// of other actions as not null, some even the fields, which are empty then.
+func (rg *rowGroup) each(action, required string, kind parquet.Type, visit func(*fields) error) error {
+	if rg.allNull(action, required) {
+		return nil
+	}
+	f := rg.fields(action)
+	defer f.close()
+	l := f.column(required, kind)
+	if f.err != nil || l == nil {
+		return f.err
+	}
+	for row := int64(0); ; row++ {
+		var err error
+		if row, err = l.next(row); row < 0 || err != nil {
+			return err
 		}
-		if !txn.absent(row) {
-			if id, ok := txn.str("appId", row); ok {
-				version, ok := txn.int("version", row)
-				if !ok {
-					return fmt.Errorf("txn of %q without version", id)
-				}
-				c.Txns = append(c.Txns, Txn{AppID: id, Version: version, LastUpdated: txn.intPtr("lastUpdated", row)})
-			}
+		f.row = row
+		if kind == parquet.Types.ByteArray && l.texts[l.value] == "" {
+			continue
 		}
-		if !domain.absent(row) {
-			if name, ok := domain.str("domain", row); ok {
-				c.Domains = append(c.Domains, DomainMetadata{
-					Domain: name, Configuration: domain.text("configuration", row), Removed: domain.bool("removed", row),
-				})
-			}
+		if err := visit(f); err != nil {
+			return err
+		}
+		if f.err != nil {
+			return f.err
+		}
+	}
+}
+
+// stateActions are the actions besides files, each with its required field.
+var stateActions = []struct {
+	action, required string
+	kind             parquet.Type
+	read             func(*fields, *Commit) error
+}{
+	{"protocol", "minReaderVersion", parquet.Types.Int64, (*fields).protocol},
+	{"metaData", "id", parquet.Types.ByteArray, (*fields).metadata},
+	{"txn", "appId", parquet.Types.ByteArray, (*fields).txn},
+	{"domainMetadata", "domain", parquet.Types.ByteArray, (*fields).domain},
+	{"sidecar", "path", parquet.Types.ByteArray, (*fields).sidecar},
+}
+
+// state collects what a row group says besides files into a commit: like a commit of all versions so far.
+func (rg *rowGroup) state(c *Commit) error {
+	if err := rg.readAhead(); err != nil {
+		return err
+	}
+	for _, a := range stateActions {
+		if err := rg.each(a.action, a.required, a.kind, func(f *fields) error { return a.read(f, c) }); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// checkpointAdds calls visit for every add of a batch until it returns false.
-func checkpointAdds(rb arrow.RecordBatch, visit func(*Add) bool) (bool, error) {
-	add, sidecar := column(rb, "add"), column(rb, "sidecar")
-	dv, parsed := add.child("deletionVector"), add.child("stats_parsed")
-	for row := range int(rb.NumRows()) {
-		if name, ok := sidecar.str("path", row); ok && !sidecar.absent(row) {
-			return false, &UnsupportedError{
-				Features: []string{"v2Checkpoint"}, Detail: "the log checkpoint keeps its files in the sidecar " + name,
-				Remedy: "set delta.checkpointPolicy = classic and write a new log checkpoint",
+// readAhead fetches all that state reads with one request, where it lies close together, as it does in most files: a
+// request costs more than the bytes between.
+func (rg *rowGroup) readAhead() error {
+	size := rg.src.Size()
+	if size <= wholeCheckpoint {
+		return nil
+	}
+	from, to := size, int64(0)
+	for _, a := range stateActions {
+		if rg.allNull(a.action, a.required) {
+			continue
+		}
+		for i := range rg.MetaData().Schema.NumColumns() {
+			if !strings.HasPrefix(rg.MetaData().Schema.Column(i).Path(), a.action+".") {
+				continue
 			}
-		}
-		if add.absent(row) {
-			continue
-		}
-		path, ok := add.str("path", row)
-		if !ok {
-			continue
-		}
-		a := &Add{
-			Path: path, PartitionValues: map[string]*string{}, DataChange: add.bool("dataChange", row),
-			Stats: add.text("stats", row), Tags: add.stringMap("tags", row), BaseRowID: add.intPtr("baseRowId", row),
-			DefaultRowCommitVersion: add.intPtr("defaultRowCommitVersion", row), ClusteringProvider: add.text("clusteringProvider", row),
-			DeletionVector: checkpointDV(dv, row),
-		}
-		a.Size, _ = add.int("size", row)
-		a.ModificationTime, _ = add.int("modificationTime", row)
-		add.entries("partitionValues", row, func(k string, v *string) { a.PartitionValues[k] = v })
-		if n, ok := parsed.int("numRecords", row); ok && a.Stats == "" {
-			a.Stats = `{"numRecords":` + strconv.FormatInt(n, 10) + `}`
-		}
-		if !visit(a) {
-			return false, nil
+			if err := rg.check(i); err != nil {
+				return err
+			}
+			md, err := rg.MetaData().ColumnChunk(i)
+			if err != nil {
+				return err
+			}
+			start := chunkRange(md.DataPageOffset(), md.DictionaryPageOffset(), md.HasDictionaryPage())
+			from, to = min(from, start), max(to, start+md.TotalCompressedSize())
 		}
 	}
-	return true, nil
+	if to <= from || to-from > wholeCheckpoint {
+		return nil
+	}
+	return rg.src.at.prefetch(from, to-from)
 }
 
-func checkpointDV(dv rows, row int) *DeletionVector {
-	if dv.absent(row) {
-		return nil
+func (f *fields) protocol(c *Commit) error {
+	reader, _ := f.int("minReaderVersion")
+	writer, _ := f.int("minWriterVersion")
+	if reader == 0 && writer == 0 {
+		return f.err // the not-null struct of another action's row
 	}
-	storage, ok := dv.str("storageType", row)
-	if !ok {
-		return nil
+	c.Protocol = &Protocol{
+		MinReaderVersion: int(reader), MinWriterVersion: int(writer),
+		ReaderFeatures: f.strings("readerFeatures"), WriterFeatures: f.strings("writerFeatures"),
 	}
-	d := &DeletionVector{StorageType: storage, PathOrInlineDv: dv.text("pathOrInlineDv", row)}
-	if offset, ok := dv.int("offset", row); ok {
-		o := int32(offset)
-		d.Offset = &o
+	return errors.Join(f.err, c.Protocol.check())
+}
+
+func (f *fields) metadata(c *Commit) error {
+	c.Metadata = &Metadata{
+		ID: f.str("id"), Name: f.str("name"), Description: f.str("description"),
+		Format:       Format{Provider: f.str("format.provider"), Options: f.stringMap("format.options")},
+		SchemaString: f.str("schemaString"), PartitionColumns: f.strings("partitionColumns"),
+		CreatedTime: f.intPtr("createdTime"), Configuration: f.stringMap("configuration"),
 	}
-	size, _ := dv.int("sizeInBytes", row)
-	d.SizeInBytes = int32(size)
-	d.Cardinality, _ = dv.int("cardinality", row)
-	return d
+	if f.err != nil {
+		return f.err
+	}
+	return c.Metadata.check()
+}
+
+func (f *fields) txn(c *Commit) error {
+	id := f.str("appId")
+	version, ok := f.int("version")
+	if !ok && f.err == nil {
+		return fmt.Errorf("txn of %q without version", id)
+	}
+	c.Txns = append(c.Txns, Txn{AppID: id, Version: version, LastUpdated: f.intPtr("lastUpdated")})
+	return nil
+}
+
+func (f *fields) domain(c *Commit) error {
+	removed, _ := f.bool("removed")
+	c.Domains = append(c.Domains, DomainMetadata{Domain: f.str("domain"), Configuration: f.str("configuration"), Removed: removed})
+	return nil
+}
+
+func (f *fields) sidecar(c *Commit) error {
+	s := Sidecar{Path: f.str("path"), Tags: f.stringMap("tags")}
+	s.SizeInBytes, _ = f.int("sizeInBytes")
+	s.ModificationTime, _ = f.int("modificationTime")
+	c.sidecars = append(c.sidecars, s)
+	return nil
+}
+
+// files hands on the file actions of a row group. What the caller answers goes to stop, which is not the file's fault.
+func (rg *rowGroup) files(w *fileActions, stop *error) error {
+	if w.add != nil {
+		err := rg.each("add", "path", parquet.Types.ByteArray, func(f *fields) error {
+			a := f.add(w.totals)
+			if f.err == nil {
+				*stop = w.take(a, nil)
+			}
+			return errors.Join(f.err, *stop)
+		})
+		if err != nil && *stop == nil {
+			return err
+		}
+	}
+	if w.remove != nil && *stop == nil {
+		err := rg.each("remove", "path", parquet.Types.ByteArray, func(f *fields) error {
+			r := f.remove()
+			if f.err == nil {
+				*stop = w.take(nil, r)
+			}
+			return errors.Join(f.err, *stop)
+		})
+		if err != nil && *stop == nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *fields) add(totals bool) *Add {
+	a := &Add{Path: f.str("path"), Stats: f.str("stats"), DeletionVector: f.deletionVector()}
+	a.Size, _ = f.int("size")
+	if n, ok := f.int("stats_parsed.numRecords"); ok && a.Stats == "" {
+		a.Stats = `{"numRecords":` + strconv.FormatInt(n, 10) + `}`
+	}
+	if totals {
+		return a
+	}
+	if a.PartitionValues = f.partitionValues(); a.PartitionValues == nil {
+		a.PartitionValues = map[string]*string{}
+	}
+	a.Tags = f.stringMap("tags")
+	a.ModificationTime, _ = f.int("modificationTime")
+	a.DataChange, _ = f.bool("dataChange")
+	a.BaseRowID, a.DefaultRowCommitVersion = f.intPtr("baseRowId"), f.intPtr("defaultRowCommitVersion")
+	a.ClusteringProvider = f.str("clusteringProvider")
+	return a
+}
+
+func (f *fields) remove() *Remove {
+	r := &Remove{
+		Path: f.str("path"), DeletionTimestamp: f.intPtr("deletionTimestamp"), Size: f.intPtr("size"),
+		PartitionValues: f.partitionValues(), DeletionVector: f.deletionVector(),
+		BaseRowID: f.intPtr("baseRowId"), DefaultRowCommitVersion: f.intPtr("defaultRowCommitVersion"),
+	}
+	r.DataChange, _ = f.bool("dataChange")
+	if v, ok := f.bool("extendedFileMetadata"); ok {
+		r.ExtendedFileMetadata = &v
+	}
+	return r
 }

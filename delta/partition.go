@@ -234,15 +234,17 @@ func DecodePath(path string) (string, error) {
 	return name, nil
 }
 
-// fileKey identifies a logical file: path and deletion vector (PROTOCOL.md, "Action Reconciliation"). Paths are compared
-// decoded, because writers differ in what they percent-encode.
-type fileKey struct{ path, dv string }
+// fileHash identifies a logical file: path and deletion vector (PROTOCOL.md, "Action Reconciliation"). Paths are compared
+// decoded, because writers differ in what they percent-encode. It is a cryptographic hash, cut: what writers put into a log
+// can't make two files one.
+type fileHash [16]byte
 
-func keyOf(path string, dv *DeletionVector) fileKey {
+func hashOf(path string, dv *DeletionVector) fileHash {
 	if strings.Contains(path, "%") {
 		if name, err := url.PathUnescape(path); err == nil {
 			path = name
 		}
 	}
-	return fileKey{path: path, dv: dv.uniqueID()}
+	sum := sha256.Sum256([]byte(path + "\x00" + dv.uniqueID()))
+	return fileHash(sum[:16])
 }

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
@@ -36,64 +36,78 @@ func (s *Snapshot) Info() *CommitInfo { return s.info }
 func (s *Snapshot) LogCheckpoint() (version int64, ok bool) { return s.seg.base, s.seg.base >= 0 }
 
 // Files yields the files of the version, newest first (PROTOCOL.md, "Action Reconciliation"). It reads the log anew every
-// time: commits from the newest down, then the log checkpoint in batches; its memory is bounded by the commits after the
-// log checkpoint. After an error it stops.
-func (s *Snapshot) Files(ctx context.Context) iter.Seq2[Add, error] { return s.files(ctx, fileColumns) }
+// time: commits from the newest down, then the log checkpoint; its memory is bounded by the commits after the log
+// checkpoint. After an error it stops.
+func (s *Snapshot) Files(ctx context.Context) iter.Seq2[Add, error] { return s.files(ctx, false) }
 
-func (s *Snapshot) files(ctx context.Context, columns []string) iter.Seq2[Add, error] {
+func (s *Snapshot) files(ctx context.Context, totals bool) iter.Seq2[Add, error] {
 	return func(yield func(Add, error) bool) {
-		seen := map[fileKey]struct{}{}
-		for v := s.seg.version; v > s.seg.base; v-- {
-			c, err := readCommit(ctx, s.store, v, true)
-			if err != nil {
-				yield(Add{}, err)
-				return
-			}
-			if !newestAdds(c, seen, yield) {
-				return
-			}
-		}
-		for _, f := range s.seg.files {
-			stop := errors.New("stop")
-			err := readLogCheckpoint(ctx, s.store, f, columns, memory.DefaultAllocator, func(rb arrow.RecordBatch) error {
-				more, err := checkpointAdds(rb, func(a *Add) bool {
-					if _, known := seen[keyOf(a.Path, a.DeletionVector)]; known {
-						return true
-					}
-					return yield(*a, nil)
-				})
-				if err == nil && !more {
-					return stop
-				}
-				return err
-			})
-			if errors.Is(err, stop) {
-				return
-			}
-			if err != nil {
-				yield(Add{}, err)
-				return
-			}
+		err := s.replay(ctx, fileActions{totals: totals, add: func(a *Add) (bool, error) { return yield(*a, nil), nil }})
+		if err != nil {
+			yield(Add{}, err)
 		}
 	}
 }
 
-// newestAdds yields the adds of a commit that no later commit speaks of; false when the caller wants no more.
-func newestAdds(c *Commit, seen map[fileKey]struct{}, yield func(Add, error) bool) bool {
-	for _, a := range c.Adds {
-		key := keyOf(a.Path, a.DeletionVector)
+// replay hands on the file actions of the version, newest first and reconciled: one that a newer action overrides is not
+// handed on (PROTOCOL.md, "Action Reconciliation"). Removes are the tombstones that are still in the log. Of two actions of
+// one commit that speak of the same file, which the protocol forbids, the first counts, as in Delta Kernel.
+//
+// Of the commits after the log checkpoint it remembers 16 bytes for each file action, of the log checkpoint nothing.
+func (s *Snapshot) replay(ctx context.Context, w fileActions) error {
+	seen := map[fileHash]struct{}{}
+	unseen := func(path string, dv *DeletionVector, remember bool) bool {
+		key := hashOf(path, dv)
 		if _, known := seen[key]; known {
-			continue
-		}
-		seen[key] = struct{}{}
-		if !yield(a, nil) {
 			return false
 		}
+		if remember {
+			seen[key] = struct{}{}
+		}
+		return true
 	}
-	for _, r := range c.Removes {
-		seen[keyOf(r.Path, r.DeletionVector)] = struct{}{}
+	var remember bool
+	handed := fileActions{totals: w.totals}
+	handed.add = func(a *Add) (bool, error) {
+		if len(seen) == 0 && !remember || unseen(a.Path, a.DeletionVector, remember) {
+			return true, w.take(a, nil)
+		}
+		return true, nil
 	}
-	return true
+	handed.remove = func(r *Remove) (bool, error) {
+		if len(seen) == 0 && !remember || unseen(r.Path, r.DeletionVector, remember) {
+			return true, w.take(nil, r)
+		}
+		return true, nil
+	}
+	remember = true
+	for i := len(s.seg.jsons) - 1; i >= 0; i-- {
+		f := s.seg.jsons[i]
+		if err := readJSON(ctx, s.store, f, &Commit{Version: f.until}, &handed); err != nil {
+			return stopped(err)
+		}
+	}
+	remember = false
+	if w.remove == nil {
+		handed.remove = nil
+	}
+	if w.add == nil {
+		handed.add = nil
+	}
+	for _, f := range slices.Concat(s.seg.files, s.seg.sidecars) {
+		if err := readLogCheckpoint(ctx, s.store, f, nil, &handed, memory.DefaultAllocator); err != nil {
+			return stopped(err)
+		}
+	}
+	return nil
+}
+
+// stopped takes errStop, which is no error, out.
+func stopped(err error) error {
+	if errors.Is(err, errStop) {
+		return nil
+	}
+	return err
 }
 
 // Totals counts a version's files. Rows are those that a reader gets, rows deleted by deletion vectors not counted; files
@@ -103,7 +117,7 @@ type Totals struct{ Files, Rows, Bytes, FilesWithoutRows int64 }
 // Totals reads what Files reads, but less of each file.
 func (s *Snapshot) Totals(ctx context.Context) (Totals, error) {
 	var t Totals
-	for a, err := range s.files(ctx, totalColumns) {
+	for a, err := range s.files(ctx, true) {
 		if err != nil {
 			return Totals{}, err
 		}

@@ -1,13 +1,16 @@
 package delta
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"iter"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -31,6 +34,7 @@ type state struct {
 	txns     map[string]Txn
 	domains  map[string]DomainMetadata
 	info     *CommitInfo // of this very version; nil when it has none or its JSON was cleaned
+	ict      *int64      // in-commit timestamp of this very version by its checksum, where its JSON was cleaned
 }
 
 // Version is the version that the state belongs to.
@@ -106,7 +110,7 @@ func (s *state) apply(c *Commit) error {
 			s.domains[d.Domain] = d
 		}
 	}
-	s.version, s.info = c.Version, c.Info
+	s.version, s.info, s.ict = c.Version, c.Info, nil
 	return nil
 }
 
@@ -115,24 +119,28 @@ func loadState(ctx context.Context, store LogStore, seg *segment) (*state, error
 	s := &state{version: -1, txns: map[string]Txn{}, domains: map[string]DomainMetadata{}}
 	if seg.base >= 0 {
 		base := &Commit{Version: seg.base}
+		seg.broken = true
 		for _, f := range seg.files {
-			err := readLogCheckpoint(ctx, store, f, stateColumns, memory.DefaultAllocator, func(rb arrow.RecordBatch) error {
-				if err := checkpointState(rb, base); err != nil {
-					return corruptf("log checkpoint %s: %w", f.name, err)
-				}
-				return nil
-			})
+			if err := readLogCheckpoint(ctx, store, f, base, nil, memory.DefaultAllocator); err != nil {
+				return nil, err
+			}
+		}
+		seg.sidecars = nil
+		for i := range base.sidecars {
+			f, err := sidecarFile(&base.sidecars[i])
 			if err != nil {
 				return nil, err
 			}
+			seg.sidecars = append(seg.sidecars, f)
 		}
 		if err := s.apply(base); err != nil {
 			return nil, err
 		}
+		seg.broken = false
 	}
-	for v := seg.base + 1; v <= seg.version; v++ {
-		c, err := readCommit(ctx, store, v, false)
-		if err != nil {
+	for _, f := range seg.jsons {
+		c := &Commit{Version: f.until}
+		if err := readJSON(ctx, store, f, c, nil); err != nil {
 			return nil, err
 		}
 		if err := s.apply(c); err != nil {
@@ -145,21 +153,58 @@ func loadState(ctx context.Context, store LogStore, seg *segment) (*state, error
 	return s, s.loadInfo(ctx, store, seg)
 }
 
-// loadInfo fetches the commitInfo of a version that came from a log checkpoint, which keeps none: the in-commit timestamp
-// of the next commit follows from it.
+// loadInfo fetches the commitInfo of a version that came from a log checkpoint or a log compaction, which keep none: the
+// in-commit timestamp of the next commit follows from it. Where the JSON was cleaned, the version's checksum has it
+// (PROTOCOL.md, "Version Checksum File Schema").
 func (s *state) loadInfo(ctx context.Context, store LogStore, seg *segment) error {
-	if seg.base != seg.version || !seg.hasJSON {
+	if n := len(seg.jsons); n > 0 && seg.jsons[n-1].from == seg.version {
 		return nil
 	}
-	c, err := readCommit(ctx, store, seg.version, false)
-	if errors.Is(err, fs.ErrNotExist) {
+	if seg.hasJSON {
+		c, err := readCommit(ctx, store, seg.version, false)
+		if err == nil {
+			s.info = c.Info
+		}
+		if err == nil || !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if !seg.hasCRC {
 		return nil
+	}
+	ict, err := checksumTimestamp(ctx, store, seg.version)
+	s.ict = ict
+	return err
+}
+
+// checksumTimestamp is the in-commit timestamp in a version's checksum; nil when there is none to be read.
+func checksumTimestamp(ctx context.Context, store LogStore, version int64) (*int64, error) {
+	data, err := readObject(ctx, store, fmt.Sprintf("%s%020d.crc", logFolder, version))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("reading the checksum of version %d: %w", version, err)
 	}
-	s.info = c.Info
-	return nil
+	var crc struct {
+		InCommitTimestamp *int64 `json:"inCommitTimestampOpt"`
+	}
+	if json.Unmarshal(data, &crc) != nil {
+		return nil, nil //nolint:nilerr // a checksum that can't be understood is none
+	}
+	return crc.InCommitTimestamp, nil
+}
+
+// inCommitTimestamp is that of this very version, in milliseconds since the epoch; false when it is not known (PROTOCOL.md,
+// "In-Commit Timestamps").
+func (s *state) inCommitTimestamp() (int64, bool) {
+	switch {
+	case s.info != nil && s.info.InCommitTimestamp != nil:
+		return *s.info.InCommitTimestamp, true
+	case s.ict != nil:
+		return *s.ict, true
+	}
+	return 0, false
 }
 
 // checkReadable refuses what even a reader of the log alone would get wrong.
@@ -217,22 +262,34 @@ func (t *Table) Reload(ctx context.Context) error {
 }
 
 // open loads the state of one version, the newest for -1. An object that was listed and is gone when it is read was taken
-// by a cleanup at that moment; one more listing finds the log checkpoint that covers for it.
+// by a cleanup at that moment; one more listing finds the log checkpoint that covers for it. A log checkpoint that can't be
+// understood is passed over where the log reaches further back: it is only a shortcut (PROTOCOL.md, "Checkpoints").
 func open(ctx context.Context, store LogStore, version int64) (*state, *segment, error) {
+	below := int64(math.MaxInt64)
+	var broken error // what was wrong with the newest log checkpoint
 	for attempt := 1; ; attempt++ {
-		seg, err := findSegment(ctx, store, version)
+		seg, err := findSegment(ctx, store, version, below)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, cmp.Or(broken, err)
 		}
 		s, err := loadState(ctx, store, seg)
+		if err == nil && seg.compacted() && s.supports("domainMetadata") {
+			// A log compaction need not keep the tombstones of domains (PROTOCOL.md, "Action Reconciliation").
+			seg = seg.uncompacted()
+			s, err = loadState(ctx, store, seg)
+		}
 		if errors.Is(err, fs.ErrNotExist) && attempt == 1 {
+			continue
+		}
+		if errors.Is(err, ErrCorrupt) && seg.broken {
+			below, broken = seg.base, cmp.Or(broken, err)
 			continue
 		}
 		if err == nil {
 			err = s.checkReadable()
 		}
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, cmp.Or(broken, err)
 		}
 		return s, seg, nil
 	}

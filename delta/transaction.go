@@ -201,10 +201,11 @@ func (t *Table) build(tx *Transaction, version int64, id string) ([]byte, *Commi
 		fields[name] = value
 	}
 	if t.inCommitTimestamps() {
-		if t.info == nil || t.info.InCommitTimestamp == nil {
-			return nil, nil, corruptf("the in-commit timestamp of version %d is not in its JSON", t.version)
+		before, ok := t.inCommitTimestamp()
+		if !ok {
+			return nil, nil, corruptf("the in-commit timestamp of version %d is neither in its JSON nor in its checksum", t.version)
 		}
-		ict := max(now, *t.info.InCommitTimestamp+1)
+		ict := max(now, before+1)
 		c.Info.InCommitTimestamp = &ict
 		fields["inCommitTimestamp"] = ict
 	}

@@ -1,0 +1,213 @@
+package delta
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"slices"
+	"sort"
+	"strconv"
+	"time"
+)
+
+// HistoryEntry is what one commit did. Time is its in-commit timestamp where the commit has one, else the modification
+// time of its file made monotonic, as VersionAt takes it. AddedRows counts the rows that the statistics of added files
+// tell; RemovedFiles and AddedFiles count actions, those that only rearrange data too.
+type HistoryEntry struct {
+	Version       int64
+	Time          time.Time
+	Info          *CommitInfo // nil when the writer left none
+	Txns          []Txn
+	AddedFiles    int64
+	RemovedFiles  int64
+	AddedRows     int64
+	AddedBytes    int64
+	ChangesSchema bool // the commit has a metaData action
+}
+
+// History yields the commits of a table, newest first, until the first one that was cleaned from the log. It holds one
+// commit at a time. ErrNotTable says that there is no table.
+func History(ctx context.Context, store LogStore) iter.Seq2[HistoryEntry, error] {
+	return func(yield func(HistoryEntry, error) bool) {
+		commits, err := listCommits(ctx, store)
+		if err != nil {
+			yield(HistoryEntry{}, fmt.Errorf("reading the history: %w", err))
+			return
+		}
+		for i := len(commits) - 1; i >= 0; i-- {
+			e, err := historyEntry(ctx, store, commits[i])
+			if errors.Is(err, fs.ErrNotExist) {
+				return // cleaned since the listing
+			}
+			if err != nil {
+				yield(HistoryEntry{}, fmt.Errorf("reading the history: %w", err))
+				return
+			}
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+func historyEntry(ctx context.Context, store LogStore, at commitTime) (HistoryEntry, error) {
+	e := HistoryEntry{Version: at.version, Time: at.time}
+	c := &Commit{Version: at.version}
+	err := readJSON(ctx, store, jsonFile{at.version, at.version}, c, &fileActions{
+		add: func(a *Add) (bool, error) {
+			rows, _ := a.NumRecords()
+			e.AddedFiles++
+			e.AddedRows += rows
+			e.AddedBytes += a.Size
+			return true, nil
+		},
+		remove: func(*Remove) (bool, error) { e.RemovedFiles++; return true, nil },
+	})
+	e.Info, e.Txns, e.ChangesSchema = c.Info, c.Txns, c.Metadata != nil
+	if c.Info != nil && c.Info.InCommitTimestamp != nil {
+		e.Time = time.UnixMilli(*c.Info.InCommitTimestamp)
+	}
+	return e, err
+}
+
+// commitTime is a commit with the modification time of its file, made monotonic.
+type commitTime struct {
+	version int64
+	time    time.Time
+}
+
+// listCommits lists the unbroken run of commits that ends at the newest, ascending. Times are cut to milliseconds and made
+// strictly monotonic, as Spark does it, because clocks differ between writers and copies change file times.
+func listCommits(ctx context.Context, store LogStore) ([]commitTime, error) {
+	var commits []commitTime
+	newest := int64(-1) // of anything that proves a version
+	for info, err := range store.List(ctx, versionPrefix, "") {
+		if err != nil {
+			return nil, fmt.Errorf("listing the Delta log: %w", err)
+		}
+		n := parseLogName(info.Name)
+		switch n.kind {
+		case kindCommit:
+			if len(commits) > 0 && commits[len(commits)-1].version != n.version-1 {
+				commits = commits[:0]
+			}
+			commits = append(commits, commitTime{n.version, info.ModTime.Truncate(time.Millisecond)})
+			newest = max(newest, n.version)
+		case kindCheckpoint, kindCheckpointV2:
+			newest = max(newest, n.version)
+		case kindOther, kindCompaction, kindChecksum:
+		}
+	}
+	if newest < 0 {
+		return nil, ErrNotTable
+	}
+	for i := 1; i < len(commits); i++ {
+		if earliest := commits[i-1].time.Add(time.Millisecond); commits[i].time.Before(earliest) {
+			commits[i].time = earliest
+		}
+	}
+	return commits, nil
+}
+
+// VersionAt is the newest version that was committed at or before t, in milliseconds: by in-commit timestamps where the
+// table has them (PROTOCOL.md, "Recommendations for Readers of Tables with In-Commit Timestamps"), else by the modification
+// times of the commits' files. A time before the first version that can still be rebuilt, or after the newest one, is an
+// error that names what there is and wraps fs.ErrNotExist.
+func VersionAt(ctx context.Context, store LogStore, t time.Time) (int64, error) {
+	version, err := versionAt(ctx, store, t.Truncate(time.Millisecond))
+	if err != nil {
+		return 0, fmt.Errorf("finding the version at %s: %w", t.UTC().Format(time.RFC3339Nano), err)
+	}
+	return version, nil
+}
+
+func versionAt(ctx context.Context, store LogStore, t time.Time) (int64, error) {
+	s, err := OpenSnapshot(ctx, store, -1)
+	if err != nil {
+		return 0, err
+	}
+	commits, err := listCommits(ctx, store)
+	if err != nil {
+		return 0, err
+	}
+	if commits, err = rebuildable(ctx, store, commits); err != nil {
+		return 0, err
+	}
+	// Commits from enabled on carry their own time; those before only have their files'.
+	enabled := len(commits)
+	if s.inCommitTimestamps() {
+		from := s.inCommitTimestampsSince()
+		enabled = sort.Search(len(commits), func(i int) bool { return commits[i].version >= from })
+	}
+	var failed error
+	timeOf := func(i int) time.Time {
+		if i < enabled || failed != nil {
+			return commits[i].time
+		}
+		c, err := readCommit(ctx, store, commits[i].version, false)
+		switch {
+		case err != nil:
+			failed = err
+		case c.Info == nil || c.Info.InCommitTimestamp == nil:
+			failed = corruptf("version %d has no in-commit timestamp", commits[i].version)
+		default:
+			return time.UnixMilli(*c.Info.InCommitTimestamp)
+		}
+		return commits[i].time
+	}
+	if len(commits) == 0 {
+		return 0, fmt.Errorf("no commit is left in the log that tells its time: %w", fs.ErrNotExist)
+	}
+	from, to := 0, len(commits)
+	if enabled < len(commits) {
+		if first := timeOf(enabled); failed == nil && !first.After(t) {
+			from = enabled
+		} else {
+			to = enabled
+		}
+	}
+	i := from + sort.Search(to-from, func(i int) bool { return timeOf(from + i).After(t) }) - 1
+	last := timeOf(len(commits) - 1)
+	if failed != nil {
+		return 0, failed
+	}
+	if i < 0 {
+		return 0, fmt.Errorf("the earliest version that is left is %d of %s: %w", commits[0].version, stamp(timeOf(0)), fs.ErrNotExist)
+	}
+	if t.After(last) {
+		return 0, fmt.Errorf("the newest version is %d of %s: %w", commits[len(commits)-1].version, stamp(last), fs.ErrNotExist)
+	}
+	return commits[i].version, nil
+}
+
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// rebuildable leaves out the commits at the beginning that no log checkpoint comes before: a cleanup took what they need.
+func rebuildable(ctx context.Context, store LogStore, commits []commitTime) ([]commitTime, error) {
+	if len(commits) == 0 || commits[0].version == 0 {
+		return commits, nil
+	}
+	l, err := listLog(ctx, store, 0)
+	if err != nil {
+		return nil, err
+	}
+	first := commits[0].version
+	for i, c := range commits {
+		if l.newestCheckpoint(first-1, c.version) >= 0 {
+			return slices.Clone(commits[i:]), nil
+		}
+	}
+	return nil, nil
+}
+
+// inCommitTimestampsSince is the first version that has one, 0 when all have (PROTOCOL.md, "Recommendations for Readers of
+// Tables with In-Commit Timestamps").
+func (s *state) inCommitTimestampsSince() int64 {
+	v, err := strconv.ParseInt(s.metadata.Configuration["delta.inCommitTimestampEnablementVersion"], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return v
+}
