@@ -66,7 +66,11 @@ one, nothing is read, and the exit code is 0. So a job that may have died is jus
 			if err != nil {
 				return err
 			}
-			a := appender{appendFlags: f, log: log, stderr: cmd.ErrOrStderr()}
+			store, err := open.Open(cmd.Context(), f.uri)
+			if err != nil {
+				return &configError{err}
+			}
+			a := appender{appendFlags: f, log: log, stderr: cmd.ErrOrStderr(), store: store}
 			done, err := a.run(cmd.Context(), cmd.InOrStdin())
 			if err != nil {
 				return err
@@ -148,9 +152,9 @@ type appender struct {
 	appendFlags
 	log    *slog.Logger
 	stderr io.Writer
+	store  storage.Store
 
 	in    *inputFile
-	store storage.Store
 	table *sink.Table
 }
 
@@ -159,9 +163,6 @@ const cleanupTimeout = 5 * time.Second
 
 func (a *appender) run(ctx context.Context, stdin io.Reader) (appended, error) {
 	var err error
-	if a.store, err = open.Open(ctx, a.uri); err != nil {
-		return appended{}, &configError{err}
-	}
 	if a.in, err = openInputFile(ctx, a.input, stdin); err != nil {
 		return appended{}, err
 	}
