@@ -1,6 +1,9 @@
 package delta
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Touches reports whether the commit has a txn for the app id, whatever its version (exactly-once rule C1a). Comparing
 // versions would not do: after a rewind an old unit would fit again. Removes never conflict with an append.
@@ -15,9 +18,11 @@ func (c *Commit) Touches(appID string) bool {
 	return ok
 }
 
-// ChangesTable reports whether the commit has a metaData or protocol action: what was prepared on the version before must
-// be validated anew (rule C1b).
-func (c *Commit) ChangesTable() bool { return c.Metadata != nil || c.Protocol != nil }
+// ChangesTable reports whether the commit has a metaData or protocol action, or sets the clustering columns, which files
+// must have statistics of: what was prepared on the version before must be validated anew (rule C1b).
+func (c *Commit) ChangesTable() bool {
+	return c.Metadata != nil || c.Protocol != nil || slices.ContainsFunc(c.Domains, func(d DomainMetadata) bool { return d.Domain == clusteringDomain })
+}
 
 // Replaces reports whether the commit rolled the rows back or put another table in this one's place: RESTORE, REPLACE
 // TABLE, CREATE OR REPLACE TABLE, CLONE, or another metadata id than that of the table which was followed (rule C1c). Its

@@ -7,8 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,10 +18,10 @@ import (
 
 // CreateOptions describe a new table.
 type CreateOptions struct {
-	Schema            *arrow.Schema     // as ParseDDL or SchemaFromJSON give it; required
+	Schema            *arrow.Schema     // as ParseDDL or SchemaFromJSON give it; ids and physical names in it are made anew; required
 	PartitionBy       []string          // top-level columns
-	ClusterBy         []string          // columns, nested ones by their field path (PROTOCOL.md, "Clustered Table")
-	Properties        map[string]string // table properties
+	ClusterBy         []string          // columns, those in structs as a.b (PROTOCOL.md, "Clustered Table"); not with PartitionBy
+	Properties        map[string]string // table properties; delta.feature.<name> = supported is as good as Features
 	Features          []string          // table features besides those that the schema and the properties ask for
 	Name, Description string            // optional
 	Now               func() time.Time  // clock; required
@@ -53,9 +53,10 @@ func Create(ctx context.Context, store LogStore, o CreateOptions) error {
 }
 
 // CheckCreate says why Create would refuse the options, without a store: no columns, column names that are empty, differ
-// only by case, or have characters that Delta forbids; partition columns that are unknown, doubled, nested or all
-// there are; properties that ask for features that this package does not honour or that do not exist, or whose values
-// Delta does not take.
+// only by case, or have characters that Delta forbids without column mapping; partition columns that are unknown, doubled,
+// nested or all there are; clustering columns that are unknown, have no statistics, or come with partition columns;
+// properties that do not exist or whose values Delta does not take; features that Create does not know how to make, or
+// that contradict each other; and whatever an append to the table would refuse (CheckAppend).
 func CheckCreate(o CreateOptions) error {
 	_, err := createCommit(o)
 	return err
@@ -68,47 +69,76 @@ func createCommit(o CreateOptions) ([]byte, error) {
 	case o.Schema == nil || o.Schema.NumFields() == 0:
 		return nil, errors.New("the schema has no columns")
 	}
-	if err := errors.Join(checkNames(o.Schema.Fields(), ""), checkPartitionColumns(o.Schema, o.PartitionBy)); err != nil {
-		return nil, err
-	}
-	schema, err := SchemaToJSON(o.Schema)
+	protocol, configuration, err := protocolFor(o)
 	if err != nil {
 		return nil, err
 	}
-	protocol, err := protocolFor(o)
+	mode := strings.ToLower(configuration[mappingModeKey])
+	mapped := mode != "" && mode != "none"
+	if err := errors.Join(checkNames(o.Schema.Fields(), "", mapped), checkPartitionColumns(o.Schema, o.PartitionBy)); err != nil {
+		return nil, err
+	}
+	fields := rewriteFields(o.Schema.Fields(), withoutMapping)
+	if mapped {
+		nested := strings.EqualFold(configuration["delta.enableIcebergCompatV2"], "true")
+		var maxID int64
+		if fields, maxID, err = withMapping(fields, 0, nested); err != nil {
+			return nil, err
+		}
+		configuration[maxColumnIDKey] = strconv.FormatInt(maxID, 10)
+	}
+	schema := arrow.NewSchema(fields, nil)
+	schemaString, err := SchemaToJSON(schema)
 	if err != nil {
 		return nil, err
 	}
 	now := o.Now().UnixMilli()
-	configuration := maps.Clone(o.Properties)
-	if configuration == nil {
-		configuration = map[string]string{}
-	}
-	metadata := Metadata{
+	c := &Commit{Protocol: protocol, Metadata: &Metadata{
 		ID: uuid.NewString(), Name: o.Name, Description: o.Description, Format: Format{Provider: "parquet", Options: map[string]string{}},
-		SchemaString: schema, PartitionColumns: append([]string{}, o.PartitionBy...), CreatedTime: &now, Configuration: configuration,
+		SchemaString: schemaString, PartitionColumns: append([]string{}, o.PartitionBy...), CreatedTime: &now, Configuration: configuration,
+	}}
+	if len(o.ClusterBy) > 0 {
+		domain, err := clusterBy(o, schema)
+		if err != nil {
+			return nil, err
+		}
+		c.Domains = append(c.Domains, domain)
 	}
+	s := newState()
+	if err := errors.Join(s.apply(c), s.checkAppend()); err != nil {
+		return nil, err
+	}
+	return createActions(o, s, c)
+}
+
+// createActions spells the first version of a table (PROTOCOL.md, "In-Commit Timestamps": commitInfo comes first).
+func createActions(o CreateOptions, s *state, c *Commit) ([]byte, error) {
 	// Spark keeps nested values of operationParameters as JSON in a string.
-	partitionBy, err1 := json.Marshal(metadata.PartitionColumns)
-	properties, err2 := json.Marshal(configuration)
+	partitionBy, err1 := json.Marshal(c.Metadata.PartitionColumns)
+	clusterBy, err2 := json.Marshal(append([]string{}, o.ClusterBy...))
+	properties, err3 := json.Marshal(c.Metadata.Configuration)
 	info := map[string]any{
-		"timestamp": now, "operation": "CREATE TABLE", "engineInfo": o.Engine, "txnId": uuid.NewString(), "isBlindAppend": true,
+		"timestamp": *c.Metadata.CreatedTime, "operation": "CREATE TABLE", "engineInfo": o.Engine, "txnId": uuid.NewString(),
+		"isBlindAppend": true, "operationMetrics": map[string]string{},
 		"operationParameters": map[string]string{
-			"isManaged": "false", "description": o.Description, "partitionBy": string(partitionBy), "properties": string(properties),
+			"isManaged": "false", "description": o.Description, "partitionBy": string(partitionBy), "clusterBy": string(clusterBy),
+			"properties": string(properties),
 		},
-		"operationMetrics": map[string]string{},
 	}
-	if slices.Contains(protocol.WriterFeatures, "inCommitTimestamp") {
-		info["inCommitTimestamp"] = now
+	if s.inCommitTimestamps() {
+		info["inCommitTimestamp"] = *c.Metadata.CreatedTime
 	}
 	var b bytes.Buffer
-	err = errors.Join(err1, err2, appendAction(&b, "commitInfo", info), appendAction(&b, "protocol", protocol),
-		appendAction(&b, "metaData", metadata))
+	err := errors.Join(err1, err2, err3, appendAction(&b, "commitInfo", info), appendAction(&b, "protocol", c.Protocol),
+		appendAction(&b, "metaData", c.Metadata))
+	for _, d := range c.Domains {
+		err = errors.Join(err, appendAction(&b, "domainMetadata", d))
+	}
 	return b.Bytes(), err
 }
 
 // checkNames refuses column names at every depth (PROTOCOL.md, "Schema Serialization Format": unique regardless of case).
-func checkNames(fields []arrow.Field, path string) error {
+func checkNames(fields []arrow.Field, path string, mapped bool) error {
 	var errs []error
 	seen := map[string]string{}
 	for _, f := range fields {
@@ -122,26 +152,27 @@ func checkNames(fields []arrow.Field, path string) error {
 		case twice:
 			errs = append(errs, fmt.Errorf("columns %s and %s differ only by case, which Delta does not tell apart; rename one",
 				joinPath(path, other), p))
-		case strings.ContainsAny(f.Name, forbiddenInNames):
-			errs = append(errs, fmt.Errorf("column %q has one of the characters %q, which Delta forbids in names; rename it", p, forbiddenInNames))
+		case !mapped && strings.ContainsAny(f.Name, forbiddenInNames):
+			errs = append(errs, fmt.Errorf("column %q has one of the characters %q, which Delta forbids in names; rename it, or set %s = name",
+				p, forbiddenInNames, mappingModeKey))
 		}
 		seen[folded] = f.Name
-		errs = append(errs, checkTypeNames(f.Type, p))
+		errs = append(errs, checkTypeNames(f.Type, p, mapped))
 	}
 	return errors.Join(errs...)
 }
 
-func checkTypeNames(t arrow.DataType, path string) error {
+func checkTypeNames(t arrow.DataType, path string, mapped bool) error {
 	switch t := t.(type) {
 	case *arrow.StructType:
 		if t.NumFields() == 0 {
 			return fmt.Errorf("column %s is a struct without fields, which Parquet cannot hold", path)
 		}
-		return checkNames(t.Fields(), path)
+		return checkNames(t.Fields(), path, mapped)
 	case *arrow.ListType:
-		return checkTypeNames(t.Elem(), joinPath(path, "element"))
+		return checkTypeNames(t.Elem(), joinPath(path, "element"), mapped)
 	case *arrow.MapType:
-		return errors.Join(checkTypeNames(t.KeyType(), joinPath(path, "key")), checkTypeNames(t.ItemType(), joinPath(path, "value")))
+		return errors.Join(checkTypeNames(t.KeyType(), joinPath(path, "key"), mapped), checkTypeNames(t.ItemType(), joinPath(path, "value"), mapped))
 	}
 	return nil
 }
@@ -167,51 +198,4 @@ func checkPartitionColumns(schema *arrow.Schema, by []string) error {
 		return errors.New("all columns are partition columns; the data files need at least one other")
 	}
 	return nil
-}
-
-// protocolFor finds the lowest protocol that the schema and the properties need, so that every engine reads the table:
-// reader 1 and writer 2 as a rule (PROTOCOL.md, "Table Features for New and Existing Tables").
-func protocolFor(o CreateOptions) (Protocol, error) {
-	if err := checkProperties(o.Properties); err != nil {
-		return Protocol{}, err
-	}
-	p := Protocol{MinReaderVersion: 1, MinWriterVersion: 2}
-	ntz := false
-	_ = walkFields(o.Schema.Fields(), "", func(_ string, f arrow.Field) error {
-		ntz = ntz || hasNTZ(f.Type)
-		return nil
-	})
-	cdf := strings.EqualFold(o.Properties["delta.enableChangeDataFeed"], "true")
-	ict := strings.EqualFold(o.Properties["delta.enableInCommitTimestamps"], "true")
-	if !ntz && !ict {
-		if cdf {
-			p.MinWriterVersion = 4
-		}
-		return p, nil
-	}
-	p.MinWriterVersion, p.WriterFeatures = 7, []string{"appendOnly", "invariants"}
-	if cdf {
-		p.WriterFeatures = append(p.WriterFeatures, "changeDataFeed")
-	}
-	if ict {
-		p.WriterFeatures = append(p.WriterFeatures, "inCommitTimestamp")
-	}
-	if ntz {
-		p.MinReaderVersion, p.ReaderFeatures = 3, []string{"timestampNtz"}
-		p.WriterFeatures = append(p.WriterFeatures, "timestampNtz")
-	}
-	return p, nil
-}
-
-// hasNTZ looks into lists and maps; struct fields are visited by walkFields.
-func hasNTZ(t arrow.DataType) bool {
-	switch t := t.(type) {
-	case *arrow.TimestampType:
-		return t.TimeZone == ""
-	case *arrow.ListType:
-		return hasNTZ(t.Elem())
-	case *arrow.MapType:
-		return hasNTZ(t.KeyType()) || hasNTZ(t.ItemType())
-	}
-	return false
 }

@@ -23,7 +23,7 @@ func TestCreate(t *testing.T) {
 	_, actions := lines(t, s, 0)
 	got := string(read(t, s, delta.CommitName(0)))
 	got = strings.NewReplacer(actions[0]["txnId"].(string), "TXN", actions[2]["id"].(string), "ID").Replace(got)
-	want := `{"commitInfo":{"engineInfo":"kafkadelta/test","isBlindAppend":true,"operation":"CREATE TABLE","operationMetrics":{},"operationParameters":{"description":"d","isManaged":"false","partitionBy":"[\"day\"]","properties":"{\"delta.appendOnly\":\"true\",\"owner\":\"me\"}"},"timestamp":1700000000000,"txnId":"TXN"}}
+	want := `{"commitInfo":{"engineInfo":"kafkadelta/test","isBlindAppend":true,"operation":"CREATE TABLE","operationMetrics":{},"operationParameters":{"clusterBy":"[]","description":"d","isManaged":"false","partitionBy":"[\"day\"]","properties":"{\"delta.appendOnly\":\"true\",\"owner\":\"me\"}"},"timestamp":1700000000000,"txnId":"TXN"}}
 {"protocol":{"minReaderVersion":1,"minWriterVersion":2}}
 {"metaData":{"id":"ID","name":"n","description":"d","format":{"provider":"parquet","options":{}},"schemaString":"{\"type\":\"struct\",\"fields\":[{\"name\":\"id\",\"type\":\"long\",\"nullable\":false,\"metadata\":{\"comment\":\"<id>\"}},{\"name\":\"day\",\"type\":\"date\",\"nullable\":true,\"metadata\":{}}]}","partitionColumns":["day"],"createdTime":1700000000000,"configuration":{"delta.appendOnly":"true","owner":"me"}}}
 `
@@ -75,9 +75,17 @@ func TestCreateRefusals(t *testing.T) {
 		{"all partitioned", "a INT, b INT", "all columns are partition columns", []string{"a", "b"}, nil},
 		{"spelling of a property", "a INT", "did you mean delta.appendOnly", nil, map[string]string{"delta.appendonly": "true"}},
 		{"unknown property", "a INT", "unknown table property delta.foo", nil, map[string]string{"delta.foo": "true"}},
-		{"column mapping", "a INT", "delta.columnMapping.mode", nil, map[string]string{"delta.columnMapping.mode": "name"}},
-		{"constraint", "a INT", "delta.constraints.x", nil, map[string]string{"delta.constraints.x": "a > 3"}},
-		{"feature", "a INT", "delta.feature.rowTracking", nil, map[string]string{"delta.feature.rowTracking": "supported"}},
+		{"own property", "a INT", "delta.columnMapping.maxColumnId cannot be set", nil, map[string]string{"delta.columnMapping.maxColumnId": "7"}},
+		{"unnamed constraint", "a INT", "a name and an expression", nil, map[string]string{"delta.constraints.": "a > 3"}},
+		{"unknown feature", "a INT", "feature nonsense: no such feature is known; leave it out, or use one of appendOnly", nil, map[string]string{"delta.feature.nonsense": "supported"}},
+		{"feature that is not created", "a INT", "feature catalogManaged: tables with it cannot be created here", nil, map[string]string{"delta.feature.catalogManaged": "supported"}},
+		{"spelling of a feature's value", "a INT", "use supported", nil, map[string]string{"delta.feature.rowTracking": "true"}},
+		{"property of a feature that is not created", "a INT", "delta.enableVariantShredding asks for it", nil, map[string]string{"delta.enableVariantShredding": "true"}},
+		{"change data feed's names", "_change_type INT", "rename it", nil, map[string]string{"delta.enableChangeDataFeed": "true"}},
+		{"suspended row tracking", "a INT", "both true", nil, map[string]string{"delta.enableRowTracking": "true", "delta.rowTrackingSuspended": "true"}},
+		{"iceberg without mapping", "a INT", "delta.columnMapping.mode is none", nil, map[string]string{"delta.enableIcebergCompatV2": "true", "delta.columnMapping.mode": "none"}},
+		{"iceberg V1 with a list", "a ARRAY<INT>", "column a has the type", nil, map[string]string{"delta.enableIcebergCompatV1": "true"}},
+		{"iceberg with deletion vectors", "a INT", "both true", nil, map[string]string{"delta.enableIcebergCompatV2": "true", "delta.enableDeletionVectors": "true"}},
 	} {
 		s := memory.New()
 		err := delta.Create(ctx, s, delta.CreateOptions{Schema: must(delta.ParseDDL(x.ddl)), PartitionBy: x.by, Properties: x.properties, Now: c.now})
@@ -112,6 +120,13 @@ func TestCreatedProtocolIsTheLowest(t *testing.T) {
 		{"a MAP<STRING, ARRAY<STRUCT<b: TIMESTAMP_NTZ>>>", nil, 3, 7, []string{"timestampNtz"}, []string{"appendOnly", "invariants", "timestampNtz"}},
 		{"a MAP<STRING, ARRAY<TIMESTAMP_NTZ>>", map[string]string{"delta.enableChangeDataFeed": "true"}, 3, 7, []string{"timestampNtz"}, []string{"appendOnly", "invariants", "changeDataFeed", "timestampNtz"}},
 		{"a INT", map[string]string{"delta.enableInCommitTimestamps": "true"}, 1, 7, nil, []string{"appendOnly", "invariants", "inCommitTimestamp"}},
+		{"a INT", map[string]string{"delta.appendOnly": "true"}, 1, 2, nil, nil},
+		{"a INT", map[string]string{"delta.feature.checkConstraints": "enabled"}, 1, 3, nil, nil},
+		{"`a b` INT", map[string]string{"delta.columnMapping.mode": "id"}, 2, 5, nil, nil},
+		{"a INT", map[string]string{"delta.columnMapping.mode": "name", "delta.enableRowTracking": "true"}, 2, 7, nil, []string{"appendOnly", "invariants", "columnMapping", "rowTracking", "domainMetadata"}},
+		{"a INT", map[string]string{"delta.columnMapping.mode": "name", "delta.checkpointPolicy": "v2"}, 3, 7, []string{"columnMapping", "v2Checkpoint"}, []string{"appendOnly", "invariants", "columnMapping", "v2Checkpoint"}},
+		{"a INT", map[string]string{"delta.enableIcebergCompatV2": "true"}, 2, 7, nil, []string{"appendOnly", "invariants", "columnMapping", "icebergCompatV2"}},
+		{"a INT", map[string]string{"delta.feature.DELETIONVECTORS": "supported"}, 3, 7, []string{"deletionVectors"}, []string{"appendOnly", "invariants", "deletionVectors"}},
 	} {
 		s := memory.New()
 		check(t, delta.Create(ctx, s, delta.CreateOptions{Schema: must(delta.ParseDDL(x.ddl)), Properties: x.properties, Now: c.now}))

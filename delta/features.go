@@ -9,112 +9,167 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// appendFeatures lists every table feature under which this package appends (PROTOCOL.md, "Valid Feature Names in Table
-// Features"). A feature that is not here is refused by name, also when nothing in the table uses it: what an unknown
-// feature asks of writers is unknown. The function says what in the table uses the feature in a way that an append does
-// not honour, "" for nothing; nil means that an append meets the feature's requirements always.
-var appendFeatures = map[string]func(*state) string{
-	"appendOnly":          nil, // appends are all it allows
-	"invariants":          func(s *state) string { return s.columnWith("delta.invariants", "an invariant") },
-	"checkConstraints":    (*state).constraint,
-	"changeDataFeed":      nil, // an append needs no cdc file: its add actions are its changes
-	"generatedColumns":    func(s *state) string { return s.columnWith("delta.generationExpression", "a generation expression") },
-	"columnMapping":       (*state).columnMapping,
-	"identityColumns":     func(s *state) string { return s.columnWith("delta.identity.step", "an identity") },
-	"allowColumnDefaults": func(s *state) string { return s.columnWith("CURRENT_DEFAULT", "a default") },
-	"deletionVectors":     nil, // an append writes none
-	"timestampNtz":        nil,
-	"domainMetadata":      nil, // kept, never changed
-	"vacuumProtocolCheck": nil, // asks something of VACUUM only
-	"inCommitTimestamp":   nil, // honoured by Commit
+// feature is one table feature that this package knows. docs/delta.md says how far it goes with each; a test compares.
+type feature struct {
+	name   string
+	reader bool     // readers must honour it too
+	since  int      // the writer version below 7 that implies it (PROTOCOL.md, "Writer Version Requirements"); 0 for none
+	needs  []string // features that it does not work without
+	create bool     // Create makes tables with it
 }
 
-// legacyFeatures are what writer versions below 7 imply (PROTOCOL.md, "Writer Version Requirements").
-var legacyFeatures = []struct {
-	since int
-	names []string
-}{
-	{2, []string{"appendOnly", "invariants"}},
-	{3, []string{"checkConstraints"}},
-	{4, []string{"changeDataFeed", "generatedColumns"}},
-	{5, []string{"columnMapping"}},
-	{6, []string{"identityColumns"}},
+// features are the names of PROTOCOL.md, "Valid Feature Names in Table Features", then those that its RFCs and the
+// reference implementation have besides. A table with another name is refused: what it asks of a writer is unknown.
+var features = []feature{
+	{name: "appendOnly", since: 2, create: true},
+	{name: "invariants", since: 2, create: true},
+	{name: "checkConstraints", since: 3, create: true},
+	{name: "changeDataFeed", since: 4, create: true},
+	{name: "generatedColumns", since: 4, create: true},
+	{name: "columnMapping", since: 5, reader: true, create: true},
+	{name: "identityColumns", since: 6},
+	{name: "allowColumnDefaults", create: true},
+	{name: "deletionVectors", reader: true, create: true},
+	{name: "rowTracking", needs: []string{"domainMetadata"}, create: true},
+	{name: "timestampNtz", reader: true, create: true},
+	{name: "domainMetadata", create: true},
+	{name: "v2Checkpoint", reader: true, create: true},
+	{name: "catalogManaged", reader: true},
+	{name: "icebergCompatV1", needs: []string{"columnMapping"}, create: true},
+	{name: "icebergCompatV2", needs: []string{"columnMapping"}, create: true},
+	{name: "clustering", needs: []string{"domainMetadata"}, create: true},
+	{name: "vacuumProtocolCheck", reader: true, create: true},
+	{name: "inCommitTimestamp", create: true},
+	{name: "typeWidening", reader: true, create: true},
+	{name: "variantType", reader: true},
+	{name: "variantShredding", reader: true},
+
+	{name: "typeWidening-preview", reader: true},
+	{name: "checkpointProtection"},
+	{name: "materializePartitionColumns"},
+	{name: "icebergCompatV3"},
+	{name: "icebergWriterCompatV1"},
+	{name: "icebergWriterCompatV3"},
+	{name: "variantType-preview", reader: true},
+	{name: "variantShredding-preview", reader: true},
+	{name: "geospatial", reader: true},
+	{name: "collations"},
+	{name: "collations-preview"},
+	{name: "inCommitTimestamp-preview"},
+	{name: "catalogOwned-preview", reader: true},
+	{name: "coordinatedCommits-preview"},
+	{name: "managedCommit-preview"},
+	{name: "redirectReaderWriter-preview", reader: true},
+	{name: "redirectWriterOnly-preview"},
 }
 
-// remedies for features that people meet; defaultRemedy for the others.
-var remedies = map[string]string{
-	"invariants":       "remove it from the column's metadata",
-	"checkConstraints": "drop it with ALTER TABLE ... DROP CONSTRAINT",
-	"columnMapping":    "write to a table whose delta.columnMapping.mode is none",
-	"v2Checkpoint":     "set delta.checkpointPolicy = classic, then ALTER TABLE ... DROP FEATURE v2Checkpoint",
-	"rowTracking":      "set delta.enableRowTracking = false, then ALTER TABLE ... DROP FEATURE rowTracking",
+// refusal says when an append refuses a table with a feature: used tells what in the table uses it in a way that an append
+// does not honour, "" for nothing. A feature that is supported but not active asks for nothing (PROTOCOL.md, "Active
+// Features"); one without a refusal is honoured by every append.
+type refusal struct {
+	used   func(*state) string
+	remedy string
 }
 
-const defaultRemedy = "drop the feature with ALTER TABLE ... DROP FEATURE, or write to a table without it"
+var refusals = map[string]refusal{
+	"invariants":          {columnWith("delta.invariants", "an invariant"), "remove it from the column's metadata"},
+	"checkConstraints":    {(*state).constraint, "drop it with ALTER TABLE ... DROP CONSTRAINT"},
+	"generatedColumns":    {columnWith("delta.generationExpression", "a generation expression"), "write to a table without generated columns"},
+	"columnMapping":       {(*state).columnMapping, "write to a table whose delta.columnMapping.mode is none"},
+	"allowColumnDefaults": {columnWith("CURRENT_DEFAULT", "a default"), "drop it with ALTER TABLE ... ALTER COLUMN ... DROP DEFAULT"},
+	"identityColumns":     {columnWith("delta.identity.step", "an identity"), "drop the identity, or write to a table without identity columns"},
+	"rowTracking":         {(*state).badHighWaterMark, "repair the table with the engine that maintains it"},
+	"clustering":          {(*state).badClustering, "set the clustering columns anew with ALTER TABLE ... CLUSTER BY"},
+	"icebergCompatV1":     {icebergCompat(1), icebergRemedy},
+	"icebergCompatV2":     {icebergCompat(2), icebergRemedy},
+
+	// What these ask of an append is not done here where they are in use.
+	"icebergCompatV3":           {enabled("delta.enableIcebergCompatV3"), turnOff},
+	"icebergWriterCompatV1":     {enabled("delta.enableIcebergWriterCompatV1"), turnOff},
+	"icebergWriterCompatV3":     {enabled("delta.enableIcebergWriterCompatV3"), turnOff},
+	"collations":                {columnWith("__COLLATIONS", "a collation"), "write to a table without collated columns"},
+	"collations-preview":        {columnWith("__COLLATIONS", "a collation"), "write to a table without collated columns"},
+	"inCommitTimestamp-preview": {listed, defaultRemedy},
+
+	// Commits of these do not go through the log alone, or the rows do not belong here.
+	"catalogManaged":               {listed, catalogRemedy},
+	"catalogOwned-preview":         {listed, catalogRemedy},
+	"coordinatedCommits-preview":   {listed, catalogRemedy},
+	"managedCommit-preview":        {listed, catalogRemedy},
+	"redirectReaderWriter-preview": {listed, "write to the table that it redirects to"},
+	"redirectWriterOnly-preview":   {listed, "write to the table that it redirects to"},
+}
+
+const (
+	defaultRemedy = "drop the feature with ALTER TABLE ... DROP FEATURE, or write to a table without it"
+	catalogRemedy = "write to a table that is not managed by a catalog"
+	icebergRemedy = "repair the table with the engine that maintains it, or turn the feature off with ALTER TABLE ... SET TBLPROPERTIES"
+	turnOff       = "turn it off with ALTER TABLE ... SET TBLPROPERTIES, or write to a table without it"
+)
+
+// findFeature finds a feature by its name, whatever its case: only Create is so lenient, as the reference implementation is.
+func findFeature(name string) (feature, bool) {
+	i := slices.IndexFunc(features, func(f feature) bool { return strings.EqualFold(f.name, name) })
+	if i < 0 {
+		return feature{}, false
+	}
+	return features[i], true
+}
 
 // CheckAppend refuses a table whose protocol asks of an append what this package cannot honour: an *UnsupportedError that
-// names every such feature and what to do. To be called after Open and after every commit with ChangesTable. Commit calls
-// it too, so that nothing is ever written against it.
+// names every such feature, what in the table asks for it, and what to do. To be called after Open and after every commit
+// with ChangesTable. Commit calls it too, so that nothing is ever written against it.
 //
-// Writer versions below 7 imply features; one counts only where the table uses it (PROTOCOL.md, "Writer Version
-// Requirements" and "Active Features").
+// Writer versions below 7 imply features. A feature of either kind counts only where the table uses it in a way that an
+// append does not honour (PROTOCOL.md, "Active Features"); docs/delta.md says which ways those are.
 func (t *Table) CheckAppend() error { return t.checkAppend() }
 
 func (s *state) checkAppend() error {
-	var refused, details, remedy []string
-	refuse := func(name, detail string) {
-		if slices.Contains(refused, name) {
-			return
+	var names, details, remedies []string
+	refuse := func(name, detail, remedy string) {
+		if !slices.Contains(names, name) {
+			names, details = append(names, name), append(details, detail)
 		}
-		refused = append(refused, name)
-		if detail != "" {
-			details = append(details, detail)
-		}
-		r, ok := remedies[name]
-		if !ok {
-			r = defaultRemedy
-		}
-		if !slices.Contains(remedy, r) {
-			remedy = append(remedy, r)
+		if !slices.Contains(remedies, remedy) {
+			remedies = append(remedies, remedy)
 		}
 	}
 	if v := s.protocol.MinReaderVersion; v > 3 {
-		refuse(fmt.Sprintf("reader version %d", v), "")
+		refuse(fmt.Sprintf("reader version %d", v), "the table's protocol asks for it, and the newest known is 3", "use a newer version of this program")
 	}
 	if v := s.protocol.MinWriterVersion; v > 7 {
-		refuse(fmt.Sprintf("writer version %d", v), "")
+		refuse(fmt.Sprintf("writer version %d", v), "the table's protocol asks for it, and the newest known is 7", "use a newer version of this program")
 	}
-	for _, name := range s.features() {
-		used, known := appendFeatures[name]
-		if !known {
-			refuse(name, "")
-			continue
-		}
-		if used == nil {
-			continue
-		}
-		if detail := used(s); detail != "" {
-			refuse(name, detail)
+	for _, name := range s.supported() {
+		if f, known := findFeature(name); !known || f.name != name {
+			refuse(name, "the table's protocol lists "+name+", and what it asks of writers is unknown", defaultRemedy)
+		} else if r, ok := refusals[name]; ok {
+			if detail := r.used(s); detail != "" {
+				refuse(name, detail, r.remedy)
+			}
 		}
 	}
-	if refused == nil {
+	if names == nil {
 		return nil
 	}
-	return &UnsupportedError{Features: refused, Detail: strings.Join(details, "; "), Remedy: strings.Join(remedy, "; ")}
+	return &UnsupportedError{Features: names, Detail: strings.Join(details, "; "), Remedy: strings.Join(remedies, "; ")}
 }
 
-// features are the names of all features that the protocol supports, those that versions imply included, each once.
-// Writers must honour the readers' features too (PROTOCOL.md, "Table Features").
-func (s *state) features() []string {
-	p := &s.protocol
+// supported are the names of all features that the protocol supports, those that versions imply included, each once.
+func (s *state) supported() []string { return s.protocol.features() }
+
+func (s *state) supports(feature string) bool { return slices.Contains(s.supported(), feature) }
+
+// features are the names of all features that the protocol supports, those that versions imply included, each once. Writers
+// must honour the readers' features too (PROTOCOL.md, "Table Features").
+func (p *Protocol) features() []string {
 	var names []string
 	if p.MinWriterVersion >= 7 {
 		names = append(names, p.WriterFeatures...)
-	} else {
-		for _, f := range legacyFeatures {
-			if p.MinWriterVersion >= f.since {
-				names = append(names, f.names...)
-			}
+	}
+	for _, f := range features {
+		if f.since != 0 && p.MinWriterVersion < 7 && p.MinWriterVersion >= f.since {
+			names = append(names, f.name)
 		}
 	}
 	switch {
@@ -132,18 +187,29 @@ func (s *state) features() []string {
 	return unique
 }
 
-func (s *state) supports(feature string) bool { return slices.Contains(s.features(), feature) }
+func enabled(property string) func(*state) string {
+	return func(s *state) string {
+		if !s.isTrue(property) {
+			return ""
+		}
+		return property + " is true"
+	}
+}
+
+func listed(*state) string { return "the table's protocol lists it" }
 
 // columnWith finds a column whose metadata has a key.
-func (s *state) columnWith(key, what string) string {
-	found := ""
-	_ = walkFields(s.schema.Fields(), "", func(path string, f arrow.Field) error {
-		if raw, ok := fieldMetadataOf(f, key); ok && found == "" && !bytes.Equal(raw, []byte("null")) {
-			found = fmt.Sprintf("column %s has %s", path, what)
-		}
-		return nil
-	})
-	return found
+func columnWith(key, what string) func(*state) string {
+	return func(s *state) string {
+		found := ""
+		_ = walkFields(s.schema.Fields(), "", func(path string, f arrow.Field) error {
+			if raw, ok := fieldMetadataOf(f, key); ok && found == "" && !bytes.Equal(raw, []byte("null")) {
+				found = fmt.Sprintf("column %s has %s", path, what)
+			}
+			return nil
+		})
+		return found
+	}
 }
 
 func (s *state) constraint() string {
@@ -160,14 +226,7 @@ func (s *state) constraint() string {
 	return "the table has the CHECK constraint " + strings.Join(names, ", ")
 }
 
-func (s *state) columnMapping() string {
-	if mode := s.columnMappingMode(); mode != "none" {
-		return "delta.columnMapping.mode is " + mode
-	}
-	return ""
-}
-
 // inCommitTimestamps reports whether commits must carry one (PROTOCOL.md, "In-Commit Timestamps").
 func (s *state) inCommitTimestamps() bool {
-	return strings.EqualFold(s.metadata.Configuration["delta.enableInCommitTimestamps"], "true") && s.supports("inCommitTimestamp")
+	return s.isTrue("delta.enableInCommitTimestamps") && s.supports("inCommitTimestamp")
 }

@@ -85,7 +85,7 @@ func pathKey(path []string) string { return strings.Join(path, "\x00") }
 // clusteringColumns are the physical paths that the domain delta.clustering names. Spark writes each as a list of names,
 // the protocol's example as one name.
 func (s *state) clusteringColumns() ([][]string, error) {
-	d, ok := s.domains["delta.clustering"]
+	d, ok := s.domains[clusteringDomain]
 	if !ok || !s.supports("clustering") {
 		return nil, nil
 	}

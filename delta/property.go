@@ -23,9 +23,9 @@ var (
 			`( +\d+(\.\d+ +seconds?| +(weeks?|days?|hours?|minutes?|seconds?|milliseconds?|microseconds?)))*$`)}
 )
 
-// knownProperties are Delta's table properties that need nothing of the protocol, in PROTOCOL.md and in the reference
-// implementation, with the values that the latter takes: it can't open a table that has another one. A property that
-// starts with "delta." and is not known is refused: it is a spelling mistake or a feature.
+// knownProperties are Delta's table properties that Create takes, in PROTOCOL.md and in the reference implementation, with
+// the values that the latter takes: it can't open a table that has another one. A property that starts with "delta." and is
+// not known is refused: it is a spelling mistake or a feature.
 var knownProperties = map[string]propertyValue{
 	"delta.appendOnly":                                  anyBool,
 	"delta.autoOptimize.autoCompact":                    oneOf("true, false, auto or legacy", "true", "false", "auto", "legacy"),
@@ -51,15 +51,17 @@ var knownProperties = map[string]propertyValue{
 	"delta.setTransactionRetentionDuration": anyInterval,
 	"delta.targetFileSize":                  {"a size above 0 such as 104857600 or 100mb", matching(`^0*[1-9]\d*([kmgtp]b?|b)?$`)},
 	"delta.tuneFileSizesForRewrites":        anyBool,
+	"delta.checkpointPolicy":                oneOf("classic or v2", "classic", "v2"),
+	"delta.columnMapping.mode":              oneOf("none, name or id", "none", "name", "id"),
 	"delta.enableChangeDataFeed":            anyBool,
+	"delta.enableDeletionVectors":           anyBool,
+	"delta.enableIcebergCompatV1":           anyBool,
+	"delta.enableIcebergCompatV2":           anyBool,
 	"delta.enableInCommitTimestamps":        anyBool,
-}
-
-// neutralProperties ask for a feature unless they have this value.
-var neutralProperties = map[string]string{
-	"delta.columnMapping.mode": "none", "delta.checkpointPolicy": "classic", "delta.enableDeletionVectors": "false",
-	"delta.enableRowTracking": "false", "delta.enableTypeWidening": "false", "delta.enableVariantShredding": "false",
-	"delta.enableIcebergCompatV1": "false", "delta.enableIcebergCompatV2": "false",
+	"delta.enableRowTracking":               anyBool,
+	"delta.enableTypeWidening":              anyBool,
+	"delta.enableVariantShredding":          anyBool,
+	"delta.rowTrackingSuspended":            anyBool,
 }
 
 func oneOf(form string, values ...string) propertyValue {
@@ -80,37 +82,41 @@ func matching(pattern string) func(string) bool {
 	return regexp.MustCompile("(?i)" + pattern).MatchString
 }
 
+// ownProperties follow from others.
+var ownProperties = map[string]string{
+	maxColumnIDKey:                  "it follows from delta.columnMapping.mode",
+	materializedRowIDKey:            "it follows from delta.enableRowTracking",
+	materializedRowCommitVersionKey: "it follows from delta.enableRowTracking",
+	"delta.minReaderVersion":        "it follows from the features",
+	"delta.minWriterVersion":        "it follows from the features",
+}
+
 func checkProperties(properties map[string]string) error {
 	var errs []error
-	var unsupported, details []string
 	for _, key := range slices.Sorted(maps.Keys(properties)) {
 		value := properties[key]
 		known, isKnown := knownProperties[key]
-		neutral, feature := neutralProperties[key]
+		why, own := ownProperties[key]
+		constraint, isConstraint := strings.CutPrefix(key, constraintPrefix)
 		switch {
-		case isKnown:
-			if !known.ok(value) {
-				errs = append(errs, fmt.Errorf("the table property %s is %q: use %s", key, value, known.form))
-			}
-		case !strings.HasPrefix(strings.ToLower(key), "delta."), feature && strings.EqualFold(value, neutral):
-		case feature, strings.HasPrefix(key, "delta.feature."), strings.HasPrefix(key, "delta.constraints."),
-			key == "delta.minReaderVersion", key == "delta.minWriterVersion":
-			unsupported = append(unsupported, key)
-			details = append(details, fmt.Sprintf("the property %s = %s needs a feature that cannot be created here", key, value))
+		case isKnown && !known.ok(value):
+			errs = append(errs, fmt.Errorf("the table property %s is %q: use %s", key, value, known.form))
+		case own:
+			errs = append(errs, fmt.Errorf("the table property %s cannot be set: %s; leave it out", key, why))
+		case strings.HasPrefix(key, featurePrefix) && !strings.EqualFold(value, "supported") && !strings.EqualFold(value, "enabled"):
+			errs = append(errs, fmt.Errorf("the table property %s is %q: use supported", key, value))
+		case isConstraint && (constraint == "" || strings.TrimSpace(value) == ""):
+			errs = append(errs, fmt.Errorf("the table property %s is %q: a constraint has a name and an expression", key, value))
+		case isKnown, isConstraint, strings.HasPrefix(key, featurePrefix), !strings.HasPrefix(strings.ToLower(key), "delta."):
 		default:
 			errs = append(errs, unknownProperty(key))
 		}
-	}
-	if unsupported != nil {
-		errs = append(errs, &UnsupportedError{
-			Features: unsupported, Detail: strings.Join(details, "; "), Remedy: "leave the property out, or create the table with another engine",
-		})
 	}
 	return errors.Join(errs...)
 }
 
 func unknownProperty(key string) error {
-	for _, known := range slices.Concat(slices.Collect(maps.Keys(knownProperties)), slices.Collect(maps.Keys(neutralProperties))) {
+	for known := range knownProperties {
 		if strings.EqualFold(known, key) {
 			return fmt.Errorf("unknown table property %s; did you mean %s?", key, known)
 		}

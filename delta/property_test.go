@@ -43,6 +43,15 @@ func TestCreateChecksValuesOfProperties(t *testing.T) {
 		{"delta.tuneFileSizesForRewrites", "true or false", []string{"false"}, bools},
 		{"delta.enableChangeDataFeed", "true or false", []string{"false", "True"}, bools},
 		{"delta.enableInCommitTimestamps", "true or false", []string{"false", "true"}, bools},
+		{"delta.checkpointPolicy", "classic or v2", []string{"classic", "V2"}, []string{"", "v3"}},
+		{"delta.columnMapping.mode", "none, name or id", []string{"none", "name", "ID"}, []string{"", "names"}},
+		{"delta.enableDeletionVectors", "true or false", []string{"false", "true"}, bools},
+		{"delta.enableIcebergCompatV1", "true or false", []string{"false", "true"}, bools},
+		{"delta.enableIcebergCompatV2", "true or false", []string{"false", "true"}, bools},
+		{"delta.enableRowTracking", "true or false", []string{"false", "true"}, bools},
+		{"delta.enableTypeWidening", "true or false", []string{"false", "true"}, bools},
+		{"delta.enableVariantShredding", "true or false", []string{"false"}, bools},
+		{"delta.rowTrackingSuspended", "true or false", []string{"false", "true"}, bools},
 		{"owner", "", []string{"", "anything"}, nil},
 	} {
 		options := func(value string) delta.CreateOptions {
@@ -68,7 +77,7 @@ func TestCreateChecksValuesOfProperties(t *testing.T) {
 
 func TestCreateTellsAllWrongPropertiesAtOnce(t *testing.T) {
 	err := delta.CheckCreate(delta.CreateOptions{Schema: must(delta.ParseDDL("a INT")), Now: newClock().now, Properties: map[string]string{
-		"delta.appendOnly": "maybe", "delta.checkpointInterval": "0", "delta.foo": "x", "delta.columnMapping.mode": "name",
+		"delta.appendOnly": "maybe", "delta.checkpointInterval": "0", "delta.foo": "x", "delta.columnMapping.mode": "names",
 	}})
 	for _, want := range []string{"delta.appendOnly", "delta.checkpointInterval", "delta.foo", "delta.columnMapping.mode"} {
 		if err == nil || !strings.Contains(err.Error(), want) {

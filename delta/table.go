@@ -33,6 +33,7 @@ type state struct {
 	schema   *arrow.Schema
 	txns     map[string]Txn
 	domains  map[string]DomainMetadata
+	changed  int64       // version of the newest metaData or protocol, or a later one
 	info     *CommitInfo // of this very version; nil when it has none or its JSON was cleaned
 	ict      *int64      // in-commit timestamp of this very version by its checksum, where its JSON was cleaned
 }
@@ -80,6 +81,11 @@ func (s *state) Domains() iter.Seq[DomainMetadata] {
 	}
 }
 
+// newState is the state before version 0.
+func newState() *state {
+	return &state{version: -1, txns: map[string]Txn{}, domains: map[string]DomainMetadata{}}
+}
+
 // apply moves the state on to a commit, or leaves it as it was and says why not.
 func (s *state) apply(c *Commit) error {
 	if m := c.Metadata; m != nil {
@@ -110,13 +116,16 @@ func (s *state) apply(c *Commit) error {
 			s.domains[d.Domain] = d
 		}
 	}
+	if c.Metadata != nil || c.Protocol != nil {
+		s.changed = c.Version
+	}
 	s.version, s.info, s.ict = c.Version, c.Info, nil
 	return nil
 }
 
 // loadState rebuilds the state of a segment's version: the log checkpoint's non-file actions, then every JSON after it.
 func loadState(ctx context.Context, store LogStore, seg *segment) (*state, error) {
-	s := &state{version: -1, txns: map[string]Txn{}, domains: map[string]DomainMetadata{}}
+	s := newState()
 	if seg.base >= 0 {
 		base := &Commit{Version: seg.base}
 		seg.broken = true

@@ -43,9 +43,9 @@ func (o Outcome) String() string {
 }
 
 // Transaction is one append being prepared. It stays the same over all its attempts and remembers their ids; it must not be
-// changed after the first. The zero value is an empty transaction.
+// changed after the first, but by Evolve. The zero value is an empty transaction.
 type Transaction struct {
-	Adds       []Add                      // new files; DataChange must be true, Path encoded (EncodePath)
+	Adds       []Add                      // new files; DataChange must be true, Path encoded (EncodePath); row ids are set by every attempt
 	Txns       []Txn                      // at most one for an app id; LastUpdated is set by every attempt
 	Operation  string                     // commitInfo.operation, such as "STREAMING UPDATE"; required
 	Parameters map[string]string          // commitInfo.operationParameters
@@ -54,6 +54,7 @@ type Transaction struct {
 	Metadata   *Metadata                  // the table's new metaData; set by Evolve, nil for none
 	Protocol   *Protocol                  // the table's new protocol; set by Evolve, nil for none
 
+	evolved  int64    // version of the table that Metadata and Protocol were prepared on
 	attempts []string // the txnId of everything that was ever sent
 	open     int64    // version that an attempt may still land at, +1; 0 for none
 }
@@ -78,14 +79,15 @@ func (t *Table) Commit(ctx context.Context, tx *Transaction) (Outcome, error) {
 	if v, ok := tx.Pending(); ok && v != version {
 		return Refused, fmt.Errorf("committing version %d: the transaction is still pending at version %d", version, v)
 	}
-	if err := t.checkTransaction(tx); err != nil {
+	next, err := t.checkTransaction(tx)
+	if err != nil {
 		return Refused, fmt.Errorf("committing version %d: %w", version, err)
 	}
 	if t.winner != nil {
 		return t.judge(tx, t.winner) // read already, for this transaction or another one
 	}
 	id := uuid.NewString()
-	data, landed, err := t.build(tx, version, id)
+	data, landed, err := t.build(tx, next, version, id)
 	if err != nil {
 		return Refused, fmt.Errorf("committing version %d: %w", version, err)
 	}
@@ -125,23 +127,59 @@ func (t *Table) judge(tx *Transaction, c *Commit) (Outcome, error) {
 }
 
 // checkTransaction refuses what would make an invalid or misleading log entry (PROTOCOL.md, "Delta Log Entries", rule C3).
-func (t *Table) checkTransaction(tx *Transaction) error {
-	if err := t.checkAppend(); err != nil {
-		return err
+// The state that comes back has the table's new protocol and metaData, if the transaction changes them: the same commit's
+// files are judged by these.
+func (t *Table) checkTransaction(tx *Transaction) (*state, error) {
+	next, err := t.stateAfter(tx)
+	if err != nil {
+		return nil, err
+	}
+	if err := next.checkAppend(); err != nil {
+		return nil, err
 	}
 	if tx.Operation == "" {
-		return errors.New("the transaction has no operation")
+		return nil, errors.New("the transaction has no operation")
 	}
 	ids := make(map[string]struct{}, len(tx.Txns))
 	for _, txn := range tx.Txns {
 		if _, twice := ids[txn.AppID]; twice || txn.AppID == "" {
-			return fmt.Errorf("the transaction has the txn app id %q twice or empty", txn.AppID)
+			return nil, fmt.Errorf("the transaction has the txn app id %q twice or empty", txn.AppID)
 		}
 		ids[txn.AppID] = struct{}{}
 	}
-	paths := make(map[string]struct{}, len(tx.Adds))
-	for i := range tx.Adds {
-		a := &tx.Adds[i]
+	for name := range tx.Info {
+		if slices.Contains(ownInfo, name) {
+			return nil, fmt.Errorf("the commitInfo field %s is written by the commit itself", name)
+		}
+	}
+	return next, next.checkAdds(tx.Adds)
+}
+
+// stateAfter is the table's state with the transaction's protocol and metaData, which must have been prepared on the newest
+// ones: a winner may have changed what they were made from.
+func (t *Table) stateAfter(tx *Transaction) (*state, error) {
+	if tx.Metadata == nil && tx.Protocol == nil {
+		return &t.state, nil
+	}
+	if tx.evolved < t.changed {
+		return nil, fmt.Errorf("the transaction changes the table as it was at version %d, and version %d changed it: call Evolve again", tx.evolved, t.changed)
+	}
+	next := t.state
+	err := next.apply(&Commit{Version: t.version, Metadata: tx.Metadata, Protocol: tx.Protocol, Info: t.info})
+	next.ict = t.ict
+	return &next, err
+}
+
+func (s *state) checkAdds(adds []Add) error {
+	clustering, err := s.clusteringColumns()
+	if err != nil {
+		return err
+	}
+	partitions := s.physicalPartitionColumns()
+	needsRows := s.icebergCompatible()
+	paths := make(map[string]struct{}, len(adds))
+	for i := range adds {
+		a := &adds[i]
 		if _, twice := paths[a.Path]; twice || a.Path == "" {
 			return fmt.Errorf("the transaction adds the path %q twice or empty", a.Path)
 		}
@@ -149,73 +187,67 @@ func (t *Table) checkTransaction(tx *Transaction) error {
 		if !a.DataChange || a.DeletionVector != nil {
 			return fmt.Errorf("the add of %s is no append: it needs dataChange and no deletion vector", a.Path)
 		}
-		if err := t.checkPartition(a); err != nil {
-			return err
+		if _, ok := a.NumRecords(); needsRows && !ok {
+			return fmt.Errorf("the add of %s has no numRecords in its statistics, which icebergCompat needs", a.Path)
 		}
-	}
-	for name := range tx.Info {
-		if slices.Contains(ownInfo, name) {
-			return fmt.Errorf("the commitInfo field %s is written by the commit itself", name)
+		if err := errors.Join(checkPartition(a, partitions), checkClusteringStats(a, clustering)); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (t *Table) checkPartition(a *Add) error {
-	for _, name := range t.metadata.PartitionColumns {
-		if t.columnMappingMode() != "none" { // PROTOCOL.md, "Writer Requirements for Column Mapping"
-			name = physicalName(t.schema.Field(t.schema.FieldIndices(name)[0]))
-		}
+func checkPartition(a *Add, columns []string) error {
+	for _, name := range columns {
 		if _, ok := a.PartitionValues[name]; !ok {
 			return fmt.Errorf("the add of %s has no value for the partition column %s", a.Path, name)
 		}
 	}
-	if len(a.PartitionValues) != len(t.metadata.PartitionColumns) {
+	if len(a.PartitionValues) != len(columns) {
 		return fmt.Errorf("the add of %s has values for %v, but the partition columns are %v",
-			a.Path, slices.Sorted(maps.Keys(a.PartitionValues)), t.metadata.PartitionColumns)
+			a.Path, slices.Sorted(maps.Keys(a.PartitionValues)), columns)
 	}
 	return nil
 }
 
 // ownInfo are the fields of commitInfo that Commit writes.
 var ownInfo = []string{
-	"timestamp", "inCommitTimestamp", "operation", "operationParameters", "operationMetrics", "engineInfo", "txnId", "isBlindAppend",
+	"timestamp", "inCommitTimestamp", "operation", "operationParameters", "operationMetrics", "engineInfo", "txnId", "isBlindAppend", "tags",
 }
 
-// build makes the bytes of one attempt and the commit that they are: commitInfo first (PROTOCOL.md, "In-Commit
-// Timestamps"), then txns, then adds.
-func (t *Table) build(tx *Transaction, version int64, id string) ([]byte, *Commit, error) {
+// build makes the bytes of one attempt and the commit that they are. next is the state before, with the transaction's own
+// protocol and metaData. commitInfo comes first (PROTOCOL.md, "In-Commit Timestamps").
+func (t *Table) build(tx *Transaction, next *state, version int64, id string) ([]byte, *Commit, error) {
 	now := t.opts.Now().UnixMilli()
-	c := &Commit{Version: version, Txns: slices.Clone(tx.Txns), Adds: tx.Adds, tableID: t.metadata.ID}
-	c.Info = &CommitInfo{
-		Timestamp: &now, Operation: tx.Operation, OperationMetrics: tx.metrics(), EngineInfo: t.opts.Engine, TxnID: id, IsBlindAppend: true,
-	}
-	fields := map[string]any{
-		"timestamp": now, "operation": tx.Operation, "operationMetrics": c.Info.OperationMetrics, "engineInfo": t.opts.Engine,
-		"txnId": id, "isBlindAppend": true, "operationParameters": map[string]string{},
-	}
-	if tx.Parameters != nil {
-		fields["operationParameters"] = tx.Parameters
-	}
-	for name, value := range tx.Info {
-		fields[name] = value
-	}
-	if t.inCommitTimestamps() {
-		before, ok := t.inCommitTimestamp()
-		if !ok {
-			return nil, nil, corruptf("the in-commit timestamp of version %d is neither in its JSON nor in its checksum", t.version)
+	c := &Commit{Version: version, Txns: slices.Clone(tx.Txns), Adds: tx.Adds, Metadata: tx.Metadata, Protocol: tx.Protocol, tableID: t.metadata.ID}
+	if next.assignsRowIDs() {
+		var err error
+		if c.Adds, c.Domains, err = next.assignRowIDs(tx.Adds, version); err != nil {
+			return nil, nil, err
 		}
-		ict := max(now, before+1)
-		c.Info.InCommitTimestamp = &ict
-		fields["inCommitTimestamp"] = ict
 	}
+	fields, err := next.commitInfo(c, tx, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	fields["engineInfo"], fields["txnId"] = t.opts.Engine, id
+	c.Info.EngineInfo, c.Info.TxnID = t.opts.Engine, id
 	var b bytes.Buffer
-	err := appendAction(&b, "commitInfo", fields)
+	err = appendAction(&b, "commitInfo", fields)
+	if c.Protocol != nil {
+		err = errors.Join(err, appendAction(&b, "protocol", c.Protocol))
+	}
+	if c.Metadata != nil {
+		err = errors.Join(err, appendAction(&b, "metaData", c.Metadata))
+	}
 	for i := range c.Txns {
 		c.Txns[i].LastUpdated = &now
 		err = errors.Join(err, appendAction(&b, "txn", &c.Txns[i]))
 	}
-	for _, a := range tx.Adds {
+	for _, d := range c.Domains {
+		err = errors.Join(err, appendAction(&b, "domainMetadata", d))
+	}
+	for _, a := range c.Adds {
 		if a.PartitionValues == nil {
 			a.PartitionValues = map[string]*string{} // required by the protocol
 		}
@@ -223,6 +255,34 @@ func (t *Table) build(tx *Transaction, version int64, id string) ([]byte, *Commi
 	}
 	c.Size = int64(b.Len())
 	return b.Bytes(), c, err
+}
+
+// commitInfo fills c.Info and gives its fields as they are written.
+func (s *state) commitInfo(c *Commit, tx *Transaction, now int64) (map[string]any, error) {
+	c.Info = &CommitInfo{Timestamp: &now, Operation: tx.Operation, OperationMetrics: tx.metrics(), IsBlindAppend: true}
+	fields := map[string]any{
+		"timestamp": now, "operation": tx.Operation, "operationMetrics": c.Info.OperationMetrics, "isBlindAppend": true,
+		"operationParameters": map[string]string{},
+	}
+	if tx.Parameters != nil {
+		fields["operationParameters"] = tx.Parameters
+	}
+	for name, value := range tx.Info {
+		fields[name] = value
+	}
+	if s.isTrue("delta.enableRowTracking") && s.supports("rowTracking") {
+		fields["tags"] = map[string]string{"delta.rowTracking.preserved": "true"} // an append updates and copies no row
+	}
+	if s.inCommitTimestamps() {
+		before, ok := s.inCommitTimestamp()
+		if !ok {
+			return nil, corruptf("the in-commit timestamp of version %d is neither in its JSON nor in its checksum", s.version)
+		}
+		ict := max(now, before+1)
+		c.Info.InCommitTimestamp = &ict
+		fields["inCommitTimestamp"] = ict
+	}
+	return fields, nil
 }
 
 // metrics are Spark's names for what a streaming append did. Rows are left out when a file has no statistics.

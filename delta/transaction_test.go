@@ -281,7 +281,7 @@ func TestCommitNeverWritesAgainstTheProtocol(t *testing.T) {
 	c := newClock()
 	s := created(t, c, "a INT")
 	table := open(t, s, c)
-	putLog(t, s, 1, `{"protocol":{"minReaderVersion":1,"minWriterVersion":7,"writerFeatures":["rowTracking","domainMetadata"]}}`)
+	putLog(t, s, 1, `{"protocol":{"minReaderVersion":1,"minWriterVersion":7,"writerFeatures":["fromMars","domainMetadata"]}}`)
 	tx := appendOf("app", 1)
 	commit(t, table, tx, delta.Conflict)
 	_, err := table.Next(ctx)

@@ -1,0 +1,76 @@
+package delta
+
+import (
+	"encoding/json"
+
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+const typeChangesKey = "delta.typeChanges"
+
+// typeChange is one entry of a column's history of types (PROTOCOL.md, "Type Change Metadata").
+type typeChange struct {
+	From json.RawMessage `json:"fromType"`
+	To   json.RawMessage `json:"toType"`
+	Path string          `json:"fieldPath,omitempty"`
+}
+
+func typeChanges(f arrow.Field) []typeChange {
+	var changes []typeChange
+	if raw, ok := fieldMetadataOf(f, typeChangesKey); ok && json.Unmarshal(raw, &changes) == nil {
+		return changes
+	}
+	return nil
+}
+
+// integerRank orders byte, short, int and long; 0 for another type.
+func integerRank(t arrow.DataType) int {
+	switch t.ID() {
+	case arrow.INT8:
+		return 1
+	case arrow.INT16:
+		return 2
+	case arrow.INT32:
+		return 3
+	case arrow.INT64:
+		return 4
+	}
+	return 0
+}
+
+// widens reports whether a plain type may become another one (PROTOCOL.md, "Type Widening").
+func widens(from, to arrow.DataType) bool {
+	if widensForIceberg(from, to) {
+		return true
+	}
+	rank := integerRank(from)
+	switch to := to.(type) {
+	case *arrow.Float64Type:
+		return rank >= 1 && rank <= 3
+	case *arrow.TimestampType:
+		return from.ID() == arrow.DATE32 && to.TimeZone == ""
+	case *arrow.Decimal128Type:
+		if from, ok := from.(*arrow.Decimal128Type); ok {
+			return to.Scale > from.Scale && to.Precision-from.Precision >= to.Scale-from.Scale
+		}
+		whole := int32(10) // decimal(10, 0) holds every int, decimal(20, 0) every long
+		if rank == 4 {
+			whole = 20
+		}
+		return rank > 0 && to.Precision-to.Scale >= whole
+	}
+	return false
+}
+
+// widensForIceberg are those of the changes that tables with icebergCompatV1 and V2 may have (PROTOCOL.md, "Writer
+// Requirements for Type Widening").
+func widensForIceberg(from, to arrow.DataType) bool {
+	if rank := integerRank(from); rank > 0 {
+		return integerRank(to) > rank
+	}
+	if from, ok := from.(*arrow.Decimal128Type); ok {
+		to, ok := to.(*arrow.Decimal128Type)
+		return ok && to.Scale == from.Scale && to.Precision > from.Precision
+	}
+	return from.ID() == arrow.FLOAT32 && to.ID() == arrow.FLOAT64
+}
