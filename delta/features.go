@@ -140,6 +140,12 @@ func (s *state) checkAppend() error {
 	if v := s.protocol.MinWriterVersion; v > 7 {
 		refuse(fmt.Sprintf("writer version %d", v), "the table's protocol asks for it, and the newest known is 7", "use a newer version of this program")
 	}
+	if p := s.metadata.Format.Provider; p != "" && !strings.EqualFold(p, "parquet") {
+		refuse("format "+p, "the data files are not Parquet", "write to a table whose format is parquet")
+	}
+	for path, t := range foreignTypes(s.schema.Fields()) {
+		refuse(t.feature(), fmt.Sprintf("column %s has the type %s", path, t.name), foreignRemedy)
+	}
 	for _, name := range s.supported() {
 		if f, known := findFeature(name); !known || f.name != name {
 			refuse(name, "the table's protocol lists "+name+", and what it asks of writers is unknown", defaultRemedy)

@@ -37,15 +37,8 @@ var primitives = []struct {
 	{"timestamp_ntz", &arrow.TimestampType{Unit: arrow.Microsecond}},
 }
 
-// unsupportedTypes maps type names that exist in Delta or Spark, but that this package does not write, to the feature's
-// name.
-var unsupportedTypes = map[string]string{
-	"void": "void", "null": "void", "variant": "variantType", "interval": "interval", "char": "char", "varchar": "varchar",
-	"geometry": "geospatial", "geography": "geospatial", "udt": "user-defined type",
-}
-
 // SchemaToJSON spells an Arrow schema as a Delta schemaString (PROTOCOL.md, "Schema Serialization Format"). It takes
-// exactly the Arrow types that SchemaFromJSON gives; another one is an error that names the column.
+// exactly the Arrow types that SchemaFromJSON and a table's Schema give; another one is an error that names the column.
 func SchemaToJSON(s *arrow.Schema) (string, error) {
 	t, err := structToJSON(s.Fields(), "")
 	if err != nil {
@@ -125,6 +118,8 @@ func typeToJSON(t arrow.DataType, path string) (any, error) {
 		}
 		value, err := typeToJSON(t.ItemType(), joinPath(path, "value"))
 		return jsonMap{Type: "map", KeyType: key, ValueType: value, ValueContainsNull: t.ItemField().Nullable}, err
+	case *foreignType:
+		return json.RawMessage(t.raw), nil
 	case *arrow.Decimal128Type:
 		if err := checkDecimal(int64(t.Precision), int64(t.Scale)); err != nil {
 			return nil, fmt.Errorf("column %s: %w", path, err)
@@ -149,8 +144,20 @@ func checkDecimal(precision, scale int64) error {
 // SchemaFromJSON reads a Delta schemaString (PROTOCOL.md, "Schema Serialization Format") into Arrow types: string is
 // utf8, long, integer, short, byte are int64 to int8, decimal is decimal128, timestamp is timestamp[us, UTC],
 // timestamp_ntz is timestamp[us], array is a list whose child is "element", map has the children "key" and "value". A
-// type that Delta has but this package does not write is an *UnsupportedError that names the column.
+// type that this package does not write is an *UnsupportedError that names the column.
 func SchemaFromJSON(js string) (*arrow.Schema, error) {
+	s, err := readSchema(js)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkTypes(s); err != nil {
+		return nil, fmt.Errorf("reading the schema: %w", err)
+	}
+	return s, nil
+}
+
+// readSchema is SchemaFromJSON, but takes every type: one that this package does not write is a foreignType.
+func readSchema(js string) (*arrow.Schema, error) {
 	var top json.RawMessage
 	if err := json.Unmarshal([]byte(js), &top); err != nil {
 		return nil, fmt.Errorf("reading the schema: %w", err)
@@ -220,7 +227,10 @@ func typeFromJSON(raw json.RawMessage, path string, depth int) (arrow.DataType, 
 		}
 		return mapOf(key, value, orTrue(shape.ValueContainsNull)), nil
 	}
-	return nil, unknownType(shape.Type, path)
+	if shape.Type == "" {
+		return nil, fmt.Errorf("column %s: the type has no name", path)
+	}
+	return foreign(shape.Type, raw), nil
 }
 
 func structFromJSON(shape *typeShape, path string, depth int) (arrow.DataType, error) {
@@ -281,22 +291,8 @@ func primitiveFromName(name, path string) (arrow.DataType, error) {
 		}
 		return &arrow.Decimal128Type{Precision: int32(precision), Scale: int32(scale)}, nil
 	}
-	return nil, unknownType(name, path)
-}
-
-func unknownType(name, path string) error {
-	word := strings.ToLower(name)
-	if i := strings.IndexAny(word, " ("); i >= 0 {
-		word = word[:i]
-	}
-	feature, ok := unsupportedTypes[word]
-	if !ok {
-		feature = "type " + name
-	}
-	return &UnsupportedError{
-		Features: []string{feature}, Detail: fmt.Sprintf("column %s has the type %s", path, name),
-		Remedy: "write to a table without such a column",
-	}
+	raw, err := marshal(name)
+	return foreign(name, raw), err
 }
 
 // fieldMetadataOf reads one key of a column's Delta metadata.

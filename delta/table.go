@@ -47,7 +47,8 @@ func (s *state) Protocol() Protocol { return s.protocol }
 // Metadata is the newest metaData action. Its maps and slices must not be changed.
 func (s *state) Metadata() Metadata { return s.metadata }
 
-// Schema is the table's full schema, partition columns included, as SchemaFromJSON gives it.
+// Schema is the table's full schema, partition columns included, as SchemaFromJSON gives it. A column of a type that
+// SchemaFromJSON refuses has an Arrow extension type that prints the type's name; CheckAppend refuses such a table.
 func (s *state) Schema() *arrow.Schema { return s.schema }
 
 // PartitionColumns are the names of the partition columns in their order.
@@ -89,11 +90,8 @@ func newState() *state {
 // apply moves the state on to a commit, or leaves it as it was and says why not.
 func (s *state) apply(c *Commit) error {
 	if m := c.Metadata; m != nil {
-		schema, err := SchemaFromJSON(m.SchemaString)
+		schema, err := readSchema(m.SchemaString)
 		if err != nil {
-			if _, ok := errors.AsType[*UnsupportedError](err); ok {
-				return fmt.Errorf("version %d: %w", c.Version, err)
-			}
 			return corruptf("version %d: %w", c.Version, err)
 		}
 		for _, name := range m.PartitionColumns {
