@@ -63,6 +63,21 @@ func IdentityAppID(name string, id Identity) string {
 	return name + identityMark + id.ClusterID + "/" + id.TopicID
 }
 
+// StreamOf finds the stream that an app id belongs to among those whose identity the table's txns (app id, version) hold;
+// false for the id of anybody else.
+func StreamOf(appID string, txns iter.Seq2[string, int64]) (name string, ok bool) {
+	for id := range txns {
+		name, _, isIdentity := strings.Cut(id, identityMark)
+		if !isIdentity {
+			continue
+		}
+		if _, isPartition := PartitionOf(name, appID); isPartition || strings.HasPrefix(appID, name+identityMark) {
+			return name, true
+		}
+	}
+	return "", false
+}
+
 // Progress is what a table knows about one stream.
 type Progress struct {
 	Identities map[Identity]int32 // identity -> number of pinned partitions

@@ -35,6 +35,23 @@ func (s *Snapshot) Info() *CommitInfo { return s.info }
 // LogCheckpoint is the version of the newest complete log checkpoint at or below this version; false when there is none.
 func (s *Snapshot) LogCheckpoint() (version int64, ok bool) { return s.seg.base, s.seg.base >= 0 }
 
+// CheckAppend says why an append to the table would be refused, as Table.CheckAppend does.
+func (s *Snapshot) CheckAppend() error { return s.checkAppend() }
+
+// PartitionValues are a file's partition values by the columns' names in the schema; nil is null. With column mapping the
+// log has other names (PROTOCOL.md, "Writer Requirements for Column Mapping").
+func (s *Snapshot) PartitionValues(a *Add) map[string]*string {
+	values := make(map[string]*string, len(s.metadata.PartitionColumns))
+	for _, name := range s.metadata.PartitionColumns {
+		key := name
+		if fields, ok := s.schema.FieldsByName(name); ok && s.columnMappingMode() != "none" {
+			key = physicalName(fields[0])
+		}
+		values[name] = a.PartitionValues[key]
+	}
+	return values
+}
+
 // Files yields the files of the version, newest first (PROTOCOL.md, "Action Reconciliation"). It reads the log anew every
 // time: commits from the newest down, then the log checkpoint; its memory is bounded by the commits after the log
 // checkpoint. After an error it stops.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"kafkadelta/checkpoint"
 	"kafkadelta/delta"
 )
 
@@ -23,12 +24,19 @@ var ErrRewrite = errors.New("the table's schema has changed since the rows were 
 // appendOperation is what the table's history shows for an append that is no stream's, as Spark's batch writes do.
 const appendOperation = "WRITE"
 
-// Applied tells the version of the app id's txn where it is app.Version or more: such an append changes nothing.
+// Applied tells the version of the app id's txn where it is app.Version or more: such an append changes nothing. An app id of
+// a stream of the table is refused, since an append would move the stream's offsets: a *checkpoint.RefusedError.
 func (t *Table) Applied(ctx context.Context, app AppTxn) (version int64, already bool, err error) {
 	if err := t.lock(ctx); err != nil {
 		return 0, false, err
 	}
 	defer t.unlock()
+	if stream, ok := checkpoint.StreamOf(app.ID, t.txns()); ok {
+		return 0, false, &checkpoint.RefusedError{
+			Cause:  fmt.Sprintf("the app id %q belongs to the stream %q of this table, whose offsets it holds", app.ID, stream),
+			Remedy: "take another app id",
+		}
+	}
 	version, already = t.applied(app)
 	return version, already, nil
 }

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"kafkadelta/checkpoint"
 	"kafkadelta/delta"
 	"kafkadelta/sink"
 	"kafkadelta/storage/faultstore"
@@ -91,6 +92,21 @@ func TestAppendWithAnAppIDLandsOnce(t *testing.T) {
 	for app, want := range map[sink.AppTxn]bool{job(6): true, job(7): false, {ID: "new"}: false, {}: false} {
 		if _, already, err := table.Applied(t.Context(), app); err != nil || already != want {
 			t.Errorf("Applied(%+v) answered %v, error %v; want %v", app, already, err, want)
+		}
+	}
+}
+
+func TestAppendWithTheAppIDOfAStreamIsRefused(t *testing.T) {
+	b := newBench(t)
+	b.owner(2)
+	table := b.appender()
+	for id, refused := range map[string]bool{
+		stream + "-0": true, stream + "-7": true, checkpoint.IdentityAppID(stream, identity): true,
+		stream: false, stream + "-07": false, stream + "-x": false, "other-0": false,
+	} {
+		_, _, err := table.Applied(t.Context(), sink.AppTxn{ID: id})
+		if errors.As(err, new(*checkpoint.RefusedError)) != refused {
+			t.Errorf("the app id %q is answered %v, refused should be %v", id, err, refused)
 		}
 	}
 }

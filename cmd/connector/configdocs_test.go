@@ -17,15 +17,23 @@ import (
 // documentedRow finds a row of a guide's tables: a first cell that is nothing but a name in back quotes, then the rest.
 var documentedRow = regexp.MustCompile("(?m)^\\| `([a-z_.<>]+)` \\|(.*)$")
 
-// documented reads the tables of a guide: the rest of each row by its name.
-func documented(t *testing.T, guide string) map[string]string {
+// documented reads the tables of a guide, or of its section of the given heading: the rest of each row by its name.
+func documented(t *testing.T, guide string, section ...string) map[string]string {
 	t.Helper()
-	text, err := os.ReadFile("../../docs/" + guide)
+	content, err := os.ReadFile("../../docs/" + guide)
 	if err != nil {
 		t.Fatal(err)
 	}
+	text := string(content)
+	for _, heading := range section {
+		_, rest, found := strings.Cut(text, "\n## "+heading+"\n")
+		if !found {
+			t.Fatalf("docs/%s has no section %q", guide, heading)
+		}
+		text, _, _ = strings.Cut(rest, "\n## ")
+	}
 	rows := map[string]string{}
-	for _, m := range documentedRow.FindAllStringSubmatch(string(text), -1) {
+	for _, m := range documentedRow.FindAllStringSubmatch(text, -1) {
 		if _, twice := rows[m[1]]; twice {
 			t.Errorf("docs/%s names %s twice", guide, m[1])
 		}
@@ -101,7 +109,8 @@ func jsonFields(prefix string, t reflect.Type, fields map[string]string) {
 	for f := range t.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		fields[prefix+name] = f.Name
-		if f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct {
+		switch kind := f.Type.Kind(); {
+		case (kind == reflect.Slice || kind == reflect.Pointer) && f.Type.Elem().Kind() == reflect.Struct:
 			jsonFields(prefix+name+".", f.Type.Elem(), fields)
 		}
 	}
@@ -111,4 +120,14 @@ func TestInspectGuideNamesEveryField(t *testing.T) {
 	fields := map[string]string{}
 	jsonFields("", reflect.TypeFor[inspection](), fields)
 	sameNames(t, "inspect.md", fields, documented(t, "inspect.md"))
+}
+
+func TestTableGuideNamesEveryField(t *testing.T) {
+	for section, output := range map[string]reflect.Type{
+		"`table append`": reflect.TypeFor[appended](), "`table history`": reflect.TypeFor[inspectedVersion](),
+	} {
+		fields := map[string]string{}
+		jsonFields("", output, fields)
+		sameNames(t, "table.md", fields, documented(t, "table.md", section))
+	}
 }

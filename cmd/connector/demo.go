@@ -294,7 +294,7 @@ func isTerminal(w io.Writer) bool {
 }
 
 func (f demoFlags) summary(ctx context.Context, c config, p pipeline.Progress, took time.Duration, w io.Writer) error {
-	i, err := inspect(ctx, f.table, -1)
+	i, err := inspect(ctx, f.table)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ func tableCommand() *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	cmd.AddCommand(tableCreateCommand(), tableInspectCommand(), tableAppendCommand())
+	cmd.AddCommand(tableCreateCommand(), tableAppendCommand(), tableInspectCommand(), tableHistoryCommand())
 	return cmd
 }
 

@@ -50,6 +50,7 @@ version         0
 id              ID
 comment         what was asked for
 protocol        reader 1, writer 2
+append          supported
 schema          method STRING, status INT NOT NULL COMMENT 'HTTP', meta STRUCT<at: TIMESTAMP, n: DECIMAL(10,2)>, tags ARRAY<STRING>, date DATE
 partitioned by  date
 property        delta.appendOnly=true
@@ -69,6 +70,7 @@ log checkpoint  none
   "min_writer_version": 2,
   "reader_features": [],
   "writer_features": [],
+  "append": "supported",
   "schema": "method STRING, status INT NOT NULL COMMENT 'HTTP', meta STRUCT<at: TIMESTAMP, n: DECIMAL(10,2)>, tags ARRAY<STRING>, date DATE",
   "partition_columns": [
     "date"

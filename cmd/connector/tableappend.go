@@ -46,6 +46,8 @@ With --app-id and --version a repeated append changes nothing: where the table h
 one, nothing is read, and the exit code is 0. So a job that may have died is just run again, with the same version. The ids
 <name>-<partition> are those of streams: give your job another one.
 
+Of two processes with the same id and version exactly one lands. docs/table.md says more.
+
 ` + exitCodesHelp,
 		Example: `  # a shell
   connector table append ./data/events --input events.jsonl --create
