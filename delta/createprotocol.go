@@ -182,11 +182,13 @@ func lowestProtocol(needed []string) Protocol {
 	return p
 }
 
-// hasNTZ looks into lists and maps; struct fields are visited by walkFields.
+// hasNTZ finds timestamp_ntz at any depth.
 func hasNTZ(t arrow.DataType) bool {
 	switch t := t.(type) {
 	case *arrow.TimestampType:
 		return t.TimeZone == ""
+	case *arrow.StructType:
+		return slices.ContainsFunc(t.Fields(), func(f arrow.Field) bool { return hasNTZ(f.Type) })
 	case *arrow.ListType:
 		return hasNTZ(t.Elem())
 	case *arrow.MapType:

@@ -14,14 +14,17 @@ import (
 
 func tableCreateCommand() *cobra.Command {
 	var ddl, comment string
-	var partitionBy []string
+	var partitionBy, clusterBy, features []string
 	var properties map[string]string
 	cmd := &cobra.Command{
 		Use:   "create URI --schema DDL",
 		Short: "Make an empty table",
 		Example: `  connector table create ./data/web_requests \
     --schema "method STRING, status INT NOT NULL, meta STRUCT<at: TIMESTAMP>, date DATE" \
-    --partition-by date --property delta.appendOnly=true`,
+    --partition-by date --property delta.appendOnly=true
+
+  connector table create ./data/orders --schema "id BIGINT, ` + "`customer name`" + ` STRING" --cluster-by id \
+    --property delta.columnMapping.mode=name --property delta.enableRowTracking=true --feature deletionVectors`,
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			schema, err := delta.ParseDDL(ddl)
@@ -29,7 +32,8 @@ func tableCreateCommand() *cobra.Command {
 				return &configError{fmt.Errorf("--schema: %w", err)}
 			}
 			options := delta.CreateOptions{
-				Schema: schema, PartitionBy: partitionBy, Properties: properties, Description: comment, Now: time.Now, Engine: engine(),
+				Schema: schema, PartitionBy: partitionBy, ClusterBy: clusterBy, Properties: properties, Features: features,
+				Description: comment, Now: time.Now, Engine: engine(),
 			}
 			if err := delta.CheckCreate(options); err != nil {
 				return &configError{err}
@@ -49,6 +53,8 @@ func tableCreateCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&ddl, "schema", "", "column list in Spark's SQL notation (required)")
 	cmd.Flags().StringSliceVar(&partitionBy, "partition-by", nil, "partition columns, separated by commas")
+	cmd.Flags().StringSliceVar(&clusterBy, "cluster-by", nil, "clustering columns, separated by commas, fields of structs as a.b; not with --partition-by")
+	cmd.Flags().StringSliceVar(&features, "feature", nil, "table features besides those that the schema and the properties need, separated by commas")
 	cmd.Flags().StringToStringVar(&properties, "property", nil, "table property as key=value; may be repeated")
 	cmd.Flags().StringVar(&comment, "comment", "", "description of the table")
 	must(cmd.MarkFlagRequired("schema"))

@@ -1,0 +1,210 @@
+package delta
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// Evolve prepares the change of the table's schema that a wanted one asks for, and puts it into the transaction, as its
+// Metadata and Protocol; where the table's schema takes rows of the wanted one already, it clears them and changed is false.
+// To be called anew after a winner with ChangesTable, before Commit: what the winner has done already is dropped, and
+// Commit refuses a change that was prepared on an older state. A pending transaction must not be evolved.
+//
+// Columns are the same where their names are, at every depth. What changes:
+//   - A column that the table does not have is added at the end of its struct; it must be nullable, and with column mapping
+//     it gets an id and a physical name (PROTOCOL.md, "Writer Requirements for Column Mapping").
+//   - A type gets wider where delta.enableTypeWidening is true and the column is no partition column and in no constraint
+//     or generated column (PROTOCOL.md, "Type Widening"); a table's type that is wider than the wanted one stays.
+//   - NOT NULL goes where the wanted column, element or map value is nullable.
+//
+// Nothing else changes: columns that are not wanted, stricter nullability and column metadata stay as the table has them. What
+// cannot be is an error that names the column.
+func (t *Table) Evolve(want *arrow.Schema, tx *Transaction) (changed bool, err error) {
+	if _, pending := tx.Pending(); pending {
+		return false, errors.New("evolving the schema: the transaction is pending")
+	}
+	tx.Metadata, tx.Protocol, tx.evolved = nil, nil, t.version
+	e := evolution{state: &t.state, mapped: t.columnMappingMode() != "none"}
+	fields, err := e.merge(t.schema.Fields(), want.Fields(), "")
+	if err != nil {
+		return false, fmt.Errorf("evolving the schema: %w", err)
+	}
+	if !e.changed {
+		return false, nil
+	}
+	metadata, protocol, err := e.actions(fields)
+	if err != nil {
+		return false, fmt.Errorf("evolving the schema: %w", err)
+	}
+	tx.Metadata, tx.Protocol = metadata, protocol
+	return true, nil
+}
+
+type evolution struct {
+	*state
+	mapped  bool
+	changed bool
+}
+
+// actions are the new metaData, and the new protocol where a new column needs a feature that the table does not have.
+func (e *evolution) actions(fields []arrow.Field) (*Metadata, *Protocol, error) {
+	m := e.metadata
+	m.Configuration = maps.Clone(m.Configuration)
+	if err := checkNames(fields, "", e.mapped); err != nil {
+		return nil, nil, err
+	}
+	if e.mapped {
+		maxID, err := e.maxColumnID()
+		if err != nil {
+			return nil, nil, err
+		}
+		nested := e.isTrue("delta.enableIcebergCompatV2") && e.supports("icebergCompatV2")
+		if fields, maxID, err = withMapping(fields, maxID, nested); err != nil {
+			return nil, nil, err
+		}
+		m.Configuration[maxColumnIDKey] = strconv.FormatInt(maxID, 10)
+	}
+	var err error
+	if m.SchemaString, err = SchemaToJSON(arrow.NewSchema(fields, nil)); err != nil {
+		return nil, nil, err
+	}
+	if !slices.ContainsFunc(fields, func(f arrow.Field) bool { return hasNTZ(f.Type) }) || e.supports("timestampNtz") {
+		return &m, nil, nil
+	}
+	// All that the old versions implied may have been used (PROTOCOL.md, "Table Features for New and Existing Tables").
+	p := lowestProtocol(append(e.supported(), "timestampNtz"))
+	return &m, &p, nil
+}
+
+func (e *evolution) merge(have, want []arrow.Field, path string) ([]arrow.Field, error) {
+	out := slices.Clone(have)
+	for _, w := range want {
+		p := joinPath(path, w.Name)
+		i := slices.IndexFunc(have, func(f arrow.Field) bool { return f.Name == w.Name })
+		if i < 0 {
+			added, err := newColumn(w, p)
+			if err != nil {
+				return nil, err
+			}
+			out, e.changed = append(out, added), true
+			continue
+		}
+		if w.Nullable && !out[i].Nullable {
+			out[i].Nullable, e.changed = true, true
+		}
+		t, changes, err := e.mergeType(out[i].Type, w.Type, p, "")
+		if err != nil {
+			return nil, err
+		}
+		if out[i].Type = t; changes != nil {
+			if err := e.mayWiden(out[i], p); err != nil {
+				return nil, err
+			}
+			out[i] = withMetadata(out[i], typeChangesKey, append(typeChanges(out[i]), changes...))
+		}
+	}
+	return out, nil
+}
+
+// newColumn drops what another table says of a column, and refuses what would fill or reject the rows that are there.
+func newColumn(f arrow.Field, path string) (arrow.Field, error) {
+	if !f.Nullable {
+		return f, fmt.Errorf("column %s is new and NOT NULL, but the rows that are there have no value for it; make it nullable", path)
+	}
+	var err error
+	fresh := rewriteFields([]arrow.Field{f}, func(f arrow.Field) arrow.Field {
+		for _, key := range []string{"CURRENT_DEFAULT", "delta.generationExpression", "delta.invariants", "delta.identity.step"} {
+			if _, ok := fieldMetadataOf(f, key); ok && err == nil {
+				err = fmt.Errorf("column %s is new and has %s; add it without, and set that afterwards", path, key)
+			}
+		}
+		return withMetadata(withoutMapping(f), typeChangesKey, nil)
+	})
+	return fresh[0], err
+}
+
+// mergeType gives the type that takes values of both, and the changes to be recorded with the column; inside is the path
+// from the column to an element, key or value.
+func (e *evolution) mergeType(have, want arrow.DataType, path, inside string) (arrow.DataType, []typeChange, error) {
+	switch h := have.(type) {
+	case *arrow.StructType:
+		if w, ok := want.(*arrow.StructType); ok {
+			fields, err := e.merge(h.Fields(), w.Fields(), path)
+			if err != nil {
+				return nil, nil, err
+			}
+			return arrow.StructOf(fields...), nil, nil
+		}
+	case *arrow.ListType:
+		if w, ok := want.(*arrow.ListType); ok {
+			elem, changes, err := e.mergeType(h.Elem(), w.Elem(), joinPath(path, "element"), joinPath(inside, "element"))
+			if err != nil {
+				return nil, nil, err
+			}
+			return listOf(elem, e.relax(h.ElemField().Nullable, w.ElemField().Nullable)), changes, nil
+		}
+	case *arrow.MapType:
+		if w, ok := want.(*arrow.MapType); ok {
+			key, changes, err1 := e.mergeType(h.KeyType(), w.KeyType(), joinPath(path, "key"), joinPath(inside, "key"))
+			value, more, err2 := e.mergeType(h.ItemType(), w.ItemType(), joinPath(path, "value"), joinPath(inside, "value"))
+			if err := errors.Join(err1, err2); err != nil {
+				return nil, nil, err
+			}
+			return mapOf(key, value, e.relax(h.ItemField().Nullable, w.ItemField().Nullable)), append(changes, more...), nil
+		}
+	default:
+		switch {
+		case arrow.TypeEqual(have, want), widens(want, have):
+			return have, nil, nil
+		case widens(have, want):
+			e.changed = true
+			change, err := e.typeChange(have, want, path, inside)
+			return want, []typeChange{change}, err
+		}
+	}
+	return nil, nil, fmt.Errorf("column %s has the type %s, which cannot become %s", path, have, want)
+}
+
+func (e *evolution) relax(have, want bool) bool {
+	e.changed = e.changed || want && !have
+	return have || want
+}
+
+// typeChange spells one change of a plain type.
+func (e *evolution) typeChange(have, want arrow.DataType, path, inside string) (typeChange, error) {
+	switch {
+	case !e.supports("typeWidening") || !e.isTrue("delta.enableTypeWidening"):
+		return typeChange{}, &UnsupportedError{
+			Features: []string{"typeWidening"}, Detail: fmt.Sprintf("column %s has the type %s and is to become %s", path, have, want),
+			Remedy: "set delta.enableTypeWidening = true with ALTER TABLE ... SET TBLPROPERTIES, which adds the feature",
+		}
+	case e.icebergCompatible() && !widensForIceberg(have, want):
+		return typeChange{}, fmt.Errorf("column %s cannot become %s instead of %s in a table with icebergCompat (PROTOCOL.md, \"Writer Requirements for Type Widening\")", path, want, have)
+	}
+	from, err1 := typeToJSON(have, path)
+	to, err2 := typeToJSON(want, path)
+	fromJSON, err3 := marshal(from)
+	toJSON, err4 := marshal(to)
+	return typeChange{From: fromJSON, To: toJSON, Path: inside}, errors.Join(err1, err2, err3, err4)
+}
+
+// mayWiden refuses columns whose values are also spelled elsewhere: in partition values, or in expressions, whose result
+// may depend on the type.
+func (e *evolution) mayWiden(f arrow.Field, path string) error {
+	if slices.Contains(e.metadata.PartitionColumns, path) {
+		return fmt.Errorf("column %s is a partition column; its type stays", path)
+	}
+	for place, text := range e.rules() {
+		// An expression is looked through without understanding it: a false alarm costs a refusal.
+		if strings.HasPrefix(place, path+" ") || strings.Contains(strings.ToLower(text), strings.ToLower(f.Name)) {
+			return fmt.Errorf("column %s is in the expression of %s; its type stays", path, place)
+		}
+	}
+	return nil
+}
