@@ -105,14 +105,15 @@ func (f jsonFile) name() string {
 // segment is the part of a log that rebuilds one version: a log checkpoint, unless base is -1, and JSON files that cover
 // every version in (base, version], ascending.
 type segment struct {
-	base     int64
-	files    []checkpointFile
-	sidecars []checkpointFile // of the log checkpoint; known once its state was read
-	jsons    []jsonFile
-	version  int64
-	hasJSON  bool // whether version's own JSON was listed; false only where base == version and the log was cleaned
-	hasCRC   bool // whether version's checksum was listed
-	broken   bool // whether reading stopped in the log checkpoint
+	base        int64
+	files       []checkpointFile
+	sidecars    []checkpointFile // of the log checkpoint; known once its state was read
+	jsons       []jsonFile
+	version     int64
+	hasJSON     bool      // whether version's own JSON was listed; false only where base == version and the log was cleaned
+	hasCRC      bool      // whether version's checksum was listed
+	broken      bool      // whether reading stopped in the log checkpoint
+	sidecarRefs []Sidecar // the actions that name the sidecars
 }
 
 // compacted says that a log compaction stands for commits after the log checkpoint.

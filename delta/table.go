@@ -132,7 +132,7 @@ func loadState(ctx context.Context, store LogStore, seg *segment) (*state, error
 				return nil, err
 			}
 		}
-		seg.sidecars = nil
+		seg.sidecars, seg.sidecarRefs = nil, base.sidecars
 		for i := range base.sidecars {
 			f, err := sidecarFile(&base.sidecars[i])
 			if err != nil {
