@@ -89,11 +89,17 @@ func open(t testing.TB, s delta.LogStore, c *clock) *delta.Table {
 	return table
 }
 
-// fixture loads a folder of testdata into memory.
+// fixtureRoot is where the tables of other engines are.
+const fixtureRoot = "../test/fixtures/"
+
+// fixture loads a table of test/fixtures into memory. Those of delta-rs go by their own names, without "deltars/".
 func fixture(t testing.TB, name string) *memory.Store {
 	t.Helper()
 	s := memory.New()
-	root := os.DirFS("testdata/" + name)
+	if !strings.Contains(name, "/") {
+		name = "deltars/" + name
+	}
+	root := os.DirFS(fixtureRoot + name)
 	check(t, fs.WalkDir(root, ".", func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
