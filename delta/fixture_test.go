@@ -81,7 +81,7 @@ func expectedOf(t testing.TB, store *memory.Store) expected {
 }
 
 // unreadable are the fixtures that cannot even be opened, with the feature that forbids it.
-var unreadable = map[string]string{"spark/catalog_managed": "catalogManaged", "spark/type_void": "void", "spark/variant_type": "variantType"}
+var unreadable = map[string]string{"spark/catalog_managed": "catalogManaged"}
 
 func unsupported(err error, features ...string) bool {
 	u, ok := errors.AsType[*delta.UnsupportedError](err)
