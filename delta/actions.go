@@ -5,9 +5,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
 	"strconv"
-	"strings"
 )
 
 // Protocol is the protocol action: what a client must implement to read and to write the table (PROTOCOL.md, "Protocol
@@ -136,20 +137,38 @@ type Commit struct {
 	touched map[string]struct{} // app ids of Txns, built on first use
 }
 
+// check refuses a protocol action that the protocol itself forbids (PROTOCOL.md, "Protocol Evolution" and "Table Features").
+// An empty list of features is taken for none: older writers put one into log checkpoints.
+func (p *Protocol) check() error {
+	switch {
+	case p.MinReaderVersion < 1 || p.MinWriterVersion < 1:
+		return errors.New("protocol without minReaderVersion and minWriterVersion of at least 1")
+	case p.MinWriterVersion == 7 && p.WriterFeatures == nil:
+		return errors.New("protocol with writer version 7 and without writerFeatures")
+	case p.MinReaderVersion == 3 && p.ReaderFeatures == nil:
+		return errors.New("protocol with reader version 3 and without readerFeatures")
+	case p.MinReaderVersion == 3 && p.MinWriterVersion < 7:
+		return fmt.Errorf("protocol with reader version 3 and writer version %d: it must be 7", p.MinWriterVersion)
+	case p.MinReaderVersion < 3 && len(p.ReaderFeatures) > 0:
+		return fmt.Errorf("protocol with readerFeatures and reader version %d: it must be 3", p.MinReaderVersion)
+	case p.MinWriterVersion < 7 && len(p.WriterFeatures) > 0:
+		return fmt.Errorf("protocol with writerFeatures and writer version %d: it must be 7", p.MinWriterVersion)
+	}
+	for _, name := range p.ReaderFeatures {
+		if !slices.Contains(p.WriterFeatures, name) {
+			return fmt.Errorf("protocol with the reader feature %s, which is not among the writerFeatures", name)
+		}
+	}
+	return nil
+}
+
 // NumRecords is the number of rows in the data file by its statistics, deleted ones included; false when it has none
 // (PROTOCOL.md, "Per-file Statistics").
 func (a *Add) NumRecords() (int64, bool) {
 	if a.Stats == "" {
 		return 0, false
 	}
-	var stats struct {
-		NumRecords json.Number `json:"numRecords"`
-	}
-	if err := json.Unmarshal([]byte(a.Stats), &stats); err != nil {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(stats.NumRecords.String(), 10, 64)
-	return n, err == nil && n >= 0
+	return numRecords(a.Stats)
 }
 
 // uniqueID tells versions of a deletion vector apart (PROTOCOL.md, "Derived Fields"); "" without one.
@@ -200,19 +219,6 @@ func take[T any](fields map[string]json.RawMessage, name string, to *T) {
 	}
 }
 
-// action is one line of a commit: at most one of its fields is set, none for an action that this package does not know,
-// which the protocol says to ignore (PROTOCOL.md, "Protocol Evolution").
-type action struct {
-	CommitInfo     *CommitInfo     `json:"commitInfo"`
-	Protocol       *Protocol       `json:"protocol"`
-	Metadata       *Metadata       `json:"metaData"`
-	Txn            *Txn            `json:"txn"`
-	DomainMetadata *DomainMetadata `json:"domainMetadata"`
-	Add            *Add            `json:"add"`
-	Remove         *Remove         `json:"remove"`
-	Sidecar        *Sidecar        `json:"sidecar"`
-}
-
 // collect takes the file actions into the commit.
 func (c *Commit) collect() *fileActions {
 	return &fileActions{
@@ -221,8 +227,8 @@ func (c *Commit) collect() *fileActions {
 	}
 }
 
-// parseActions reads lines of actions (PROTOCOL.md, "Delta Log Entries"); what names them in errors. Without files, file actions are skipped unparsed:
-// the state that an append needs has none, and they are nearly all of a log's bytes.
+// parseActions reads JSON actions (PROTOCOL.md, "Delta Log Entries"); what names them in errors. Each is a line of its own,
+// but as Spark and delta-rs do, it takes any sequence of objects. Without files, file actions are passed over.
 func parseActions(what string, r io.Reader, c *Commit, files *fileActions) error {
 	lines := lineReader{r: bufio.NewReaderSize(r, 64<<10)}
 	for n := 1; ; n++ {
@@ -234,82 +240,31 @@ func parseActions(what string, r io.Reader, c *Commit, files *fileActions) error
 		if err != nil {
 			return err // the store's, not the log's fault
 		}
-		line = bytes.TrimSpace(line)
-		if len(line) == 0 || files == nil && isFileAction(line) {
-			continue
-		}
-		var a action
-		if err := json.Unmarshal(line, &a); err != nil {
-			return corruptf("%s, line %d: %w", what, n, err)
-		}
-		if err := c.takeAction(&a); err != nil {
-			return corruptf("%s, line %d: %w", what, n, err)
-		}
-		if files == nil {
-			continue
-		}
-		if err := files.take(a.Add, a.Remove); err != nil {
-			return err
-		}
-	}
-}
-
-func (c *Commit) takeAction(a *action) error {
-	switch {
-	case a.CommitInfo != nil:
-		c.Info = a.CommitInfo
-	case a.Protocol != nil:
-		c.Protocol = a.Protocol
-		return a.Protocol.check()
-	case a.Metadata != nil:
-		c.Metadata = a.Metadata
-		return a.Metadata.check()
-	case a.Txn != nil:
-		if a.Txn.AppID == "" {
-			return errors.New("txn without appId")
-		}
-		c.Txns = append(c.Txns, *a.Txn)
-	case a.DomainMetadata != nil:
-		if a.DomainMetadata.Domain == "" {
-			return errors.New("domainMetadata without domain")
-		}
-		c.Domains = append(c.Domains, *a.DomainMetadata)
-	case a.Add != nil && a.Add.Path == "":
-		return errors.New("add without path")
-	case a.Remove != nil && a.Remove.Path == "":
-		return errors.New("remove without path")
-	case a.Sidecar != nil:
-		c.sidecars = append(c.sidecars, *a.Sidecar)
-	}
-	return nil
-}
-
-// isFileAction recognises the usual spelling of file actions by their first bytes; others only cost a parse.
-func isFileAction(line []byte) bool {
-	return bytes.HasPrefix(line, []byte(`{"add":`)) || bytes.HasPrefix(line, []byte(`{"remove":`)) ||
-		bytes.HasPrefix(line, []byte(`{"cdc":`))
-}
-
-func (p *Protocol) check() error {
-	if p.MinReaderVersion < 1 || p.MinWriterVersion < 1 {
-		return errors.New("protocol without minReaderVersion and minWriterVersion")
-	}
-	return nil
-}
-
-func (m *Metadata) check() error {
-	switch {
-	case m.ID == "":
-		return errors.New("metaData without id")
-	case m.SchemaString == "":
-		return errors.New("metaData without schemaString")
-	case m.Format.Provider != "" && !strings.EqualFold(m.Format.Provider, "parquet"):
-		return &UnsupportedError{
-			Features: []string{"format " + m.Format.Provider},
-			Detail:   "the data files are not Parquet", Remedy: "write to a table whose format is parquet",
+		for s := (scanner{b: line}); s.peek() != 0 || s.i < len(s.b); {
+			start := s.i
+			a, err := s.action(files)
+			if errors.Is(err, errShort) {
+				whole, ok, err := lines.extend(s.b[start:])
+				if err != nil {
+					return err
+				}
+				if ok {
+					s = scanner{b: whole}
+					continue
+				}
+			}
+			if err != nil {
+				return corruptf("%s, line %d: %w", what, n, err)
+			}
+			c.take(&a)
+			if files == nil {
+				continue
+			}
+			if err := files.take(a.add, a.remove); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
 }
 
 // lineReader yields lines of any length in a reused buffer and counts what it read.

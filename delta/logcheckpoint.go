@@ -426,7 +426,7 @@ var stateActions = []struct {
 	read             func(*fields, *Commit) error
 }{
 	{"protocol", "minReaderVersion", parquet.Types.Int64, (*fields).protocol},
-	{"metaData", "id", parquet.Types.ByteArray, (*fields).metadata},
+	{"metaData", "schemaString", parquet.Types.ByteArray, (*fields).metadata},
 	{"txn", "appId", parquet.Types.ByteArray, (*fields).txn},
 	{"domainMetadata", "domain", parquet.Types.ByteArray, (*fields).domain},
 	{"sidecar", "path", parquet.Types.ByteArray, (*fields).sidecar},
@@ -498,10 +498,7 @@ func (f *fields) metadata(c *Commit) error {
 		SchemaString: f.str("schemaString"), PartitionColumns: f.strings("partitionColumns"),
 		CreatedTime: f.intPtr("createdTime"), Configuration: f.stringMap("configuration"),
 	}
-	if f.err != nil {
-		return f.err
-	}
-	return c.Metadata.check()
+	return f.err
 }
 
 func (f *fields) txn(c *Commit) error {

@@ -235,10 +235,16 @@ func typeFromJSON(raw json.RawMessage, path string, depth int) (arrow.DataType, 
 
 func structFromJSON(shape *typeShape, path string, depth int) (arrow.DataType, error) {
 	fields := make([]arrow.Field, 0, len(shape.Fields))
+	names := make(map[string]struct{}, len(shape.Fields))
 	for i, f := range shape.Fields {
 		if f.Name == nil {
 			return nil, fmt.Errorf("column %s: field %d has no name", path, i)
 		}
+		lower := strings.ToLower(*f.Name)
+		if _, twice := names[lower]; twice {
+			return nil, fmt.Errorf("column %s is there twice: names of columns differ by more than case", joinPath(path, *f.Name))
+		}
+		names[lower] = struct{}{}
 		t, err := typeFromJSON(f.Type, joinPath(path, *f.Name), depth+1)
 		if err != nil {
 			return nil, err

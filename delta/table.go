@@ -104,7 +104,7 @@ func (s *state) apply(c *Commit) error {
 	if c.Protocol != nil {
 		s.protocol = *c.Protocol
 	}
-	for _, t := range c.Txns {
+	for _, t := range slices.Backward(c.Txns) { // of two in one commit, which rule C3 forbids, the first counts
 		s.txns[t.AppID] = t
 	}
 	for _, d := range c.Domains {
