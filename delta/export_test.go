@@ -16,6 +16,28 @@ func ParseCommit(version int64, r io.Reader) (*Commit, error) {
 	return c, parseActions(fmt.Sprintf("version %d", version), r, c, c.collect())
 }
 
+// FeatureNames are those that are known.
+func FeatureNames() []string {
+	var names []string
+	for _, f := range features {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+// FeatureSince is the writer version that implies a feature, 0 for none.
+func FeatureSince(name string) int {
+	f, _ := findFeature(name)
+	return f.since
+}
+
+func IsReaderFeature(name string) bool {
+	f, _ := findFeature(name)
+	return f.reader
+}
+
+func ProtocolFeatures(p Protocol) []string { return p.features() }
+
 func PhysicalName(f arrow.Field) string { return physicalName(f) }
 
 func FieldID(f arrow.Field) (int32, bool) { return fieldID(f) }
