@@ -58,3 +58,5 @@ func ReadCheckpointFile(ctx context.Context, store LogStore, name string, size i
 	c := &Commit{}
 	return c, readLogCheckpoint(ctx, store, checkpointFile{name, size}, c, c.collect(), mem)
 }
+
+func ParseColumnList(s string) ([][]string, error) { return parseColumnList(s) }
