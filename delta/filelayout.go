@@ -91,14 +91,7 @@ func (s *state) fileLayout() (*FileLayout, error) {
 // for IcebergCompatV1" and V2, and the feature materializePartitionColumns with its property, of which only
 // protocol_rfcs/materialize-partition-columns.md tells yet.
 func (s *state) materializesPartitions() bool {
-	for feature, property := range map[string]string{
-		"icebergCompatV1": "delta.enableIcebergCompatV1", "icebergCompatV2": "delta.enableIcebergCompatV2",
-	} {
-		if s.supports(feature) && s.isTrue(property) {
-			return true
-		}
-	}
-	return s.supports("materializePartitionColumns") || s.isTrue("delta.writePartitionColumnsToParquet")
+	return s.icebergCompatible() || s.supports("materializePartitionColumns") || s.isTrue("delta.writePartitionColumnsToParquet")
 }
 
 func (s *state) isTrue(property string) bool {
