@@ -69,8 +69,8 @@ as far back as the log was not cleaned.`,
 	return cmd
 }
 
-// history hands the newest versions to print, one by one, and then nil for the end.
-func history(ctx context.Context, uri string, limit int64, print func(*inspectedVersion) error) error {
+// history hands the newest versions to show, one by one, and then nil for the end.
+func history(ctx context.Context, uri string, limit int64, show func(*inspectedVersion) error) error {
 	store, err := open.Open(ctx, uri)
 	if err != nil {
 		return &configError{err}
@@ -80,14 +80,14 @@ func history(ctx context.Context, uri string, limit int64, print func(*inspected
 		if err != nil {
 			return tableError("reading table "+open.Redact(uri), err)
 		}
-		if err := print(versionOf(e)); err != nil {
+		if err := show(versionOf(e)); err != nil {
 			return err
 		}
 		if shown++; shown == limit {
 			break
 		}
 	}
-	return print(nil)
+	return show(nil)
 }
 
 func versionOf(e delta.HistoryEntry) *inspectedVersion {
