@@ -20,3 +20,19 @@ func TestColumnMappingOfAField(t *testing.T) {
 		}
 	}
 }
+
+func TestPartitionValuesHavePhysicalNames(t *testing.T) {
+	c := newClock()
+	s := createdWith(t, c, delta.CreateOptions{
+		Schema: must(delta.ParseDDL("a INT, `the day` DATE")), PartitionBy: []string{"the day"}, Properties: map[string]string{"delta.columnMapping.mode": "id"},
+	})
+	table := open(t, s, c)
+	physical := delta.PhysicalName(table.Schema().Field(1))
+	for name, want := range map[string]delta.Outcome{"the day": delta.Refused, physical: delta.Committed} {
+		tx := withRows(1)
+		tx.Adds[0].PartitionValues = map[string]*string{name: new("2024-01-01")}
+		if outcome, err := table.Commit(ctx, tx); outcome != want {
+			t.Errorf("%s: %s %v", name, outcome, err)
+		}
+	}
+}
