@@ -2,6 +2,7 @@ package delta
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -78,4 +79,120 @@ func PutChecksum(ctx context.Context, store LogStore, version int64, data []byte
 		return fmt.Errorf("putting the checksum of version %d: %w", version, err)
 	}
 	return nil
+}
+
+// fileTally carries the files of a followed table from version to version, as far as they can be told from commits.
+type fileTally struct {
+	known *FileCounts  // of the table's version; nil when not known
+	steps []FileCounts // what each of the last versions changed, the table's own last
+}
+
+// maxTallySteps bounds how far back a version's counts can still be carried to the newest.
+const maxTallySteps = 10_000
+
+// follow moves the table on to a commit.
+func (t *Table) follow(c *Commit) error {
+	if err := t.apply(c); err != nil {
+		return err
+	}
+	step, ok := c.fileStep()
+	if !ok {
+		t.files = fileTally{}
+		return nil
+	}
+	if len(t.files.steps) == maxTallySteps {
+		t.files.steps = slices.Clone(t.files.steps[maxTallySteps/2:])
+	}
+	t.files.steps = append(t.files.steps, step)
+	if t.files.known != nil {
+		t.files.known.plus(step)
+	}
+	return nil
+}
+
+// countedOperations are those of others whose removes speak of files that were there and whose adds of files that were not.
+// Statistics computed again, tags and restored files are not among them.
+var countedOperations = []string{"WRITE", "STREAMING UPDATE", "DELETE", "UPDATE", "MERGE", "OPTIMIZE", "TRUNCATE"}
+
+// fileStep is what a commit changes in the number of files; false when that cannot be told exactly.
+func (c *Commit) fileStep() (step FileCounts, ok bool) {
+	if len(c.Adds)+len(c.Removes) == 0 {
+		return step, true
+	}
+	if c.Info == nil || !slices.Contains(countedOperations, c.Info.Operation) {
+		return step, false
+	}
+	for i := range c.Adds {
+		a := &c.Adds[i]
+		if !a.DataChange && len(c.Removes) == 0 {
+			return step, false
+		}
+		step.add(a.Size, a.DeletionVector)
+	}
+	var gone FileCounts
+	for i := range c.Removes {
+		r := &c.Removes[i]
+		if r.Size == nil {
+			return step, false
+		}
+		gone.add(*r.Size, r.DeletionVector)
+	}
+	step.plus(FileCounts{-gone.Files, -gone.Bytes, -gone.DeletionVectors, -gone.Deletions})
+	return step, true
+}
+
+// CountFiles tells the table what a version at or before its own holds, so that Checksum knows what later versions do. It
+// is false when commits since then can't be accounted for.
+func (t *Table) CountFiles(version int64, files FileCounts) bool {
+	back := t.version - version
+	if back < 0 || back > int64(len(t.files.steps)) {
+		return false
+	}
+	for _, step := range t.files.steps[int64(len(t.files.steps))-back:] {
+		files.plus(step)
+	}
+	t.files.known = &files
+	return true
+}
+
+// ReadChecksum takes the counts out of the checksum of the table's version, when there is one that tells them. A table just
+// created needs none.
+func (t *Table) ReadChecksum(ctx context.Context) error {
+	data, err := readObject(ctx, t.store, checksumName(t.version))
+	if errors.Is(err, fs.ErrNotExist) {
+		if t.version == 0 && t.info != nil && t.info.Operation == "CREATE TABLE" {
+			t.CountFiles(0, FileCounts{})
+		}
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the checksum of version %d: %w", t.version, err)
+	}
+	var c struct {
+		TableSizeBytes    *int64 `json:"tableSizeBytes"`
+		NumFiles          *int64 `json:"numFiles"`
+		NumDeletedRecords *int64 `json:"numDeletedRecordsOpt"`
+		NumDeletionVec    *int64 `json:"numDeletionVectorsOpt"`
+	}
+	if json.Unmarshal(data, &c) != nil || c.TableSizeBytes == nil || c.NumFiles == nil {
+		return nil //nolint:nilerr // a checksum that can't be understood is none
+	}
+	files := FileCounts{Files: *c.NumFiles, Bytes: *c.TableSizeBytes}
+	if t.supports("deletionVectors") {
+		if c.NumDeletedRecords == nil || c.NumDeletionVec == nil {
+			return nil
+		}
+		files.Deletions, files.DeletionVectors = *c.NumDeletedRecords, *c.NumDeletionVec
+	}
+	t.CountFiles(t.version, files)
+	return nil
+}
+
+// Checksum spells the checksum of the table's version, for PutChecksum; nil when its files are not known. They are after
+// ReadChecksum or CountFiles, until a commit of another writer can't be accounted for.
+func (t *Table) Checksum() ([]byte, error) {
+	if t.files.known == nil {
+		return nil, nil
+	}
+	return t.checksum(*t.files.known)
 }

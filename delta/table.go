@@ -242,6 +242,7 @@ type Table struct {
 	store  LogStore
 	opts   Options
 	winner *Commit // of version+1, read while a commit lost against it; Next need not read it again
+	files  fileTally
 }
 
 // Open opens the newest version. It costs a read of _last_checkpoint, a listing from there on, a projected read of the
@@ -264,7 +265,7 @@ func (t *Table) Reload(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("opening the Delta log: %w", err)
 	}
-	t.state, t.winner = *s, nil
+	t.state, t.winner, t.files = *s, nil, fileTally{}
 	return nil
 }
 
@@ -316,7 +317,7 @@ func (t *Table) Next(ctx context.Context) (*Commit, error) {
 			return nil, err
 		}
 	}
-	if err := t.apply(c); err != nil {
+	if err := t.follow(c); err != nil {
 		return nil, err
 	}
 	t.winner = nil

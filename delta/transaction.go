@@ -97,7 +97,7 @@ func (t *Table) Commit(ctx context.Context, tx *Transaction) (Outcome, error) {
 	switch {
 	case err == nil:
 		tx.open = 0
-		return Committed, t.apply(landed)
+		return Committed, t.follow(landed)
 	case errors.Is(err, fs.ErrExist):
 		return t.settle(ctx, tx, version)
 	}
@@ -120,7 +120,7 @@ func (t *Table) judge(tx *Transaction, c *Commit) (Outcome, error) {
 	tx.open = 0
 	if c.Info != nil && slices.Contains(tx.attempts, c.Info.TxnID) {
 		t.winner = nil
-		return Committed, t.apply(c)
+		return Committed, t.follow(c)
 	}
 	t.winner = c
 	return Conflict, nil

@@ -1,0 +1,131 @@
+package delta_test
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"kafkadelta/delta"
+	"kafkadelta/storage/memory"
+)
+
+// aged gives objects of the log a time of their own: the version's number in hours after a start.
+type aged struct {
+	delta.LogStore
+	start   time.Time
+	deleted []string
+	failAt  int // deletes that succeed; negative: all
+}
+
+func (s *aged) List(ctx context.Context, prefix, after string) iter.Seq2[delta.ObjectInfo, error] {
+	return func(yield func(delta.ObjectInfo, error) bool) {
+		for o, err := range s.LogStore.List(ctx, prefix, after) {
+			var version int64
+			if name := strings.TrimPrefix(o.Name, "_delta_log/"); len(name) > 20 && name[0] == '0' {
+				_, _ = fmt.Sscanf(name[:20], "%d", &version)
+			}
+			o.ModTime = s.start.Add(time.Duration(version) * time.Hour)
+			if !yield(o, err) {
+				return
+			}
+		}
+	}
+}
+
+func (s *aged) Delete(ctx context.Context, name string) error {
+	if len(s.deleted) == s.failAt {
+		return context.DeadlineExceeded
+	}
+	s.deleted = append(s.deleted, name)
+	return s.LogStore.Delete(ctx, name)
+}
+
+// After any number of the deletes, every version of the retention opens to the state that it had.
+func TestCleanLogKeepsWhatKeptVersionsNeed(t *testing.T) {
+	for name := range checkpointKinds {
+		t.Run(name, func(t *testing.T) {
+			for seed := range uint64(1) {
+				config := map[string]string{"delta.logRetentionDuration": "interval 1 days"}
+				for k, v := range checkpointKinds[name] {
+					config[k] = v
+				}
+				l := newRandomLog(t, seed, config)
+				for range 7 {
+					for range 1 + l.rng.IntN(12) {
+						l.step(t)
+					}
+					checkpointAt(t, l.store, -1, l.at)
+				}
+				start := time.Date(2026, 1, 5, 3, 0, 0, 0, time.UTC)
+				now := start.Add(time.Duration(l.version)*time.Hour + 20*time.Minute)
+				// Midnight of the day before: the newest version that is not newer than that, and all after it, are kept.
+				midnight := now.Add(-24 * time.Hour).Truncate(24 * time.Hour)
+				kept := int64(midnight.Sub(start) / time.Hour)
+				want := map[int64]string{}
+				for v := max(kept, 0); v <= l.version; v++ {
+					want[v] = stateOf(t, l.store, v)
+				}
+				before, total := l.store, -1
+				for fail := 0; total < 0 || fail <= total; fail += 1 + fail/2 {
+					s := &aged{LogStore: before.(*memory.Store).Clone(), start: start, failAt: fail}
+					r, err := delta.CleanLog(ctx, s, delta.CleanOptions{Now: func() time.Time { return now }})
+					if err == nil {
+						total = len(s.deleted)
+						if r.Deleted+r.Sidecars != total || total > 0 && (r.Before <= 0 || r.Before > kept) {
+							t.Fatalf("%+v: deleted %d, kept version %d", r, total, kept)
+						}
+					}
+					for v, state := range want {
+						if got := stateOf(t, s, v); got != state {
+							t.Fatalf("seed %d, after %d deletes, version %d:\n%s\nwant\n%s", seed, fail, v, got, state)
+						}
+					}
+				}
+				if total == 0 {
+					t.Errorf("seed %d: nothing was deleted of %d versions, of which %d are kept", seed, l.version, l.version-kept)
+				}
+			}
+		})
+	}
+}
+
+func TestCleanLogLeavesATableThatDoesNotWantIt(t *testing.T) {
+	for _, config := range []map[string]string{
+		{"delta.enableExpiredLogCleanup": "false", "delta.logRetentionDuration": "interval 0 days"},
+		{"delta.logRetentionDuration": "interval 10000 days"},
+		{}, // 30 days
+	} {
+		l := newRandomLog(t, 1, config)
+		for range 20 {
+			l.step(t)
+		}
+		checkpointAt(t, l.store, -1, l.at)
+		l.step(t)
+		s := &aged{LogStore: l.store, start: time.Date(2026, 1, 5, 3, 0, 0, 0, time.UTC), failAt: -1}
+		r, err := delta.CleanLog(ctx, s, delta.CleanOptions{Now: func() time.Time { return s.start.Add(29 * 24 * time.Hour) }})
+		if err != nil || r.Deleted > 0 || len(s.deleted) > 0 {
+			t.Errorf("%v: %+v, %v, deleted %v", config, r, err, s.deleted)
+		}
+	}
+}
+
+func TestCleanLogLimitsItsWork(t *testing.T) {
+	l := newRandomLog(t, 1, nil)
+	for l.version < 15 {
+		l.step(t)
+	}
+	checkpointAt(t, l.store, -1, l.at)
+	for l.version < 40 {
+		l.step(t)
+	}
+	s := &aged{LogStore: l.store, start: time.Date(2026, 1, 5, 3, 0, 0, 0, time.UTC), failAt: -1}
+	now := func() time.Time { return s.start.Add(30*24*time.Hour + 26*time.Hour) } // midnight is version 21
+	r, err := delta.CleanLog(ctx, s, delta.CleanOptions{Now: now, Limit: 7})
+	if err != nil || r.Deleted != 7 || r.Before != 15 || !slices.IsSorted(s.deleted) {
+		t.Errorf("%+v, %v, deleted %v", r, err, s.deleted)
+	}
+}
