@@ -41,6 +41,8 @@ type bench struct {
 	store   *faultstore.Store
 	columns string
 	cfg     sink.Config
+
+	materialized bool // the data files are to hold the partition columns
 }
 
 func newBench(t *testing.T) *bench {

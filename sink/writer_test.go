@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"maps"
 	"math/rand/v2"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,7 +18,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/compute"
 	arrowmemory "github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+	"github.com/apache/arrow-go/v18/parquet/schema"
 
 	"kafkadelta/checkpoint"
 	"kafkadelta/delta"
@@ -99,10 +103,12 @@ func rowsOf(t *testing.T, rb arrow.RecordBatch, into map[string]string, extra fu
 	}
 }
 
-// readBack spells the rows of the whole table, the partition values put back.
+// readBack spells the rows of the whole table under the columns' own names, the partition values put back.
 func (b *bench) readBack() map[string]string {
 	b.t.Helper()
 	rows := map[string]string{}
+	names := map[string]string{}
+	physicalNames(b.t, b.snapshot().Schema().Fields(), names)
 	for add, err := range b.snapshot().Files(b.t.Context()) {
 		b.check(err)
 		name, err := delta.DecodePath(add.Path)
@@ -112,9 +118,17 @@ func (b *bench) readBack() map[string]string {
 		reader := array.NewTableReader(table, 0)
 		for reader.Next() {
 			rowsOf(b.t, reader.RecordBatch(), rows, func(row map[string]any) {
-				for column, value := range add.PartitionValues {
-					if _, ok := row[column]; ok {
-						b.t.Errorf("the data file holds the partition column %s", column)
+				rename(row, names)
+				for physical, value := range add.PartitionValues {
+					column := physical
+					if name, ok := names[physical]; ok {
+						column = name
+					}
+					inFile, ok := row[column]
+					if ok != b.materialized {
+						b.t.Errorf("the data file holds the partition column %s: %v", column, ok)
+					} else if ok && ((inFile == nil) != (value == nil) || value != nil && fmt.Sprint(inFile) != *value) {
+						b.t.Errorf("the data file holds %v in the partition column %s, the log has another value", inFile, column)
 					}
 					row[column] = nil
 					if value != nil {
@@ -129,17 +143,78 @@ func (b *bench) readBack() map[string]string {
 	return rows
 }
 
+// physicalNames finds the columns' own names by the names in data files, where those are other ones.
+func physicalNames(t *testing.T, fields []arrow.Field, names map[string]string) {
+	t.Helper()
+	for _, f := range fields {
+		var meta struct {
+			Physical string `json:"delta.columnMapping.physicalName"`
+		}
+		if js, ok := f.Metadata.GetValue(delta.MetadataKey); ok {
+			if err := json.Unmarshal([]byte(js), &meta); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if meta.Physical != "" {
+			names[meta.Physical] = f.Name
+		}
+		nestedNames(t, f.Type, names)
+	}
+}
+
+func nestedNames(t *testing.T, dt arrow.DataType, names map[string]string) {
+	t.Helper()
+	switch dt := dt.(type) {
+	case *arrow.StructType:
+		physicalNames(t, dt.Fields(), names)
+	case *arrow.ListType:
+		nestedNames(t, dt.Elem(), names)
+	case *arrow.MapType:
+		nestedNames(t, dt.KeyType(), names)
+		nestedNames(t, dt.ItemType(), names)
+	}
+}
+
+// rename gives the keys of objects their columns' own names.
+func rename(value any, names map[string]string) {
+	switch value := value.(type) {
+	case []any:
+		for _, v := range value {
+			rename(v, names)
+		}
+	case map[string]any:
+		for _, key := range slices.Collect(maps.Keys(value)) {
+			rename(value[key], names)
+			if name, ok := names[key]; ok {
+				value[name] = value[key]
+				delete(value, key)
+			}
+		}
+	}
+}
+
 // special are values that folders, URIs and readers treat in a special way.
 var special = []any{nil, "", "plain", "a b", "a/b", "../up", "k=v", "100%", "%41", "é", "日本", "#?&+;:,'\"\\", "{x}", "tab\tnew\nline", "~", ".", "*", "__HIVE_DEFAULT_PARTITION__x"}
 
 func TestPartitionedWriterRoundTrips(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	cases := map[string]struct {
-		columns string
-		by      []string
-		rows    int
-		value   func(i int) map[string]any
+		columns    string
+		by         []string
+		rows       int
+		value      func(i int) map[string]any
+		properties map[string]string
 	}{
+		"column mapping": {columns: nested, rows: 300, value: func(int) map[string]any { return nil }, properties: map[string]string{"delta.columnMapping.mode": "id"}},
+		"column mapping, partitioned": {columns: nested + ", p STRING", by: []string{"p"}, rows: 300, value: func(i int) map[string]any {
+			return map[string]any{"p": special[i%len(special)]}
+		}, properties: map[string]string{"delta.columnMapping.mode": "name"}},
+		"partition columns in the files": {columns: "p STRING, " + nested + ", b BIGINT", by: []string{"b", "p"}, rows: 200, value: func(i int) map[string]any {
+			return map[string]any{"p": special[i%len(special)], "b": []any{nil, 7}[i%2]}
+		}, properties: map[string]string{"delta.enableIcebergCompatV2": "true"}},
+		"random prefixes": {columns: nested + ", p STRING", by: []string{"p"}, rows: 50, value: func(i int) map[string]any {
+			return map[string]any{"p": special[i%len(special)]}
+		}, properties: map[string]string{"delta.randomizeFilePrefixes": "true", "delta.randomPrefixLength": "3"}},
 		"not partitioned":               {columns: nested, rows: 500, value: func(int) map[string]any { return nil }},
 		"one value":                     {columns: nested + ", p STRING", by: []string{"p"}, rows: 500, value: func(int) map[string]any { return map[string]any{"p": "x"} }},
 		"all null":                      {columns: nested + ", p STRING", by: []string{"p"}, rows: 50, value: func(int) map[string]any { return map[string]any{"p": nil} }},
@@ -159,7 +234,8 @@ func TestPartitionedWriterRoundTrips(t *testing.T) {
 				mem := arrowmemory.NewCheckedAllocator(arrowmemory.DefaultAllocator)
 				defer mem.AssertSize(t, 0)
 				b := newBench(t)
-				b.columns, b.cfg.PartitionBy = c.columns, c.by
+				b.columns, b.cfg.PartitionBy, b.cfg.Properties = c.columns, c.by, c.properties
+				b.materialized = c.properties["delta.enableIcebergCompatV2"] == "true"
 				table := b.owner(1)
 				layout, err := table.Layout(t.Context())
 				b.check(err)
@@ -325,4 +401,65 @@ func TestFileNamesAreUniqueAndSpelledAsSparkDoes(t *testing.T) {
 	if len(seen) != 3 {
 		t.Errorf("%d files, want 3", len(seen))
 	}
+}
+
+// TestFilesOfMappedTables looks at names that no reader shows: those in the log, of folders and of the Parquet schema.
+func TestFilesOfMappedTables(t *testing.T) {
+	b := newBench(t)
+	b.columns, b.cfg.PartitionBy = "n BIGINT, s STRUCT<a: BIGINT>, l ARRAY<BIGINT>, p STRING", []string{"p"}
+	b.cfg.Properties = map[string]string{"delta.enableIcebergCompatV2": "true", "delta.randomPrefixLength": "9"}
+	table := b.owner(1)
+	b.commit(table, b.unit(table, span(0, 0, 3)))
+	names := map[string]string{}
+	physicalNames(t, b.snapshot().Schema().Fields(), names)
+	physical := map[string]string{}
+	for p, name := range names {
+		physical[name] = p
+	}
+	files := 0
+	for add, err := range b.snapshot().Files(t.Context()) {
+		b.check(err)
+		files++
+		if folder, _, _ := strings.Cut(add.Path, "/"); !regexp.MustCompile(`^[A-Za-z0-9]{9}$`).MatchString(folder) {
+			t.Errorf("the file %s is in no random folder", add.Path)
+		}
+		if _, ok := add.PartitionValues[physical["p"]]; !ok || len(add.PartitionValues) != 1 {
+			t.Errorf("partition values %v are not by %s", add.PartitionValues, physical["p"])
+		}
+		want := fmt.Sprintf(`{"numRecords":3,"minValues":{%[1]q:0},"maxValues":{%[1]q:2},"nullCount":{%[1]q:0,%[2]q:{%[3]q:3},%[4]q:3}}`,
+			physical["n"], physical["s"], physical["a"], physical["l"])
+		if add.Stats != want {
+			t.Errorf("statistics\n got %s\nwant %s", add.Stats, want)
+		}
+		r, err := file.NewParquetReader(bytes.NewReader(b.object(add.Path)))
+		b.check(err)
+		var got []string
+		root := r.MetaData().Schema.Root()
+		for i := range root.NumFields() {
+			got = append(got, fieldIDs(root.Field(i)))
+		}
+		wantIDs := fmt.Sprintf("%s#1 %s#2(%s#3) %s#4(list(element#6)) %s#5", physical["n"], physical["s"], physical["a"], physical["l"], physical["p"])
+		if strings.Join(got, " ") != wantIDs {
+			t.Errorf("Parquet fields\n got %s\nwant %s", strings.Join(got, " "), wantIDs)
+		}
+	}
+	if files != 1 {
+		t.Errorf("%d files, want 1", files)
+	}
+}
+
+// fieldIDs spells a field of a Parquet schema with its id and what is in it.
+func fieldIDs(n schema.Node) string {
+	out := n.Name()
+	if id := n.FieldID(); id >= 0 {
+		out += fmt.Sprint("#", id)
+	}
+	if group, ok := n.(*schema.GroupNode); ok {
+		var inner []string
+		for i := range group.NumFields() {
+			inner = append(inner, fieldIDs(group.Field(i)))
+		}
+		out += "(" + strings.Join(inner, " ") + ")"
+	}
+	return out
 }
