@@ -271,6 +271,28 @@ func TestSchemaChangedByAnotherWriter(t *testing.T) {
 	})
 }
 
+// TestBusyWorkerFillsANewColumn has a flush every second, so that nobody looks for other writers' versions in between: the
+// commit that lands after the change tells of it.
+func TestBusyWorkerFillsANewColumn(t *testing.T) {
+	scenario(t, 1, func(w *world) {
+		w.produce(0, 5)
+		k := w.start(func(s *setup) { s.Flush.Interval = time.Second })
+		w.landed()
+		w.alter(func(m *delta.Metadata) { m.SchemaString = schemaJSON(w.t, columns+", extra STRING") })
+		for range 6 {
+			r := &kgo.Record{Topic: topic, Value: []byte(`{"n": 100, "extra": "new"}`)}
+			kafkatest.ProduceTo(w.t, w.client, []*kgo.Record{r})
+			w.want[place{0, r.Offset}] = 100
+			w.landed()
+		}
+		if last := string(w.object(fmt.Sprintf("_delta_log/%020d.json", w.version()))); !strings.Contains(last, `\"maxValues\":{\"n\":100,\"extra\":\"new\"`) {
+			t.Errorf("the new column is not filled: %s", last)
+		}
+		k.stop()
+		w.exactlyOnce()
+	})
+}
+
 func TestIdleWorkerSeesASchemaChangeAndAFence(t *testing.T) {
 	scenario(t, 1, func(w *world) {
 		w.produce(0, 5)
