@@ -110,7 +110,7 @@ func (t *Table) openOrCreate(ctx context.Context) error {
 		log, err = delta.Open(ctx, t.store, options)
 	}
 	if err != nil {
-		return fmt.Errorf("opening the table: %w", err)
+		return err // retry says what was being done
 	}
 	if err := log.CheckAppend(); err != nil {
 		return &Error{Op: "opening the table", Err: err}
