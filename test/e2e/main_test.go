@@ -31,6 +31,7 @@ func runTests(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(folder) }()
 	defer stopBroker()
+	defer stopSpark()
 	binary = filepath.Join(folder, "connector")
 	if runtime.GOOS == "windows" {
 		binary += ".exe"

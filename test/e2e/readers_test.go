@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,15 +34,16 @@ var pythonOnce struct {
 // cache folder.
 func python(t testing.TB) string {
 	t.Helper()
-	pythonOnce.Do(func() { pythonOnce.path, pythonOnce.err = makePython() })
+	pythonOnce.Do(func() { pythonOnce.path, pythonOnce.err = makePython("requirements.txt") })
 	if pythonOnce.err != nil {
 		missing(t, "this test needs Python 3 with the packages of readers/requirements.txt: %v", pythonOnce.err)
 	}
 	return pythonOnce.path
 }
 
-func makePython() (string, error) {
-	cache, err := os.UserCacheDir()
+// makePython makes the environment of a list of requirements.
+func makePython(requirements string) (string, error) {
+	cache, err := cacheFolder()
 	if err != nil {
 		return "", err
 	}
@@ -49,7 +51,7 @@ func makePython() (string, error) {
 	if runtime.GOOS == "windows" {
 		name = "python"
 	}
-	cmd := exec.Command(name, filepath.Join("readers", "makevenv.py"), filepath.Join(cache, "kafkadelta-e2e"))
+	cmd := exec.Command(name, filepath.Join("readers", "makevenv.py"), cache, filepath.Join("readers", requirements))
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -57,6 +59,12 @@ func makePython() (string, error) {
 		return "", fmt.Errorf("%w: %s", err, strings.TrimSpace(stderr.String()))
 	}
 	return strings.TrimSpace(string(out)), nil
+}
+
+// cacheFolder is where what was fetched for the tests stays.
+func cacheFolder() (string, error) {
+	cache, err := os.UserCacheDir()
+	return filepath.Join(cache, "kafkadelta-e2e"), err
 }
 
 // expectation is what every reader must find in a table.
@@ -123,14 +131,25 @@ func (e expectation) checkWith(t testing.TB, reader, table string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	e.compare(t, reader, out, func() error {
+		if err := cmd.Wait(); err != nil {
+			return fmt.Errorf("%w\n%s", err, stderr.String())
+		}
+		return nil
+	})
+}
+
+// compare goes through what a reader prints; wait tells how the reader ended.
+func (e expectation) compare(t testing.TB, reader string, out io.Reader, wait func() error) {
+	t.Helper()
 	c := comparison{expectation: e, found: make(map[place]bool, len(e.rows))}
 	scan := bufio.NewScanner(out)
 	scan.Buffer(make([]byte, 1<<20), 64<<20)
 	for scan.Scan() {
 		c.line(scan.Bytes())
 	}
-	if err := cmd.Wait(); err != nil || scan.Err() != nil {
-		t.Fatalf("%s: %v %v\n%s", reader, err, scan.Err(), stderr.String())
+	if err := wait(); err != nil || scan.Err() != nil {
+		t.Fatalf("%s: %v %v", reader, err, scan.Err())
 	}
 	c.end()
 	if c.faults > 0 {

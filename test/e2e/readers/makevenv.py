@@ -1,9 +1,9 @@
-"""Makes the virtual environment that the readers run in, once, and prints the path of its Python.
+"""Makes the virtual environment that readers run in, once, and prints the path of its Python.
 
-    python3 makevenv.py CACHE_FOLDER
+    python3 makevenv.py CACHE_FOLDER REQUIREMENTS
 
-The environment's folder is named by the hash of requirements.txt, so that another list makes another
-environment. A half-made one is made again: the file `complete` comes last.
+The environment's folder is named by the hash of the requirements, so that another list makes another environment. A
+half-made one is made again: the file `complete` comes last.
 """
 
 import hashlib
@@ -13,15 +13,12 @@ import subprocess
 import sys
 import venv
 
-here = os.path.dirname(os.path.abspath(__file__))
-
-
 def python_of(folder):
     return os.path.join(folder, "Scripts", "python.exe") if os.name == "nt" else os.path.join(folder, "bin", "python")
 
 
 def main():
-    requirements = os.path.join(here, "requirements.txt")
+    requirements = os.path.abspath(sys.argv[2])
     with open(requirements, "rb") as f:
         digest = hashlib.sha256(f.read() + sys.version.encode()).hexdigest()[:16]
     folder = os.path.join(sys.argv[1], "venv-" + digest)
