@@ -223,10 +223,12 @@ func (r *stageRun) write(ctx context.Context, rb arrow.RecordBatch) error {
 	if r.table == nil {
 		return nil
 	}
-	if bad := r.layout.RowCheck(rb); len(bad) > 0 {
+	checked, bad := r.layout.Rules.Apply(rb)
+	if len(bad) > 0 {
 		return fmt.Errorf("row %d of the input is refused by the table: column %s: %s", bad[0].Row, bad[0].Path, bad[0].Reason)
 	}
-	return r.writer.Write(ctx, rb)
+	defer checked.Release()
+	return r.writer.Write(ctx, checked)
 }
 
 // account enters the chunk's offsets: partition by partition, as many of each.

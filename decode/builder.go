@@ -53,6 +53,8 @@ type Builder struct {
 	Data     []byte     // values, little endian; the bits of booleans; the bytes of strings
 	Offsets  []int32    // string, binary, list, map: Len+1 ends; Offsets[0] is 0
 	Children []*Builder // struct: its fields; list: the element; map: one struct of key and value
+
+	absent *absent // what AppendAbsent appends; nil: null
 }
 
 // NewBuilder returns an empty builder for an Arrow type that stands for a Delta type.
@@ -343,6 +345,9 @@ func (b *Builder) reset() {
 	}
 	for _, c := range b.Children {
 		c.reset()
+	}
+	if b.absent != nil {
+		b.absent.row.reset()
 	}
 }
 

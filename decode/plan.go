@@ -16,9 +16,10 @@ const maxSchemaDepth = 100
 // Plan says which source field goes into which column. It is compiled once from a table's schema and a Config, is
 // immutable and is shared by the decoders of all formats and lanes.
 type Plan struct {
-	schema *arrow.Schema
-	root   *Node
-	meta   *metadataPlan
+	schema   *arrow.Schema
+	root     *Node
+	meta     *metadataPlan
+	defaults []Default
 }
 
 // Schema returns the table's schema: the schema of every batch.
@@ -55,8 +56,8 @@ type Computed struct {
 	Value  *Node // CastNone: the column as a node
 }
 
-// NewPlan compiles the plan of a table. Errors name the column, the path, the value and what to do.
-func NewPlan(table *arrow.Schema, cfg Config) (*Plan, error) {
+// NewPlan compiles the plan of a table whose columns have the defaults. Errors name the column, the path, the value and what to do.
+func NewPlan(table *arrow.Schema, cfg Config, defaults ...Default) (*Plan, error) {
 	if table == nil || table.NumFields() == 0 {
 		return nil, errors.New("planning columns: the table has no columns")
 	}
@@ -77,7 +78,10 @@ func NewPlan(table *arrow.Schema, cfg Config) (*Plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("planning columns: %w", err)
 	}
-	return &Plan{schema: table, root: root, meta: meta}, nil
+	if err := checkDefaults(table, defaults); err != nil {
+		return nil, fmt.Errorf("planning columns: %w", err)
+	}
+	return &Plan{schema: table, root: root, meta: meta, defaults: defaults}, nil
 }
 
 // compiler holds what NewPlan needs on the way.

@@ -34,6 +34,7 @@ type Rows struct {
 	n        int        // complete rows
 	weight   int        // upper bound of any int32 offset: message bytes and slack of the complete rows
 	limit    int        // of weight; maxOffset except in tests
+	slack    int        // rowSlack, and the longest default
 
 	lease  *lease // of the buffers below the last batch
 	leased bool   // a batch was handed out and nothing was appended since
@@ -41,7 +42,7 @@ type Rows struct {
 
 // NewRows returns empty builders for the plan's table.
 func (p *Plan) NewRows() *Rows {
-	r := &Rows{schema: p.schema, lease: &lease{}, limit: maxOffset}
+	r := &Rows{schema: p.schema, lease: &lease{}, limit: maxOffset, slack: rowSlack}
 	for _, f := range p.schema.Fields() {
 		b, err := NewBuilder(f.Type)
 		if err != nil {
@@ -53,6 +54,7 @@ func (p *Plan) NewRows() *Rows {
 	if p.meta != nil {
 		r.meta = newMetadata(p.meta, r.Columns[p.meta.column])
 	}
+	r.setDefaults(p.defaults)
 	return r
 }
 
@@ -99,7 +101,7 @@ func (r *Rows) Begin(rec *kgo.Record) error {
 	if r.leased {
 		r.reclaim()
 	}
-	if r.weight+len(rec.Value)+len(rec.Key)+len(rec.Topic)+rowSlack > r.limit || len(rec.Headers) > 0 {
+	if r.weight+len(rec.Value)+len(rec.Key)+len(rec.Topic)+r.slack > r.limit || len(rec.Headers) > 0 {
 		return r.beginLarge(rec)
 	}
 	return nil
@@ -107,7 +109,7 @@ func (r *Rows) Begin(rec *kgo.Record) error {
 
 // beginLarge is Begin for the few records that need a closer look.
 func (r *Rows) beginLarge(rec *kgo.Record) error {
-	w := recordWeight(rec)
+	w := r.recordWeight(rec)
 	if r.weight+w <= r.limit {
 		return nil
 	}
@@ -119,8 +121,8 @@ func (r *Rows) beginLarge(rec *kgo.Record) error {
 }
 
 // recordWeight bounds what one record adds to the longest buffer of any column.
-func recordWeight(rec *kgo.Record) int {
-	w := len(rec.Value) + len(rec.Key) + len(rec.Topic) + rowSlack
+func (r *Rows) recordWeight(rec *kgo.Record) int {
+	w := len(rec.Value) + len(rec.Key) + len(rec.Topic) + r.slack
 	for i := range rec.Headers {
 		w += 3*len(rec.Headers[i].Key) + len(rec.Headers[i].Value) + 1 // 3: a replaced byte becomes U+FFFD
 	}
@@ -133,9 +135,9 @@ func (r *Rows) Commit(rec *kgo.Record) {
 		r.meta.append(rec)
 	}
 	if len(rec.Headers) > 0 {
-		r.weight += recordWeight(rec)
+		r.weight += r.recordWeight(rec)
 	} else {
-		r.weight += len(rec.Value) + len(rec.Key) + len(rec.Topic) + rowSlack
+		r.weight += len(rec.Value) + len(rec.Key) + len(rec.Topic) + r.slack
 	}
 	r.n++
 }

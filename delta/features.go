@@ -72,11 +72,11 @@ type refusal struct {
 }
 
 var refusals = map[string]refusal{
-	"invariants":          {columnWith("delta.invariants", "an invariant"), "remove it from the column's metadata"},
-	"checkConstraints":    {(*state).constraint, "drop it with ALTER TABLE ... DROP CONSTRAINT"},
-	"generatedColumns":    {columnWith("delta.generationExpression", "a generation expression"), "write to a table without generated columns"},
+	"invariants":          {ruleRefusal("invariants"), ruleRemedy},
+	"checkConstraints":    {ruleRefusal("checkConstraints"), ruleRemedy},
+	"generatedColumns":    {ruleRefusal("generatedColumns"), ruleRemedy},
 	"columnMapping":       {(*state).columnMapping, "write to a table whose delta.columnMapping.mode is none"},
-	"allowColumnDefaults": {columnWith("CURRENT_DEFAULT", "a default"), "drop it with ALTER TABLE ... ALTER COLUMN ... DROP DEFAULT"},
+	"allowColumnDefaults": {ruleRefusal("allowColumnDefaults"), ruleRemedy},
 	"identityColumns":     {columnWith("delta.identity.step", "an identity"), "drop the identity, or write to a table without identity columns"},
 	"rowTracking":         {(*state).badHighWaterMark, "repair the table with the engine that maintains it"},
 	"clustering":          {(*state).badClustering, "set the clustering columns anew with ALTER TABLE ... CLUSTER BY"},
@@ -216,20 +216,6 @@ func columnWith(key, what string) func(*state) string {
 		})
 		return found
 	}
-}
-
-func (s *state) constraint() string {
-	var names []string
-	for key := range s.metadata.Configuration {
-		if name, ok := strings.CutPrefix(key, "delta.constraints."); ok {
-			names = append(names, name)
-		}
-	}
-	if names == nil {
-		return ""
-	}
-	slices.Sort(names)
-	return "the table has the CHECK constraint " + strings.Join(names, ", ")
 }
 
 // inCommitTimestamps reports whether commits must carry one (PROTOCOL.md, "In-Commit Timestamps").

@@ -15,7 +15,10 @@ func TestCheckAppend(t *testing.T) {
 	with := func(key, value string) string {
 		return strings.Replace(plain, `"name":"b","type":"integer","nullable":true,"metadata":{}`, `"name":"b","type":"integer","nullable":true,"metadata":{"`+key+`":`+value+`}`, 1)
 	}
-	invariant := with("delta.invariants", `"{\"expression\":{\"expression\":\"b > 3\"}}"`)
+	invariantOf := func(text string) string {
+		return with("delta.invariants", `"{\"expression\":{\"expression\":\"`+text+`\"}}"`)
+	}
+	invariant := invariantOf("transform(s.b)")
 	features := func(reader int, readers, writers string) string {
 		return strings.Replace(protocol(reader, 7), "}}", `,"readerFeatures":[`+readers+`],"writerFeatures":[`+writers+`]}}`, 1)
 	}
@@ -27,19 +30,23 @@ func TestCheckAppend(t *testing.T) {
 	}{
 		{"writer 1 knows no invariants", protocol(1, 1), invariant, "", nil, ""},
 		{"writer 2", protocol(1, 2), plain, `{"delta.appendOnly":"true"}`, nil, ""},
-		{"invariant", protocol(1, 2), invariant, "", []string{"invariants"}, "column s.b has an invariant"},
+		{"invariant", protocol(1, 2), invariant, "", []string{"invariants"}, "the invariant of column s.b: expression \"transform(s.b)\", at character 1: the function transform is not understood"},
+		{"invariant that is understood", protocol(1, 2), invariantOf("s.b > 3"), "", nil, ""},
+		{"invariant that is no JSON", protocol(1, 2), with("delta.invariants", `"b > 3"`), "", []string{"invariants"}, "the invariant of column s.b: invalid"},
 		{"writer 3 without constraints", protocol(1, 3), plain, "", nil, ""},
 		{"writer 2 knows no constraints", protocol(1, 2), plain, `{"delta.constraints.x":"a > 1"}`, nil, ""},
-		{"constraint", protocol(1, 3), plain, `{"delta.constraints.x":"a > 1","delta.constraints.y":"a > 2"}`, []string{"checkConstraints"}, "CHECK constraint x, y"},
+		{"constraint", protocol(1, 3), plain, `{"delta.constraints.x":"a > 1","delta.constraints.Y":"a"}`, []string{"checkConstraints"}, "the CHECK constraint Y: expression \"a\", at character 1: it is INT, and BOOLEAN is wanted"},
+		{"constraints that are understood", protocol(1, 3), plain, `{"delta.constraints.x":"a > 1 AND s.b IS NOT NULL","Delta.Constraints.y":"A < 2"}`, nil, ""},
+		{"constraint on no column", protocol(1, 3), plain, `{"delta.constraints.x":"c > 1"}`, []string{"checkConstraints"}, "there is no column c"},
 		{"change data feed", protocol(1, 4), plain, `{"delta.enableChangeDataFeed":"true"}`, nil, ""},
-		{"generation expression", protocol(1, 4), with("delta.generationExpression", `"a + 1"`), "", []string{"generatedColumns"}, "column s.b"},
+		{"generation expression", protocol(1, 4), with("delta.generationExpression", `"a + 1"`), "", []string{"generatedColumns"}, "the field s.b has a generation expression"},
 		{"column mapping off", protocol(2, 5), plain, `{"delta.columnMapping.mode":"none"}`, nil, ""},
 		{"column mapping", protocol(2, 5), plain, `{"delta.columnMapping.mode":"name"}`, []string{"columnMapping"}, "column a has no id or no physical name"},
 		{"column mapping without the protocol for it", protocol(1, 2), plain, `{"delta.columnMapping.mode":"name"}`, nil, ""},
 		{"identity", protocol(1, 6), with("delta.identity.step", "1"), "", []string{"identityColumns"}, "column s.b has an identity"},
-		{"several", protocol(2, 6), invariant, `{"delta.constraints.x":"a","delta.columnMapping.mode":"id"}`, []string{"invariants", "checkConstraints", "columnMapping"}, "column a has no id"},
+		{"several", protocol(2, 6), invariant, `{"delta.constraints.x":"a > udf(1)","delta.columnMapping.mode":"id"}`, []string{"invariants", "checkConstraints", "columnMapping"}, "column a has no id"},
 		{"all honoured features, none used", features(3, `"columnMapping","timestampNtz","deletionVectors","vacuumProtocolCheck"`, all), plain, "", nil, ""},
-		{"a default", features(1, "", all), with("CURRENT_DEFAULT", `"3"`), "", []string{"allowColumnDefaults"}, "column s.b has a default"},
+		{"a default", features(1, "", all), with("CURRENT_DEFAULT", `"3"`), "", []string{"allowColumnDefaults"}, "the field s.b has a default"},
 		{"unlisted feature is not active", features(1, "", `"appendOnly"`), invariant, `{"delta.constraints.x":"a"}`, nil, ""},
 		{"features that are unknown", features(3, `"typeWidening","fromMars"`, `"appendOnly","rowTracking","typeWidening","fromVenus","fromMars","domainMetadata"`), plain, "", []string{"fromVenus", "fromMars"}, "lists fromVenus, and what it asks of writers is unknown"},
 		{"a known feature's name in another case is unknown", features(1, "", `"AppendOnly"`), plain, "", []string{"AppendOnly"}, "unknown"},

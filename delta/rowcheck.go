@@ -2,6 +2,7 @@ package delta
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"unicode/utf8"
 
@@ -16,65 +17,45 @@ type Violation struct {
 	Reason string
 }
 
-// RowCheck compiles the rules of the table that can reject a row into a check of record batches. The batches have the
-// table's schema, all columns in order. The check returns at most one violation for a row, rows ascending, and nil
-// without looking at values when no column that must not be null has a null. It keeps nothing of the batch and may be
-// used from any goroutine.
-//
-// The rules are NOT NULL, at every depth: a null in a field that is not nullable violates it where the struct around the
-// field is not null; so do null elements and map values where the type says that there are none. A partition value must
-// also survive its way through the log: the empty string reads as null there (PROTOCOL.md, "Partition Value
+// violations are the first violation of each row.
+type violations struct{ found map[int]Violation }
+
+func (v *violations) has(row int) bool {
+	_, ok := v.found[row]
+	return ok
+}
+
+func (v *violations) add(row int, path, reason string) {
+	if v.found == nil {
+		v.found = map[int]Violation{}
+	}
+	v.found[row] = Violation{Row: row, Path: path, Reason: reason}
+}
+
+func (v *violations) inRowOrder() []Violation {
+	if v.found == nil {
+		return nil
+	}
+	return slices.SortedFunc(maps.Values(v.found), func(a, b Violation) int { return a.Row - b.Row })
+}
+
+// compileChecks compiles what the schema and the partition columns ask of rows: no null in a field that is not nullable,
+// where the struct around the field is not null, nor as an element or map value of a type that says so. A partition value
+// must also survive its way through the log: the empty string reads as null there (PROTOCOL.md, "Partition Value
 // Serialization"), binary must be UTF-8, and a date must be of the years 1 to 9999.
-func (t *Table) RowCheck() func(arrow.RecordBatch) []Violation {
+func (s *state) compileChecks() []columnCheck {
 	var checks []columnCheck
-	for i, f := range t.schema.Fields() {
+	for i, f := range s.schema.Fields() {
 		n := compileNode(f.Name, f.Type, f.Nullable)
 		if n.binds() {
 			checks = append(checks, columnCheck{i, n.dirty, n.find})
 		}
-		if slices.Contains(t.metadata.PartitionColumns, f.Name) {
+		if slices.Contains(s.metadata.PartitionColumns, f.Name) {
 			p := partitionCheck{f.Name, !f.Nullable}
 			checks = append(checks, columnCheck{i, p.dirty, p.find})
 		}
 	}
-	columns := t.schema.NumFields()
-	return func(rb arrow.RecordBatch) []Violation {
-		if int(rb.NumCols()) != columns {
-			panic(fmt.Sprintf("delta: a batch with %d columns for a table with %d", rb.NumCols(), columns))
-		}
-		var found map[int]Violation
-		for _, c := range checks {
-			arr := rb.Column(c.column)
-			if !c.dirty(arr) {
-				continue
-			}
-			for row := range arr.Len() {
-				if _, already := found[row]; already {
-					continue
-				}
-				if v, bad := c.find(arr, row); bad {
-					if found == nil {
-						found = map[int]Violation{}
-					}
-					v.Row = row
-					found[row] = v
-				}
-			}
-		}
-		return inRowOrder(found)
-	}
-}
-
-func inRowOrder(found map[int]Violation) []Violation {
-	if found == nil {
-		return nil
-	}
-	out := make([]Violation, 0, len(found))
-	for _, v := range found {
-		out = append(out, v)
-	}
-	slices.SortFunc(out, func(a, b Violation) int { return a.Row - b.Row })
-	return out
+	return checks
 }
 
 // columnCheck is one rule of one column: dirty is cheap and may say true too often, find is exact for one row.
@@ -82,6 +63,21 @@ type columnCheck struct {
 	column int
 	dirty  func(arrow.Array) bool
 	find   func(arr arrow.Array, row int) (Violation, bool)
+}
+
+// apply looks at values only where dirty says that something may be wrong.
+func (c *columnCheck) apply(arr arrow.Array, v *violations) {
+	if !c.dirty(arr) {
+		return
+	}
+	for row := range arr.Len() {
+		if v.has(row) {
+			continue
+		}
+		if found, bad := c.find(arr, row); bad {
+			v.add(row, found.Path, found.Reason)
+		}
+	}
 }
 
 // node is where nulls are forbidden in one field, element or map value, and below it.

@@ -228,8 +228,12 @@ func createSchema(t testing.TB, columns string) *arrow.Schema {
 	return arrow.NewSchema(append(schema.Fields(), field), nil)
 }
 
-func newDecoder(schema *arrow.Schema) (pipeline.Decoder, error) {
-	plan, err := decode.NewPlan(schema, decode.Config{})
+func newDecoder(layout *sink.Layout) (pipeline.Decoder, error) {
+	var defaults []decode.Default
+	for _, d := range layout.Rules.Defaults() {
+		defaults = append(defaults, decode.Default{Column: d.Column, Value: d.Value})
+	}
+	plan, err := decode.NewPlan(layout.Schema, decode.Config{}, defaults...)
 	if err != nil {
 		return nil, &sink.Error{Op: "fitting columns", Err: err}
 	}

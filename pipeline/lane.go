@@ -121,7 +121,7 @@ func (l *lane) run() {
 // begin compiles what the setup asks for.
 func (l *lane) begin(s setup) error {
 	l.have = s
-	decoder, err := l.d.NewDecoder(s.layout.Schema)
+	decoder, err := l.d.NewDecoder(s.layout)
 	if err != nil {
 		return err
 	}
@@ -268,14 +268,15 @@ func (l *lane) stop(p checkpoint.Partition, cause error) {
 	})
 }
 
-// write hands the decoder's rows to the writer, once they pass the table's rules.
+// write hands the decoder's rows to the writer, once they pass the table's rules, with the columns that the table computes.
 func (l *lane) write() error {
 	if len(l.held) == 0 {
 		return nil
 	}
-	rb := l.decoder.NewBatch()
-	if bad := l.have.layout.RowCheck(rb); len(bad) > 0 {
-		rb.Release()
+	decoded := l.decoder.NewBatch()
+	rb, bad := l.have.layout.Rules.Apply(decoded)
+	decoded.Release()
+	if len(bad) > 0 {
 		rejected := make(map[int]error, len(bad))
 		for _, v := range bad {
 			r := l.held[v.Row].record
@@ -346,9 +347,8 @@ func (l *lane) writeWithout(rejected map[int]error) error {
 	l.held = kept
 	if len(kept) == 0 {
 		l.heldBytes = 0
-		return nil
 	}
-	return l.writeBatch(l.decoder.NewBatch())
+	return l.write() // checked again, which computes the table's columns for these rows
 }
 
 // flush answers a marker: what the lane took of the epoch becomes a unit. The answer is always sent, once.

@@ -88,8 +88,8 @@ type Options struct {
 	UntilEnd bool
 	// OpenTable opens the table; it tries for as long as the store is down.
 	OpenTable func(ctx context.Context, events sink.Events) (*sink.Table, error)
-	// NewDecoder compiles a decoder for the table's schema. It is called for every lane, and again when the schema changes.
-	NewDecoder func(schema *arrow.Schema) (Decoder, error)
+	// NewDecoder compiles a decoder for the table's schema and defaults. It is called for every lane, and again when the schema changes.
+	NewDecoder func(layout *sink.Layout) (Decoder, error)
 	// ClientOptions are added to the Kafka client's own: dialers of tests.
 	ClientOptions []kgo.Opt
 	Metrics       *Metrics

@@ -14,8 +14,8 @@ import (
 // Layout is what rows and data files must fit: the table's schema, its rules and the form of its files at one time. It does
 // not change; a table that changes gets another one.
 type Layout struct {
-	Schema   *arrow.Schema // all columns with their own names, in the table's order
-	RowCheck func(arrow.RecordBatch) []delta.Violation
+	Schema *arrow.Schema // all columns with their own names, in the table's order
+	Rules  *delta.Rules  // what Writer.Write's rows have gone through
 
 	files *delta.FileLayout
 }
@@ -25,7 +25,11 @@ func newLayout(log *delta.Table) (*Layout, error) {
 	if err != nil {
 		return nil, &Error{Op: "reading the table's properties", Err: err}
 	}
-	return &Layout{Schema: log.Schema(), RowCheck: log.RowCheck(), files: files}, nil
+	rules, err := log.Rules()
+	if err != nil {
+		return nil, &Error{Op: "reading the table's rules", Err: err}
+	}
+	return &Layout{Schema: log.Schema(), Rules: rules, files: files}, nil
 }
 
 // equal reports whether rows and files of both are the same. Comments of columns may differ.
@@ -33,7 +37,7 @@ func (l *Layout) equal(o *Layout) bool {
 	same := func(x, y arrow.Field) bool {
 		return x.Name == y.Name && x.Nullable == y.Nullable && arrow.TypeEqual(x.Type, y.Type)
 	}
-	return slices.EqualFunc(l.Schema.Fields(), o.Schema.Fields(), same) && l.files.Equal(o.files)
+	return slices.EqualFunc(l.Schema.Fields(), o.Schema.Fields(), same) && l.files.Equal(o.files) && l.Rules.Equal(o.Rules)
 }
 
 // fileBatch gives the columns that data files hold, under their names there. No values are copied. The caller releases it.

@@ -82,7 +82,7 @@ type rowReader struct {
 // only good until write returns. The first message that can't become a row ends it with a *rowError.
 func readRows(ctx context.Context, in *inputFile, layout *sink.Layout, write func(arrow.RecordBatch) error) error {
 	off := false // a column _kafka is filled from the message like any other
-	plan, err := decode.NewPlan(layout.Schema, decode.Config{Metadata: decode.MetadataConfig{Enabled: &off}})
+	plan, err := newPlan(layout, decode.Config{Metadata: decode.MetadataConfig{Enabled: &off}})
 	if err != nil {
 		return &sink.Error{Op: "fitting messages to the table", Err: err}
 	}
@@ -132,10 +132,12 @@ func (r *rowReader) flush() error {
 	}
 	rb := r.decoder.NewBatch()
 	defer rb.Release()
-	if bad := r.layout.RowCheck(rb); len(bad) > 0 {
+	checked, bad := r.layout.Rules.Apply(rb)
+	if len(bad) > 0 {
 		v := bad[0]
 		return &rowError{file: r.in.name, at: r.held[v.Row].at(), path: v.Path, reason: reasonRejected, detail: v.Reason}
 	}
+	defer checked.Release()
 	r.held, r.bytes = r.held[:0], 0
-	return r.write(rb)
+	return r.write(checked)
 }

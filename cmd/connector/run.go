@@ -124,8 +124,8 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 			}
 			return t, err
 		},
-		NewDecoder: func(schema *arrow.Schema) (pipeline.Decoder, error) {
-			plan, err := decode.NewPlan(schema, c.Table.Decode)
+		NewDecoder: func(layout *sink.Layout) (pipeline.Decoder, error) {
+			plan, err := newPlan(layout, c.Table.Decode)
 			if err != nil {
 				return nil, &sink.Error{Op: "fitting the configured columns to the table", Err: err}
 			}
@@ -136,6 +136,16 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 		log.Info("stopped, everything that was read is committed", "rows", metrics.Progress().Rows, "commits", metrics.Progress().Commits)
 	}
 	return err
+}
+
+// newPlan plans the decoding of messages into rows of a table. A message that has no value for a column gets the column's
+// default.
+func newPlan(layout *sink.Layout, cfg decode.Config) (*decode.Plan, error) {
+	var defaults []decode.Default
+	for _, d := range layout.Rules.Defaults() {
+		defaults = append(defaults, decode.Default{Column: d.Column, Value: d.Value})
+	}
+	return decode.NewPlan(layout.Schema, cfg, defaults...)
 }
 
 // tellDifferences lists where the configured schema deviates from the table's, which counts.

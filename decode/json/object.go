@@ -33,7 +33,7 @@ func (d *Decoder) document(rec *kgo.Record) bool {
 	}
 	for _, b := range d.computed {
 		if b.Len == row {
-			b.AppendNull()
+			b.AppendAbsent()
 		}
 	}
 	return true
@@ -184,12 +184,12 @@ func (d *Decoder) object(o *object, p, row int) int {
 	}
 }
 
-// endObject completes the row of an object: fields that were missing become null.
+// endObject completes the row of an object: fields that were missing become null, or the column's default.
 func (d *Decoder) endObject(o *object, p, row, left int) int {
 	if left > 0 {
 		for _, f := range o.fields[:o.kept] {
 			if f.b.Len == row {
-				f.b.AppendNull()
+				f.b.AppendAbsent()
 			}
 		}
 	}

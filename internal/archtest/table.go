@@ -70,8 +70,12 @@ var table = []rule{
 		because: "it writes one Parquet object to the Creator it is handed; the Delta log and the store are its caller's",
 	},
 	{
-		pkg: "delta", modules: []string{arrow, compress, uuid}, pure: true,
+		pkg: "delta", imports: []string{"delta/expr"}, modules: []string{arrow, compress, uuid}, pure: true,
 		because: "the protocol stands on its own LogStore, so that it is usable and testable without the rest",
+	},
+	{
+		pkg: "delta/expr", modules: []string{arrow}, pure: true,
+		because: "expressions over Arrow batches: comparable with Spark value by value, without a table",
 	},
 	{
 		pkg: "checkpoint", pure: true,
