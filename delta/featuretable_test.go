@@ -129,7 +129,7 @@ func TestFeatureTableInTheDocs(t *testing.T) {
 					testAppends(t, r, name, u, usedAs(t, name, u, since), usedAs(t, name, use{}, since))
 				}
 			}
-			if (r.append == "yes") != (r.refused == "") && !slices.Contains([]string{"columnMapping", "rowTracking", "clustering", "icebergCompatV1", "icebergCompatV2"}, name) {
+			if (r.append == "yes") != (r.refused == "") && !slices.Contains([]string{"invariants", "checkConstraints", "generatedColumns", "allowColumnDefaults", "columnMapping", "rowTracking", "clustering", "icebergCompatV1", "icebergCompatV2"}, name) {
 				t.Errorf("append: %q, refused where: %q", r.append, r.refused)
 			}
 			testCreates(t, r, name, u)
