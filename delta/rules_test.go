@@ -88,7 +88,7 @@ func TestRulesThatFail(t *testing.T) {
 	compareViolations(t, bad, []string{
 		"0 a, b the CHECK constraint c (100 / a >= 0 OR b = 'x') fails: division by zero",
 		"2 a, b the CHECK constraint c (100 / a >= 0 OR b = 'x') fails: division by zero", // Spark evaluates the left side first
-		"3 a the invariant of column a (a < 1000) is NULL", // invariants come first
+		"3 a the invariant of column a (a < 1000) is NULL",                                // invariants come first
 		"4 a the invariant of column a (a < 1000) is NULL",
 	})
 }
