@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"math"
 	"slices"
 	"sort"
 	"strconv"
@@ -81,24 +82,12 @@ type commitTime struct {
 // listCommits lists the unbroken run of commits that ends at the newest, ascending. Times are cut to milliseconds and made
 // strictly monotonic, as Spark does it, because clocks differ between writers and copies change file times.
 func listCommits(ctx context.Context, store LogStore) ([]commitTime, error) {
-	var commits []commitTime
-	newest := int64(-1) // of anything that proves a version
-	for info, err := range store.List(ctx, versionPrefix, "") {
-		if err != nil {
-			return nil, fmt.Errorf("listing the Delta log: %w", err)
-		}
-		n := parseLogName(info.Name)
-		switch n.kind {
-		case kindCommit:
-			if len(commits) > 0 && commits[len(commits)-1].version != n.version-1 {
-				commits = commits[:0]
-			}
-			commits = append(commits, commitTime{n.version, info.ModTime.Truncate(time.Millisecond)})
-			newest = max(newest, n.version)
-		case kindCheckpoint, kindCheckpointV2:
-			newest = max(newest, n.version)
-		case kindOther, kindCompaction, kindChecksum:
-		}
+	commits, newest, gap, err := commitsUntil(ctx, store, math.MaxInt64)
+	if err == nil && gap { // as in listLog
+		commits, newest, _, err = commitsUntil(ctx, store, newest)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if newest < 0 {
 		return nil, ErrNotTable
@@ -109,6 +98,33 @@ func listCommits(ctx context.Context, store LogStore) ([]commitTime, error) {
 		}
 	}
 	return commits, nil
+}
+
+// commitsUntil lists the unbroken run of commits that ends at the newest one up to a version. Newest is what anything that
+// is listed proves; gap says that a commit before it is not in the listing.
+func commitsUntil(ctx context.Context, store LogStore, until int64) (commits []commitTime, newest int64, gap bool, err error) {
+	newest = -1
+	for info, err := range store.List(ctx, versionPrefix, "") {
+		if err != nil {
+			return nil, 0, false, fmt.Errorf("listing the Delta log: %w", err)
+		}
+		n := parseLogName(info.Name)
+		if n.version > until {
+			break
+		}
+		switch n.kind {
+		case kindCommit:
+			if len(commits) > 0 && commits[len(commits)-1].version != n.version-1 {
+				commits, gap = commits[:0], true
+			}
+			commits = append(commits, commitTime{n.version, info.ModTime.Truncate(time.Millisecond)})
+			newest = max(newest, n.version)
+		case kindCheckpoint, kindCheckpointV2:
+			newest = max(newest, n.version)
+		case kindOther, kindCompaction, kindChecksum:
+		}
+	}
+	return commits, newest, gap || len(commits) > 0 && commits[len(commits)-1].version < newest, nil
 }
 
 // VersionAt is the newest version that was committed at or before t, in milliseconds: by in-commit timestamps where the

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -141,8 +142,18 @@ type listing struct {
 	empty       bool
 }
 
-// listLog lists the log from a version on.
+// listLog lists the log from a version on. A listing is no snapshot of the store: of two versions that are put while it runs
+// it may show the later one alone. What is shown proves that every version before it had been put, so where one is missing
+// the log is listed once more, up to there.
 func listLog(ctx context.Context, store LogStore, from int64) (*listing, error) {
+	l, err := listUntil(ctx, store, from, math.MaxInt64)
+	if err != nil || !l.gap(from) {
+		return l, err
+	}
+	return listUntil(ctx, store, from, l.newest())
+}
+
+func listUntil(ctx context.Context, store LogStore, from, until int64) (*listing, error) {
 	l := &listing{
 		checkpoints: map[int64]map[int][]checkpointFile{}, v2: map[int64]checkpointFile{}, compactions: map[int64]int64{},
 		checksums: map[int64]struct{}{}, empty: true,
@@ -155,13 +166,24 @@ func listLog(ctx context.Context, store LogStore, from int64) (*listing, error) 
 		if err != nil {
 			return nil, fmt.Errorf("listing the Delta log: %w", err)
 		}
-		l.take(info)
+		if n := parseLogName(info.Name); n.version <= until {
+			l.take(info, n)
+		}
 	}
 	return l, nil
 }
 
-func (l *listing) take(info ObjectInfo) {
-	n := parseLogName(info.Name)
+// gap tells whether a commit is missing that the listing proves to have been put: between the first one and the newest
+// version, or before the first one where no log checkpoint stands for it.
+func (l *listing) gap(from int64) bool {
+	if len(l.commits) == 0 {
+		return false
+	}
+	first, newest := l.commits[0], l.newest()
+	return int64(len(l.commits)) != newest-first+1 || from == 0 && first > 0 && l.newestCheckpoint(0, newest) < 0
+}
+
+func (l *listing) take(info ObjectInfo, n logName) {
 	switch n.kind {
 	case kindCommit:
 		l.commits = append(l.commits, n.version)

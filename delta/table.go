@@ -328,10 +328,14 @@ func (t *Table) Next(ctx context.Context) (*Commit, error) {
 func (t *Table) read(ctx context.Context, version int64) (*Commit, error) {
 	c, err := readCommit(ctx, t.store, version, true)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := t.probe(ctx, version); err != nil {
-			return nil, err
+		gone := t.probe(ctx, version)
+		if gone != nil && !errors.Is(gone, ErrMissingCommit) {
+			return nil, gone
 		}
-		c, err = readCommit(ctx, t.store, version, true) // it appeared between the read and the listing
+		// It may have appeared since: with a later one that the listing showed alone, it was not there yet, and is not gone.
+		if c, err = readCommit(ctx, t.store, version, true); gone != nil && errors.Is(err, fs.ErrNotExist) {
+			return nil, gone
+		}
 	}
 	if err != nil {
 		return nil, err
