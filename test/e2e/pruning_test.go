@@ -3,7 +3,6 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"math"
 	"os"
@@ -174,8 +173,8 @@ func fatal(t testing.TB, err error) {
 }
 
 // makeHostile writes the table, a twin of it whose log has no statistics, and the list of the columns with their values.
-// It returns their paths.
-func makeHostile(t testing.TB, folder string) (table, twin, spec string) {
+// It returns their paths. Each file is a commit of its own.
+func makeHostile(t testing.TB, folder string, properties map[string]string) (table, twin, spec string) {
 	t.Helper()
 	table, twin, spec = filepath.Join(folder, "hostile"), filepath.Join(folder, "twin"), filepath.Join(folder, "columns.json")
 	columns := hostileColumns()
@@ -187,7 +186,7 @@ func makeHostile(t testing.TB, folder string) (table, twin, spec string) {
 	store, err := local.New(table)
 	fatal(t, err)
 	cfg := sink.DefaultConfig()
-	cfg.URI, cfg.PartitionBy = table, []string{"f"}
+	cfg.URI, cfg.Properties = table, properties
 	to, err := sink.Open(t.Context(), store, cfg, sink.Options{
 		Create: schema, Engine: "kafkadelta/test", Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	})
@@ -200,22 +199,34 @@ func makeHostile(t testing.TB, folder string) (table, twin, spec string) {
 		files = max(files, len(c.Values)+2)
 	}
 	for f := range files {
-		rb := hostileRows(t, schema, columns, f, files)
+		rb := hostileRows(t, layout.Schema, columns, f, files)
 		fatal(t, w.Write(t.Context(), rb))
 		rb.Release()
+		u, err := w.FinishAppend()
+		fatal(t, err)
+		_, _, err = to.Append(t.Context(), u, sink.AppTxn{})
+		fatal(t, err)
 	}
-	u, err := w.FinishAppend()
-	fatal(t, err)
-	_, _, err = to.Append(t.Context(), u, sink.AppTxn{})
-	fatal(t, err)
 	fatal(t, os.CopyFS(twin, os.DirFS(table)))
-	log := filepath.Join(twin, "_delta_log", fmt.Sprintf("%020d.json", 1))
-	text, err = os.ReadFile(log)
+	logs, err := filepath.Glob(filepath.Join(twin, "_delta_log", "*.json"))
+	fatal(t, err)
+	for _, log := range logs {
+		withoutStats(t, log)
+	}
+	return table, twin, spec
+}
+
+// withoutStats rewrites a commit.
+func withoutStats(t testing.TB, log string) {
+	t.Helper()
+	text, err := os.ReadFile(log)
 	fatal(t, err)
 	var out bytes.Buffer
 	for line := range bytes.Lines(text) {
 		var action map[string]map[string]any
-		fatal(t, json.Unmarshal(line, &action))
+		d := json.NewDecoder(bytes.NewReader(line))
+		d.UseNumber()
+		fatal(t, d.Decode(&action))
 		if add := action["add"]; add != nil {
 			delete(add, "stats")
 		}
@@ -224,20 +235,23 @@ func makeHostile(t testing.TB, folder string) (table, twin, spec string) {
 		out.Write(append(bare, '\n'))
 	}
 	fatal(t, os.WriteFile(log, out.Bytes(), 0o600))
-	return table, twin, spec
 }
 
 // TestPruning compares what foreign readers find with and without our statistics, for each column and each value in it, and
 // wants that they use them.
 func TestPruning(t *testing.T) {
-	table, twin, spec := makeHostile(t, t.TempDir())
-	for _, engine := range []string{"duckdb", "deltars"} {
-		t.Run(engine, func(t *testing.T) {
-			out, err := exec.Command(python(t), "-B", filepath.Join("readers", "pruning.py"), engine, table, twin, spec).CombinedOutput()
-			if err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
-			t.Logf("%s", out)
-		})
+	for name, properties := range map[string]map[string]string{
+		"plain": {"delta.dataSkippingNumIndexedCols": "-1"}, "mapped": {"delta.dataSkippingNumIndexedCols": "-1", "delta.columnMapping.mode": "id"},
+	} {
+		table, twin, spec := makeHostile(t, t.TempDir(), properties)
+		for _, engine := range []string{"duckdb", "deltars"} {
+			t.Run(name+" "+engine, func(t *testing.T) {
+				out, err := exec.Command(python(t), "-B", filepath.Join("readers", "pruning.py"), engine, table, twin, spec).CombinedOutput()
+				if err != nil {
+					t.Fatalf("%v\n%s", err, out)
+				}
+				t.Logf("%s", out)
+			})
+		}
 	}
 }

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import sys
-import urllib.parse
 
 
 def quoted(text):
@@ -101,12 +100,14 @@ class Spark:
 
     def __init__(self, table, twin):
         import spark  # the session, see spark.py
+        from pyspark.sql import functions as fn
 
         session = spark.session()
         session.conf.set("spark.sql.session.timeZone", "UTC")
         self.table = session.read.format("delta").load(table)
         self.twin = session.read.format("delta").load(twin).cache()
-        self.kept = None
+        name = fn.regexp_extract(fn.input_file_name(), "[^/]+$", 0)
+        self.numbers = {r.name: r.f for r in self.table.select("f", name.alias("name")).distinct().collect()}
 
     def where(self, path, kind, op, value):
         from pyspark.sql import functions as fn
@@ -118,8 +119,7 @@ class Spark:
         return {"=": column == value, "<": column < value, ">": column > value}[op]
 
     def keep(self, where):
-        names = map(urllib.parse.unquote, self.table.where(where).select("f").inputFiles())
-        return {int(re.search(r"/f=(\d+)/", n)[1]) for n in names}
+        return {self.numbers[name.split("/")[-1]] for name in self.table.where(where).select("f").inputFiles()}
 
     def ask(self, where):
         want = {r.f for r in self.twin.where(where).select("f").distinct().collect()}
