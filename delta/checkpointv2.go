@@ -264,7 +264,7 @@ func (w *checkpointWriter) v2Top(refs []Sidecar, sidecarBytes int64) (int64, err
 	rb := rows.take()
 	defer rb.Release()
 	names := []string{fmt.Sprintf("%s%020d.checkpoint.%s.parquet", logFolder, w.s.version, uuid.NewString())}
-	if w.s.version/w.s.checkpointInterval()%classicEvery == 0 {
+	if w.s.version/w.s.CheckpointInterval()%classicEvery == 0 {
 		names = append(names, fmt.Sprintf("%s%020d.checkpoint.parquet", logFolder, w.s.version))
 	}
 	var size int64
@@ -285,15 +285,4 @@ func (w *checkpointWriter) v2Top(refs []Sidecar, sidecarBytes int64) (int64, err
 	}
 	w.result.Actions = actions + rb.NumRows()
 	return size, nil
-}
-
-// defaultCheckpointInterval is delta-rs's default; Spark's is 10. Every flush is a version here.
-const defaultCheckpointInterval = 100
-
-// checkpointInterval is after how many versions a log checkpoint is due (delta.checkpointInterval).
-func (s *state) checkpointInterval() int64 {
-	if n, err := strconv.ParseInt(strings.TrimSpace(s.metadata.Configuration["delta.checkpointInterval"]), 10, 32); err == nil && n > 0 {
-		return n
-	}
-	return defaultCheckpointInterval
 }

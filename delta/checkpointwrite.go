@@ -55,7 +55,7 @@ func WriteLogCheckpoint(ctx context.Context, store LogStore, version int64, o Ch
 	if s.seg.base == s.version {
 		return w.result, nil
 	}
-	if err := w.write(); err != nil {
+	if err := w.guarded(); err != nil {
 		return CheckpointResult{}, fmt.Errorf("writing the log checkpoint of version %d: %w", s.version, err)
 	}
 	return w.result, nil
@@ -70,6 +70,17 @@ type checkpointWriter struct {
 	now    time.Time
 	result CheckpointResult
 	newer  fileSet // what commits after the earlier log checkpoint speak of
+}
+
+// guarded turns a panic of the Parquet library, which some contents of other writers' files may raise, into an error: a log
+// checkpoint is never worth the process.
+func (w *checkpointWriter) guarded() (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the Parquet library failed: %v", r)
+		}
+	}()
+	return w.write()
 }
 
 func (w *checkpointWriter) write() error {

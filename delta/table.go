@@ -243,6 +243,7 @@ type Table struct {
 	opts   Options
 	winner *Commit // of version+1, read while a commit lost against it; Next need not read it again
 	files  fileTally
+	base   int64 // version of the log checkpoint that the table was opened from; -1 for none
 }
 
 // Open opens the newest version. It costs a read of _last_checkpoint, a listing from there on, a projected read of the
@@ -261,11 +262,11 @@ func Open(ctx context.Context, store LogStore, o Options) (*Table, error) {
 // Reload opens the newest version anew, the remedy after ErrMissingCommit. What happened since the version before is not
 // known then (rule C2). On an error the table stays where it was.
 func (t *Table) Reload(ctx context.Context) error {
-	s, _, err := open(ctx, t.store, -1)
+	s, seg, err := open(ctx, t.store, -1)
 	if err != nil {
 		return fmt.Errorf("opening the Delta log: %w", err)
 	}
-	t.state, t.winner, t.files = *s, nil, fileTally{}
+	t.state, t.winner, t.files, t.base = *s, nil, fileTally{}, seg.base
 	return nil
 }
 

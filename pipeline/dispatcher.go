@@ -378,11 +378,27 @@ func (d *dispatcher) tableEvents() sink.Events {
 			d.Metrics.raceLost()
 			d.Log.Debug("another writer made the version first", "version", version)
 		},
+		Maintained:   func(task sink.Upkeep, took time.Duration, bytes int64) { d.Metrics.maintained(task, took, bytes) },
+		UpkeepFailed: func(task sink.Upkeep) { d.Metrics.failed(string(task)) },
 	}
+}
+
+// upkeepTimeout bounds how long a stop waits for a log checkpoint that is being written. Whatever is cut off is written by
+// the next process that sees it due.
+const upkeepTimeout = 10 * time.Second
+
+func (d *dispatcher) closeTable() {
+	if d.table == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(d.ctx, upkeepTimeout)
+	defer cancel()
+	d.table.Close(ctx)
 }
 
 // shutdown ends everything that Run started, and waits for it. The group is left last, after the last report.
 func (d *dispatcher) shutdown() {
+	d.closeTable()
 	d.cancel()
 	for _, l := range d.lanes {
 		close(l.in)

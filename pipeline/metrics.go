@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"kafkadelta/checkpoint"
+	"kafkadelta/sink"
 )
 
 // Metrics are what an operator watches, as Prometheus metrics and, for a progress line, as numbers. One instance belongs
@@ -21,6 +22,7 @@ type Metrics struct {
 	assigned                                              atomic.Int64
 	joined                                                atomic.Bool                  // the group, once
 	inFlight                                              atomic.Pointer[atomic.Int64] // of the pipeline, once it runs: HTTP is served before
+	logCheckpoints, logCheckpointBytes, logCheckpointTime atomic.Int64                 // the last one's bytes and nanoseconds
 
 	registry *prometheus.Registry
 	poisonBy *prometheus.CounterVec
@@ -47,6 +49,11 @@ func NewMetrics(name string, now func() time.Time) *Metrics {
 	counter("kafkadelta_committed_bytes_total", "Bytes of these files.", &m.fileBytes)
 	counter("kafkadelta_commits_total", "Delta versions made.", &m.commits)
 	counter("kafkadelta_lost_races_total", "Versions that another writer made first.", &m.lostRaces)
+	counter("kafkadelta_log_checkpoints_total", "Log checkpoints of the table that this worker wrote.", &m.logCheckpoints)
+	gauge("kafkadelta_log_checkpoint_bytes", "Bytes written for the last of them.", func() float64 { return float64(m.logCheckpointBytes.Load()) })
+	gauge("kafkadelta_log_checkpoint_seconds", "Time that the last of them took.", func() float64 {
+		return time.Duration(m.logCheckpointTime.Load()).Seconds()
+	})
 	gauge("kafkadelta_last_commit_age_seconds", "Seconds since the last commit; -1 before the first.", func() float64 {
 		if at := m.lastCommit.Load(); at != 0 {
 			return now().Sub(time.Unix(0, at)).Seconds()
@@ -67,7 +74,7 @@ func NewMetrics(name string, now func() time.Time) *Metrics {
 		return 0
 	})
 	m.poisonBy = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kafkadelta_poison_messages_total", Help: "Messages that cannot become rows, by reason."}, []string{"reason"})
-	m.failedBy = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kafkadelta_errors_total", Help: "Errors that were tried again, by cause: source, table, write, report."}, []string{"cause"})
+	m.failedBy = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kafkadelta_errors_total", Help: "Errors that were tried again, by cause: source, table, write, report; and those of keeping the log in order: log_checkpoint, log_cleanup, checksum."}, []string{"cause"})
 	m.lagBy = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kafkadelta_lag_messages", Help: "Offsets between what was read of a partition and its end, as of the last fetch."}, []string{"topic", "partition"})
 	m.offsetBy = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kafkadelta_committed_offset", Help: "First offset of a partition that the table does not hold."}, []string{"topic", "partition"})
 	r.MustRegister(m.poisonBy, m.failedBy, m.lagBy, m.offsetBy)
@@ -126,6 +133,15 @@ func (m *Metrics) landed(spans []checkpoint.Span) {
 }
 
 func (m *Metrics) raceLost() { m.lostRaces.Add(1) }
+
+func (m *Metrics) maintained(task sink.Upkeep, took time.Duration, bytes int64) {
+	if task != sink.LogCheckpoint {
+		return
+	}
+	m.logCheckpoints.Add(1)
+	m.logCheckpointBytes.Store(bytes)
+	m.logCheckpointTime.Store(int64(took))
+}
 
 func (m *Metrics) failed(cause string) { m.failedBy.WithLabelValues(cause).Inc() }
 

@@ -121,6 +121,9 @@ func Run(ctx context.Context, o Options) error {
 	if d.table, err = o.OpenTable(ctx, d.tableEvents()); err != nil {
 		return unlessStopped(ctx, err)
 	}
+	if err := d.table.Maintain(work); err != nil {
+		return unlessStopped(ctx, err)
+	}
 	if d.layout, err = d.table.Layout(ctx); err != nil {
 		return unlessStopped(ctx, err)
 	}

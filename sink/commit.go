@@ -56,6 +56,7 @@ func (t *Table) land(ctx context.Context, units []*Unit) error {
 			for _, u := range fit {
 				t.landed(u, version)
 			}
+			t.committed(version)
 			return nil
 		case delta.Conflict:
 			if t.opts.Events.RaceLost != nil {

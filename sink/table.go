@@ -44,6 +44,10 @@ type Events struct {
 	Recovered func(op string)
 	// RaceLost is called when another writer made the version that was tried.
 	RaceLost func(version int64)
+	// Maintained is called when a log checkpoint or a cleanup is done, UpkeepFailed when some upkeep failed. Both are called
+	// from the goroutine that Maintain starts.
+	Maintained   func(task Upkeep, took time.Duration, bytes int64)
+	UpkeepFailed func(task Upkeep)
 }
 
 // Table is one Delta table, written by this process for one stream.
@@ -57,6 +61,8 @@ type Table struct {
 	layout  *Layout
 	changed int64             // newest version after Open with metaData or protocol; units that still fit were judged against it
 	claims  map[string]*claim // by app id
+
+	upkeep *upkeep // nil until Maintain
 }
 
 // Error is an error of the table's side that trying again does not mend.

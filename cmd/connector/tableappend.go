@@ -163,6 +163,9 @@ type appender struct {
 // cleanupTimeout bounds the deletion of files that were written and are not part of the table. What it misses, VACUUM removes.
 const cleanupTimeout = 5 * time.Second
 
+// upkeepTimeout bounds how long an append that made a log checkpoint due, one in a hundred, goes on to write it.
+const upkeepTimeout = time.Minute
+
 func (a *appender) run(ctx context.Context, stdin io.Reader) (appended, error) {
 	var err error
 	if a.in, err = openInputFile(ctx, a.input, stdin); err != nil {
@@ -178,6 +181,14 @@ func (a *appender) run(ctx context.Context, stdin io.Reader) (appended, error) {
 	} else if already {
 		return appended{AppID: a.app.ID, AppVersion: &version}, nil
 	}
+	if err := a.table.Maintain(ctx); err != nil {
+		return appended{}, err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(ctx, upkeepTimeout)
+		defer cancel()
+		a.table.Close(ctx)
+	}()
 	for {
 		done, err := a.attempt(ctx)
 		if !errors.Is(err, sink.ErrRewrite) {
