@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/schema"
@@ -14,9 +16,10 @@ import (
 // leaf through definition levels (runs of nulls cost next to nothing) instead of as Arrow arrays.
 
 const (
-	leafRows  = 4096     // levels decoded at a time, at most
-	leafBytes = 1 << 20  // texts decoded at a time, about: bounds a leaf's memory where statistics are long
-	manyBytes = 16 << 20 // from here on, equal values of a dictionary share their copy
+	leafRows   = 4096     // levels decoded at a time, at most
+	firstTexts = 256      // as long as nothing is known of their length
+	leafBytes  = 1 << 20  // texts decoded at a time, about: bounds a leaf's memory where statistics are long
+	manyBytes  = 16 << 20 // from here on, equal values of a dictionary share their copy
 )
 
 // leaf reads one leaf column of a row group forwards, row by row. The Parquet library may panic under it: see guard.
@@ -43,7 +46,7 @@ type leaf struct {
 }
 
 // newLeaf opens a leaf. kind is the physical type that the protocol's type stands for; an int may be 32 or 64 bits wide.
-func newLeaf(rg *file.RowGroupReader, column int, kind parquet.Type) (*leaf, error) {
+func newLeaf(rg *rowGroup, column int, kind parquet.Type) (*leaf, error) {
 	descr := rg.MetaData().Schema.Column(column)
 	got := descr.PhysicalType()
 	if got != kind && (kind != parquet.Types.Int64 || got != parquet.Types.Int32) {
@@ -52,23 +55,32 @@ func newLeaf(rg *file.RowGroupReader, column int, kind parquet.Type) (*leaf, err
 	if descr.MaxRepetitionLevel() > 1 {
 		return nil, fmt.Errorf("the column %s is repeated more than once", descr.Path())
 	}
-	chunk, err := rg.Column(column)
+	pages, err := rg.GetColumnPageReader(column)
 	if err != nil {
 		return nil, err
 	}
+	// The only way to look at pages before the library does. The pool is not shared: what is deprecated is to share one wrongly.
+	chunk := file.NewColumnReader(descr, &checkedPages{PageReader: pages}, rg.mem, &sync.Pool{New: func() any { //nolint:staticcheck // see above
+		return memory.NewResizableBuffer(rg.mem)
+	}})
+	md, err := rg.MetaData().ColumnChunk(column)
+	if err != nil {
+		return nil, err
+	}
+	n := int(min(leafRows, max(md.NumValues(), 1)))
 	l := &leaf{
 		chunk: chunk, name: descr.Path(), maxDef: descr.MaxDefinitionLevel(), maxRep: descr.MaxRepetitionLevel(),
-		entryDef: entryLevel(descr.SchemaNode()), batch: leafRows, defs: make([]int16, leafRows), reps: make([]int16, leafRows),
+		entryDef: entryLevel(descr.SchemaNode()), batch: n, defs: make([]int16, n), reps: make([]int16, n),
 	}
 	switch got {
 	case parquet.Types.Int64:
-		l.ints = make([]int64, leafRows)
+		l.ints = make([]int64, n)
 	case parquet.Types.Int32:
-		l.int32s, l.ints = make([]int32, leafRows), make([]int64, leafRows)
+		l.int32s, l.ints = make([]int32, n), make([]int64, n)
 	case parquet.Types.Boolean:
-		l.bools = make([]bool, leafRows)
+		l.bools = make([]bool, n)
 	default:
-		l.bytes, l.texts, l.batch = make([]parquet.ByteArray, leafRows), make([]string, leafRows), leafRows/16
+		l.bytes, l.texts, l.batch = make([]parquet.ByteArray, n), make([]string, n), min(n, firstTexts)
 	}
 	return l, nil
 }
@@ -148,7 +160,7 @@ func (l *leaf) copyTexts(values int) {
 		total += len(b)
 	}
 	if values > 0 {
-		l.batch = min(max(leafBytes*values/max(total, 1), 1), leafRows)
+		l.batch = min(max(leafBytes*values/max(total, 1), 1), len(l.texts))
 	}
 	if total > manyBytes {
 		copies := map[*byte]string{}

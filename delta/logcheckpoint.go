@@ -48,16 +48,18 @@ func readLogCheckpoint(ctx context.Context, store LogStore, f checkpointFile, c 
 	if err != nil {
 		return err
 	}
+	mem = &cappedMemory{Allocator: mem}
 	var stop error // of files: neither the store's nor the log's fault
 	err = src.guard(func() error {
 		props := parquet.NewReaderProperties(mem)
 		props.BufferedStreamEnabled, props.BufferSize = true, checkpointBuffer
+		props.MaxCompressedPageSize, props.MaxUncompressedPageSize = maxPageBytes, maxPageBytes
 		pf, err := file.NewParquetReader(src, file.WithReadProps(props))
 		if err != nil {
 			return err
 		}
 		for i := range pf.NumRowGroups() {
-			rg := rowGroup{RowGroupReader: pf.RowGroup(i), src: src}
+			rg := rowGroup{RowGroupReader: pf.RowGroup(i), src: src, mem: mem}
 			if c != nil {
 				if err := rg.state(c); err != nil {
 					return err
@@ -117,6 +119,7 @@ func sidecarFile(s *Sidecar) (checkpointFile, error) {
 type rowGroup struct {
 	*file.RowGroupReader
 	src *rangedObject
+	mem memory.Allocator
 }
 
 // find gives the indexes of the leaf columns that are or are below a field of an action.
@@ -162,7 +165,7 @@ func (rg *rowGroup) leaf(action, field string, kind parquet.Type) (*leaf, error)
 	if err := rg.check(found[0]); err != nil {
 		return nil, err
 	}
-	return newLeaf(rg.RowGroupReader, found[0], kind)
+	return newLeaf(rg, found[0], kind)
 }
 
 // allNull says that a column has no value in the row group, by its statistics.
@@ -194,7 +197,7 @@ func (rg *rowGroup) group(action, field string) (m mapLeaf, err error) {
 		if err := rg.check(column); err != nil {
 			return m, err
 		}
-		l, err := newLeaf(rg.RowGroupReader, column, parquet.Types.ByteArray)
+		l, err := newLeaf(rg, column, parquet.Types.ByteArray)
 		if err != nil {
 			return m, err
 		}

@@ -1,0 +1,85 @@
+package delta_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"runtime"
+	"strings"
+	"testing"
+
+	gomem "github.com/apache/arrow-go/v18/arrow/memory"
+
+	"kafkadelta/delta"
+	"kafkadelta/storage/memory"
+)
+
+// Whatever a log checkpoint holds: no panic, an error that says that the log is corrupt, no more memory than is sane.
+func FuzzLogCheckpoint(f *testing.F) {
+	for _, store := range oddTables(f) {
+		for info, err := range store.List(ctx, "_delta_log/", "") {
+			check(f, err)
+			if strings.HasSuffix(info.Name, ".parquet") && info.Size < 16<<10 {
+				f.Add(read(f, store, info.Name))
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > 64<<10 {
+			return
+		}
+		store := memory.New()
+		const name = "_delta_log/00000000000000000001.checkpoint.parquet"
+		check(t, store.Put(ctx, name, data))
+		for _, limit := range []int64{0, 1 << 20} {
+			restore := delta.SetWholeCheckpoint(limit)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err := delta.ReadCheckpointFile(ctx, store, name, int64(len(data)), gomem.DefaultAllocator)
+			runtime.ReadMemStats(&after)
+			restore()
+			if err != nil && !errors.Is(err, delta.ErrCorrupt) {
+				t.Errorf("%v is not ErrCorrupt", err)
+			}
+			if n := after.TotalAlloc - before.TotalAlloc; n > 4<<30 {
+				t.Errorf("%d bytes set aside for a file of %d", n, len(data))
+			}
+		}
+	})
+}
+
+// counting counts what is read of a store.
+type counting struct {
+	delta.LogStore
+	gets, bytes int64
+}
+
+func (c *counting) Get(ctx context.Context, name string, off, n int64) (io.ReadCloser, error) {
+	r, err := c.LogStore.Get(ctx, name, off, n)
+	c.gets++
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.TeeReader(r, counter{c}), r}, err
+}
+
+type counter struct{ c *counting }
+
+func (w counter) Write(p []byte) (int, error) {
+	w.c.bytes += int64(len(p))
+	return len(p), nil
+}
+
+// Opening for append reads what it needs of a large log checkpoint: its end, and one stretch with what is no file.
+func TestOpenReadsOnlyWhatAnAppendNeedsOfALogCheckpoint(t *testing.T) {
+	t.Cleanup(delta.SetWholeCheckpoint(8 << 10))
+	store := &counting{LogStore: oddTables(t)["ck_many"]}
+	open(t, store, newClock())
+	size := int64(len(read(t, store.LogStore, "_delta_log/00000000000000000001.checkpoint.parquet")))
+	if size < 100<<10 {
+		t.Fatalf("the log checkpoint has %d bytes only", size)
+	}
+	if store.gets > 8 {
+		t.Errorf("%d requests, want the hint, the end, a stretch of state and the commits", store.gets)
+	}
+}
