@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/decode"
 	"kafkadelta/decode/json"
+	"kafkadelta/delta"
 	"kafkadelta/sink"
 )
 
@@ -111,6 +113,9 @@ func (r *rowReader) take(m message) error {
 		err = r.decoder.Append(record)
 	}
 	if poison, ok := errors.AsType[*decode.PoisonError](err); ok {
+		if err := r.flush(); err != nil { // a row before it that the table rejects comes first
+			return err
+		}
 		return &rowError{file: r.in.name, at: m.at(), path: poison.Path, reason: poison.Reason, detail: poison.Detail}
 	}
 	if err != nil {
@@ -135,9 +140,30 @@ func (r *rowReader) flush() error {
 	checked, bad := r.layout.Rules.Apply(rb)
 	if len(bad) > 0 {
 		v := bad[0]
-		return &rowError{file: r.in.name, at: r.held[v.Row].at(), path: v.Path, reason: reasonRejected, detail: v.Reason}
+		return &rowError{file: r.in.name, at: r.held[v.Row].at(), path: v.Path, reason: reasonRejected, detail: v.Reason + valuesOf(rb, v)}
 	}
 	defer checked.Release()
 	r.held, r.bytes = r.held[:0], 0
 	return r.write(checked)
+}
+
+// valuesOf shows the values of the columns that the violation names.
+func valuesOf(rb arrow.RecordBatch, v delta.Violation) string {
+	var values []string
+	for path := range strings.SplitSeq(v.Path, ", ") {
+		name, _, _ := strings.Cut(path, ".")
+		at := rb.Schema().FieldIndices(name)
+		if len(at) == 0 {
+			continue
+		}
+		value := "null"
+		if column := rb.Column(at[0]); !column.IsNull(v.Row) {
+			value = shorten(column.ValueStr(v.Row))
+		}
+		values = append(values, name+" = "+value)
+	}
+	if values == nil {
+		return ""
+	}
+	return " (" + strings.Join(values, ", ") + ")"
 }
