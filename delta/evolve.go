@@ -208,3 +208,22 @@ func (e *evolution) mayWiden(f arrow.Field, path string) error {
 	}
 	return nil
 }
+
+// rules are the texts of everything that rows must satisfy or that fills columns in, by the place that has it.
+func (s *state) rules() map[string]string {
+	rules := map[string]string{}
+	for key, value := range s.metadata.Configuration {
+		if strings.HasPrefix(key, "delta.constraints.") {
+			rules[key] = value
+		}
+	}
+	_ = walkFields(s.schema.Fields(), "", func(path string, f arrow.Field) error {
+		for _, key := range []string{"delta.invariants", "delta.generationExpression", "delta.identity.step", "CURRENT_DEFAULT"} {
+			if raw, ok := fieldMetadataOf(f, key); ok {
+				rules[path+" "+key] = string(raw)
+			}
+		}
+		return nil
+	})
+	return rules
+}

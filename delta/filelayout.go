@@ -2,7 +2,6 @@ package delta
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,7 +36,6 @@ type FileLayout struct {
 	partitions []arrow.Field // as they are or would be in data files
 	clustering []string      // physical paths of the clustering columns, as pathKey spells them
 	indexed    []string      // physical paths of the leaves with statistics
-	rules      map[string]string
 }
 
 // PartitionColumn is a partition column of a table.
@@ -53,7 +51,7 @@ func (t *Table) FileLayout() (*FileLayout, error) { return t.fileLayout() }
 
 func (s *state) fileLayout() (*FileLayout, error) {
 	l := &FileLayout{
-		TightBounds: s.supports("deletionVectors"), Materialized: s.materializesPartitions(), mapping: s.columnMappingMode(), rules: s.rules(),
+		TightBounds: s.supports("deletionVectors"), Materialized: s.materializesPartitions(), mapping: s.columnMappingMode(),
 	}
 	var err error
 	if l.RandomPrefix, err = s.randomPrefix(); err != nil {
@@ -180,26 +178,7 @@ func parquetFieldID(id int32) arrow.Metadata {
 	return arrow.NewMetadata([]string{ParquetFieldIDKey}, []string{strconv.Itoa(int(id))})
 }
 
-// rules are the texts of everything that rows must satisfy or that fills columns in, by the place that has it.
-func (s *state) rules() map[string]string {
-	rules := map[string]string{}
-	for key, value := range s.metadata.Configuration {
-		if strings.HasPrefix(key, "delta.constraints.") {
-			rules[key] = value
-		}
-	}
-	_ = walkFields(s.schema.Fields(), "", func(path string, f arrow.Field) error {
-		for _, key := range []string{"delta.invariants", "delta.generationExpression", "delta.identity.step", "CURRENT_DEFAULT"} {
-			if raw, ok := fieldMetadataOf(f, key); ok {
-				rules[path+" "+key] = string(raw)
-			}
-		}
-		return nil
-	})
-	return rules
-}
-
-// Equal reports whether both ask the same of rows, files and add actions.
+// Equal reports whether both ask the same of files and add actions.
 func (l *FileLayout) Equal(o *FileLayout) bool {
 	sameField := func(x, y arrow.Field) bool {
 		return x.Name == y.Name && x.Nullable == y.Nullable && sameType(x, y)
@@ -207,7 +186,7 @@ func (l *FileLayout) Equal(o *FileLayout) bool {
 	return slices.EqualFunc(l.Schema.Fields(), o.Schema.Fields(), sameField) && slices.Equal(l.Columns, o.Columns) &&
 		slices.EqualFunc(l.partitions, o.partitions, sameField) && slices.Equal(l.Partitions, o.Partitions) &&
 		l.Materialized == o.Materialized && slices.Equal(l.Stats, o.Stats) && slices.Equal(l.clustering, o.clustering) &&
-		l.TightBounds == o.TightBounds && l.RandomPrefix == o.RandomPrefix && l.mapping == o.mapping && maps.Equal(l.rules, o.rules)
+		l.TightBounds == o.TightBounds && l.RandomPrefix == o.RandomPrefix && l.mapping == o.mapping
 }
 
 // sameType compares types and ids of two fields of data files, nested ones too.
@@ -226,11 +205,6 @@ func (l *FileLayout) Misfit(table *FileLayout) string {
 		return "the table now wants its partition columns in the data files"
 	case !slices.EqualFunc(l.partitions, table.partitions, func(a, b arrow.Field) bool { return a.Name == b.Name && sameType(a, b) }):
 		return "the partition columns have changed"
-	}
-	for _, key := range slices.Sorted(maps.Keys(table.rules)) {
-		if l.rules[key] != table.rules[key] {
-			return fmt.Sprintf("the table has a new rule, %s", key)
-		}
 	}
 	for i, p := range table.partitions {
 		if l.partitions[i].Nullable && !p.Nullable {

@@ -34,7 +34,7 @@ type Rules struct {
 	conditions []condition
 	defaults   []Default
 	columns    int
-	texts      []string // of all expressions and what they belong to
+	texts      []string // of all expressions, each after what it belongs to
 }
 
 // generatedColumn is one generated column: its value, and the condition that a given value meets.
@@ -78,6 +78,16 @@ func (d Default) evaluate(now time.Time) (arrow.Array, error) {
 
 // Equal tells whether both ask the same of rows, as far as expressions go.
 func (r *Rules) Equal(o *Rules) bool { return slices.Equal(r.texts, o.texts) }
+
+// Added is the text of an expression of o, with what it belongs to, that the rules lack; "" where they have all of them.
+func (r *Rules) Added(o *Rules) string {
+	for _, text := range o.texts {
+		if !slices.Contains(r.texts, text) {
+			return text
+		}
+	}
+	return ""
+}
 
 // Defaults are the table's column defaults, by column.
 func (r *Rules) Defaults() []Default { return r.defaults }
@@ -188,7 +198,7 @@ func (s *state) compileGenerated(r *Rules, refuse func(feature, format string, a
 			continue
 		}
 		generated = append(generated, i)
-		r.texts = append(r.texts, "generated", f.Name, text)
+		r.texts = append(r.texts, "generated "+f.Name+" "+text)
 		r.generated = append(r.generated, g)
 	}
 	for _, g := range r.generated {
@@ -248,7 +258,7 @@ func (s *state) addCondition(r *Rules, feature, what, text string, refuse func(f
 	for _, c := range p.Columns() {
 		names = append(names, s.schema.Field(c).Name)
 	}
-	r.texts = append(r.texts, what, text)
+	r.texts = append(r.texts, what+" "+text)
 	r.conditions = append(r.conditions, condition{fmt.Sprintf("%s (%s)", what, text), strings.Join(names, ", "), p})
 }
 
@@ -273,7 +283,7 @@ func (s *state) compileDefaults(r *Rules, refuse func(feature, format string, ar
 			refuse("allowColumnDefaults", "the default of column %s: %v", f.Name, err)
 			continue
 		}
-		r.texts = append(r.texts, "default", f.Name, text)
+		r.texts = append(r.texts, "default "+f.Name+" "+text)
 		r.defaults = append(r.defaults, d)
 	}
 }

@@ -158,7 +158,7 @@ func (t *Table) fitting(units []*Unit) []*Unit {
 // misfit says why a unit may not land; "" if it may.
 func (t *Table) misfit(u *Unit, taken map[string]bool) string {
 	if u.layout != t.layout && u.pin == nil {
-		if reason := u.layout.files.Misfit(t.layout.files); reason != "" {
+		if reason := u.layout.misfit(t.layout); reason != "" {
 			return "it was written under an older schema of the table: " + reason
 		}
 	}

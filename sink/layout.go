@@ -40,6 +40,14 @@ func (l *Layout) equal(o *Layout) bool {
 	return slices.EqualFunc(l.Schema.Fields(), o.Schema.Fields(), same) && l.files.Equal(o.files) && l.Rules.Equal(o.Rules)
 }
 
+// misfit says why files of this layout can't be appended to the table under its newer one; "" where they can.
+func (l *Layout) misfit(table *Layout) string {
+	if rule := l.Rules.Added(table.Rules); rule != "" {
+		return "the table has a new rule: " + rule
+	}
+	return l.files.Misfit(table.files)
+}
+
 // fileBatch gives the columns that data files hold, under their names there. No values are copied. The caller releases it.
 func (l *Layout) fileBatch(rb arrow.RecordBatch) arrow.RecordBatch {
 	columns := make([]arrow.Array, len(l.files.Columns))

@@ -3,6 +3,7 @@ package sink_test
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 	"testing"
 
 	arrowmemory "github.com/apache/arrow-go/v18/arrow/memory"
@@ -21,13 +22,29 @@ func TestEveryKindOfWinner(t *testing.T) {
 	const optimized = `{"remove":{"path":"x.parquet","deletionTimestamp":1,"dataChange":false,"extendedFileMetadata":true,"partitionValues":{"p":null},"size":1}}`
 	const cdc = `{"cdc":{"path":"_change_data/x.parquet","partitionValues":{"p":null},"size":1,"dataChange":false}}`
 	did := func(operation string) string { return `{"commitInfo":{"operation":"` + operation + `"}}` }
-	lines := func(lines ...string) func(*bench) { return func(b *bench) { b.foreign(lines...) } }
+	lines := func(lines ...string) func(*bench) {
+		return func(b *bench) {
+			for i, line := range lines {
+				lines[i] = strings.Replace(line, "the-id", b.snapshot().Metadata().ID, 1)
+			}
+			b.foreign(lines...)
+		}
+	}
 	columns := func(columns string) func(*bench) { return func(b *bench) { b.alter(b.columnsTo(columns)) } }
 	properties := func(properties map[string]string) func(*bench) {
 		return func(b *bench) { b.alter(func(m *delta.Metadata) { m.Configuration = properties }) }
 	}
 	upgrade := `{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["deletionVectors","v2Checkpoint"],` +
 		`"writerFeatures":["deletionVectors","v2Checkpoint","appendOnly","invariants","vacuumProtocolCheck"]}}`
+	rules := `{"protocol":{"minReaderVersion":1,"minWriterVersion":7,"writerFeatures":["checkConstraints","allowColumnDefaults","invariants","appendOnly"]}}`
+	described := func(schema, configuration string) string {
+		text, _ := json.Marshal(schema)
+		return `{"metaData":{"id":"the-id","format":{"provider":"parquet","options":{}},"schemaString":` + string(text) + `,"partitionColumns":["p"],"configuration":` + configuration + `}}`
+	}
+	const fields = `{"type":"struct","fields":[{"name":"n","type":"long","nullable":true,"metadata":{}},{"name":"v","type":"string","nullable":false,"metadata":{}},` +
+		`{"name":"p","type":"string","nullable":true,"metadata":{}}]}`
+	ruled := func(configuration string) string { return described(fields, configuration) }
+	defaulted := described(strings.Replace(fields, `"metadata":{}`, `"metadata":{"CURRENT_DEFAULT":"7"}`, 1), "{}")
 	materialize := `{"protocol":{"minReaderVersion":1,"minWriterVersion":7,"writerFeatures":["materializePartitionColumns"]}}`
 	for name, tt := range map[string]struct {
 		win   func(*bench)
@@ -55,6 +72,9 @@ func TestEveryKindOfWinner(t *testing.T) {
 		"a new NOT NULL column": {columns("n BIGINT, v STRING NOT NULL, p STRING, x INT NOT NULL"), sink.Dropped, 0},
 		"another type":          {columns("n STRING, v STRING NOT NULL, p STRING"), sink.Dropped, 0},
 		"a column less":         {columns("n BIGINT, p STRING"), sink.Dropped, 0},
+		"a rule":                {lines(did("ALTER TABLE"), rules, ruled(`{"delta.constraints.c":"n >= 0"}`)), sink.Dropped, 0},
+		"another default":       {lines(did("ALTER TABLE"), rules, defaulted), sink.Dropped, 0},
+		"the features of rules": {lines(did("ALTER TABLE"), rules), sink.Landed, 2},
 		"another partitioning":  {func(b *bench) { b.alter(func(m *delta.Metadata) { m.PartitionColumns = []string{"v"} }) }, sink.Dropped, 0},
 		"partitions in files":   {lines(did("UPGRADE PROTOCOL"), materialize), sink.Dropped, 0},
 	} {
