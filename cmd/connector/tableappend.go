@@ -73,11 +73,12 @@ Of two processes with the same id and version exactly one lands. docs/table.md s
 				return &configError{err}
 			}
 			a := appender{appendFlags: f, log: log, stderr: cmd.ErrOrStderr(), store: store}
+			defer a.close(cmd.Context())
 			done, err := a.run(cmd.Context(), cmd.InOrStdin())
 			if err != nil {
 				return err
 			}
-			return done.print(cmd.OutOrStdout(), f.output)
+			return done.print(cmd.OutOrStdout(), f.output) // before close, which may take a while
 		},
 	}
 	flags := cmd.Flags()
@@ -184,17 +185,22 @@ func (a *appender) run(ctx context.Context, stdin io.Reader) (appended, error) {
 	if err := a.table.Maintain(ctx); err != nil {
 		return appended{}, err
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(ctx, upkeepTimeout)
-		defer cancel()
-		a.table.Close(ctx)
-	}()
 	for {
 		done, err := a.attempt(ctx)
 		if !errors.Is(err, sink.ErrRewrite) {
 			return done, err
 		}
 	}
+}
+
+// close writes what the append has made due.
+func (a *appender) close(ctx context.Context) {
+	if a.table == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, upkeepTimeout)
+	defer cancel()
+	a.table.Close(ctx)
 }
 
 // open opens the table, or makes it. It is empty where a table would have to be made of an input without messages.

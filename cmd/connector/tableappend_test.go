@@ -361,6 +361,7 @@ func TestAppendGoesOnAfterTheSchemaHasChanged(t *testing.T) {
 				log:         slog.New(slog.DiscardHandler), stderr: io.Discard, store: store,
 			}
 			_, err = a.run(t.Context(), nil)
+			a.close(t.Context())
 			if got := exitCodeOf(err); got != tt.code {
 				t.Errorf("exit code %d, want %d: %v", got, tt.code, err)
 			}
