@@ -60,3 +60,5 @@ func ReadCheckpointFile(ctx context.Context, store LogStore, name string, size i
 }
 
 func ParseColumnList(s string) ([][]string, error) { return parseColumnList(s) }
+
+func JSONChecksum(data []byte) (string, error) { return jsonChecksum(data) }

@@ -72,7 +72,7 @@ func (w counter) Write(p []byte) (int, error) {
 
 // Opening for append reads what it needs of a large log checkpoint: its end, and one stretch with what is no file.
 func TestOpenReadsOnlyWhatAnAppendNeedsOfALogCheckpoint(t *testing.T) {
-	t.Cleanup(delta.SetWholeCheckpoint(8 << 10))
+	t.Cleanup(delta.SetWholeCheckpoint(32 << 10))
 	store := &counting{LogStore: oddTables(t)["ck_many"]}
 	open(t, store, newClock())
 	size := int64(len(read(t, store.LogStore, "_delta_log/00000000000000000001.checkpoint.parquet")))

@@ -37,7 +37,7 @@ type storeReaderAt struct {
 func openRanged(ctx context.Context, store LogStore, f checkpointFile) (*rangedObject, error) {
 	at := &storeReaderAt{ctx: ctx, store: store, name: f.name}
 	if f.size > wholeCheckpoint {
-		tail := min(checkpointTail, f.size)
+		tail := min(checkpointTail, wholeCheckpoint, f.size)
 		if err := at.prefetch(f.size-tail, tail); err != nil {
 			return nil, fmt.Errorf("reading the log checkpoint %s: %w", f.name, err)
 		}

@@ -1,0 +1,144 @@
+package delta_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"strings"
+	"testing"
+	"time"
+
+	"kafkadelta/delta"
+)
+
+// dated is a store whose objects were modified when the test says: by the digits that their names begin with, in
+// milliseconds.
+type dated struct {
+	delta.LogStore
+	times map[int64]int64
+}
+
+func (d dated) List(ctx context.Context, prefix, after string) iter.Seq2[delta.ObjectInfo, error] {
+	return func(yield func(delta.ObjectInfo, error) bool) {
+		for info, err := range d.LogStore.List(ctx, prefix, after) {
+			var version int64
+			_, _ = fmt.Sscanf(info.Name, "_delta_log/%020d", &version)
+			info.ModTime = time.UnixMilli(d.times[version])
+			if !yield(info, err) {
+				return
+			}
+		}
+	}
+}
+
+func commitInfo(fields string) string { return `{"commitInfo":{` + fields + `}}` }
+
+func TestHistoryTellsWhatCommitsDid(t *testing.T) {
+	store := created(t, newClock(), "a INT")
+	putLog(t, store, 1, commitInfo(`"operation":"WRITE","engineInfo":"x"`), `{"txn":{"appId":"app","version":9}}`,
+		`{"add":{"path":"f","partitionValues":{},"size":10,"modificationTime":1,"dataChange":true,"stats":"{\"numRecords\":3}"}}`,
+		`{"add":{"path":"g","partitionValues":{},"size":5,"modificationTime":1,"dataChange":true}}`)
+	putLog(t, store, 2, `{"remove":{"path":"f","dataChange":true}}`, metadata(ddl(t, "a INT, b INT"), ""))
+	history := func() (all []delta.HistoryEntry) {
+		// Copies and clocks make file times go backwards: they are made monotonic, as Spark does.
+		for e, err := range delta.History(ctx, dated{store, map[int64]int64{0: 5000, 1: 4000, 2: 9000}}) {
+			check(t, err)
+			all = append(all, e)
+		}
+		return all
+	}
+	all := history()
+	if len(all) != 3 {
+		t.Fatalf("%d entries", len(all))
+	}
+	if e := all[0]; e.Version != 2 || e.Info != nil || e.RemovedFiles != 1 || !e.ChangesSchema || e.Time.UnixMilli() != 9000 {
+		t.Errorf("newest %+v", e)
+	}
+	if e := all[1]; e.Info.Operation != "WRITE" || e.AddedFiles != 2 || e.AddedRows != 3 || e.AddedBytes != 15 || len(e.Txns) != 1 || e.Time.UnixMilli() != 5001 {
+		t.Errorf("version 1 %+v", e)
+	}
+	drop(t, store, delta.CommitName(1))
+	if all = history(); len(all) != 1 || all[0].Version != 2 {
+		t.Errorf("%+v, want the history to end where a commit is gone", all)
+	}
+	for range delta.History(ctx, store) {
+		break // leaving early is fine
+	}
+	for _, err := range delta.History(ctx, fixtureless()) {
+		if !errors.Is(err, delta.ErrNotTable) {
+			t.Errorf("%v, want ErrNotTable", err)
+		}
+	}
+}
+
+func fixtureless() delta.LogStore { return dated{LogStore: &counting{LogStore: emptyStore{}}} }
+
+// emptyStore holds nothing.
+type emptyStore struct{ delta.LogStore }
+
+func (emptyStore) List(context.Context, string, string) iter.Seq2[delta.ObjectInfo, error] {
+	return func(func(delta.ObjectInfo, error) bool) {}
+}
+
+func TestVersionAtByFileTimes(t *testing.T) {
+	store := created(t, newClock(), "a INT")
+	for v := range int64(4) {
+		putLog(t, store, v+1, commitInfo(`"operation":"WRITE"`))
+	}
+	// Versions 1 and 2 are at 2001 and 2002: their files say 1500 and 2001.
+	d := dated{store, map[int64]int64{0: 2000, 1: 1500, 2: 2001, 3: 3000, 4: 4000}}
+	for ms, want := range map[int64]int64{2000: 0, 2001: 1, 2002: 2, 2999: 2, 3000: 3, 3999: 3, 4000: 4} {
+		if got, err := delta.VersionAt(ctx, d, time.UnixMilli(ms)); err != nil || got != want {
+			t.Errorf("at %d: version %d %v, want %d", ms, got, err, want)
+		}
+	}
+	for ms, word := range map[int64]string{1999: "the earliest version that is left is 0 of 1970-01-01T00:00:02.000Z", 4001: "the newest version is 4 of 1970-01-01T00:00:04.000Z"} {
+		if _, err := delta.VersionAt(ctx, d, time.UnixMilli(ms)); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), word) {
+			t.Errorf("at %d: %v, want %q", ms, err, word)
+		}
+	}
+}
+
+// Commits that no log checkpoint comes before can't be opened, so that they are no answer.
+func TestVersionAtAfterACleanup(t *testing.T) {
+	store := fixture(t, "checkpointed")
+	drop(t, store, delta.CommitName(0), delta.CommitName(1), delta.CommitName(2))
+	times := map[int64]int64{}
+	for v := range int64(20) {
+		times[v] = v * 1000
+	}
+	d := dated{store, times}
+	if got, err := delta.VersionAt(ctx, d, time.UnixMilli(4500)); err != nil || got != 4 {
+		t.Errorf("version %d %v, want 4", got, err)
+	}
+	if _, err := delta.VersionAt(ctx, d, time.UnixMilli(3500)); err == nil || !strings.Contains(err.Error(), "earliest version that is left is 4") {
+		t.Errorf("%v, want version 4 to be the earliest", err)
+	}
+}
+
+func TestVersionAtByInCommitTimestamps(t *testing.T) {
+	store := created(t, newClock(), "a INT")
+	putLog(t, store, 1, commitInfo(`"operation":"WRITE"`))
+	ict := `{"delta.enableInCommitTimestamps":"true","delta.inCommitTimestampEnablementVersion":"2","delta.inCommitTimestampEnablementTimestamp":"5000"}`
+	putLog(t, store, 2, commitInfo(`"inCommitTimestamp":5000`), metadata(ddl(t, "a INT"), ict),
+		`{"protocol":{"minReaderVersion":1,"minWriterVersion":7,"writerFeatures":["inCommitTimestamp"]}}`)
+	putLog(t, store, 3, commitInfo(`"inCommitTimestamp":6000`))
+	// The files say something else from version 2 on, which counts no more.
+	d := dated{store, map[int64]int64{0: 1000, 1: 2000, 2: 100000, 3: 200000}}
+	for ms, want := range map[int64]int64{1000: 0, 2000: 1, 4999: 1, 5000: 2, 5999: 2, 6000: 3} {
+		if got, err := delta.VersionAt(ctx, d, time.UnixMilli(ms)); err != nil || got != want {
+			t.Errorf("at %d: version %d %v, want %d", ms, got, err, want)
+		}
+	}
+	if _, err := delta.VersionAt(ctx, d, time.UnixMilli(6001)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%v, want a time after the newest version refused", err)
+	}
+	for e, err := range delta.History(ctx, d) {
+		check(t, err)
+		if e.Version == 3 && e.Time.UnixMilli() != 6000 || e.Version == 1 && e.Time.UnixMilli() != 2000 {
+			t.Errorf("version %d of %d", e.Version, e.Time.UnixMilli())
+		}
+	}
+}
