@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,8 +29,12 @@ const (
 	logOpenBare   = "open_without_files" // delta-rs only, to compare with logOpen
 	logOpenLight  = "open_skip_stats"    // delta-rs only, to compare with logOpen
 	logFollow     = "follow"             // read the versions that came after the open
-	logCheckpoint = "checkpoint"         // write a log checkpoint of the newest version
+	logCheckpoint = "checkpoint"         // write a classic log checkpoint of the newest version
+	logLoaded     = "checkpoint_loaded"  // delta-rs only: the same, by a process that has the table in memory already
+	logV2         = "checkpoint_v2"      // kafkadelta only: write one that refers to the sidecars of the one before
 )
+
+var logOps = []string{logOpen, logOpenBare, logOpenLight, logFollow, logCheckpoint, logLoaded, logV2}
 
 // engineOwn and engineOther are whose code a run is of.
 const (
@@ -47,6 +52,8 @@ type logRun struct {
 	CPUSeconds float64 `json:"cpu_seconds"`
 	PeakRSS    int64   `json:"peak_rss_bytes"` // of the whole process
 	IdleRSS    int64   `json:"idle_rss_bytes"` // peak before the table was opened
+
+	WrittenBytes int64 `json:"written_bytes,omitzero"` // kafkadelta's log checkpoints
 }
 
 // logResult is what is saved.
@@ -113,16 +120,28 @@ func (s *logSuite) run(ctx context.Context) error {
 		return err
 	}
 	r.DeltaRS = made.Engine
-	for v := range int64(baseVersions) { // what the checkpoint covers, so that nobody can read it instead
-		if err := os.Remove(logEntry(s.base(), v)); err != nil {
-			return err
-		}
+	if err := dropCovered(s.base()); err != nil {
+		return err
+	}
+	v2 := s.table
+	v2.v2 = true
+	if err := v2.writeBase(ctx, s.baseV2()); err != nil {
+		return err
+	}
+	if _, err := s.own(ctx, logV2, s.baseV2()); err != nil {
+		return err
+	}
+	if err := dropCovered(s.baseV2()); err != nil {
+		return err
 	}
 	for round := range s.rounds {
-		for _, op := range []string{logOpen, logOpenBare, logOpenLight, logFollow, logCheckpoint} {
+		for _, op := range logOps {
 			engines := []string{engineOwn, engineOther}
-			if op == logOpenBare || op == logOpenLight {
+			switch op {
+			case logOpenBare, logOpenLight, logLoaded:
 				engines = engines[1:]
+			case logV2:
+				engines = engines[:1]
 			}
 			if round%2 == 1 {
 				slices.Reverse(engines)
@@ -141,8 +160,19 @@ func (s *logSuite) run(ctx context.Context) error {
 	return s.report(r)
 }
 
-func (s *logSuite) base() string  { return filepath.Join(s.work, "base") }
-func (s *logSuite) later() string { return filepath.Join(s.work, "later") }
+// dropCovered removes what the log checkpoint of the base covers, so that nobody can read that instead.
+func dropCovered(dir string) error {
+	for v := range int64(baseVersions) {
+		if err := os.Remove(logEntry(dir, v)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *logSuite) base() string   { return filepath.Join(s.work, "base") }
+func (s *logSuite) baseV2() string { return filepath.Join(s.work, "base-v2") }
+func (s *logSuite) later() string  { return filepath.Join(s.work, "later") }
 
 // once runs one operation on a copy of the table, made of links.
 func (s *logSuite) once(ctx context.Context, engine, op string) (x logRun, err error) {
@@ -150,10 +180,12 @@ func (s *logSuite) once(ctx context.Context, engine, op string) (x logRun, err e
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	from := []string{s.base()}
 	want := int64(baseVersions)
-	if op == logCheckpoint {
-		from = append(from, s.later())
-	}
-	if op == logCheckpoint || op == logFollow {
+	switch op {
+	case logCheckpoint, logLoaded:
+		from, want = append(from, s.later()), s.table.newest()
+	case logV2:
+		from, want = []string{s.baseV2(), s.later()}, s.table.newest()
+	case logFollow:
 		want = s.table.newest()
 	}
 	for _, f := range from {
@@ -162,7 +194,7 @@ func (s *logSuite) once(ctx context.Context, engine, op string) (x logRun, err e
 		}
 	}
 	if engine == engineOwn {
-		x, err = child(ctx, s.self, childLog, op, dir, s.later())
+		x, err = s.own(ctx, op, dir)
 	} else {
 		x, err = s.other(ctx, op, dir)
 	}
@@ -170,6 +202,10 @@ func (s *logSuite) once(ctx context.Context, engine, op string) (x logRun, err e
 		err = fmt.Errorf("%s, %s: ended at version %d, want %d", engine, op, x.Version, want)
 	}
 	return x, err
+}
+
+func (s *logSuite) own(ctx context.Context, op, dir string) (logRun, error) {
+	return child(ctx, s.self, childLog, op, dir, s.later())
 }
 
 func (s *logSuite) other(ctx context.Context, op, dir string) (logRun, error) {
@@ -190,19 +226,19 @@ func child(ctx context.Context, name string, args ...string) (x logRun, err erro
 }
 
 func linkAll(from, to string) error {
-	if err := os.MkdirAll(filepath.Join(to, "_delta_log"), 0o777); err != nil {
-		return err
-	}
-	names, err := os.ReadDir(filepath.Join(from, "_delta_log"))
-	if err != nil {
-		return err
-	}
-	for _, n := range names {
-		if err := os.Link(filepath.Join(from, "_delta_log", n.Name()), filepath.Join(to, "_delta_log", n.Name())); err != nil {
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
 			return err
 		}
-	}
-	return nil
+		name, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.MkdirAll(filepath.Join(to, name), 0o777)
+		}
+		return os.Link(path, filepath.Join(to, name))
+	})
 }
 
 // logChild runs one operation of this module and prints its figures.
@@ -236,15 +272,24 @@ func logChild(ctx context.Context, args []string) error {
 				}
 			}
 		}
-	case logCheckpoint:
-		measured = func() error { return open() }
+	case logCheckpoint, logV2:
+		measured = func() error {
+			made, err := delta.WriteLogCheckpoint(ctx, store, -1, delta.CheckpointOptions{Now: time.Now})
+			x.Version, x.WrittenBytes = made.Version, made.Bytes
+			if err == nil && !made.Written {
+				err = errors.New("nothing was written")
+			}
+			return err
+		}
 	}
 	var r run
 	if err := r.measure(measured); err != nil {
 		return err
 	}
 	x.Seconds, x.CPUSeconds, x.PeakRSS = r.Seconds, r.UserSeconds+r.SystemSeconds, peakRSS(os.Getpid())
-	x.Version = table.Version()
+	if table != nil {
+		x.Version = table.Version()
+	}
 	runtime.KeepAlive(table)
 	return json.NewEncoder(os.Stdout).Encode(x)
 }
@@ -256,7 +301,7 @@ func (s *logSuite) report(r logResult) error {
 	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	_, _ = fmt.Fprintln(t, "operation\tengine\tseconds: min\tmedian\tmax\tCPU s: median\tpeak RSS MiB: max\tbefore\tseconds by kafkadelta's: median (interval)\t")
 	for _, op := range []struct{ name, against string }{
-		{logOpen, logOpen}, {logOpenBare, logOpen}, {logOpenLight, logOpen}, {logFollow, logFollow}, {logCheckpoint, logCheckpoint},
+		{logOpen, logOpen}, {logOpenBare, logOpen}, {logOpenLight, logOpen}, {logFollow, logFollow}, {logCheckpoint, logCheckpoint}, {logLoaded, logCheckpoint}, {logV2, logV2},
 	} {
 		own := r.seconds(engineOwn, op.against)
 		for _, engine := range []string{engineOwn, engineOther} {

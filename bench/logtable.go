@@ -14,6 +14,7 @@ import (
 type logTable struct {
 	files     int64 // in the base versions
 	following int64 // versions after them, each with followedFiles files and one txn
+	v2        bool  // log checkpoints are of the V2 spec
 }
 
 const (
@@ -78,9 +79,14 @@ func (t logTable) writeVersion(dir string, version, first, count int64) error {
 	_, _ = fmt.Fprintf(w, `{"commitInfo":{"timestamp":%d,"operation":"STREAMING UPDATE","operationParameters":{"outputMode":"Append"},`+
 		`"isBlindAppend":true,"engineInfo":"bench","txnId":"00000000-0000-4000-8000-%012d"}}`+"\n", ms, version)
 	if version == 0 {
-		_, _ = fmt.Fprintf(w, `{"protocol":{"minReaderVersion":1,"minWriterVersion":2}}`+"\n"+
+		protocol, configuration := `"minReaderVersion":1,"minWriterVersion":2`, ""
+		if t.v2 {
+			protocol = `"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["v2Checkpoint"],"writerFeatures":["v2Checkpoint"]`
+			configuration = `"delta.checkpointPolicy":"v2"`
+		}
+		_, _ = fmt.Fprintf(w, `{"protocol":{%s}}`+"\n"+
 			`{"metaData":{"id":"%s","format":{"provider":"parquet","options":{}},"schemaString":"%s","partitionColumns":["date"],`+
-			`"createdTime":%d,"configuration":{}}}`+"\n", logTableID, logTableSchema, ms)
+			`"createdTime":%d,"configuration":{%s}}}`+"\n", protocol, logTableID, logTableSchema, ms, configuration)
 	}
 	_, _ = fmt.Fprintf(w, `{"txn":{"appId":"web_requests-%d","version":%d,"lastUpdated":%d}}`+"\n", version%64, version, ms)
 	for n := first; n < first+count; n++ {

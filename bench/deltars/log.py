@@ -1,6 +1,6 @@
 """What `bench log` measures of delta-rs, in a process of its own:
 
-    python log.py open|open_without_files|open_skip_stats|follow|checkpoint TABLE [FOLDER_WITH_LATER_VERSIONS]
+    python log.py open|open_without_files|open_skip_stats|follow|checkpoint|checkpoint_loaded TABLE [FOLDER_WITH_LATER_VERSIONS]
 
 Prints one JSON object: seconds and CPU seconds of the measured call, and the process's peak memory before and after it.
 """
@@ -29,7 +29,7 @@ def main():
     op, table = sys.argv[1], sys.argv[2]
     idle = peak()
     opened = None
-    if op in ("follow", "checkpoint"):
+    if op in ("follow", "checkpoint_loaded"):
         opened = DeltaTable(table)
     if op == "follow":
         later = os.path.join(sys.argv[3], "_delta_log")
@@ -46,6 +46,9 @@ def main():
     elif op == "follow":
         opened.update_incremental()
     elif op == "checkpoint":
+        opened = DeltaTable(table)
+        opened.create_checkpoint()
+    elif op == "checkpoint_loaded":
         opened.create_checkpoint()
     seconds, used = time.monotonic() - begun, cpu() - before
     print(
