@@ -185,11 +185,43 @@ func (a *appender) run(ctx context.Context, stdin io.Reader) (appended, error) {
 	if err := a.table.Maintain(ctx); err != nil {
 		return appended{}, err
 	}
-	for {
+	for wait := minWriteWait; ; {
 		done, err := a.attempt(ctx)
-		if !errors.Is(err, sink.ErrRewrite) {
+		failed, isWrite := errors.AsType[*writeError](err)
+		switch {
+		case errors.Is(err, sink.ErrRewrite):
+		case isWrite && ctx.Err() == nil:
+			a.log.Warn("writing data files fails; their messages are read again, nothing is lost", "error", failed.err, "again_in", wait)
+			if err := pause(ctx, wait); err != nil {
+				return appended{}, err
+			}
+			wait = min(2*wait, maxWriteWait)
+		default:
 			return done, err
 		}
+	}
+}
+
+// Bounds of the wait between two tries to write the data files while the store fails.
+const (
+	minWriteWait = 100 * time.Millisecond
+	maxWriteWait = 15 * time.Second
+)
+
+// writeError is a failure of the store while data files were written. Trying again may help.
+type writeError struct{ err error }
+
+func (e *writeError) Error() string { return "writing data files: " + e.err.Error() }
+func (e *writeError) Unwrap() error { return e.err }
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -313,20 +345,27 @@ func (a *appender) attempt(ctx context.Context) (appended, error) {
 }
 
 // write makes the data files. After an error none stays.
-func (a *appender) write(ctx context.Context, layout *sink.Layout) (*sink.Unit, error) {
+func (a *appender) write(ctx context.Context, layout *sink.Layout) (unit *sink.Unit, err error) {
 	w := a.table.NewWriter(layout)
-	err := readRows(ctx, a.in, layout, func(rb arrow.RecordBatch) error { return w.Write(ctx, rb) })
-	var unit *sink.Unit
+	var failed error // of the store, not of the input
+	err = readRows(ctx, a.in, layout, func(rb arrow.RecordBatch) error {
+		failed = w.Write(ctx, rb)
+		return failed
+	})
 	if err == nil {
-		unit, err = w.FinishAppend()
+		unit, failed = w.FinishAppend()
+		err = failed
 	}
-	if err != nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
-		defer cancel()
-		w.Abort(ctx)
-		return nil, err
+	if err == nil {
+		return unit, nil
 	}
-	return unit, nil
+	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
+	w.Abort(cleanup)
+	if failed != nil && !errors.As(failed, new(*sink.Error)) {
+		return nil, &writeError{failed}
+	}
+	return nil, err
 }
 
 // stopped cleans up after an append that ended without an outcome, and says what is left to do.

@@ -19,6 +19,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"kafkadelta/delta"
+	"kafkadelta/sink"
 	"kafkadelta/storage/faultstore"
 	"kafkadelta/storage/local"
 )
@@ -367,6 +368,48 @@ func TestAppendGoesOnAfterTheSchemaHasChanged(t *testing.T) {
 			}
 			wantTable(t, table, 1+tt.rows, tt.rows)
 		})
+	}
+}
+
+// TestAppendOverAFailingStore fails every operation of an append in turn, before or after it is done: the rows are in the table
+// once, whatever it was.
+func TestAppendOverAFailingStore(t *testing.T) {
+	run := func(t *testing.T, i int, landed, create bool) (operations int) {
+		table := filepath.Join(t.TempDir(), "new")
+		if !create {
+			table = newTable(t, "id BIGINT, day DATE", "--partition-by", "day")
+		}
+		inner, err := local.New(table)
+		if err != nil {
+			t.Fatal(err)
+		}
+		store := faultstore.New(inner)
+		store.SetPlan(faultstore.FailAt(i, nil, landed))
+		a := appender{
+			appendFlags: appendFlags{uri: table, input: file(t, "in.jsonl", `{"id":1,"day":"2026-01-01"}`+"\n"+`{"id":2,"day":"2026-01-02"}`), app: sink.AppTxn{ID: "job", Version: 1}},
+			log:         slog.New(slog.DiscardHandler), stderr: io.Discard, store: store,
+		}
+		a.create, a.partitionBy = create, []string{"day"}
+		done, err := a.run(t.Context(), nil)
+		a.close(t.Context())
+		if err != nil || !done.Appended || *done.Version != 1 || done.Rows != 2 {
+			t.Errorf("it ended with %+v, %v", done, err)
+		}
+		if in := inspected(t, table); in.Version != 1 || in.Rows != 2 || in.Files != 2 {
+			t.Errorf("the table is %+v", in)
+		}
+		return len(store.Ops())
+	}
+	for _, create := range []bool{false, true} {
+		operations := run(t, -1, false, create)
+		for i := range operations {
+			for _, landed := range []bool{false, true} {
+				t.Run(fmt.Sprintf("create %v, operation %d, landed %v", create, i, landed), func(t *testing.T) {
+					t.Parallel()
+					run(t, i, landed, create)
+				})
+			}
+		}
 	}
 }
 
