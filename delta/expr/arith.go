@@ -61,12 +61,12 @@ func widestString(t, common typ) typ {
 	return t
 }
 
-// bits of the whole numbers' types.
-var bits = map[kind]int{kInt8: 8, kInt16: 16, kInt32: 32, kInt64: 64}
+// widths of the whole numbers' types in bits.
+var widths = map[kind]int{kInt8: 8, kInt16: 16, kInt32: 32, kInt64: 64}
 
 // fits tells whether v is in the type's range.
 func fits(v int64, k kind) bool {
-	shift := 64 - bits[k]
+	shift := 64 - widths[k]
 	return v<<shift>>shift == v
 }
 

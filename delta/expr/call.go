@@ -3,6 +3,7 @@ package expr
 import (
 	"cmp"
 	"math"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 )
@@ -80,12 +81,9 @@ func (c *compiler) operator(t *term, args []*node) *node {
 
 // count refuses a call with another number of arguments.
 func (c *compiler) count(t *term, args []*node, want ...int) {
-	for _, n := range want {
-		if len(args) == n {
-			return
-		}
+	if !slices.Contains(want, len(args)) {
+		c.fail(t, "%s does not take %d arguments", t.op, len(args))
 	}
-	c.fail(t, "%s does not take %d arguments", t.op, len(args))
 }
 
 // condition wants a BOOLEAN; a string is cast, as Spark does for AND, OR and NOT.

@@ -175,7 +175,7 @@ func toInt(x *node, to typ) fn[int64] {
 	case x.b != nil:
 		return func(r *Rows, row int) (int64, bool) { v, ok := x.b(r, row); return int64(boolOrder(v)), ok }
 	case x.f != nil:
-		top := math.Ldexp(1, bits[to.k]-1)
+		top := math.Ldexp(1, widths[to.k]-1)
 		return convert(x.f, func(v float64) (int64, string) {
 			if to.k == kInt64 && v == top { // Spark compares with Long.MaxValue as a double, which is 2^63
 				return math.MaxInt64, ""

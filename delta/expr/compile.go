@@ -73,11 +73,7 @@ func compile(text string, schema *arrow.Schema, wrap func(*compiler, *node) *nod
 		return nil, err
 	}
 	c := &compiler{text: text, schema: schema, known: map[*term]*node{}, program: &Program{text: text}}
-	defer func() {
-		if e, ok := recover().(*Error); ok {
-			p, err = nil, e
-		}
-	}()
+	defer caught(&err)
 	c.program.root = wrap(c, c.compile(t))
 	return c.program, nil
 }

@@ -2,6 +2,7 @@ package expr
 
 import (
 	"math/big"
+	"math/bits"
 	"strconv"
 	"strings"
 
@@ -58,11 +59,21 @@ func bigToDecimal(v *big.Int, scale int32, t typ) (decimal128.Num, bool) {
 func rescale(v decimal128.Num, from, to typ) (decimal128.Num, bool) {
 	if by := to.s - from.s; by >= 0 && from.p+by <= maxPrecision {
 		if by > 0 {
-			v = v.IncreaseScaleBy(by)
+			v = timesPow10(v, by)
 		}
 		return v, to.p-to.s >= from.p-from.s || v.FitsInPrecision(to.p)
 	}
 	return bigToDecimal(v.BigInt(), from.s, to)
+}
+
+// timesPow10 is v * 10^by, which must fit. decimal128's own multiplication allocates.
+func timesPow10(v decimal128.Num, by int32) decimal128.Num {
+	for ; by > 0; by -= 19 {
+		m := pow10(min(by, 19)).Uint64()
+		high, low := bits.Mul64(v.LowBits(), m)
+		v = decimal128.New(int64(uint64(v.HighBits())*m+high), low) // modulo 2^128, which serves negative values too
+	}
+	return v
 }
 
 // digits is the number of decimal digits of v.

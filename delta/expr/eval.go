@@ -55,6 +55,7 @@ type Rows struct {
 	program *Program
 	columns []column
 	now     int64 // microseconds since 1970
+	joined  int   // bytes that concat made
 	err     error
 }
 

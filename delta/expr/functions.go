@@ -66,6 +66,9 @@ func (c *compiler) int1(t *term, x *node) *node {
 	return c.cast(x, typ{k: kInt32})
 }
 
+// maxJoined bounds what concat makes of one batch: it can multiply a message's size.
+const maxJoined = 512 << 20
+
 func (c *compiler) concat(t *term, args []*node) *node {
 	if len(args) == 0 {
 		c.fail(t, "concat without arguments is not understood")
@@ -78,7 +81,7 @@ func (c *compiler) concat(t *term, args []*node) *node {
 		parts[i] = c.text1(a).s
 	}
 	return &node{t: typ{k: kString}, s: func(r *Rows, row int) (string, bool) {
-		out := ""
+		var out []byte
 		null := false
 		for _, p := range parts {
 			v, ok := p(r, row)
@@ -86,9 +89,13 @@ func (c *compiler) concat(t *term, args []*node) *node {
 				return "", false
 			}
 			null = null || !ok
-			out += v
+			out = append(out, v...)
 		}
-		return out, !null
+		if r.joined += len(out); r.joined > maxJoined {
+			r.fail("concat makes more than %d MiB of one batch", maxJoined>>20)
+			return "", false
+		}
+		return string(out), !null
 	}}
 }
 

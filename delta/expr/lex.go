@@ -97,11 +97,10 @@ func lexQuoted(text string, at int) (token, *Error) {
 	var b strings.Builder
 	for i := at + 1; i < len(text); i++ {
 		if text[i] == '`' {
-			if i+1 < len(text) && text[i+1] == '`' {
-				i++
-			} else {
+			if i+1 == len(text) || text[i+1] != '`' {
 				return token{kind: tokenQuoted, text: b.String(), end: i + 1}, nil
 			}
+			i++
 		}
 		b.WriteByte(text[i])
 	}

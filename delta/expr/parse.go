@@ -46,11 +46,7 @@ func parse(text string) (t *term, err error) {
 		return nil, &Error{text[:100], 0, fmt.Sprintf("the text is longer than %d bytes", maxText)}
 	}
 	p := &parser{text: text}
-	defer func() {
-		if e, ok := recover().(*Error); ok {
-			t, err = nil, e
-		}
-	}()
+	defer caught(&err)
 	var lexErr *Error
 	if p.tokens, lexErr = lex(text); lexErr != nil {
 		return nil, lexErr
@@ -60,6 +56,17 @@ func parse(text string) (t *term, err error) {
 		p.unexpected()
 	}
 	return t, nil
+}
+
+// caught turns the *Error that ended a parsing or a compilation into the function's error.
+func caught(err *error) {
+	switch e := recover().(type) {
+	case nil:
+	case *Error:
+		*err = e
+	default:
+		panic(e)
+	}
 }
 
 // fail ends the parsing; parse recovers the error.
@@ -317,6 +324,7 @@ func (p *parser) primary() *term {
 		return out
 	case tokenWord:
 		return p.word()
+	case tokenOp, tokenEnd:
 	}
 	if p.accept("(") {
 		out := p.expression()
@@ -329,12 +337,12 @@ func (p *parser) primary() *term {
 
 func (p *parser) stringLiteral() *term {
 	pos := p.peek().pos
-	var s string
+	var s strings.Builder
 	for p.peek().kind == tokenString {
-		s += p.next().text
+		s.WriteString(p.next().text)
 	}
 	out := p.term("literal", pos)
-	out.value = literal{t: typ{k: kString}, s: s}
+	out.value = literal{t: typ{k: kString}, s: s.String()}
 	return out
 }
 

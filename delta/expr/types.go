@@ -90,17 +90,10 @@ func typeOf(t arrow.DataType) (typ, bool) {
 
 // asDecimal is the decimal that holds every value of a whole number's type (DecimalType.forType).
 func (t typ) asDecimal() typ {
-	switch t.k {
-	case kInt8:
-		return typ{kDecimal, 3, 0}
-	case kInt16:
-		return typ{kDecimal, 5, 0}
-	case kInt32:
-		return typ{kDecimal, 10, 0}
-	case kInt64:
-		return typ{kDecimal, 20, 0}
+	if !t.integral() {
+		return t
 	}
-	return t
+	return typ{kDecimal, [...]int32{3, 5, 10, 20}[t.k-kInt8], 0}
 }
 
 // wider is the type to which both sides of an operator are brought (AnsiTypeCoercion.findWiderTypeForTwo).
