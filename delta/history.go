@@ -37,8 +37,8 @@ func History(ctx context.Context, store LogStore) iter.Seq2[HistoryEntry, error]
 			yield(HistoryEntry{}, fmt.Errorf("reading the history: %w", err))
 			return
 		}
-		for i := len(commits) - 1; i >= 0; i-- {
-			e, err := historyEntry(ctx, store, commits[i])
+		for _, c := range slices.Backward(commits) {
+			e, err := historyEntry(ctx, store, c)
 			if errors.Is(err, fs.ErrNotExist) {
 				return // cleaned since the listing
 			}

@@ -63,7 +63,8 @@ func TestHistoryTellsWhatCommitsDid(t *testing.T) {
 	if all = history(); len(all) != 1 || all[0].Version != 2 {
 		t.Errorf("%+v, want the history to end where a commit is gone", all)
 	}
-	for range delta.History(ctx, store) {
+	for _, err := range delta.History(ctx, store) {
+		check(t, err)
 		break // leaving early is fine
 	}
 	for _, err := range delta.History(ctx, fixtureless()) {

@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,13 +72,10 @@ func readLogCheckpoint(ctx context.Context, store LogStore, f checkpointFile, c 
 			if err := rg.files(files, &stop); err != nil {
 				return err
 			}
-			if stop != nil {
-				return nil
-			}
 		}
 		return nil
 	})
-	return errors.Join(err, stop)
+	return cmp.Or(stop, err)
 }
 
 // readJSONCheckpoint reads a UUID-named log checkpoint in JSON (PROTOCOL.md, "V2 Spec").
@@ -528,33 +526,29 @@ func (f *fields) sidecar(c *Commit) error {
 	return nil
 }
 
-// files hands on the file actions of a row group. What the caller answers goes to stop, which is not the file's fault.
+// files hands on the file actions of a row group. What the caller answers goes to stop too: it is not the file's fault.
 func (rg *rowGroup) files(w *fileActions, stop *error) error {
 	if w.add != nil {
-		err := rg.each("add", "path", parquet.Types.ByteArray, func(f *fields) error {
+		if err := rg.each("add", "path", parquet.Types.ByteArray, func(f *fields) error {
 			a := f.add(w.totals)
 			if f.err == nil {
 				*stop = w.take(a, nil)
 			}
-			return errors.Join(f.err, *stop)
-		})
-		if err != nil && *stop == nil {
+			return cmp.Or(f.err, *stop)
+		}); err != nil {
 			return err
 		}
 	}
-	if w.remove != nil && *stop == nil {
-		err := rg.each("remove", "path", parquet.Types.ByteArray, func(f *fields) error {
-			r := f.remove()
-			if f.err == nil {
-				*stop = w.take(nil, r)
-			}
-			return errors.Join(f.err, *stop)
-		})
-		if err != nil && *stop == nil {
-			return err
-		}
+	if w.remove == nil {
+		return nil
 	}
-	return nil
+	return rg.each("remove", "path", parquet.Types.ByteArray, func(f *fields) error {
+		r := f.remove()
+		if f.err == nil {
+			*stop = w.take(nil, r)
+		}
+		return cmp.Or(f.err, *stop)
+	})
 }
 
 func (f *fields) add(totals bool) *Add {

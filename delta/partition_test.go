@@ -2,6 +2,7 @@ package delta_test
 
 import (
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -148,5 +149,42 @@ func FuzzPathCodec(f *testing.F) {
 		}
 		delta.UnescapePathName(s)
 		_, _ = delta.DecodePath(s)
+	})
+}
+
+// What a partition value spells is the value: other engines read it back.
+func FuzzPartitionValue(f *testing.F) {
+	f.Add(int64(0), 0.0, "")
+	f.Add(int64(-9007199254740993), 1e21, "a\x00b")
+	f.Add(int64(math.MaxInt64), math.Inf(-1), "ü")
+	f.Add(int64(math.MinInt64), math.SmallestNonzeroFloat64, " ")
+	f.Fuzz(func(t *testing.T, i int64, x float64, s string) {
+		value := func(typ arrow.DataType, fill func(array.Builder)) (string, bool) {
+			return delta.PartitionValue(one(t, memory.DefaultAllocator, typ, fill), 0)
+		}
+		text, null := value(arrow.PrimitiveTypes.Int64, func(b array.Builder) { b.(*array.Int64Builder).Append(i) })
+		if back, err := strconv.ParseInt(text, 10, 64); err != nil || back != i || null {
+			t.Errorf("%d is spelled %q", i, text)
+		}
+		text, null = value(arrow.PrimitiveTypes.Float64, func(b array.Builder) { b.(*array.Float64Builder).Append(x) })
+		if back, err := strconv.ParseFloat(text, 64); err != nil || back != x && !math.IsNaN(x) || null {
+			t.Errorf("%g is spelled %q", x, text)
+		}
+		text, null = value(arrow.BinaryTypes.String, func(b array.Builder) { b.(*array.StringBuilder).Append(s) })
+		if text != s || null != (s == "") {
+			t.Errorf("%q is spelled %q", s, text)
+		}
+		decimal := &arrow.Decimal128Type{Precision: 38, Scale: 7}
+		text, _ = value(decimal, func(b array.Builder) { b.(*array.Decimal128Builder).Append(decimal128.FromI64(i)) })
+		if back, err := decimal128.FromString(text, 38, 7); err != nil || back != decimal128.FromI64(i) {
+			t.Errorf("%d E-7 is spelled %q", i, text)
+		}
+		micros := i % (9000 * 365 * 86400 * 1e6)
+		text, _ = value(&arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}, func(b array.Builder) {
+			b.(*array.TimestampBuilder).Append(arrow.Timestamp(micros))
+		})
+		if back, err := time.Parse(time.RFC3339Nano, text); micros >= -62135596800e6 && (err != nil || back.UnixMicro() != micros) {
+			t.Errorf("%d microseconds are spelled %q", micros, text)
+		}
 	})
 }

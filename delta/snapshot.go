@@ -98,8 +98,7 @@ func (s *Snapshot) replay(ctx context.Context, w fileActions) error {
 		return true, nil
 	}
 	remember = true
-	for i := len(s.seg.jsons) - 1; i >= 0; i-- {
-		f := s.seg.jsons[i]
+	for _, f := range slices.Backward(s.seg.jsons) {
 		if err := readJSON(ctx, s.store, f, &Commit{Version: f.until}, &handed); err != nil {
 			return stopped(err)
 		}
