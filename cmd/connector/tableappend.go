@@ -44,9 +44,7 @@ that the table does not have are passed over; docs/json.md says what each column
 
 With --app-id and --version a repeated append changes nothing: where the table has that version of the app id or a later
 one, nothing is read, and the exit code is 0. So a job that may have died is just run again, with the same version. The ids
-<name>-<partition> are those of streams: give your job another one.
-
-Of two processes with the same id and version exactly one lands. docs/table.md says more.
+<name>-<partition> are those of streams: give your job another one. docs/table.md says more.
 
 ` + exitCodesHelp,
 		Example: `  # a shell
@@ -75,6 +73,9 @@ Of two processes with the same id and version exactly one lands. docs/table.md s
 			a := appender{appendFlags: f, log: log, stderr: cmd.ErrOrStderr(), store: store}
 			defer a.close(cmd.Context())
 			done, err := a.run(cmd.Context(), cmd.InOrStdin())
+			if errors.Is(err, context.Canceled) && !a.unresolved {
+				return fmt.Errorf("stopped, nothing was appended: %w", err)
+			}
 			if err != nil {
 				return err
 			}
@@ -157,8 +158,9 @@ type appender struct {
 	stderr io.Writer
 	store  storage.Store
 
-	in    *inputFile
-	table *sink.Table
+	in         *inputFile
+	table      *sink.Table
+	unresolved bool // a commit's answer is outstanding
 }
 
 // cleanupTimeout bounds the deletion of files that were written and are not part of the table. What it misses, VACUUM removes.
@@ -370,7 +372,7 @@ func (a *appender) write(ctx context.Context, layout *sink.Layout) (unit *sink.U
 
 // stopped cleans up after an append that ended without an outcome, and says what is left to do.
 func (a *appender) stopped(ctx context.Context, unit *sink.Unit, err error) error {
-	if unit.State() == sink.Unresolved {
+	if a.unresolved = unit.State() == sink.Unresolved; a.unresolved {
 		if a.app.ID != "" {
 			return fmt.Errorf("%w; the rows may be in the table: run the same command again, with the same --app-id and --version", err)
 		}

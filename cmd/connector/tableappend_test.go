@@ -319,7 +319,7 @@ func TestAppendIsStoppedWhileItWaitsForItsInput(t *testing.T) {
 	}()
 	select {
 	case code := <-ended:
-		if code != exitInterrupted {
+		if code != exitInterrupted || !strings.Contains(stderr.String(), "nothing was appended") {
 			t.Errorf("exit code %d: %s", code, stderr.String())
 		}
 	case <-time.After(commandLimit):
