@@ -11,5 +11,5 @@
 // never rounded; an answer that was lost is reported as Unknown, never as failure.
 //
 // It never reads or writes data files, never deletes anything, never retries and never waits, never asks the wall clock
-// (the clock is injected), starts no goroutine, and imports no other package of this module.
+// (the clock is injected), starts no goroutine, and imports no other package of this module but delta/expr.
 package delta

@@ -418,10 +418,10 @@ func toText(x *node) fn[string] {
 		if !ok {
 			return "", false
 		}
-		switch x.t.k {
-		case kDate:
+		switch {
+		case x.t.k == kDate:
 			return dateText(v), true
-		case kTimestamp, kNTZ:
+		case x.t.instant():
 			return timestampText(v), true
 		}
 		return strconv.FormatInt(v, 10), true
