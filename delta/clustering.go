@@ -70,6 +70,28 @@ func clusterBy(o CreateOptions, schema *arrow.Schema) (DomainMetadata, error) {
 	return DomainMetadata{Domain: clusteringDomain, Configuration: string(configuration)}, err
 }
 
+// checkClusterBy refuses clustering columns that other writers would give no statistics: the reference implementation goes by
+// the properties alone.
+func (s *state) checkClusterBy() error {
+	columns, err := s.clusteringColumns()
+	if err != nil || columns == nil {
+		return err
+	}
+	bare := *s
+	bare.domains = nil
+	layout, err := bare.fileLayout()
+	if err != nil {
+		return err
+	}
+	for _, path := range columns {
+		if !slices.Contains(layout.indexed, pathKey(path)) {
+			return fmt.Errorf("clustering column %s gets no statistics by the table's properties: name it in delta.dataSkippingStatsColumns, "+
+				"or raise delta.dataSkippingNumIndexedCols", strings.Join(path, "."))
+		}
+	}
+	return nil
+}
+
 // clusteringPath finds a column such as `a` or `s.b` and gives its physical path.
 func clusteringPath(schema *arrow.Schema, column string) ([]string, error) {
 	names, err := parseColumnList(column)
@@ -98,9 +120,5 @@ func clusteringPath(schema *arrow.Schema, column string) ([]string, error) {
 // skippable reports types whose smallest and largest values are in statistics, as the reference implementation asks of
 // clustering columns.
 func skippable(t arrow.DataType) bool {
-	switch t.ID() {
-	case arrow.BOOL, arrow.BINARY, arrow.STRUCT, arrow.LIST, arrow.MAP:
-		return false
-	}
-	return true
+	return !arrow.IsNested(t.ID()) && t.ID() != arrow.BOOL && t.ID() != arrow.BINARY
 }

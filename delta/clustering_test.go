@@ -53,6 +53,26 @@ func TestClusteredTable(t *testing.T) {
 	}
 }
 
+func TestClusteringColumnsHaveStatistics(t *testing.T) {
+	for _, x := range []struct {
+		properties map[string]string
+		refused    bool
+	}{
+		{map[string]string{"delta.dataSkippingNumIndexedCols": "1"}, true},
+		{map[string]string{"delta.dataSkippingNumIndexedCols": "2"}, false},
+		{map[string]string{"delta.dataSkippingNumIndexedCols": "-1"}, false},
+		{map[string]string{"delta.dataSkippingStatsColumns": "a"}, true},
+		{map[string]string{"delta.dataSkippingStatsColumns": "s", "delta.columnMapping.mode": "name"}, false},
+	} {
+		err := delta.CheckCreate(delta.CreateOptions{
+			Schema: must(delta.ParseDDL("a INT, s STRUCT<b: INT, c: INT>")), ClusterBy: []string{"s.b"}, Properties: x.properties, Now: newClock().now,
+		})
+		if (err != nil) != x.refused || err != nil && !strings.Contains(err.Error(), "gets no statistics") {
+			t.Errorf("%v: %v", x.properties, err)
+		}
+	}
+}
+
 func TestClusterByRefuses(t *testing.T) {
 	for _, x := range []struct {
 		by, partition []string

@@ -41,7 +41,7 @@ func TestBlindAppendAgainstEveryKindOfWinner(t *testing.T) {
 		refused                    string // why the append cannot land after the winner; "" where it can
 	}{
 		{name: "append"},
-		{name: "overwrite", changes: true}, // Spark sets the clustering columns anew
+		{name: "overwrite", changes: true}, // Spark takes the clustering columns away
 		{name: "replace-where"},
 		{name: "delete"},
 		{name: "truncate"},

@@ -105,7 +105,10 @@ func createCommit(o CreateOptions) ([]byte, error) {
 		c.Domains = append(c.Domains, domain)
 	}
 	s := newState()
-	if err := errors.Join(s.apply(c), s.checkAppend()); err != nil {
+	if err := s.apply(c); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(s.checkAppend(), s.checkClusterBy()); err != nil {
 		return nil, err
 	}
 	return createActions(o, s, c)

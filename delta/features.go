@@ -75,10 +75,10 @@ var refusals = map[string]refusal{
 	"invariants":          {ruleRefusal("invariants"), ruleRemedy},
 	"checkConstraints":    {ruleRefusal("checkConstraints"), ruleRemedy},
 	"generatedColumns":    {ruleRefusal("generatedColumns"), ruleRemedy},
-	"columnMapping":       {(*state).columnMapping, "write to a table whose delta.columnMapping.mode is none"},
+	"columnMapping":       {(*state).columnMapping, repairRemedy},
 	"allowColumnDefaults": {ruleRefusal("allowColumnDefaults"), ruleRemedy},
 	"identityColumns":     {columnWith("delta.identity.step", "an identity"), "drop the identity, or write to a table without identity columns"},
-	"rowTracking":         {(*state).badHighWaterMark, "repair the table with the engine that maintains it"},
+	"rowTracking":         {(*state).badHighWaterMark, repairRemedy},
 	"clustering":          {(*state).badClustering, "set the clustering columns anew with ALTER TABLE ... CLUSTER BY"},
 	"icebergCompatV1":     {icebergCompat(1), icebergRemedy},
 	"icebergCompatV2":     {icebergCompat(2), icebergRemedy},
@@ -103,7 +103,8 @@ var refusals = map[string]refusal{
 const (
 	defaultRemedy = "drop the feature with ALTER TABLE ... DROP FEATURE, or write to a table without it"
 	catalogRemedy = "write to a table that is not managed by a catalog"
-	icebergRemedy = "repair the table with the engine that maintains it, or turn the feature off with ALTER TABLE ... SET TBLPROPERTIES"
+	repairRemedy  = "repair the table with the engine that maintains it"
+	icebergRemedy = repairRemedy + ", or turn the feature off with ALTER TABLE ... SET TBLPROPERTIES"
 	turnOff       = "turn it off with ALTER TABLE ... SET TBLPROPERTIES, or write to a table without it"
 )
 
@@ -126,9 +127,10 @@ func (t *Table) CheckAppend() error { return t.checkAppend() }
 
 func (s *state) checkAppend() error {
 	var names, details, remedies []string
+	refused := map[string]bool{}
 	refuse := func(name, detail, remedy string) {
-		if !slices.Contains(names, name) {
-			names, details = append(names, name), append(details, detail)
+		if !refused[name] {
+			names, details, refused[name] = append(names, name), append(details, detail), true
 		}
 		if !slices.Contains(remedies, remedy) {
 			remedies = append(remedies, remedy)
@@ -184,13 +186,12 @@ func (p *Protocol) features() []string {
 	case p.MinReaderVersion == 2:
 		names = append(names, "columnMapping")
 	}
-	var unique []string
-	for _, name := range names {
-		if !slices.Contains(unique, name) {
-			unique = append(unique, name)
-		}
-	}
-	return unique
+	seen := make(map[string]bool, len(names))
+	return slices.DeleteFunc(names, func(name string) bool {
+		twice := seen[name]
+		seen[name] = true
+		return twice
+	})
 }
 
 func enabled(property string) func(*state) string {

@@ -2,6 +2,7 @@ package delta
 
 import (
 	"encoding/json"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 )
@@ -25,17 +26,7 @@ func typeChanges(f arrow.Field) []typeChange {
 
 // integerRank orders byte, short, int and long; 0 for another type.
 func integerRank(t arrow.DataType) int {
-	switch t.ID() {
-	case arrow.INT8:
-		return 1
-	case arrow.INT16:
-		return 2
-	case arrow.INT32:
-		return 3
-	case arrow.INT64:
-		return 4
-	}
-	return 0
+	return 1 + slices.Index([]arrow.Type{arrow.INT8, arrow.INT16, arrow.INT32, arrow.INT64}, t.ID())
 }
 
 // widens reports whether a plain type may become another one (PROTOCOL.md, "Type Widening").
