@@ -107,6 +107,29 @@ func TestCreateRefusals(t *testing.T) {
 	}
 }
 
+// A schema that was read from another table brings its column mapping along, which is not this table's.
+func TestCreateForgetsColumnMapping(t *testing.T) {
+	c := newClock()
+	schema := must(delta.SchemaFromJSON(`{"type":"struct","fields":[{"name":"a","type":"long","nullable":true,"metadata":` +
+		`{"comment":"x","delta.columnMapping.id":7,"delta.columnMapping.physicalName":"col-7"}}]}`))
+	for mode, id := range map[string]int32{"none": 0, "name": 1} {
+		table := open(t, createdWith(t, c, delta.CreateOptions{Schema: schema, Properties: map[string]string{"delta.columnMapping.mode": mode}}), c)
+		f := table.Schema().Field(0)
+		if got, _ := delta.FieldID(f); got != id || delta.PhysicalName(f) == "col-7" || !strings.Contains(table.Metadata().SchemaString, `"comment":"x"`) {
+			t.Errorf("%s: %s", mode, table.Metadata().SchemaString)
+		}
+	}
+}
+
+// The reference implementation finds a constraint by its name in lower case only.
+func TestCreateKeepsConstraintsInLowerCase(t *testing.T) {
+	c := newClock()
+	table := open(t, createdWith(t, c, delta.CreateOptions{Schema: must(delta.ParseDDL("a INT")), Properties: map[string]string{"delta.constraints.Low": "a < 9"}}), c)
+	if got := table.Metadata().Configuration; len(got) != 1 || got["delta.constraints.low"] != "a < 9" {
+		t.Errorf("%v", got)
+	}
+}
+
 func TestCreatedProtocolIsTheLowest(t *testing.T) {
 	c := newClock()
 	for _, x := range []struct {

@@ -24,7 +24,7 @@ import (
 //   - NOT NULL goes where the wanted column, element or map value is nullable.
 //
 // Nothing else changes: columns that are not wanted, stricter nullability and column metadata stay as the table has them. What
-// cannot be is an error that names the column.
+// cannot be is an error that names the column, also where an append would refuse the table that came out (CheckAppend).
 func (t *Table) Evolve(want *arrow.Schema, tx *Transaction) (changed bool, err error) {
 	if _, pending := tx.Pending(); pending {
 		return false, errors.New("evolving the schema: the transaction is pending")
@@ -38,11 +38,16 @@ func (t *Table) Evolve(want *arrow.Schema, tx *Transaction) (changed bool, err e
 	if !e.changed {
 		return false, nil
 	}
-	metadata, protocol, err := e.actions(fields)
+	if tx.Metadata, tx.Protocol, err = e.actions(fields); err == nil {
+		var next *state
+		if next, err = t.stateAfter(tx); err == nil {
+			err = next.checkAppend()
+		}
+	}
 	if err != nil {
+		tx.Metadata, tx.Protocol = nil, nil
 		return false, fmt.Errorf("evolving the schema: %w", err)
 	}
-	tx.Metadata, tx.Protocol = metadata, protocol
 	return true, nil
 }
 
@@ -178,14 +183,11 @@ func (e *evolution) relax(have, want bool) bool {
 
 // typeChange spells one change of a plain type.
 func (e *evolution) typeChange(have, want arrow.DataType, path, inside string) (typeChange, error) {
-	switch {
-	case !e.supports("typeWidening") || !e.isTrue("delta.enableTypeWidening"):
+	if !e.supports("typeWidening") || !e.isTrue("delta.enableTypeWidening") {
 		return typeChange{}, &UnsupportedError{
 			Features: []string{"typeWidening"}, Detail: fmt.Sprintf("column %s has the type %s and is to become %s", path, have, want),
 			Remedy: "set delta.enableTypeWidening = true with ALTER TABLE ... SET TBLPROPERTIES, which adds the feature",
 		}
-	case e.icebergCompatible() && !widensForIceberg(have, want):
-		return typeChange{}, fmt.Errorf("column %s cannot become %s instead of %s in a table with icebergCompat (PROTOCOL.md, \"Writer Requirements for Type Widening\")", path, want, have)
 	}
 	from, err1 := typeToJSON(have, path)
 	to, err2 := typeToJSON(want, path)
