@@ -67,7 +67,7 @@ func (l *randomLog) add(path, dv string) string {
 	if l.rng.IntN(3) == 0 {
 		partition = `{"part":null,"region":""}`
 	}
-	return fmt.Sprintf(`{"add":{"path":%q,"partitionValues":%s,"size":%d,"modificationTime":%d,"dataChange":true%s}}`, path, partition, l.rng.IntN(1e6), l.at, extra)
+	return fmt.Sprintf(`{"add":{"path":%q,"partitionValues":%s,"size":%d,"modificationTime":%d,"dataChange":true%s}}`, path, partition, 1000*len(path), l.at, extra)
 }
 
 func (l *randomLog) remove(file string, at int64) string {
@@ -76,7 +76,7 @@ func (l *randomLog) remove(file string, at int64) string {
 	if dv != "" {
 		extra = fmt.Sprintf(`,"deletionVector":{"storageType":"u","pathOrInlineDv":%q,"offset":1,"sizeInBytes":40,"cardinality":2}`, dv)
 	}
-	return fmt.Sprintf(`{"remove":{"path":%q,"deletionTimestamp":%d,"dataChange":true,"extendedFileMetadata":true,"partitionValues":{"part":"2024-05-06","region":null},"size":7%s}}`, path, at, extra)
+	return fmt.Sprintf(`{"remove":{"path":%q,"deletionTimestamp":%d,"dataChange":true,"extendedFileMetadata":true,"partitionValues":{"part":"2024-05-06","region":null},"size":%d%s}}`, path, at, 1000*len(path), extra)
 }
 
 func (l *randomLog) newFile() string {

@@ -36,9 +36,12 @@ func checksumName(version int64) string { return fmt.Sprintf("%s%020d.crc", logF
 
 // checksum spells the version's checksum, given its files; nil when it cannot be told exactly.
 func (s *state) checksum(files FileCounts) ([]byte, error) {
+	metadata := s.metadata // with what the protocol requires, which may be null in the log
+	metadata.Configuration, metadata.Format.Options = orEmpty(metadata.Configuration), orEmpty(metadata.Format.Options)
+	metadata.PartitionColumns = append([]string{}, metadata.PartitionColumns...)
 	c := versionChecksum{
 		TableSizeBytes: files.Bytes, NumFiles: files.Files, NumMetadata: 1, NumProtocol: 1,
-		Metadata: &s.metadata, Protocol: &s.protocol,
+		Metadata: &metadata, Protocol: &s.protocol,
 	}
 	if s.info != nil {
 		c.TxnID = s.info.TxnID
