@@ -11,8 +11,8 @@ import (
 
 // appendable are tables of test/fixtures/make_spark.py, one for each rule that an append has to keep.
 var appendable = []string{
-	"append_only", "change_data_feed", "checkpoint_v2_json", "clustering", "deletion_vectors", "iceberg_compat_v2", "in_commit_timestamp",
-	"mapping_id", "mapping_name", "partition_special", "partition_types", "row_tracking", "type_widening", "types",
+	"append_only", "change_data_feed", "check_constraints", "checkpoint_v2_json", "clustering", "column_defaults", "deletion_vectors",
+	"generated_columns", "iceberg_compat_v2", "in_commit_timestamp", "invariants", "mapping_id", "mapping_name", "partition_special", "partition_types", "row_tracking", "type_widening", "types",
 }
 
 // TestSparkReadsAppends lets Spark make a table with its data, appends a copy of one of its rows with `table append`, and lets
@@ -51,5 +51,31 @@ func appendRow(t testing.TB, table, row string) {
 	cmd.Stdin = strings.NewReader(row + "\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("appending %s: %v\n%s", row, err, out)
+	}
+}
+
+// TestSparkReadsComputedColumns: what a message leaves out is computed as Spark's own INSERT computes it.
+func TestSparkReadsComputedColumns(t *testing.T) {
+	for name, c := range map[string]struct{ message, want string }{
+		"generated_columns": {`{"id":9,"at":"2024-05-06T23:59:59.5Z"}`, `{"day":"2024-05-06","id":9,"twice":18,"y":2024}`},
+		"column_defaults":   {`{"id":9}`, `{"id":9,"n":3,"s":"none"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := spark(t)
+			table := filepath.Join(t.TempDir(), name)
+			s.must(t, "fixture", map[string]any{"name": name, "table": table})
+			appendRow(t, table, c.message)
+			for _, row := range s.messages(t, table) {
+				var got map[string]any
+				if err := json.Unmarshal([]byte(row), &got); err != nil {
+					t.Fatal(err)
+				}
+				delete(got, "at")
+				if text, err := json.Marshal(got); err == nil && string(text) == c.want {
+					return
+				}
+			}
+			t.Errorf("no row is %s:\n%s", c.want, strings.Join(s.messages(t, table), "\n"))
+		})
 	}
 }
