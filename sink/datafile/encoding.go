@@ -203,9 +203,11 @@ func (e *encoder) columnProperties(sc *arrow.Schema, ps *schema.Schema, t tuning
 			e.texts = append(e.texts, deltaTexts{leaf: leaf})
 		}
 		props = append(props, parquet.WithDictionaryFor(path, enc.dictionary), parquet.WithEncodingFor(path, enc.encoding))
-		if leaf.repeated {
+		if floating := leaf.dt.ID() == arrow.FLOAT32 || leaf.dt.ID() == arrow.FLOAT64; leaf.repeated || floating {
 			// arrow-go writes min=MaxInt64, max=MinInt64 for an all-null integer under a list or map, and readers prune
 			// by it. Few prune by elements of lists, so none of them get Parquet statistics.
+			// Parquet's bounds leave NaN out, but Spark and DataFusion order it above all numbers, and would lose it in
+			// a row group by x > 1. Delta's own statistics say nothing of a column with NaN.
 			props = append(props, parquet.WithStatsFor(path, false))
 		}
 	}

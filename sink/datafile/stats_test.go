@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet/file"
 )
 
 func statsOf(t testing.TB, sc *arrow.Schema, indexed []bool, batches ...arrow.RecordBatch) string {
@@ -378,4 +379,24 @@ func FuzzTextBounds(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestFloatsHaveNoParquetStatistics: Parquet's bounds would leave NaN out, which Spark and DataFusion find by x > 1.
+func TestFloatsHaveNoParquetStatistics(t *testing.T) {
+	inner := arrow.StructOf(field("d", arrow.PrimitiveTypes.Float64), field("n", arrow.PrimitiveTypes.Int64))
+	sc := arrow.NewSchema([]arrow.Field{field("f", arrow.PrimitiveTypes.Float32), field("t", arrow.BinaryTypes.String), field("s", inner)}, nil)
+	o := &object{}
+	f := newTestFile(t, o, sc, Options{}, testTuning(t))
+	must(t, f.Write(fromJSON(t, sc, `[{"f":1,"t":"x","s":{"d":2,"n":3}}]`)))
+	_, err := f.Close()
+	must(t, err)
+	r, err := file.NewParquetReader(bytes.NewReader(o.Bytes()))
+	must(t, err)
+	for i, want := range []bool{false, true, false, true} {
+		chunk, err := r.MetaData().RowGroup(0).ColumnChunk(i)
+		must(t, err)
+		if got, err := chunk.StatsSet(); got != want || err != nil {
+			t.Errorf("column %s has statistics: %v, error %v", r.MetaData().Schema.Column(i).Path(), got, err)
+		}
+	}
 }

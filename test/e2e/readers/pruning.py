@@ -1,10 +1,11 @@
 """Compares what an engine finds in a table with what it finds in a twin of it whose log has no statistics.
 
-    python pruning.py duckdb|deltars|spark TABLE TWIN COLUMNS.json
+    python pruning.py duckdb|deltars TABLE TWIN COLUMNS.json
 
 COLUMNS.json lists columns with their SQL type and values. For each column and value it asks for c = v, c < v and c > v, and
 for each column c IS NULL and c IS NOT NULL. It fails where the answers differ, and where the engine leaves out no file by
-the values of a column that it can prune by. The column f is the number of the file that a row is in.
+the values of a column that it can prune by. The column f is the number of the file that a row is in. spark.py does the
+same in its session.
 """
 
 import glob
@@ -18,7 +19,27 @@ def quoted(text):
     return "'" + text.replace("'", "''") + "'"
 
 
-class DuckDB:
+class SQL:
+    """An engine that is asked in SQL. An answer is how many rows there are, in how many files."""
+
+    operators = ("=", "<", ">")
+
+    def twin(self, wheres):
+        """The twin's answers, found in one go over all its rows."""
+        found = self.rows("SELECT " + ", ".join(f"count(*) FILTER (WHERE {w}), count(DISTINCT f) FILTER (WHERE {w})" for w in wheres) + " FROM twin")
+        return list(zip(found[::2], found[1::2]))
+
+    def answer(self, where, op, want):
+        """The table's answer, and how many files were opened for it where that is known."""
+        got = tuple(self.rows(f"SELECT count(*), count(DISTINCT f) FROM pruned WHERE {where}"))
+        return got, self.opened(where) if op == "=" else None
+
+    @staticmethod
+    def files(answer):
+        return answer[1]
+
+
+class DuckDB(SQL):
     @staticmethod
     def unpruned(path, kind):
         # Delta keeps no bounds of booleans; of instants this engine asks for none, also in tables of other writers.
@@ -42,19 +63,16 @@ class DuckDB:
         kind = {"STRING": "VARCHAR", "TIMESTAMP": "TIMESTAMPTZ", "TIMESTAMP_NTZ": "TIMESTAMP"}.get(kind, kind)
         return f"{path} {op} CAST({quoted(value)} AS {kind})"
 
-    def ask(self, where):
-        """Gives the answer, the answer of the twin, and how many files the first opens at least."""
-        got, want = (self.con.execute(f"SELECT count(*), count(DISTINCT f) FROM {t} WHERE {where}").fetchone() for t in ("pruned", "twin"))
-        return got, want, want[1]
+    def rows(self, sql):
+        return self.con.execute(sql).fetchone()
 
-    def files(self, where):
-        """How many files a scan opens."""
+    def opened(self, where):
         plan = self.con.execute(f"EXPLAIN (ANALYZE, FORMAT json) SELECT count(*) FROM pruned WHERE {where}").fetchall()[0][1]
         found = re.search(r'"Scanning Files": "(\d+)/', plan)
         return int(found[1]) if found else 0
 
 
-class DeltaRS:
+class DeltaRS(SQL):
     @staticmethod
     def unpruned(path, kind):
         return kind == "BOOLEAN" or "." in path  # nor of fields of structs
@@ -79,84 +97,85 @@ class DeltaRS:
     def rows(self, sql):
         import pyarrow
 
-        return pyarrow.table(self.tables.execute(sql)).to_pylist()
+        return [column[0].as_py() for column in pyarrow.table(self.tables.execute(sql)).columns]
 
-    def ask(self, where):
-        got, want = (tuple(self.rows(f"SELECT count(*), count(DISTINCT f) FROM {t} WHERE {where}")[0].values()) for t in ("pruned", "twin"))
-        return got, want, want[1]
-
-    def files(self, where):
-        plan = self.rows(f"EXPLAIN ANALYZE SELECT count(*) FROM pruned WHERE {where}")[0]["plan"]
+    def opened(self, where):
+        plan = self.rows(f"EXPLAIN ANALYZE SELECT count(*) FROM pruned WHERE {where}")[1]
         found = re.search(r"files_ranges_pruned_statistics=(\d+) total", plan)
         return int(found[1]) if found else 0
 
 
 class Spark:
-    """Asks for the files that have such rows, and whether the plan keeps them."""
+    """An answer is the numbers of the files with such rows; the table's are those that the plan keeps."""
+
+    operators = ("=",)  # a bound that excludes a value shows there; each question costs a job
 
     @staticmethod
     def unpruned(path, kind):
         return kind == "BOOLEAN"
 
-    def __init__(self, table, twin):
-        import spark  # the session, see spark.py
+    def __init__(self, session, table, twin):
         from pyspark.sql import functions as fn
 
-        session = spark.session()
-        session.conf.set("spark.sql.session.timeZone", "UTC")
+        self.fn = fn
         self.table = session.read.format("delta").load(table)
-        self.twin = session.read.format("delta").load(twin).cache()
+        self.all = session.read.format("delta").load(twin).cache()
         name = fn.regexp_extract(fn.input_file_name(), "[^/]+$", 0)
         self.numbers = {r.name: r.f for r in self.table.select("f", name.alias("name")).distinct().collect()}
 
     def where(self, path, kind, op, value):
-        from pyspark.sql import functions as fn
-
-        column = fn.col(path)
+        column = self.fn.col(path)
         if value is None:
             return column.isNull() if op == "IS NULL" else column.isNotNull()
-        value = fn.lit(value) if kind == "STRING" else fn.lit(value).cast(kind)
+        value = self.fn.lit(value) if kind == "STRING" else self.fn.lit(value).cast(kind)
         return {"=": column == value, "<": column < value, ">": column > value}[op]
 
-    def keep(self, where):
-        return {self.numbers[name.split("/")[-1]] for name in self.table.where(where).select("f").inputFiles()}
+    def twin(self, wheres):
+        return [sorted(found) for found in self.all.select(*(self.fn.collect_set(self.fn.when(w, self.fn.col("f"))) for w in wheres)).first()]
 
-    def ask(self, where):
-        want = {r.f for r in self.twin.where(where).select("f").distinct().collect()}
-        return sorted(want & self.keep(where)), sorted(want), len(want)
+    def answer(self, where, op, want):
+        kept = {self.numbers[name.split("/")[-1]] for name in self.table.where(where).select("f").inputFiles()}
+        return sorted(kept & set(want)), len(kept)
 
-    def files(self, where):
-        return len(self.keep(where))
+    @staticmethod
+    def files(answer):
+        return len(answer)
 
 
-def main():
-    engine, table, twin, spec = sys.argv[1:]
+def compare(reader, spec):
+    """Gives what was asked, in words, and the faults."""
     with open(spec, encoding="utf-8") as f:
         columns = json.load(f)
-    reader = {"duckdb": DuckDB, "deltars": DeltaRS, "spark": Spark}[engine](table, twin)
-    files = reader.ask(reader.where("f", "INT", ">", "-1"))[2]
+    files = reader.files(reader.twin([reader.where("f", "INT", ">", "-1")])[0])
     faults, asked, equalities, left_out = [], 0, 0, 0
     for c in columns:
         path, kind, pruned = c["path"], c["type"], 0
         values = [v for v in c["values"] or [] if "\0" not in v]  # no SQL text holds that
-        for op, value in [(op, v) for v in values for op in ("=", "<", ">")] + [("IS NULL", None), ("IS NOT NULL", None)]:
+        questions = [(op, v) for v in values for op in reader.operators] + [("IS NULL", None), ("IS NOT NULL", None)]
+        wheres = [reader.where(path, kind, op, value) for op, value in questions]
+        for (op, value), where, want in zip(questions, wheres, reader.twin(wheres)):
             asked += 1
-            where = reader.where(path, kind, op, value)
-            got, want, least = reader.ask(where)
+            got, opened = reader.answer(where, op, want)
             if got != want:
                 faults.append(f"{path} {op} {value!r}: {got}, without statistics {want}")
             if op == "=":
                 equalities += 1
-                opened = reader.files(where)
                 pruned += files - opened
-                if opened < least:
-                    faults.append(f"{path} {op} {value!r}: {opened} files are opened, {least} have such rows")
+                if opened < reader.files(want):
+                    faults.append(f"{path} {op} {value!r}: {opened} files are opened, {reader.files(want)} have such rows")
         if values and not reader.unpruned(path, kind) and not pruned:
             faults.append(f"no file is left out by the values of {path}")
         left_out += pruned
-    print(f"{engine}: {asked} questions to {files} files; of {equalities * files} for the {equalities} equalities {left_out} were left out")
+    return f"{asked} questions to {files} files; of {equalities * files} for the {equalities} equalities {left_out} were left out", faults
+
+
+def main():
+    engine, table, twin, spec = sys.argv[1:]
+    did, faults = compare({"duckdb": DuckDB, "deltars": DeltaRS}[engine](table, twin), spec)
+    print(did)
     if faults:
         raise SystemExit(f"{len(faults)} faults:\n" + "\n".join(faults[:40]))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -18,6 +18,7 @@ here = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(here.parent.parent / "fixtures"))
 
 import make_spark
+import pruning
 import rows
 from pyspark.sql import types as T
 
@@ -77,6 +78,11 @@ def messages(table):
     return sorted(r[0] for r in df.selectExpr(f"to_json(struct(*), {TO_JSON})").collect())
 
 
+def compare(table, twin, spec):
+    """What pruning.py finds: what was asked, and the faults."""
+    return pruning.compare(pruning.Spark(spark, table, twin), spec)
+
+
 def forget():
     """Drops what Spark remembers of logs."""
     spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
@@ -86,7 +92,7 @@ def main():
     global spark
     answers = sys.stdout
     sys.stdout = sys.stderr  # what libraries print is no answer
-    does = {f.__name__: f for f in (sql, read, fixture, messages, forget)}
+    does = {f.__name__: f for f in (sql, read, fixture, messages, compare, forget)}
     spark = make_spark.spark = make_spark.session(pathlib.Path(sys.argv[1]) / "ivy")
     answer(answers, {"ok": "up"})
     for line in sys.stdin:
