@@ -180,6 +180,7 @@ func someValue(dt arrow.DataType) any {
 		return "2024-02-29T12:00:00.123456Z"
 	case arrow.DECIMAL128:
 		return "4"
+	default:
+		return 4
 	}
-	return 4
 }
