@@ -7,6 +7,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet/file"
 )
 
 // What the tests of package delta_test need of the inside.
@@ -62,3 +63,5 @@ func ReadCheckpointFile(ctx context.Context, store LogStore, name string, size i
 func ParseColumnList(s string) ([][]string, error) { return parseColumnList(s) }
 
 func JSONChecksum(data []byte) (string, error) { return jsonChecksum(data) }
+
+func CheckPage(page file.Page) error { return checkPage(page) }

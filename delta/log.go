@@ -188,9 +188,6 @@ func (l *listing) take(info ObjectInfo, n logName) {
 	case kindCommit:
 		l.commits = append(l.commits, n.version)
 	case kindCheckpointV2, kindCheckpoint:
-		if info.Size == 0 {
-			return // what a crash left; a log checkpoint of zero bytes is none
-		}
 		if n.kind == kindCheckpointV2 {
 			l.v2[n.version] = checkpointFile{info.Name, info.Size}
 			break

@@ -420,7 +420,8 @@ func (rg *rowGroup) each(action, required string, kind parquet.Type, visit func(
 	}
 }
 
-// stateActions are the actions besides files, each with its required field.
+// stateActions are the actions besides files, each with its required field. Spark puts txn before the files and the others
+// behind them, near the end that is read ahead.
 var stateActions = []struct {
 	action, required string
 	kind             parquet.Type
@@ -428,17 +429,20 @@ var stateActions = []struct {
 }{
 	{"protocol", "minReaderVersion", parquet.Types.Int64, (*fields).protocol},
 	{"metaData", "schemaString", parquet.Types.ByteArray, (*fields).metadata},
-	{"txn", "appId", parquet.Types.ByteArray, (*fields).txn},
 	{"domainMetadata", "domain", parquet.Types.ByteArray, (*fields).domain},
 	{"sidecar", "path", parquet.Types.ByteArray, (*fields).sidecar},
+	{"txn", "appId", parquet.Types.ByteArray, (*fields).txn},
 }
 
 // state collects what a row group says besides files into a commit: like a commit of all versions so far.
 func (rg *rowGroup) state(c *Commit) error {
-	if err := rg.readAhead(); err != nil {
-		return err
-	}
 	for _, a := range stateActions {
+		if rg.allNull(a.action, a.required) {
+			continue
+		}
+		if err := rg.readAhead(a.action); err != nil {
+			return err
+		}
 		if err := rg.each(a.action, a.required, a.kind, func(f *fields) error { return a.read(f, c) }); err != nil {
 			return err
 		}
@@ -446,34 +450,29 @@ func (rg *rowGroup) state(c *Commit) error {
 	return nil
 }
 
-// readAhead fetches all that state reads with one request, where it lies close together, as it does in most files: a
+// readAhead fetches all columns of an action with one request where they lie close together, as they do in most files: a
 // request costs more than the bytes between.
-func (rg *rowGroup) readAhead() error {
+func (rg *rowGroup) readAhead(action string) error {
 	size := rg.src.Size()
 	if size <= wholeCheckpoint {
 		return nil
 	}
 	from, to := size, int64(0)
-	for _, a := range stateActions {
-		if rg.allNull(a.action, a.required) {
+	for i := range rg.MetaData().Schema.NumColumns() {
+		if !strings.HasPrefix(rg.MetaData().Schema.Column(i).Path(), action+".") {
 			continue
 		}
-		for i := range rg.MetaData().Schema.NumColumns() {
-			if !strings.HasPrefix(rg.MetaData().Schema.Column(i).Path(), a.action+".") {
-				continue
-			}
-			if err := rg.check(i); err != nil {
-				return err
-			}
-			md, err := rg.MetaData().ColumnChunk(i)
-			if err != nil {
-				return err
-			}
-			start := chunkRange(md.DataPageOffset(), md.DictionaryPageOffset(), md.HasDictionaryPage())
-			from, to = min(from, start), max(to, start+md.TotalCompressedSize())
+		if err := rg.check(i); err != nil {
+			return err
 		}
+		md, err := rg.MetaData().ColumnChunk(i)
+		if err != nil {
+			return err
+		}
+		start := chunkRange(md.DataPageOffset(), md.DictionaryPageOffset(), md.HasDictionaryPage())
+		from, to = min(from, start), max(to, start+md.TotalCompressedSize())
 	}
-	if to <= from || to-from > wholeCheckpoint {
+	if to <= from || to-from > wholeCheckpoint || rg.src.at.ahead(from, to-from) {
 		return nil
 	}
 	return rg.src.at.prefetch(from, to-from)

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"runtime"
 	"strings"
 	"testing"
 
 	gomem "github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/file"
 
 	"kafkadelta/delta"
 	"kafkadelta/storage/memory"
@@ -79,7 +82,44 @@ func TestOpenReadsOnlyWhatAnAppendNeedsOfALogCheckpoint(t *testing.T) {
 	if size < 100<<10 {
 		t.Fatalf("the log checkpoint has %d bytes only", size)
 	}
-	if store.gets > 8 {
-		t.Errorf("%d requests, want the hint, the end, a stretch of state and the commits", store.gets)
+	if store.gets != 4 {
+		t.Errorf("%d requests, want the hint, the end of the log checkpoint, its txns, and the commit after it", store.gets)
+	}
+}
+
+// Counts in page headers that cannot be true are refused before memory is set aside for them.
+func TestPageHeadersThatCannotBeTrue(t *testing.T) {
+	buffer := gomem.NewBufferBytes(make([]byte, 100))
+	for values, fits := range map[int32]bool{25: true, 100: true, 101: false, math.MaxInt32: false} {
+		if err := delta.CheckPage(file.NewDictionaryPage(buffer, values, parquet.Encodings.Plain)); (err == nil) != fits {
+			t.Errorf("a dictionary of %d values in 100 bytes: %v", values, err)
+		}
+	}
+	for values, fits := range map[int32]bool{1_000_000: true, math.MaxInt32: false} {
+		page := file.NewDataPageV1(buffer, values, parquet.Encodings.Plain, parquet.Encodings.RLE, parquet.Encodings.RLE, 100)
+		if err := delta.CheckPage(page); (err == nil) != fits {
+			t.Errorf("a page of %d values: %v", values, err)
+		}
+	}
+}
+
+// A store that fails while a log checkpoint is read is not a log that is corrupt.
+func TestFailingStoreIsNoCorruptLogCheckpoint(t *testing.T) {
+	t.Cleanup(delta.SetWholeCheckpoint(32 << 10))
+	tables := oddTables(t)
+	for after := range 3 {
+		store, gets := &spy{LogStore: tables["ck_many"]}, 0
+		store.get = func(name string) error {
+			if strings.HasSuffix(name, ".parquet") {
+				if gets++; gets > after {
+					return errors.New("the store is down")
+				}
+			}
+			return nil
+		}
+		_, err := delta.Open(ctx, store, newClock().options())
+		if gets > after && (err == nil || errors.Is(err, delta.ErrCorrupt) || !strings.Contains(err.Error(), "the store is down")) {
+			t.Errorf("after %d requests: %v, want the store's error", after, err)
+		}
 	}
 }

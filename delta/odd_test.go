@@ -36,6 +36,14 @@ var ours = map[string]struct{ reason, refusal string }{
 	"txn_expired":    {"txns never expire here (rule A4)", ""},
 }
 
+// A file is its decoded path: it goes whatever the writer of its remove left unescaped.
+func TestPathsOfFilesAreComparedDecoded(t *testing.T) {
+	got, err := readOdd(oddTables(t)["remove_escape"])
+	if check(t, err); len(got.Files) != 1 || got.Files[0][0] != "p=a%25b/g.parquet" {
+		t.Errorf("files %v", got.Files)
+	}
+}
+
 // refused are tables that this package must refuse as delta-rs does, with a word of the reason. The other tables that
 // delta-rs refuses are read here: Spark reads them, or what is odd in them matters to readers of data files only.
 var refused = map[string]string{

@@ -2,6 +2,7 @@ package delta
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,13 +67,22 @@ func (s *storeReaderAt) get(off, n int64) ([]byte, error) {
 // prefetch reads a range ahead, so that reads within it cost nothing more.
 func (s *storeReaderAt) prefetch(off, n int64) error {
 	data, err := s.get(off, n)
+	if err != nil {
+		s.err = cmp.Or(s.err, err)
+		return err
+	}
 	s.window, s.windowOff = data, off
-	return err
+	return nil
+}
+
+// ahead tells whether a range was read ahead.
+func (s *storeReaderAt) ahead(off, n int64) bool {
+	return off >= s.windowOff && off+n <= s.windowOff+int64(len(s.window))
 }
 
 func (s *storeReaderAt) ReadAt(p []byte, off int64) (int, error) {
-	if from := off - s.windowOff; from >= 0 && from+int64(len(p)) <= int64(len(s.window)) {
-		return copy(p, s.window[from:]), nil
+	if s.ahead(off, int64(len(p))) {
+		return copy(p, s.window[off-s.windowOff:]), nil
 	}
 	n, err := s.read(p, off)
 	if err != nil && !errors.Is(err, io.EOF) && s.err == nil {
