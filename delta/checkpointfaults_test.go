@@ -2,6 +2,7 @@ package delta_test
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -16,9 +17,7 @@ func TestLogCheckpointBreaksOffAnywhere(t *testing.T) {
 		for _, fault := range []struct{ landed, dies bool }{{false, true}, {true, false}} {
 			t.Run(fmt.Sprintf("%s %+v", name, fault), func(t *testing.T) {
 				config := map[string]string{"delta.logRetentionDuration": "interval 0 days"}
-				for k, v := range checkpointKinds[name] {
-					config[k] = v
-				}
+				maps.Copy(config, checkpointKinds[name])
 				l := newRandomLog(t, 5, config)
 				for range 3 {
 					for range 7 {

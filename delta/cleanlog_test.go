@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -50,9 +51,7 @@ func TestCleanLogKeepsWhatKeptVersionsNeed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(1) {
 				config := map[string]string{"delta.logRetentionDuration": "interval 1 days"}
-				for k, v := range checkpointKinds[name] {
-					config[k] = v
-				}
+				maps.Copy(config, checkpointKinds[name])
 				l := newRandomLog(t, seed, config)
 				for range 7 {
 					for range 1 + l.rng.IntN(12) {
