@@ -107,7 +107,7 @@ func (s *state) apply(c *Commit) error {
 	for _, t := range slices.Backward(c.Txns) { // of two in one commit, which rule C3 forbids, the first counts
 		s.txns[t.AppID] = t
 	}
-	for _, d := range c.Domains {
+	for _, d := range slices.Backward(c.Domains) {
 		if d.Removed {
 			delete(s.domains, d.Domain)
 		} else {
