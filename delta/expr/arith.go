@@ -24,10 +24,7 @@ func (c *compiler) arithmetic(t *term, l, r *node) *node {
 	to, _ := wider(l.t, r.t)
 	switch {
 	case to.k == kNull:
-		to = typ{k: kInt32}
-		if op == "/" {
-			to.k = kDouble
-		}
+		to = typ{k: kDouble}
 	case to.k == kDecimal:
 		return c.decimalArithmetic(t, op, l, r)
 	case op == "/":
@@ -284,14 +281,14 @@ func (c *compiler) sign(t *term, x *node) *node {
 	return n
 }
 
-// opposite is -x where the value asks for it. Spark rounds to 34 digits there, which is not imitated.
+// opposite is -x where the value asks for it. Spark rounds to 34 digits there, so that only what has no more is taken.
 func opposite(x *node, when func(decimal128.Num) bool) fn[decimal128.Num] {
 	return func(r *Rows, row int) (decimal128.Num, bool) {
 		v, ok := x.d(r, row)
 		if !ok || !when(v) {
 			return v, ok
 		}
-		if !v.FitsInPrecision(34) {
+		if !v.FitsInPrecision(34) && new(big.Int).Rem(v.BigInt(), pow10(maxPrecision-34)).Sign() != 0 {
 			r.fail("the opposite of a DECIMAL of more than 34 digits is not understood")
 			return v, false
 		}
