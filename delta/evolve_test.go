@@ -92,7 +92,7 @@ func TestEvolveAssignsColumnMapping(t *testing.T) {
 	added := table.Schema().Field(2)
 	name := delta.PhysicalName(added)
 	id, _ := delta.FieldID(added)
-	if ids := delta.NestedIDs(added); !strings.HasPrefix(name, "col-") || id != 4 || fmt.Sprint(ids) !=
+	if ids := delta.NestedIDs(added); !strings.HasPrefix(name, "col-") || len(name) != 40 || id != 4 || fmt.Sprint(ids) !=
 		fmt.Sprintf("map[%[1]s.key:6 %[1]s.value:7 %[1]s.value.element:8]", name) {
 		t.Errorf("%s %d %v", name, id, ids)
 	}
