@@ -8,11 +8,13 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+	"time"
 )
 
 var (
-	kills   = flag.Int("kills", 10, "how many lives of a connector that had committed are killed in TestKill")
-	results = flag.String("results", "", "file to which TestKill writes its figures")
+	kills     = flag.Int("kills", 10, "how many lives of a connector that had committed are killed in TestKill")
+	sparkTime = flag.Duration("spark-time", 20*time.Second, "how long Spark changes a table while a connector appends to it")
+	results   = flag.String("results", "", "file to which TestKill writes its figures")
 )
 
 // binary is the built connector.

@@ -5,11 +5,14 @@ standard output. The first answer tells that Spark is up. It ends with its input
 main's table; paths are absolute.
 """
 
+import atexit
 import contextlib
 import json
 import os
 import pathlib
+import shutil
 import sys
+import tempfile
 import traceback
 
 os.environ["TZ"] = "UTC"  # Python's datetime of a TIMESTAMP is in the local zone
@@ -83,17 +86,58 @@ def compare(table, twin, spec):
     return pruning.compare(pruning.Spark(spark, table, twin), spec)
 
 
+def race(table, versions):
+    """Puts commits of one line through Delta's log store, from version 0 on, each as soon as the one before is there. The
+    answer is the versions that Delta says it made."""
+    session = spark._jsparkSession
+    store = getattr(getattr(spark._jvm.org.apache.spark.sql.delta.storage, "LogStore$"), "MODULE$").apply(session)
+    conf = session.sessionState().newHadoopConf()
+    path = spark._jvm.org.apache.hadoop.fs.Path
+    asScala = spark._jvm.scala.jdk.javaapi.CollectionConverters.asScala
+    won = []
+    for v in range(versions):
+        lines = spark._jvm.java.util.ArrayList()
+        lines.add('{"commitInfo":{"engineInfo":"spark"}}')
+        to = path("file://" + os.path.join(table, "_delta_log", f"{v:020}.json"))  # without a scheme Delta takes its default store
+        while v and not os.path.exists(os.path.join(table, "_delta_log", f"{v - 1:020}.json")):
+            pass
+        try:
+            store.write(to, asScala(lines.iterator()), False, conf)
+            won.append(v)
+        except Exception as e:
+            if "FileAlreadyExists" not in str(e):
+                raise
+    return won
+
+
 def forget():
     """Drops what Spark remembers of logs."""
     spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
 
 
+def add_log_store():
+    """Compiles LinkLogStore with the compiler that Spark has for its own code, and puts it where Delta finds it."""
+    jvm = spark._jvm
+    loader = jvm.Thread.currentThread().getContextClassLoader()
+    compiler = jvm.org.codehaus.janino.SimpleCompiler()
+    compiler.setParentClassLoader(loader)
+    compiler.cook((here / "LinkLogStore.java").read_text())
+    folder = pathlib.Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    for name, code in compiler.getBytecodes().items():
+        file = folder / (name.replace(".", "/") + ".class")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bytes(code))
+    loader.addURL(jvm.java.io.File(str(folder)).toURI().toURL())
+
+
 def main():
     global spark
-    answers = sys.stdout
-    sys.stdout = sys.stderr  # what libraries print is no answer
-    does = {f.__name__: f for f in (sql, read, fixture, messages, compare, forget)}
-    spark = make_spark.spark = make_spark.session(pathlib.Path(sys.argv[1]) / "ivy")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
+    os.dup2(2, 1)  # what Python and Java print is no answer
+    does = {f.__name__: f for f in (sql, read, fixture, messages, compare, race, forget)}
+    spark = make_spark.spark = make_spark.session(pathlib.Path(sys.argv[1]) / "ivy", {"spark.delta.logStore.file.impl": "kafkadelta.LinkLogStore"})
+    add_log_store()
     answer(answers, {"ok": "up"})
     for line in sys.stdin:
         command = json.loads(line)
