@@ -22,7 +22,7 @@ func TestSparkChangesWhileWeAppend(t *testing.T) {
 	s := spark(t)
 	const topic, partitions = "changed", 2
 	cluster := kafkatest.Start(t, topic, partitions)
-	table := filepath.Join("/tmp/spark/keep", "table")
+	table := filepath.Join(t.TempDir(), "table")
 	config := stream{
 		name: "e2e-changed", topic: topic, brokers: cluster.ListenAddrs(), table: table, schema: "n BIGINT, s STRING, p INT", partitionBy: "p",
 		interval: 300 * time.Millisecond,
