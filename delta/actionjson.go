@@ -142,12 +142,8 @@ func (s *scanner) metadata() (*Metadata, error) {
 		}
 		return err
 	})
-	switch {
-	case err != nil:
-	case !hasID:
+	if err == nil && !hasID {
 		err = errors.New("metaData without id")
-	case m.SchemaString == "":
-		err = errors.New("metaData without schemaString")
 	}
 	return &m, err
 }

@@ -102,6 +102,7 @@ var refusals = map[string]refusal{
 
 const (
 	defaultRemedy = "drop the feature with ALTER TABLE ... DROP FEATURE, or write to a table without it"
+	newerProgram  = "use a newer version of this program"
 	catalogRemedy = "write to a table that is not managed by a catalog"
 	repairRemedy  = "repair the table with the engine that maintains it"
 	icebergRemedy = repairRemedy + ", or turn the feature off with ALTER TABLE ... SET TBLPROPERTIES"
@@ -137,10 +138,10 @@ func (s *state) checkAppend() error {
 		}
 	}
 	if v := s.protocol.MinReaderVersion; v > 3 {
-		refuse(fmt.Sprintf("reader version %d", v), "the table's protocol asks for it, and the newest known is 3", "use a newer version of this program")
+		refuse(fmt.Sprintf("reader version %d", v), "the table's protocol asks for it, and the newest known is 3", newerProgram)
 	}
 	if v := s.protocol.MinWriterVersion; v > 7 {
-		refuse(fmt.Sprintf("writer version %d", v), "the table's protocol asks for it, and the newest known is 7", "use a newer version of this program")
+		refuse(fmt.Sprintf("writer version %d", v), "the table's protocol asks for it, and the newest known is 7", newerProgram)
 	}
 	if p := s.metadata.Format.Provider; p != "" && !strings.EqualFold(p, "parquet") {
 		refuse("format "+p, "the data files are not Parquet", "write to a table whose format is parquet")

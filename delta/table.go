@@ -89,17 +89,39 @@ func newState() *state {
 
 // apply moves the state on to a commit, or leaves it as it was and says why not.
 func (s *state) apply(c *Commit) error {
-	if m := c.Metadata; m != nil {
-		schema, err := readSchema(m.SchemaString)
+	if c.Metadata != nil {
+		schema, err := c.Metadata.schema(c.Version)
 		if err != nil {
-			return corruptf("version %d: %w", c.Version, err)
+			return err
 		}
-		for _, name := range m.PartitionColumns {
-			if !schema.HasField(name) {
-				return corruptf("version %d: the partition column %q is not in the schema", c.Version, name)
-			}
+		s.schema = schema
+	}
+	s.merge(c)
+	return nil
+}
+
+// schema reads the metaData's schema, which must have its partition columns.
+func (m *Metadata) schema(version int64) (*arrow.Schema, error) {
+	if m.SchemaString == "" {
+		return nil, corruptf("version %d: metaData without schemaString", version)
+	}
+	schema, err := readSchema(m.SchemaString)
+	if err != nil {
+		return nil, corruptf("version %d: %w", version, err)
+	}
+	for _, name := range m.PartitionColumns {
+		if !schema.HasField(name) {
+			return nil, corruptf("version %d: the partition column %q is not in the schema", version, name)
 		}
-		s.metadata, s.schema = *m, schema
+	}
+	return schema, nil
+}
+
+// merge moves the state on to a commit but for the schema. A metaData that a later one replaces may have any: some writers
+// begin a table without.
+func (s *state) merge(c *Commit) {
+	if c.Metadata != nil {
+		s.metadata = *c.Metadata
 	}
 	if c.Protocol != nil {
 		s.protocol = *c.Protocol
@@ -118,7 +140,6 @@ func (s *state) apply(c *Commit) error {
 		s.changed = c.Version
 	}
 	s.version, s.info, s.ict = c.Version, c.Info, nil
-	return nil
 }
 
 // loadState rebuilds the state of a segment's version: the log checkpoint's non-file actions, then every JSON after it.
@@ -145,12 +166,19 @@ func loadState(ctx context.Context, store LogStore, seg *segment) (*state, error
 		}
 		seg.broken = false
 	}
+	described := int64(-1) // the newest version with a metaData, if it is in the JSON
 	for _, f := range seg.jsons {
 		c := &Commit{Version: f.until}
 		if err := readJSON(ctx, store, f, c, nil); err != nil {
 			return nil, err
 		}
-		if err := s.apply(c); err != nil {
+		if s.merge(c); c.Metadata != nil {
+			described = c.Version
+		}
+	}
+	if described >= 0 {
+		var err error
+		if s.schema, err = s.metadata.schema(described); err != nil {
 			return nil, err
 		}
 	}
@@ -216,10 +244,13 @@ func (s *state) inCommitTimestamp() (int64, bool) {
 
 // checkReadable refuses what even a reader of the log alone would get wrong.
 func (s *state) checkReadable() error {
-	var unknown []string
-	if s.protocol.MinReaderVersion > 3 {
-		unknown = append(unknown, fmt.Sprintf("reader version %d", s.protocol.MinReaderVersion))
+	if v := s.protocol.MinReaderVersion; v > 3 {
+		return &UnsupportedError{
+			Features: []string{fmt.Sprintf("reader version %d", v)},
+			Detail:   fmt.Sprintf("version %d asks for it, and the newest known is 3", s.version), Remedy: newerProgram,
+		}
 	}
+	var unknown []string
 	for _, f := range slices.Concat(s.protocol.ReaderFeatures, s.protocol.WriterFeatures) {
 		if strings.HasPrefix(f, "catalogManaged") || strings.HasPrefix(f, "catalogOwned") {
 			unknown = append(unknown, f)
@@ -231,7 +262,7 @@ func (s *state) checkReadable() error {
 	slices.Sort(unknown)
 	return &UnsupportedError{
 		Features: slices.Compact(unknown), Detail: fmt.Sprintf("version %d cannot be read from the log alone", s.version),
-		Remedy: "write to a table that is not managed by a catalog",
+		Remedy: catalogRemedy,
 	}
 }
 

@@ -64,7 +64,7 @@ func TestParseCommitNamesTheBrokenLine(t *testing.T) {
 		`{"txn":{"appId":"a","version":1.5}}`:                  "no 64-bit integer",
 		`{"txn":{"appId":"a","version":92233720368547758080}}`: "no 64-bit integer",
 		`{"protocol":{}}`:                                      "protocol without",
-		`{"metaData":{"id":"x"}}`:                              "without schemaString",
+		`{"metaData":{"schemaString":"x"}}`:                    "without id",
 		`{"domainMetadata":{}}`:                                "without domain",
 		"\x00\x00":                                             "unexpected",
 	} {
@@ -157,6 +157,20 @@ func TestOpenUsesLastCheckpointAsAHintOnly(t *testing.T) {
 				t.Errorf("then %v, want the log checkpoint and versions 5 to 7", rest)
 			}
 		})
+	}
+}
+
+// Databricks' pipelines begin a table without a schema.
+func TestOpenAsksForTheNewestSchemaAlone(t *testing.T) {
+	s := memory.New()
+	putLog(t, s, 0, `{"protocol":{"minReaderVersion":1,"minWriterVersion":2}}`,
+		`{"metaData":{"id":"x","format":{"provider":"parquet","options":{}},"partitionColumns":[],"configuration":{}}}`)
+	if _, err := delta.OpenSnapshot(ctx, s, -1); !errors.Is(err, delta.ErrCorrupt) || !strings.Contains(err.Error(), "version 0: metaData without schemaString") {
+		t.Errorf("%v, want that version 0 has no schema", err)
+	}
+	putLog(t, s, 1, metadata(`{"type":"struct","fields":[{"name":"a","type":"long","nullable":true,"metadata":{}}]}`, ""))
+	if got := open(t, s, newClock()).Schema().NumFields(); got != 1 {
+		t.Errorf("%d columns, want 1", got)
 	}
 }
 
