@@ -6,10 +6,10 @@ FUZZTIME ?= 30s
 LINT     ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check fmt lint bench nightly fuzz cross
+.PHONY: help build test check fmt lint bench bench-log nightly fuzz cross
 
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/connector
 	$(GO) build -trimpath -o bin/ ./cmd/connector
@@ -29,8 +29,13 @@ lint: ## run go vet, the linters and the format check of .golangci.yml
 bench: ## measure every stage, and the whole path from a broker; with BENCH="-against HEAD" side by side with a revision
 	$(GO) run ./bench $(BENCH)
 
-nightly: fuzz cross ## what takes long: fuzzing, all systems, every test three times in random order
+nightly: fuzz cross ## what takes long: fuzzing, all systems, every test three times in random order, Spark for longer, a million files
 	$(GO) test -race -count 3 -shuffle on -timeout 2h ./...
+	$(GO) test -run TestSpark -timeout 1h ./test/e2e -spark-time 10m
+	$(MAKE) bench-log
+
+bench-log: ## open, follow and checkpoint a log of a million files, side by side with delta-rs
+	$(GO) run ./bench log -python "$$(python3 test/e2e/readers/makevenv.py $${XDG_CACHE_HOME:-$$HOME/.cache}/kafkadelta-e2e test/e2e/readers/requirements.txt)"
 
 fuzz: ## run every fuzz target for FUZZTIME (30s)
 	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | while IFS=: read -r file func; do \

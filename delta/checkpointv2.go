@@ -81,9 +81,9 @@ func (w *checkpointWriter) v2() (int64, error) {
 // sidecars writes the new sidecars and gives those that stay.
 func (w *checkpointWriter) sidecars(adds, removes *fileOutput) (kept []oldSidecar, err error) {
 	overrides := fileSet{}
-	if err := w.newerActions(adds, removes, func(c *Commit, files []fileHash, removed bool) {
-		// A blind append speaks of new files only.
-		if removed || c.Info == nil || !c.Info.IsBlindAppend {
+	if err := w.newerActions(adds, removes, func(c *Commit, files []fileHash, again bool) {
+		// A blind append that changes data speaks of new files only. Without dataChange it may give old ones other statistics.
+		if again || c.Info == nil || !c.Info.IsBlindAppend {
 			for _, h := range files {
 				overrides[h] = struct{}{}
 			}

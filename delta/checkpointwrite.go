@@ -194,12 +194,12 @@ func (w *checkpointWriter) codec() string {
 
 // newerActions hands on the file actions of the commits after the earlier log checkpoint, newest first. Each commit's files
 // are told to commit, too, unless it is nil.
-func (w *checkpointWriter) newerActions(adds, removes *fileOutput, commit func(c *Commit, files []fileHash, removes bool)) error {
+func (w *checkpointWriter) newerActions(adds, removes *fileOutput, commit func(c *Commit, files []fileHash, again bool)) error {
 	since := w.tombstonesSince()
 	for _, f := range slices.Backward(w.s.seg.jsons) {
 		c := &Commit{Version: f.until}
 		var spoken []fileHash
-		removed := false
+		again := false // some of its actions speak of files that were there before
 		note := func(path string, dv *DeletionVector) bool {
 			if commit != nil {
 				spoken = append(spoken, hashOf(path, dv))
@@ -208,13 +208,14 @@ func (w *checkpointWriter) newerActions(adds, removes *fileOutput, commit func(c
 		}
 		err := readJSON(w.ctx, w.store, f, c, &fileActions{
 			add: func(a *Add) (bool, error) {
+				again = again || !a.DataChange
 				if !note(a.Path, a.DeletionVector) {
 					return true, nil
 				}
 				return true, adds.add(a)
 			},
 			remove: func(r *Remove) (bool, error) {
-				removed = true
+				again = true
 				if !note(r.Path, r.DeletionVector) || expired(r, since) {
 					return true, nil
 				}
@@ -225,7 +226,7 @@ func (w *checkpointWriter) newerActions(adds, removes *fileOutput, commit func(c
 			return err
 		}
 		if commit != nil {
-			commit(c, spoken, removed)
+			commit(c, spoken, again)
 		}
 	}
 	return nil

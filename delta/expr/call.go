@@ -37,6 +37,15 @@ func fold(n *node, args ...*node) *node {
 	return n
 }
 
+// constant is the value of what was folded, which the compilation itself needs.
+func constant[T any](c *compiler, t *term, f fn[T]) (v T, ok bool) {
+	var r Rows
+	if v, ok = f(&r, 0); r.err != nil {
+		c.fail(t, "it has no value: %s: %v", c.source(t), r.err)
+	}
+	return v, ok
+}
+
 func foldFn[T any](r *Rows, f fn[T]) fn[T] {
 	if f == nil {
 		return nil

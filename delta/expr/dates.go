@@ -137,7 +137,7 @@ func (c *compiler) truncate(t *term, format, x *node) *node {
 	if !format.konst || format.t.k != kString {
 		c.fail(format.term, "the unit of %s must be a string constant", t.op)
 	}
-	text, ok := format.s(nil, 0)
+	text, ok := constant(c, format.term, format.s)
 	unit := units[strings.ToUpper(text)]
 	n := &node{t: x.t}
 	small := map[string]int64{"day": microsPerDay, "hour": 3600 * microsPerSecond, "minute": 60 * microsPerSecond,
@@ -186,7 +186,7 @@ func (c *compiler) dateFormat(t *term, x, format *node) *node {
 	if !format.konst || format.t.k != kString {
 		c.fail(format.term, "the pattern of date_format must be a string constant")
 	}
-	pattern, ok := format.s(nil, 0)
+	pattern, ok := constant(c, format.term, format.s)
 	if !ok {
 		c.fail(format.term, "the pattern of date_format is NULL")
 	}

@@ -256,7 +256,7 @@ func (c *compiler) round(t *term, args []*node) *node {
 	if len(args) == 2 {
 		ok := args[1].konst && args[1].t.k == kInt32
 		if ok {
-			places, ok = args[1].i(nil, 0)
+			places, ok = constant(c, args[1].term, args[1].i)
 		}
 		if !ok || t.op != "round" || x.t.k != kDecimal || places < 0 || places > int64(x.t.s) {
 			c.fail(t, "%s to a number of digits is understood for DECIMAL only, up to its scale", t.op)

@@ -17,7 +17,7 @@ func (c *compiler) like(t *term, args []*node) *node {
 	if !pattern.konst {
 		c.fail(args[1].term, "the pattern of LIKE must be a constant")
 	}
-	text, ok := pattern.s(nil, 0)
+	text, ok := constant(c, args[1].term, pattern.s)
 	if !ok {
 		n := &node{t: typ{k: kBool}}
 		n.setNull()
@@ -100,7 +100,7 @@ func (c *compiler) regexp(t *term, args []*node) *node {
 	if !pattern.konst {
 		c.fail(args[1].term, "the pattern of RLIKE must be a constant")
 	}
-	text, ok := pattern.s(nil, 0)
+	text, ok := constant(c, args[1].term, pattern.s)
 	if !ok {
 		c.fail(args[1].term, "the pattern of RLIKE is NULL")
 	}

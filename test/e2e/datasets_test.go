@@ -8,7 +8,7 @@ import (
 	"kafkadelta/internal/kafkatest"
 )
 
-// TestDatasets runs the connector over real data on a real Kafka until the end, and reads the table with two foreign
+// TestDatasets runs the connector over real data on a real Kafka until the end, and reads the table with three foreign
 // engines: every row is compared with its message by partition and offset, every column, each exactly once.
 func TestDatasets(t *testing.T) {
 	t.Parallel()
@@ -47,6 +47,7 @@ func TestDatasets(t *testing.T) {
 			}
 			e := expect(t, tt.name, sent, tt.row)
 			e.check(t, table)
+			e.checkWithSpark(t, table)
 		})
 	}
 }
