@@ -254,6 +254,9 @@ func (s *scanner) add(totals bool) (*Add, error) {
 		case "size":
 			a.Size, err = s.zeroInt()
 			return err
+		case "dataChange":
+			a.DataChange, err = s.bool()
+			return err
 		case "stats":
 			a.Stats, err = s.text()
 			return err
@@ -273,8 +276,6 @@ func (s *scanner) add(totals bool) (*Add, error) {
 			}
 		case "modificationTime":
 			a.ModificationTime, err = s.zeroInt()
-		case "dataChange":
-			a.DataChange, err = s.bool()
 		case "tags":
 			a.Tags, err = s.stringMap()
 		case "baseRowId":

@@ -119,19 +119,21 @@ type CommitInfo struct {
 	Fields              map[string]json.RawMessage
 }
 
-// Commit is one version of the log, read whole. Size is the length of its JSON in bytes.
+// Commit is one version of the log, without its files, which may be a million. Size is the length of its JSON in bytes.
 type Commit struct {
 	Version  int64
 	Info     *CommitInfo // nil when the writer left none
 	Txns     []Txn
 	Metadata *Metadata
 	Protocol *Protocol
-	Adds     []Add
-	Removes  []Remove
+	Added    FileCounts // by its add actions
+	Removed  FileCounts // by its remove actions, as far as they tell their size
 	Domains  []DomainMetadata
 	Size     int64
 
 	sidecars []Sidecar // only in log checkpoints
+	unsized  bool      // some remove does not tell its size
+	again    bool      // some add does not change data: its file may have been there before
 
 	tableID string              // metadata id of the table that was followed up to the version before
 	touched map[string]struct{} // app ids of Txns, built on first use
@@ -219,11 +221,23 @@ func take[T any](fields map[string]json.RawMessage, name string, to *T) {
 	}
 }
 
-// collect takes the file actions into the commit.
-func (c *Commit) collect() *fileActions {
+// counting counts the file actions.
+func (c *Commit) counting() *fileActions {
 	return &fileActions{
-		add:    func(a *Add) (bool, error) { c.Adds = append(c.Adds, *a); return true, nil },
-		remove: func(r *Remove) (bool, error) { c.Removes = append(c.Removes, *r); return true, nil },
+		totals: true,
+		add: func(a *Add) (bool, error) {
+			c.Added.add(a.Size, a.DeletionVector)
+			c.again = c.again || !a.DataChange
+			return true, nil
+		},
+		remove: func(r *Remove) (bool, error) {
+			if r.Size == nil {
+				c.unsized = true
+			} else {
+				c.Removed.add(*r.Size, r.DeletionVector)
+			}
+			return true, nil
+		},
 	}
 }
 

@@ -2,6 +2,7 @@ package delta
 
 import (
 	"context"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -21,8 +22,16 @@ func (s *state) CheckpointInterval() int64 {
 // LogCheckpoint is the version of the log checkpoint that the table was opened from; -1 when there was none.
 func (t *Table) LogCheckpoint() int64 { return t.base }
 
-// LastLogCheckpoint is the version that _last_checkpoint names; -1 when it does not say. It is a hint: there may be newer
-// ones (PROTOCOL.md, "Last Checkpoint File").
+// LastLogCheckpoint is the version of the newest log checkpoint from the one on that _last_checkpoint names (PROTOCOL.md,
+// "Last Checkpoint File"); -1 when it names none that is there. It is a hint: there may be some all the same.
 func LastLogCheckpoint(ctx context.Context, store LogStore) (int64, error) {
-	return lastCheckpoint(ctx, store)
+	hint, err := lastCheckpoint(ctx, store)
+	if err != nil || hint < 0 {
+		return -1, err
+	}
+	l, err := listLog(ctx, store, hint)
+	if err != nil {
+		return -1, err
+	}
+	return l.newestCheckpoint(hint, math.MaxInt64), nil
 }

@@ -119,27 +119,14 @@ var countedOperations = []string{"WRITE", "STREAMING UPDATE", "DELETE", "UPDATE"
 
 // fileStep is what a commit changes in the number of files; false when that cannot be told exactly.
 func (c *Commit) fileStep() (step FileCounts, ok bool) {
-	if len(c.Adds)+len(c.Removes) == 0 {
+	gone := c.Removed
+	switch {
+	case c.Added.Files+gone.Files == 0 && !c.unsized:
 		return step, true
-	}
-	if c.Info == nil || !slices.Contains(countedOperations, c.Info.Operation) {
+	case c.unsized, c.again && gone.Files == 0, c.Info == nil || !slices.Contains(countedOperations, c.Info.Operation):
 		return step, false
 	}
-	for i := range c.Adds {
-		a := &c.Adds[i]
-		if !a.DataChange && len(c.Removes) == 0 {
-			return step, false
-		}
-		step.add(a.Size, a.DeletionVector)
-	}
-	var gone FileCounts
-	for i := range c.Removes {
-		r := &c.Removes[i]
-		if r.Size == nil {
-			return step, false
-		}
-		gone.add(*r.Size, r.DeletionVector)
-	}
+	step = c.Added
 	step.plus(FileCounts{-gone.Files, -gone.Bytes, -gone.DeletionVectors, -gone.Deletions})
 	return step, true
 }
@@ -158,15 +145,19 @@ func (t *Table) CountFiles(version int64, files FileCounts) bool {
 	return true
 }
 
-// ReadChecksum takes the counts out of the checksum of the table's version, when there is one that tells them. A table just
-// created needs none.
+// ReadChecksum takes the counts out of the checksum of the table's version, when there is one that tells them. The first
+// version needs none.
 func (t *Table) ReadChecksum(ctx context.Context) error {
 	data, err := readObject(ctx, t.store, checksumName(t.version))
 	if errors.Is(err, fs.ErrNotExist) {
-		if t.version == 0 && t.info != nil && t.info.Operation == "CREATE TABLE" {
-			t.CountFiles(0, FileCounts{})
+		if t.version > 0 {
+			return nil
 		}
-		return nil
+		first, err := readCommit(ctx, t.store, 0, true)
+		if err == nil && first.Removed.Files == 0 && !first.unsized {
+			t.CountFiles(0, first.Added)
+		}
+		return err
 	}
 	if err != nil {
 		return fmt.Errorf("reading the checksum of version %d: %w", t.version, err)

@@ -30,6 +30,9 @@ func (t *Table) Evolve(want *arrow.Schema, tx *Transaction) (changed bool, err e
 		return false, errors.New("evolving the schema: the transaction is pending")
 	}
 	tx.Metadata, tx.Protocol, tx.evolved = nil, nil, t.version
+	if err := t.checkAppend(); err != nil { // what is not known could not be carried over
+		return false, fmt.Errorf("evolving the schema: %w", err)
+	}
 	e := evolution{state: &t.state, mapped: t.columnMappingMode() != "none"}
 	fields, err := e.merge(t.schema.Fields(), want.Fields(), "")
 	if err != nil {

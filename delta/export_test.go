@@ -12,9 +12,23 @@ import (
 
 // What the tests of package delta_test need of the inside.
 
-func ParseCommit(version int64, r io.Reader) (*Commit, error) {
-	c := &Commit{Version: version}
-	return c, parseActions(fmt.Sprintf("version %d", version), r, c, c.collect())
+// Actions are a commit or a file of a log checkpoint with its files.
+type Actions struct {
+	*Commit
+	Adds    []Add
+	Removes []Remove
+}
+
+func (a *Actions) collect() *fileActions {
+	return &fileActions{
+		add:    func(add *Add) (bool, error) { a.Adds = append(a.Adds, *add); return true, nil },
+		remove: func(r *Remove) (bool, error) { a.Removes = append(a.Removes, *r); return true, nil },
+	}
+}
+
+func ParseCommit(version int64, r io.Reader) (*Actions, error) {
+	a := &Actions{Commit: &Commit{Version: version}}
+	return a, parseActions(fmt.Sprintf("version %d", version), r, a.Commit, a.collect())
 }
 
 // FeatureNames are those that are known.
@@ -55,9 +69,9 @@ func SetWholeCheckpoint(n int64) (restore func()) {
 }
 
 // ReadCheckpointFile decodes everything of one file of a log checkpoint.
-func ReadCheckpointFile(ctx context.Context, store LogStore, name string, size int64, mem memory.Allocator) (*Commit, error) {
-	c := &Commit{}
-	return c, readLogCheckpoint(ctx, store, checkpointFile{name, size}, c, c.collect(), mem)
+func ReadCheckpointFile(ctx context.Context, store LogStore, name string, size int64, mem memory.Allocator) (*Actions, error) {
+	a := &Actions{Commit: &Commit{}}
+	return a, readLogCheckpoint(ctx, store, checkpointFile{name, size}, a.Commit, a.collect(), mem)
 }
 
 func ParseColumnList(s string) ([][]string, error) { return parseColumnList(s) }

@@ -159,7 +159,8 @@ func (s *state) checkAppend() error {
 		}
 	}
 	if names == nil {
-		return nil
+		_, err := s.fileLayout()
+		return err
 	}
 	return &UnsupportedError{Features: names, Detail: strings.Join(details, "; "), Remedy: strings.Join(remedies, "; ")}
 }

@@ -93,7 +93,7 @@ func (s *state) materializesPartitions() bool {
 }
 
 func (s *state) isTrue(property string) bool {
-	return strings.EqualFold(s.metadata.Configuration[property], "true")
+	return strings.EqualFold(strings.TrimSpace(s.metadata.Configuration[property]), "true")
 }
 
 // randomPrefix is the length of the random folder that every data file gets where the table asks for it, or has column

@@ -31,7 +31,8 @@ func (s *state) chooseStats(l *FileLayout, data []arrow.Field) error {
 	const named, numbered = "delta.dataSkippingStatsColumns", "delta.dataSkippingNumIndexedCols"
 	var err error
 	if v, ok := s.metadata.Configuration[named]; ok {
-		if c.listed, err = parseColumnList(strings.ToLower(v)); err != nil {
+		if c.listed = [][]string{}; strings.TrimSpace(v) == "" { // no column at all, as Spark reads it
+		} else if c.listed, err = parseColumnList(strings.ToLower(v)); err != nil {
 			return fmt.Errorf("the table property %s is %q: %w", named, v, err)
 		}
 	} else if v, ok := s.metadata.Configuration[numbered]; ok {

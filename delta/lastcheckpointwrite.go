@@ -15,10 +15,10 @@ type lastCheckpointInfo struct {
 	Checksum      string `json:"checksum,omitempty"`
 }
 
-// pointToCheckpoint puts _last_checkpoint, unless it names a newer version already. It is a hint: of two writers at once
+// pointToCheckpoint puts _last_checkpoint, unless it names a newer log checkpoint already, which is there. It is a hint: of two writers at once
 // either may win, and readers look for log checkpoints that are newer than the one it names.
 func pointToCheckpoint(ctx context.Context, store LogStore, info lastCheckpointInfo) error {
-	present, err := lastCheckpoint(ctx, store)
+	present, err := LastLogCheckpoint(ctx, store)
 	if err != nil {
 		return err
 	}

@@ -343,7 +343,7 @@ func readCommit(ctx context.Context, store LogStore, version int64, withFiles bo
 	c := &Commit{Version: version}
 	var files *fileActions
 	if withFiles {
-		files = c.collect()
+		files = c.counting()
 	}
 	return c, readJSON(ctx, store, jsonFile{version, version}, c, files)
 }

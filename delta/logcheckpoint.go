@@ -20,7 +20,7 @@ var errStop = errors.New("stop")
 // fileActions says which file actions a reading wants and takes them. They are valid after the call too, but must not be
 // changed. A function that answers false ends the reading with errStop; a nil one wants none of its kind.
 type fileActions struct {
-	totals bool // only path, size, statistics and deletion vector are wanted
+	totals bool // only path, size, statistics, deletion vector and, of JSON, dataChange are wanted
 	add    func(*Add) (bool, error)
 	remove func(*Remove) (bool, error)
 }

@@ -354,7 +354,7 @@ func TestNextFollowsTheLog(t *testing.T) {
 		if c.Version != v || table.Version() != v || len(s.calls) != 1 {
 			t.Errorf("version %d and %d, want %d with one call of %v", c.Version, table.Version(), v, s.calls)
 		}
-		if v == 1 && (!c.Touches("conn-0") || c.Touches("conn-1") || len(c.Adds) != 1 || c.ChangesTable() || c.Replaces()) {
+		if v == 1 && (!c.Touches("conn-0") || c.Touches("conn-1") || c.Added.Files != 1 || c.ChangesTable() || c.Replaces()) {
 			t.Errorf("version 1: %+v", c)
 		}
 	}

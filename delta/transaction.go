@@ -164,6 +164,9 @@ func (t *Table) stateAfter(tx *Transaction) (*state, error) {
 	if tx.evolved < t.changed {
 		return nil, fmt.Errorf("the transaction changes the table as it was at version %d, and version %d changed it: call Evolve again", tx.evolved, t.changed)
 	}
+	if err := t.checkAppend(); err != nil {
+		return nil, err
+	}
 	next := t.state
 	err := next.apply(&Commit{Version: t.version, Metadata: tx.Metadata, Protocol: tx.Protocol, Info: t.info})
 	next.ict = t.ict
@@ -219,10 +222,11 @@ var ownInfo = []string{
 // protocol and metaData. commitInfo comes first (PROTOCOL.md, "In-Commit Timestamps").
 func (t *Table) build(tx *Transaction, next *state, version int64, id string) ([]byte, *Commit, error) {
 	now := t.opts.Now().UnixMilli()
-	c := &Commit{Version: version, Txns: slices.Clone(tx.Txns), Adds: tx.Adds, Metadata: tx.Metadata, Protocol: tx.Protocol, tableID: t.metadata.ID}
+	c := &Commit{Version: version, Txns: slices.Clone(tx.Txns), Metadata: tx.Metadata, Protocol: tx.Protocol, tableID: t.metadata.ID}
+	adds := tx.Adds
 	if next.assignsRowIDs() {
 		var err error
-		if c.Adds, c.Domains, err = next.assignRowIDs(tx.Adds, version); err != nil {
+		if adds, c.Domains, err = next.assignRowIDs(tx.Adds, version); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -247,7 +251,8 @@ func (t *Table) build(tx *Transaction, next *state, version int64, id string) ([
 	for _, d := range c.Domains {
 		err = errors.Join(err, appendAction(&b, "domainMetadata", d))
 	}
-	for _, a := range c.Adds {
+	for _, a := range adds {
+		c.Added.add(a.Size, nil)
 		if a.PartitionValues == nil {
 			a.PartitionValues = map[string]*string{} // required by the protocol
 		}
