@@ -167,11 +167,13 @@ func (s *scanner) format(f *Format) error {
 
 func (s *scanner) txn() (*Txn, error) {
 	var t Txn
-	hasVersion := false
+	hasID, hasVersion := false, false
 	err := s.object(func(name []byte) (err error) {
 		switch string(name) {
 		case "appId":
-			t.AppID, err = s.text()
+			if hasID = !s.null(); hasID { // it may be empty
+				t.AppID, err = s.text()
+			}
 		case "version":
 			hasVersion = true
 			t.Version, err = s.int()
@@ -184,7 +186,7 @@ func (s *scanner) txn() (*Txn, error) {
 	})
 	switch {
 	case err != nil:
-	case t.AppID == "":
+	case !hasID:
 		err = errors.New("txn without appId")
 	case !hasVersion:
 		err = errors.New("txn without version")
@@ -194,10 +196,13 @@ func (s *scanner) txn() (*Txn, error) {
 
 func (s *scanner) domain() (*DomainMetadata, error) {
 	var d DomainMetadata
+	hasName := false
 	err := s.object(func(name []byte) (err error) {
 		switch string(name) {
 		case "domain":
-			d.Domain, err = s.text()
+			if hasName = !s.null(); hasName {
+				d.Domain, err = s.text()
+			}
 		case "configuration":
 			d.Configuration, err = s.text()
 		case "removed":
@@ -207,7 +212,7 @@ func (s *scanner) domain() (*DomainMetadata, error) {
 		}
 		return err
 	})
-	if err == nil && d.Domain == "" {
+	if err == nil && !hasName {
 		err = errors.New("domainMetadata without domain")
 	}
 	return &d, err
@@ -230,9 +235,6 @@ func (s *scanner) sidecar() (*Sidecar, error) {
 		}
 		return err
 	})
-	if err == nil && f.Path == "" {
-		err = errors.New("sidecar without path")
-	}
 	return &f, err
 }
 

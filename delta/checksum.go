@@ -148,7 +148,7 @@ func (t *Table) CountFiles(version int64, files FileCounts) bool {
 // ReadChecksum takes the counts out of the checksum of the table's version, when there is one that tells them. The first
 // version needs none.
 func (t *Table) ReadChecksum(ctx context.Context) error {
-	data, err := readObject(ctx, t.store, checksumName(t.version))
+	data, err := readHint(ctx, t.store, checksumName(t.version))
 	if errors.Is(err, fs.ErrNotExist) {
 		if t.version > 0 {
 			return nil

@@ -43,8 +43,11 @@ func Create(ctx context.Context, store LogStore, o CreateOptions) error {
 	if err != nil {
 		return fmt.Errorf("creating the table: %w", err)
 	}
-	if !l.empty {
-		return fmt.Errorf("creating the table: version %d is there: %w", l.newest(), fs.ErrExist)
+	if v := l.newest(); v >= 0 {
+		return fmt.Errorf("creating the table: version %d is there: %w", v, fs.ErrExist)
+	}
+	if err := l.absent(ctx, store); !errors.Is(err, ErrNotTable) {
+		return fmt.Errorf("creating the table: %w", err)
 	}
 	if err := store.PutIfAbsent(ctx, commitName(0), data); err != nil {
 		return fmt.Errorf("creating the table: %w", err)

@@ -18,7 +18,7 @@ import (
 // lastCheckpoint reads the version that _last_checkpoint names, -1 when it does not say (PROTOCOL.md, "Last Checkpoint File
 // Schema"). It is a hint: one that can't be understood, or whose checksum is another one, is none.
 func lastCheckpoint(ctx context.Context, store LogStore) (int64, error) {
-	data, err := readObject(ctx, store, lastCheckpointName)
+	data, err := readHint(ctx, store, lastCheckpointName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return -1, nil
 	}

@@ -22,6 +22,9 @@ const (
 	versionPrefix = logFolder + "0"
 )
 
+// maxVersion is beyond every version: an object with such a number is none of a log, and there is room for what comes after.
+const maxVersion = 1 << 62
+
 // commitName names the JSON of a version (PROTOCOL.md, "Delta Log Entries").
 func commitName(version int64) string { return fmt.Sprintf("%s%020d.json", logFolder, version) }
 
@@ -55,7 +58,7 @@ func parseLogName(name string) logName {
 	if !ok || len(words) < 2 || len(words[0]) != 20 {
 		return logName{}
 	}
-	version, err := strconv.ParseUint(words[0], 10, 63)
+	version, err := strconv.ParseUint(words[0], 10, 62)
 	if err != nil {
 		return logName{}
 	}
@@ -67,7 +70,7 @@ func parseLogName(name string) logName {
 	case len(rest) == 1 && rest[0] == "crc":
 		n.kind = kindChecksum
 	case len(rest) == 3 && len(rest[0]) == 20 && rest[1] == "compacted" && rest[2] == "json":
-		until, err := strconv.ParseUint(rest[0], 10, 63)
+		until, err := strconv.ParseUint(rest[0], 10, 62)
 		if err == nil && until > version {
 			n.kind, n.until = kindCompaction, int64(until)
 		}
@@ -139,7 +142,7 @@ type listing struct {
 	v2          map[int64]checkpointFile           // one UUID-named checkpoint for each version that has any
 	compactions map[int64]int64                    // the longest one from a version: until
 	checksums   map[int64]struct{}
-	empty       bool
+	first       string // name of the first object that belongs to a version; "" where there is none
 }
 
 // listLog lists the log from a version on. A listing is no snapshot of the store: of two versions that are put while it runs
@@ -156,7 +159,7 @@ func listLog(ctx context.Context, store LogStore, from int64) (*listing, error) 
 func listUntil(ctx context.Context, store LogStore, from, until int64) (*listing, error) {
 	l := &listing{
 		checkpoints: map[int64]map[int][]checkpointFile{}, v2: map[int64]checkpointFile{}, compactions: map[int64]int64{},
-		checksums: map[int64]struct{}{}, empty: true,
+		checksums: map[int64]struct{}{},
 	}
 	after := ""
 	if from > 0 {
@@ -184,6 +187,9 @@ func (l *listing) gap(from int64) bool {
 }
 
 func (l *listing) take(info ObjectInfo, n logName) {
+	if n.kind != kindOther && l.first == "" {
+		l.first = info.Name
+	}
 	switch n.kind {
 	case kindCommit:
 		l.commits = append(l.commits, n.version)
@@ -200,14 +206,27 @@ func (l *listing) take(info ObjectInfo, n logName) {
 		byParts[n.parts] = append(byParts[n.parts], checkpointFile{info.Name, info.Size})
 	case kindCompaction:
 		l.compactions[n.version] = max(l.compactions[n.version], n.until)
-		return
 	case kindChecksum:
 		l.checksums[n.version] = struct{}{}
-		return
 	case kindOther:
-		return
 	}
-	l.empty = false
+}
+
+// absent says what it means that the listing of a whole log proves no version: ErrNotTable, or that there was a table once.
+// Where something is left of its log, a new table over it would bury what may still be recovered.
+func (l *listing) absent(ctx context.Context, store LogStore) error {
+	what := l.first
+	if what == "" {
+		hint, err := lastCheckpoint(ctx, store)
+		if err != nil {
+			return err
+		}
+		if hint < 0 {
+			return ErrNotTable
+		}
+		what = lastCheckpointName
+	}
+	return corruptf("no version can be rebuilt, but %s is there: restore the log from a backup, or empty %s to give the table up", what, logFolder)
 }
 
 // complete returns the files of a version's complete log checkpoint. One with missing parts does not count (PROTOCOL.md,
@@ -299,9 +318,9 @@ func (l *listing) segment(target, below int64) (*segment, error) {
 	return s, nil
 }
 
-// findSegment finds what rebuilds a version, the newest for -1, from a log checkpoint of a version below `below`. It lists from the version that _last_checkpoint names, and
-// the whole log when that does not help: the file is a hint that may be missing, stale or torn (PROTOCOL.md, "Last
-// Checkpoint File").
+// findSegment finds what rebuilds a version, the newest for -1, from a log checkpoint of a version below `below`. It lists
+// from the version that _last_checkpoint names, and the whole log when that does not help: the file is a hint that may be
+// missing, stale or torn (PROTOCOL.md, "Last Checkpoint File").
 func findSegment(ctx context.Context, store LogStore, target, below int64) (*segment, error) {
 	hint, err := lastCheckpoint(ctx, store)
 	if err != nil {
@@ -312,7 +331,7 @@ func findSegment(ctx context.Context, store LogStore, target, below int64) (*seg
 		if err != nil {
 			return nil, err
 		}
-		if !l.empty {
+		if l.newest() >= 0 {
 			if s, err := l.segment(target, below); err == nil {
 				return s, nil
 			}
@@ -323,13 +342,17 @@ func findSegment(ctx context.Context, store LogStore, target, below int64) (*seg
 		return nil, err
 	}
 	if l.newest() < 0 {
-		return nil, ErrNotTable
+		return nil, l.absent(ctx, store)
 	}
 	return l.segment(target, below)
 }
 
-func readObject(ctx context.Context, store LogStore, name string) ([]byte, error) {
-	r, err := store.Get(ctx, name, 0, -1)
+// maxHint bounds what is read of _last_checkpoint and of checksums. The rest is cut off: what is left is no JSON, and no hint.
+const maxHint = 64 << 20
+
+// readHint reads an object that the log can do without.
+func readHint(ctx context.Context, store LogStore, name string) ([]byte, error) {
+	r, err := store.Get(ctx, name, 0, maxHint)
 	if err != nil {
 		return nil, err
 	}

@@ -111,7 +111,6 @@ func FuzzParseCommit(f *testing.F) {
 func TestOpenWithoutTable(t *testing.T) {
 	s := memory.New()
 	check(t, s.Put(ctx, "_delta_log/_staged_commits/00000000000000000000.3a0d65cd-4056-49b8-937b-95f9e3ee90e5.json", []byte("{}")))
-	check(t, s.Put(ctx, "_delta_log/00000000000000000000.crc", []byte("{}")))
 	_, err := delta.Open(ctx, s, newClock().options())
 	if !errors.Is(err, delta.ErrNotTable) || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v, want ErrNotTable", err)

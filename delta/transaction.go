@@ -79,6 +79,9 @@ func (t *Table) Commit(ctx context.Context, tx *Transaction) (Outcome, error) {
 	if v, ok := tx.Pending(); ok && v != version {
 		return Refused, fmt.Errorf("committing version %d: the transaction is still pending at version %d", version, v)
 	}
+	if version >= maxVersion {
+		return Refused, corruptf("the log is at version %d: nobody would find a later one", t.version)
+	}
 	next, err := t.checkTransaction(tx)
 	if err != nil {
 		return Refused, fmt.Errorf("committing version %d: %w", version, err)
