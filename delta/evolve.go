@@ -125,6 +125,9 @@ func newColumn(f arrow.Field, path string) (arrow.Field, error) {
 	if !f.Nullable {
 		return f, fmt.Errorf("column %s is new and NOT NULL, but the rows that are there have no value for it; make it nullable", path)
 	}
+	if inside := compileNode(path, f.Type, true, true).inside; inside != "" { // the null struct of those rows would violate it
+		return f, fmt.Errorf("column %s is new, and its field %s is NOT NULL, but the rows that are there have no value for it; make it nullable", path, inside)
+	}
 	var err error
 	fresh := rewriteFields([]arrow.Field{f}, func(f arrow.Field) arrow.Field {
 		for _, key := range []string{"CURRENT_DEFAULT", "delta.generationExpression", "delta.invariants", "delta.identity.step"} {

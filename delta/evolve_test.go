@@ -150,6 +150,7 @@ func TestEvolveRefuses(t *testing.T) {
 	}{
 		{"a INT", "b INT NOT NULL", "column b is new and NOT NULL", nil, nil},
 		{"a INT, s STRUCT<x: INT>", "s STRUCT<y: INT NOT NULL>", "column s.y is new and NOT NULL", nil, nil},
+		{"a INT", "s STRUCT<t: STRUCT<y: INT NOT NULL>>", "column s is new, and its field s.t.y is NOT NULL", nil, nil},
 		{"a INT", "a BIGINT", "delta.enableTypeWidening = true", nil, nil},
 		{"a INT", "a STRING", "type int32, which cannot become utf8", nil, widening},
 		{"a BIGINT", "a DOUBLE", "cannot become", nil, widening},

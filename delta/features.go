@@ -149,6 +149,9 @@ func (s *state) checkAppend() error {
 	for path, t := range foreignTypes(s.schema.Fields()) {
 		refuse(t.feature(), fmt.Sprintf("column %s has the type %s", path, t.name), foreignRemedy)
 	}
+	if detail := ruleRefusal(charFeature)(s); detail != "" { // Spark's, whatever the features
+		refuse(charFeature, detail, charRemedy)
+	}
 	for _, name := range s.supported() {
 		if f, known := findFeature(name); !known || f.name != name {
 			refuse(name, "the table's protocol lists "+name+", and what it asks of writers is unknown", defaultRemedy)

@@ -39,23 +39,31 @@ func (v *violations) inRowOrder() []Violation {
 	return slices.SortedFunc(maps.Values(v.found), func(a, b Violation) int { return a.Row - b.Row })
 }
 
-// compileChecks compiles what the schema and the partition columns ask of rows: no null in a field that is not nullable,
-// where the struct around the field is not null, nor as an element or map value of a type that says so. A partition value
+// compileChecks compiles what the schema and the partition columns ask of rows: no null in a field that is not nullable, nor
+// as an element or map value of a type that says so, and no string that is longer than its CHAR or VARCHAR. A null struct
+// has no fields, so it is refused where one of them must not be null, as Spark refuses it, though the struct itself
+// may be null by the schema; but in lists and maps, which Spark does not look into, a struct may be null. A partition value
 // must also survive its way through the log: the empty string reads as null there (PROTOCOL.md, "Partition Value
 // Serialization"), binary must be UTF-8, and a date must be of the years 1 to 9999.
-func (s *state) compileChecks() []columnCheck {
-	var checks []columnCheck
+func (s *state) compileChecks(r *Rules, refuse func(feature, format string, args ...any)) {
 	for i, f := range s.schema.Fields() {
-		n := compileNode(f.Name, f.Type, f.Nullable)
+		n := compileNode(f.Name, f.Type, f.Nullable, true)
+		if err := limitLengths(n, f); err != nil {
+			refuse(charFeature, "column %s: %v", f.Name, err)
+		}
+		n.each(func(n *node) {
+			if n.declared != "" {
+				r.texts = append(r.texts, "the length of "+n.path+" "+n.declared)
+			}
+		})
 		if n.binds() {
-			checks = append(checks, columnCheck{i, n.dirty, n.find})
+			r.checks = append(r.checks, columnCheck{i, n.dirty, n.find})
 		}
 		if slices.Contains(s.metadata.PartitionColumns, f.Name) {
 			p := partitionCheck{f.Name, !f.Nullable}
-			checks = append(checks, columnCheck{i, p.dirty, p.find})
+			r.checks = append(r.checks, columnCheck{i, p.dirty, p.find})
 		}
 	}
-	return checks
 }
 
 // columnCheck is one rule of one column: dirty is cheap and may say true too often, find is exact for one row.
@@ -80,26 +88,36 @@ func (c *columnCheck) apply(arr arrow.Array, v *violations) {
 	}
 }
 
-// node is where nulls are forbidden in one field, element or map value, and below it.
+// node is what one field, element or map value must be, and what is below it.
 type node struct {
 	path     string
 	required bool
+	inside   string  // of a struct outside of lists and maps: the first field in it, at any depth of structs, that must not be null
+	declared string  // of a string with a length, such as VARCHAR(3)
+	limit    int     // the length, in characters
 	children []*node // of a struct: one for each field; of a list: the element; of a map: the key, the value
 }
 
-func compileNode(path string, t arrow.DataType, nullable bool) *node {
+func compileNode(path string, t arrow.DataType, nullable, inStructs bool) *node {
 	n := &node{path: path, required: !nullable}
 	switch t := t.(type) {
 	case *arrow.StructType:
 		for _, f := range t.Fields() {
-			n.children = append(n.children, compileNode(joinPath(path, f.Name), f.Type, f.Nullable))
+			child := compileNode(joinPath(path, f.Name), f.Type, f.Nullable, inStructs)
+			n.children = append(n.children, child)
+			if inStructs && n.inside == "" {
+				n.inside = child.inside
+				if child.required {
+					n.inside = child.path
+				}
+			}
 		}
 	case *arrow.ListType:
-		n.children = []*node{compileNode(joinPath(path, "element"), t.Elem(), t.ElemField().Nullable)}
+		n.children = []*node{compileNode(joinPath(path, "element"), t.Elem(), t.ElemField().Nullable, false)}
 	case *arrow.MapType:
 		n.children = []*node{
-			compileNode(joinPath(path, "key"), t.KeyType(), false),
-			compileNode(joinPath(path, "value"), t.ItemType(), t.ItemField().Nullable),
+			compileNode(joinPath(path, "key"), t.KeyType(), false, false),
+			compileNode(joinPath(path, "value"), t.ItemType(), t.ItemField().Nullable, false),
 		}
 	}
 	return n
@@ -107,12 +125,19 @@ func compileNode(path string, t arrow.DataType, nullable bool) *node {
 
 // binds reports whether the node or one below forbids anything.
 func (n *node) binds() bool {
-	return n.required || slices.ContainsFunc(n.children, (*node).binds)
+	return n.required || n.declared != "" || slices.ContainsFunc(n.children, (*node).binds)
 }
 
-// dirty reports whether a null is anywhere that forbids it, without regard to what is around it.
+func (n *node) each(visit func(*node)) {
+	visit(n)
+	for _, child := range n.children {
+		child.each(visit)
+	}
+}
+
+// dirty reports whether a null or a long string is anywhere that forbids it, without regard to what is around it.
 func (n *node) dirty(arr arrow.Array) bool {
-	if n.required && arr.NullN() > 0 {
+	if (n.required || n.inside != "") && arr.NullN() > 0 || n.declared != "" && n.mayBeLong(arr) {
 		return true
 	}
 	for i, child := range n.children {
@@ -141,10 +166,16 @@ func childOf(arr arrow.Array, i int) arrow.Array {
 // find looks for the first violation in one value.
 func (n *node) find(arr arrow.Array, row int) (Violation, bool) {
 	if arr.IsNull(row) {
-		if n.required {
+		switch {
+		case n.required:
 			return Violation{Path: n.path, Reason: "NOT NULL: the value is null or missing"}, true
+		case n.inside != "": // a null of its own, whether the field's array has one there or not
+			return Violation{Path: n.inside, Reason: "NOT NULL: the struct " + n.path + " around it is null or missing"}, true
 		}
-		return Violation{}, false // what is below a null is not there
+		return Violation{}, false // elements that are not there have no values
+	}
+	if n.declared != "" {
+		return n.tooLong(arr.(*array.String).Value(row))
 	}
 	from, to := int64(row), int64(row)+1
 	if l, ok := arr.(array.ListLike); ok {

@@ -82,7 +82,16 @@ func TestRowCheck(t *testing.T) {
 		{"no rows", ddl(t, "a INT NOT NULL, p STRING NOT NULL, l ARRAY<STRUCT<x: INT NOT NULL>>"), []string{"p"}, `[]`, nil},
 		{"clean", ddl(t, "a INT NOT NULL"), nil, `[{"a":1},{"a":2}]`, nil},
 		{"top level", ddl(t, "a INT NOT NULL, b INT"), nil, `[{"a":1,"b":1},{"a":null},{"a":3},{"a":null}]`, []string{"1 a NOT NULL", "3 a NOT NULL"}},
-		{"below a null struct nothing is missing", ddl(t, "s STRUCT<b: INT NOT NULL>"), nil, `[{"s":null},{"s":{"b":null}},{"s":{"b":1}}]`, []string{"1 s.b NOT NULL"}},
+		{"below a null struct all is missing", ddl(t, "s STRUCT<b: INT NOT NULL>"), nil, `[{"s":null},{"s":{"b":null}},{"s":{"b":1}}]`,
+			[]string{"0 s.b NOT NULL: the struct s around it is null or missing", "1 s.b NOT NULL: the value"}},
+		{"below null structs, deep", ddl(t, "o STRUCT<a: INT, s: STRUCT<t: STRUCT<b: INT NOT NULL>>>"), nil,
+			`[{"o":null},{"o":{"s":null}},{"o":{"s":{"t":null}}},{"o":{"s":{"t":{"b":null}}}},{"o":{"s":{"t":{"b":1}}}},{}]`, []string{
+				"0 o.s.t.b NOT NULL: the struct o around", "1 o.s.t.b NOT NULL: the struct o.s around", "2 o.s.t.b NOT NULL: the struct o.s.t around",
+				"3 o.s.t.b NOT NULL: the value", "5 o.s.t.b NOT NULL: the struct o around"}},
+		{"a null struct in a struct that is required", ddl(t, "o STRUCT<s: STRUCT<b: INT NOT NULL> NOT NULL>"), nil, `[{"o":null},{"o":{"s":null}}]`,
+			[]string{"0 o.s NOT NULL: the struct o around", "1 o.s NOT NULL: the value"}},
+		{"a null struct with lists and maps", ddl(t, "o STRUCT<l: ARRAY<STRUCT<q: STRUCT<x: INT NOT NULL>>>, m: MAP<STRING, STRUCT<x: INT NOT NULL>>>"), nil,
+			`[{"o":null},{"o":{"l":null}},{"o":{"l":[null,{"q":null},{"q":{"x":1}}],"m":[{"key":"k","value":null}]}}]`, nil},
 		{"struct itself", ddl(t, "s STRUCT<b: INT NOT NULL> NOT NULL"), nil, `[{"s":null},{"s":{"b":null}}]`, []string{"0 s NOT NULL", "1 s.b NOT NULL"}},
 		{"deep", ddl(t, "l ARRAY<STRUCT<m: MAP<STRING, STRUCT<x: INT NOT NULL>>>>"), nil,
 			`[{"l":[]},{"l":[null,{"m":null},{"m":[{"key":"k","value":{"x":1}},{"key":"j","value":null}]}]},{"l":[{"m":[{"key":"k","value":{"x":null}}]}]}]`, []string{"2 l.element.m.value.x NOT NULL"}},
@@ -127,6 +136,25 @@ func compareViolations(t *testing.T, got []delta.Violation, want []string) {
 	if len(text) != len(want) || !slices.EqualFunc(text, want, strings.HasPrefix) {
 		t.Errorf("violations %q, want %q", text, want)
 	}
+}
+
+// TestRowCheckBelowNullAlone has a null struct whose field's own array has no null, as builders of other programs make it.
+func TestRowCheckBelowNullAlone(t *testing.T) {
+	table := tableOf(t, ddl(t, "s STRUCT<b: INT NOT NULL>"))
+	mem := memory.NewGoAllocator()
+	b := array.NewInt32Builder(mem)
+	defer b.Release()
+	b.AppendValues([]int32{1, 2}, nil)
+	values := b.NewArray()
+	defer values.Release()
+	valid := memory.NewBufferBytes([]byte{0b01})
+	data := array.NewData(table.Schema().Field(0).Type, 2, []*memory.Buffer{valid}, []arrow.ArrayData{values.Data()}, 1, 0)
+	defer data.Release()
+	s := array.NewStructData(data)
+	defer s.Release()
+	rb := array.NewRecordBatch(table.Schema(), []arrow.Array{s}, 2)
+	defer rb.Release()
+	compareViolations(t, rowCheckOf(t, table)(rb), []string{"1 s.b NOT NULL: the struct s"})
 }
 
 func TestRowCheckOfPartitionDates(t *testing.T) {

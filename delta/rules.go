@@ -34,7 +34,7 @@ type Rules struct {
 	conditions []condition
 	defaults   []Default
 	columns    int
-	texts      []string // of all expressions, each after what it belongs to
+	texts      []string // of all expressions and lengths, each after what it belongs to
 }
 
 // generatedColumn is one generated column: its value, and the condition that a given value meets.
@@ -76,10 +76,10 @@ func (d Default) evaluate(now time.Time) (arrow.Array, error) {
 	return b.NewArray(), err
 }
 
-// Equal tells whether both ask the same of rows, as far as expressions go.
+// Equal tells whether both ask the same of rows, as far as expressions and lengths of strings go.
 func (r *Rules) Equal(o *Rules) bool { return slices.Equal(r.texts, o.texts) }
 
-// Added is the text of an expression of o, with what it belongs to, that the rules lack; "" where they have all of them.
+// Added is the text of an expression or a length of o, with what it belongs to, that the rules lack; "" where they have all of them.
 func (r *Rules) Added(o *Rules) string {
 	for _, text := range o.texts {
 		if !slices.Contains(r.texts, text) {
@@ -93,7 +93,7 @@ func (r *Rules) Added(o *Rules) string {
 func (r *Rules) Defaults() []Default { return r.defaults }
 
 // Rules compiles the table's rules. An expression outside of the subset of docs/expressions.md is an *UnsupportedError, as it
-// is from CheckAppend.
+// is from CheckAppend; so is a CHAR or VARCHAR whose length cannot be read.
 func (t *Table) Rules() (*Rules, error) {
 	r, problems := t.compileRules(t.opts.Now)
 	if problems == nil {
@@ -131,11 +131,12 @@ func ruleRefusal(feature string) func(*state) string {
 }
 
 func (s *state) compileRules(now func() time.Time) (*Rules, []ruleProblem) {
-	r := &Rules{now: now, columns: s.schema.NumFields(), checks: s.compileChecks()}
+	r := &Rules{now: now, columns: s.schema.NumFields()}
 	var problems []ruleProblem
 	refuse := func(feature, format string, args ...any) {
 		problems = append(problems, ruleProblem{feature, fmt.Sprintf(format, args...)})
 	}
+	s.compileChecks(r, refuse)
 	if s.supports("generatedColumns") {
 		s.refuseNested(generationKey, "generatedColumns", "a generation expression", refuse)
 		s.compileGenerated(r, refuse)
@@ -292,7 +293,8 @@ func (s *state) compileDefaults(r *Rules, refuse func(feature, format string, ar
 // caller releases besides rb, or at most one violation for a row, rows ascending. rb has the table's schema, all columns in
 // order. A batch that has nothing to be computed or checked is returned as it is, without a look at its values.
 //
-// A row is violated by a null where the schema forbids it at any depth; by a partition value that would not survive its way
+// A row is violated by a null where the schema forbids it at any depth, as also by a null struct outside of lists and maps with a
+// field that must not be null; by a string that is longer than its column's CHAR or VARCHAR; by a partition value that would not survive its way
 // through the log; by a value of a generated column that differs from its expression (PROTOCOL.md, "Generated Columns": a
 // message that gives null is taken as giving nothing); by a CHECK constraint or an invariant that is not true, NULL included
 // ("CHECK Constraints", "Column Invariants"); and by an expression that fails for it, as with an overflow.
