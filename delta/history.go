@@ -13,9 +13,10 @@ import (
 	"time"
 )
 
-// HistoryEntry is what one commit did. Time is its in-commit timestamp where the commit has one, else the modification
-// time of its file made monotonic, as VersionAt takes it. AddedRows counts the rows that the statistics of added files
-// tell; RemovedFiles and AddedFiles count actions, those that only rearrange data too.
+// HistoryEntry is what one commit did. Time is its in-commit timestamp where the newest version has them turned on and says
+// that the commit has one, else the modification time of its file made monotonic: as VersionAt takes it. AddedRows counts
+// the rows that the statistics of added files tell; RemovedFiles and AddedFiles count actions, those that only rearrange
+// data too.
 type HistoryEntry struct {
 	Version       int64
 	Time          time.Time
@@ -29,7 +30,8 @@ type HistoryEntry struct {
 }
 
 // History yields the commits of a table, newest first, until the first one that was cleaned from the log. It holds one
-// commit at a time. ErrNotTable says that there is no table.
+// commit at a time. ErrNotTable says that there is no table. Of a log that no version can be opened from, for which
+// VersionAt has no answer, it yields what is there, with the in-commit timestamps that it finds.
 func History(ctx context.Context, store LogStore) iter.Seq2[HistoryEntry, error] {
 	return func(yield func(HistoryEntry, error) bool) {
 		commits, err := listCommits(ctx, store)
@@ -37,8 +39,13 @@ func History(ctx context.Context, store LogStore) iter.Seq2[HistoryEntry, error]
 			yield(HistoryEntry{}, fmt.Errorf("reading the history: %w", err))
 			return
 		}
+		from, err := inCommitTimestampsFrom(ctx, store)
+		if err != nil {
+			yield(HistoryEntry{}, fmt.Errorf("reading the history: %w", err))
+			return
+		}
 		for _, c := range slices.Backward(commits) {
-			e, err := historyEntry(ctx, store, c)
+			e, err := historyEntry(ctx, store, c, from)
 			if errors.Is(err, fs.ErrNotExist) {
 				return // cleaned since the listing
 			}
@@ -53,7 +60,20 @@ func History(ctx context.Context, store LogStore) iter.Seq2[HistoryEntry, error]
 	}
 }
 
-func historyEntry(ctx context.Context, store LogStore, at commitTime) (HistoryEntry, error) {
+// inCommitTimestampsFrom is the first version whose own timestamp counts, 0 where the log can't be opened.
+func inCommitTimestampsFrom(ctx context.Context, store LogStore) (int64, error) {
+	s, err := OpenSnapshot(ctx, store, -1)
+	if _, unsupported := errors.AsType[*UnsupportedError](err); unsupported || errors.Is(err, ErrCorrupt) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return s.inCommitTimestampsFrom(), nil
+}
+
+// historyEntry reads a commit, whose in-commit timestamp counts in the version from and later ones.
+func historyEntry(ctx context.Context, store LogStore, at commitTime, from int64) (HistoryEntry, error) {
 	e := HistoryEntry{Version: at.version, Time: at.time}
 	c := &Commit{Version: at.version}
 	err := readJSON(ctx, store, jsonFile{at.version, at.version}, c, &fileActions{
@@ -67,7 +87,7 @@ func historyEntry(ctx context.Context, store LogStore, at commitTime) (HistoryEn
 		remove: func(*Remove) (bool, error) { e.RemovedFiles++; return true, nil },
 	})
 	e.Info, e.Txns, e.ChangesSchema = c.Info, c.Txns, c.Metadata != nil
-	if c.Info != nil && c.Info.InCommitTimestamp != nil {
+	if at.version >= from && c.Info != nil && c.Info.InCommitTimestamp != nil {
 		e.Time = time.UnixMilli(*c.Info.InCommitTimestamp)
 	}
 	return e, err
@@ -152,11 +172,8 @@ func versionAt(ctx context.Context, store LogStore, t time.Time) (int64, error) 
 		return 0, err
 	}
 	// Commits from enabled on carry their own time; those before only have their files'.
-	enabled := len(commits)
-	if s.inCommitTimestamps() {
-		from := s.inCommitTimestampsSince()
-		enabled = sort.Search(len(commits), func(i int) bool { return commits[i].version >= from })
-	}
+	since := s.inCommitTimestampsFrom()
+	enabled := sort.Search(len(commits), func(i int) bool { return commits[i].version >= since })
 	var failed error
 	timeOf := func(i int) time.Time {
 		if i < enabled || failed != nil {
@@ -218,9 +235,13 @@ func rebuildable(ctx context.Context, store LogStore, commits []commitTime) ([]c
 	return nil, nil
 }
 
-// inCommitTimestampsSince is the first version that has one, 0 when all have (PROTOCOL.md, "Recommendations for Readers of
-// Tables with In-Commit Timestamps").
-func (s *state) inCommitTimestampsSince() int64 {
+// inCommitTimestampsFrom is the first version whose in-commit timestamp is its time, 0 when that of all is (PROTOCOL.md,
+// "Recommendations for Readers of Tables with In-Commit Timestamps"). Where they are turned off none counts, as in Spark's
+// DeltaHistoryManager, not even those of versions from before: what came after them has only its file's time.
+func (s *state) inCommitTimestampsFrom() int64 {
+	if !s.inCommitTimestamps() {
+		return math.MaxInt64
+	}
 	v, err := strconv.ParseInt(s.metadata.Configuration["delta.inCommitTimestampEnablementVersion"], 10, 64)
 	if err != nil {
 		return 0

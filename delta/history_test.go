@@ -143,3 +143,49 @@ func TestVersionAtByInCommitTimestamps(t *testing.T) {
 		}
 	}
 }
+
+// The times of the history are those that VersionAt takes, wherever in-commit timestamps were turned on and off.
+func TestHistoryHasTheTimesOfVersionAt(t *testing.T) {
+	ict := func(enabled, more string) string {
+		return metadata(ddl(t, "a INT"), `{"delta.enableInCommitTimestamps":"`+enabled+`"`+more+`}`)
+	}
+	since := func(version string) string {
+		return `,"delta.inCommitTimestampEnablementVersion":"` + version + `","delta.inCommitTimestampEnablementTimestamp":"7000"`
+	}
+	const protocol = `{"protocol":{"minReaderVersion":1,"minWriterVersion":7,"writerFeatures":["inCommitTimestamp"]}}`
+	at := func(ms string) string { return commitInfo(`"inCommitTimestamp":` + ms) }
+	bare := commitInfo(`"operation":"WRITE"`)
+	for name, tt := range map[string]struct {
+		commits [][]string
+		want    []int64 // times, from version 0 on
+	}{
+		"never on":         {[][]string{{bare}, {bare}, {bare}}, []int64{1000, 2000, 3000, 4000}},
+		"on":               {[][]string{{bare}, {at("7000"), ict("true", since("2")), protocol}, {at("8000")}}, []int64{1000, 2000, 7000, 8000}},
+		"on and off":       {[][]string{{at("7000"), ict("true", since("1")), protocol}, {at("8000")}, {bare, ict("false", "")}, {bare}}, []int64{1000, 2000, 3000, 4000, 5000}},
+		"off with a time":  {[][]string{{at("7000"), ict("true", since("1")), protocol}, {at("8000"), ict("false", "")}}, []int64{1000, 2000, 3000}},
+		"on again":         {[][]string{{at("7000"), ict("true", since("1")), protocol}, {bare, ict("false", "")}, {at("9000"), ict("true", since("3"))}, {at("9001")}}, []int64{1000, 2000, 3000, 9000, 9001}},
+		"no feature of it": {[][]string{{at("7000"), ict("true", "")}, {at("8000")}}, []int64{1000, 2000, 3000}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := created(t, newClock(), "a INT")
+			for i, lines := range tt.commits {
+				putLog(t, store, int64(i+1), lines...)
+			}
+			d := dated{store, map[int64]int64{0: 1000, 1: 2000, 2: 3000, 3: 4000, 4: 5000}}
+			n := 0
+			for e, err := range delta.History(ctx, d) {
+				check(t, err)
+				n++
+				if got := e.Time.UnixMilli(); got != tt.want[e.Version] {
+					t.Errorf("version %d is of %d, want %d", e.Version, got, tt.want[e.Version])
+				}
+				if got, err := delta.VersionAt(ctx, d, e.Time); err != nil || got != e.Version {
+					t.Errorf("at the time of version %d, %v: version %d, %v", e.Version, e.Time, got, err)
+				}
+			}
+			if n != len(tt.want) {
+				t.Errorf("%d versions, want %d", n, len(tt.want))
+			}
+		})
+	}
+}

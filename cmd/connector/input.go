@@ -45,38 +45,88 @@ func (e *tooLongError) Error() string {
 func messages(r io.Reader) iter.Seq2[message, error] {
 	return func(yield func(message, error) bool) {
 		b := bufio.NewReaderSize(r, 1<<20)
-		if isArray(b) {
-			elements(b, yield)
-			return
-		}
-		m := message{}
-		s := bufio.NewScanner(b)
-		s.Buffer(make([]byte, 0, 1<<20), maxMessage)
-		for s.Scan() {
-			m.number++
-			if m.text = bytes.TrimSpace(s.Bytes()); len(m.text) > 0 && !yield(m, nil) {
-				return
-			}
-		}
-		if err := s.Err(); errors.Is(err, bufio.ErrTooLong) {
-			yield(message{}, &tooLongError{message{number: m.number + 1}})
-		} else if err != nil {
+		first, lines, err := skipSpace(b)
+		switch {
+		case errors.Is(err, io.EOF):
+		case err != nil:
 			yield(message{}, err)
+		case first == '[':
+			elements(b, yield)
+		default:
+			messageLines(b, message{number: lines}, yield)
 		}
 	}
 }
 
-// isArray looks behind white space for the beginning of an array, and takes nothing from the reader.
-func isArray(b *bufio.Reader) bool {
-	head, _ := b.Peek(512) // fewer bytes in a short input
-	return bytes.HasPrefix(bytes.TrimSpace(head), []byte("["))
+// skipSpace discards JSON's white space, any amount of it. It says what comes next, and how many lines ended before that.
+func skipSpace(b *bufio.Reader) (next byte, lines int64, err error) {
+	for {
+		c, err := b.ReadByte()
+		switch {
+		case err != nil:
+			return 0, lines, err
+		case c == '\n':
+			lines++
+		case c != ' ' && c != '\t' && c != '\r':
+			return c, lines, b.UnreadByte()
+		}
+	}
+}
+
+// messageLines yields the messages on the lines after m's.
+func messageLines(r io.Reader, m message, yield func(message, error) bool) {
+	s := bufio.NewScanner(r)
+	s.Buffer(make([]byte, 0, 1<<20), maxMessage)
+	for s.Scan() {
+		m.number++
+		if m.text = bytes.TrimSpace(s.Bytes()); len(m.text) > 0 && !yield(m, nil) {
+			return
+		}
+	}
+	if err := s.Err(); errors.Is(err, bufio.ErrTooLong) {
+		yield(message{}, &tooLongError{message{number: m.number + 1}})
+	} else if err != nil {
+		yield(message{}, err)
+	}
+}
+
+// errLongElement ends the reading of an element that is longer than maxMessage.
+var errLongElement = errors.New("longer than a message may be")
+
+// elementReader bounds what the decoder of an array reads, since that holds a whole element, and the white space before it,
+// before it can be asked how long they are.
+type elementReader struct {
+	r       io.Reader
+	n, most int64 // bytes that were read, and how many may be
+}
+
+// begin makes room for an element that begins behind the offset.
+func (e *elementReader) begin(offset int64) {
+	const around = 1 << 20 // the comma, white space and what ends the element
+	e.most = offset + maxMessage + around
+}
+
+func (e *elementReader) Read(p []byte) (int, error) {
+	room := e.most - e.n
+	if room <= 0 {
+		return 0, errLongElement
+	}
+	n, err := e.r.Read(p[:min(int64(len(p)), room)])
+	e.n += int64(n)
+	return n, err
 }
 
 func elements(r io.Reader, yield func(message, error) bool) {
-	dec := json.NewDecoder(r)
+	in := &elementReader{r: r}
+	in.begin(0)
+	dec := json.NewDecoder(in)
 	m := message{element: true}
-	_, err := dec.Token() // the bracket that isArray has seen
-	for err == nil && dec.More() {
+	_, err := dec.Token() // the bracket that messages has seen
+	for err == nil {
+		in.begin(dec.InputOffset())
+		if !dec.More() {
+			break
+		}
 		m.number++
 		var text json.RawMessage
 		if err = dec.Decode(&text); err != nil {
@@ -92,13 +142,21 @@ func elements(r io.Reader, yield func(message, error) bool) {
 		}
 	}
 	if err == nil {
-		_, err = dec.Token()
+		if _, err = dec.Token(); errors.Is(err, errLongElement) { // white space, before the next element
+			m.number++
+		}
 	}
 	if err == nil {
-		if _, err = dec.Token(); errors.Is(err, io.EOF) {
+		if _, _, err = skipSpace(bufio.NewReader(io.MultiReader(dec.Buffered(), r))); errors.Is(err, io.EOF) {
 			return
 		}
-		err = errors.New("something follows the array")
+		if err == nil {
+			err = errors.New("something follows the array")
+		}
+	}
+	if errors.Is(err, errLongElement) {
+		yield(message{}, &tooLongError{m})
+		return
 	}
 	yield(message{}, fmt.Errorf("the array, element %d: %w", m.number, err))
 }

@@ -170,19 +170,25 @@ const cleanupTimeout = 5 * time.Second
 const upkeepTimeout = time.Minute
 
 func (a *appender) run(ctx context.Context, stdin io.Reader) (appended, error) {
+	if err := a.open(ctx); err != nil {
+		return appended{}, err
+	}
+	// The table comes first: a job that died after its commit may have moved its input away.
+	if done, already, err := a.applied(ctx); err != nil || already {
+		return done, err
+	}
 	var err error
 	if a.in, err = openInputFile(ctx, a.input, stdin); err != nil {
 		return appended{}, err
 	}
 	defer func() { _ = a.in.Close() }() // only read
-	empty, err := a.open(ctx)
-	if err != nil || empty {
-		return appended{}, err
-	}
-	if version, already, err := a.table.Applied(ctx, a.app); err != nil {
-		return appended{}, err
-	} else if already {
-		return appended{AppID: a.app.ID, AppVersion: &version}, nil
+	if a.table == nil {
+		if empty, err := a.makeTable(ctx); err != nil || empty {
+			return appended{}, err
+		}
+		if done, already, err := a.applied(ctx); err != nil || already { // another process was faster
+			return done, err
+		}
 	}
 	if err := a.table.Maintain(ctx); err != nil {
 		return appended{}, err
@@ -237,18 +243,34 @@ func (a *appender) close(ctx context.Context) {
 	a.table.Close(ctx)
 }
 
-// open opens the table, or makes it. It is empty where a table would have to be made of an input without messages.
-func (a *appender) open(ctx context.Context) (empty bool, err error) {
+// open opens the table. Where there is none yet, and one may be made, it stays nil.
+func (a *appender) open(ctx context.Context) (err error) {
 	a.table, err = a.openTable(ctx, a.store, nil)
-	if !errors.Is(err, delta.ErrNotTable) {
-		if err == nil && a.schema != "" {
-			return false, a.tellDifferences(ctx)
-		}
-		return false, err
+	switch {
+	case errors.Is(err, delta.ErrNotTable) && a.create:
+		return nil
+	case errors.Is(err, delta.ErrNotTable):
+		return &sink.Error{Op: "appending to " + open.Redact(a.uri), Err: delta.ErrNotTable, Hint: "or let --create make it"}
+	case err == nil && a.schema != "":
+		return a.tellDifferences(ctx)
 	}
-	if !a.create {
-		return false, &sink.Error{Op: "appending to " + open.Redact(a.uri), Err: delta.ErrNotTable, Hint: "or let --create make it"}
+	return err
+}
+
+// applied answers an append that the table, where there is one, has already.
+func (a *appender) applied(ctx context.Context) (done appended, already bool, err error) {
+	if a.table == nil {
+		return appended{}, false, nil
 	}
+	version, already, err := a.table.Applied(ctx, a.app)
+	if err != nil || !already {
+		return appended{}, false, err
+	}
+	return appended{AppID: a.app.ID, AppVersion: &version}, true, nil
+}
+
+// makeTable makes the table. It is empty where that would have to be made of an input without messages.
+func (a *appender) makeTable(ctx context.Context) (empty bool, err error) {
 	schema, err := a.newSchema()
 	if err != nil || schema == nil {
 		return err == nil, err

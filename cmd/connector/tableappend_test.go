@@ -189,6 +189,34 @@ func TestAppendOnceForAnAppIDAndVersion(t *testing.T) {
 	}
 }
 
+// TestAppendAsksTheTableBeforeTheInput: a job died after its commit and before it was told, and its input was moved away.
+func TestAppendAsksTheTableBeforeTheInput(t *testing.T) {
+	table := filepath.Join(t.TempDir(), "new")
+	gone := filepath.Join(t.TempDir(), "gone.jsonl")
+	once := []string{"table", "append", table, "--app-id", "job", "--version", "1"}
+	if o := command(t, append(once, "--create", "--input", gone)...); o.code != exitConfig || !strings.Contains(o.stderr, "gone.jsonl") {
+		t.Errorf("no table: exit code %d, %s%s", o.code, o.stdout, o.stderr)
+	}
+	wantNoTable(t, table)
+	mustRun(t, append(once, "--create", "--input", file(t, "in.jsonl", `{"id":1}`))...)
+	untouched := readerFunc(func([]byte) (int, error) {
+		t.Error("the input is read")
+		return 0, io.EOF
+	})
+	for name, more := range map[string][]string{
+		"gone": {"--input", gone}, "gone, with --create": {"--input", gone, "--create"}, "standard input": {"--input", "-"},
+	} {
+		o := piped(t, untouched, append(once, more...)...)
+		if want := "already at version 1 of app id \"job\": nothing was appended\n"; o.code != exitOK || o.stdout != want {
+			t.Errorf("%s: exit code %d, it says %q, want %q; %s", name, o.code, o.stdout, want, o.stderr)
+		}
+	}
+	if o := command(t, "table", "append", table, "--app-id", "job", "--version", "2", "--input", gone); o.code != exitConfig {
+		t.Errorf("a new version: exit code %d, %s%s", o.code, o.stdout, o.stderr)
+	}
+	wantTable(t, table, 1, 1)
+}
+
 func TestAppendOfNothing(t *testing.T) {
 	table := newTable(t, "id BIGINT")
 	for _, input := range []string{"", "\n \n", "[]", " [ ] "} {

@@ -23,7 +23,7 @@ func tableCreateCommand() *cobra.Command {
     --schema "method STRING, status INT NOT NULL, meta STRUCT<at: TIMESTAMP>, date DATE" \
     --partition-by date --property delta.appendOnly=true
 
-  connector table create ./data/orders --schema "id BIGINT, ` + "`customer name`" + ` STRING" --cluster-by id \
+  connector table create ./data/orders --schema 'id BIGINT, ` + "`customer name`" + ` STRING' --cluster-by id \
     --property delta.columnMapping.mode=name --property delta.enableRowTracking=true --feature deletionVectors`,
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
