@@ -132,6 +132,7 @@ type Commit struct {
 	Size     int64
 
 	sidecars []Sidecar // only in log checkpoints
+	kept     keptState // only in log checkpoints of Parquet
 	unsized  bool      // some remove does not tell its size
 	again    bool      // some add does not change data: its file may have been there before
 

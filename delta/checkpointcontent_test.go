@@ -225,3 +225,19 @@ func TestStatisticsChangeTheirForm(t *testing.T) {
 		}
 	}
 }
+
+// An add that does not change data may speak of a file that is there already: without a remove nothing tells.
+func TestChecksumOfAFileThatMayHaveBeenThere(t *testing.T) {
+	for change, known := range map[bool]bool{true: true, false: false} {
+		store := created(t, newClock(), "a INT")
+		table := open(t, store, newClock())
+		table.CountFiles(0, delta.FileCounts{})
+		putLog(t, store, 1, `{"commitInfo":{"timestamp":1,"operation":"WRITE"}}`,
+			fmt.Sprintf(`{"add":{"path":"f","partitionValues":{},"size":1,"modificationTime":1,"dataChange":%t}}`, change))
+		_, err := table.Next(ctx)
+		check(t, err)
+		if got := must(table.Checksum()); (got != nil) != known {
+			t.Errorf("dataChange %t: the checksum is %q", change, got)
+		}
+	}
+}

@@ -130,3 +130,21 @@ func TestCleanLogLimitsItsWork(t *testing.T) {
 		t.Errorf("%+v, %v, deleted %v", r, err, s.deleted)
 	}
 }
+
+// The retention is counted from midnight UTC: the log checkpoint of the version of that moment may begin the log, the next
+// one may not, though a shorter retention would let it.
+func TestCleanLogCountsFromMidnight(t *testing.T) {
+	for second, want := range map[int64]int64{21: 21, 22: 15} {
+		l := newRandomLog(t, 1, nil)
+		for l.version < 40 {
+			l.step(t)
+		}
+		checkpointAt(t, l.store, 15, l.at)
+		checkpointAt(t, l.store, second, l.at)
+		s := &aged{LogStore: l.store, start: time.Date(2026, 1, 5, 3, 0, 0, 0, time.UTC), failAt: -1}
+		now := func() time.Time { return s.start.Add(30*24*time.Hour + 26*time.Hour) } // midnight is version 21
+		if r, err := delta.CleanLog(ctx, s, delta.CleanOptions{Now: now}); err != nil || r.Before != want {
+			t.Errorf("log checkpoints of versions 15 and %d: %+v, %v, want what is before %d to go", second, r, err, want)
+		}
+	}
+}

@@ -74,6 +74,23 @@ func ReadCheckpointFile(ctx context.Context, store LogStore, name string, size i
 	return a, readLogCheckpoint(ctx, store, checkpointFile{name, size}, a.Commit, a.collect(), mem)
 }
 
+// SetReaderMemory lowers the limit of the Parquet library's buffers.
+func SetReaderMemory(n int64) (restore func()) {
+	old := maxReaderMemory
+	maxReaderMemory = n
+	return func() { maxReaderMemory = old }
+}
+
+// CountCheckpointFile decodes everything of one file of a log checkpoint, but keeps the files only in number.
+func CountCheckpointFile(ctx context.Context, store LogStore, name string, size int64, mem memory.Allocator) (c *Commit, files int, err error) {
+	c = &Commit{}
+	err = readLogCheckpoint(ctx, store, checkpointFile{name, size}, c, &fileActions{
+		add:    func(*Add) (bool, error) { files++; return true, nil },
+		remove: func(*Remove) (bool, error) { files++; return true, nil },
+	}, mem)
+	return c, files, err
+}
+
 func ParseColumnList(s string) ([][]string, error) { return parseColumnList(s) }
 
 func JSONChecksum(data []byte) (string, error) { return jsonChecksum(data) }

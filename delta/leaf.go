@@ -16,15 +16,19 @@ import (
 // leaf through definition levels (runs of nulls cost next to nothing) instead of as Arrow arrays.
 
 const (
-	leafRows   = 4096     // levels decoded at a time, at most
-	firstTexts = 256      // as long as nothing is known of their length
-	leafBytes  = 1 << 20  // texts decoded at a time, about: bounds a leaf's memory where statistics are long
-	manyBytes  = 16 << 20 // from here on, equal values of a dictionary share their copy
+	leafRows   = 4096      // levels decoded at a time, at most
+	firstTexts = 256       // as long as nothing is known of their length
+	leafBytes  = 1 << 20   // texts decoded at a time, about: bounds a leaf's memory where statistics are long
+	longText   = 4 << 10   // from here on, equal texts share their copy: a dictionary repeats one for nearly nothing
+	longBytes  = 16 << 20  // of such texts are remembered from one batch to the next
+	rowBytes   = 256 << 20 // of the entries of one list or map
+	entryBytes = 32        // of an entry besides its text
 )
 
 // leaf reads one leaf column of a row group forwards, row by row. The Parquet library may panic under it: see guard.
 type leaf struct {
 	chunk    file.ColumnChunkReader
+	pages    *checkedPages
 	name     string
 	maxDef   int16
 	maxRep   int16
@@ -42,6 +46,8 @@ type leaf struct {
 	bools     []bool
 	bytes     []parquet.ByteArray
 	texts     []string
+	long      map[string]string // texts of at least longText bytes, by themselves
+	longs     int               // bytes in it
 	exhausted bool
 }
 
@@ -60,7 +66,8 @@ func newLeaf(rg *rowGroup, column int, kind parquet.Type) (*leaf, error) {
 		return nil, err
 	}
 	// The only way to look at pages before the library does. The pool is not shared: what is deprecated is to share one wrongly.
-	chunk := file.NewColumnReader(descr, &checkedPages{PageReader: pages}, rg.mem, &sync.Pool{New: func() any { //nolint:staticcheck // see above
+	checked := &checkedPages{PageReader: pages}
+	chunk := file.NewColumnReader(descr, checked, rg.mem, &sync.Pool{New: func() any { //nolint:staticcheck // see above
 		return memory.NewResizableBuffer(rg.mem)
 	}})
 	md, err := rg.MetaData().ColumnChunk(column)
@@ -69,7 +76,7 @@ func newLeaf(rg *rowGroup, column int, kind parquet.Type) (*leaf, error) {
 	}
 	n := int(min(leafRows, max(md.NumValues(), 1)))
 	l := &leaf{
-		chunk: chunk, name: descr.Path(), maxDef: descr.MaxDefinitionLevel(), maxRep: descr.MaxRepetitionLevel(),
+		chunk: chunk, pages: checked, name: descr.Path(), maxDef: descr.MaxDefinitionLevel(), maxRep: descr.MaxRepetitionLevel(),
 		entryDef: entryLevel(descr.SchemaNode()), batch: n, defs: make([]int16, n), reps: make([]int16, n),
 	}
 	switch got {
@@ -81,6 +88,7 @@ func newLeaf(rg *rowGroup, column int, kind parquet.Type) (*leaf, error) {
 		l.bools = make([]bool, n)
 	default:
 		l.bytes, l.texts, l.batch = make([]parquet.ByteArray, n), make([]string, n), min(n, firstTexts)
+		l.long = map[string]string{}
 	}
 	return l, nil
 }
@@ -112,7 +120,7 @@ func (l *leaf) fill() (bool, error) {
 	var total int64
 	var values int
 	var err error
-	n := int64(l.batch)
+	n := int64(min(l.batch, l.pages.batch))
 	switch c := l.chunk.(type) {
 	case *file.Int64ColumnChunkReader:
 		total, values, err = c.ReadBatchInPage(n, l.ints, l.defs, l.reps)
@@ -153,40 +161,51 @@ func (l *leaf) fill() (bool, error) {
 	return true, nil
 }
 
-// copyTexts makes the decoded bytes, which belong to the page, strings of their own: one allocation for all of them.
+// copyTexts makes the decoded bytes, which belong to the page, strings of their own: one allocation for all that are short,
+// one for each long one that is not known yet.
 func (l *leaf) copyTexts(values int) {
-	total := 0
+	total, short := 0, 0
 	for _, b := range l.bytes[:values] {
-		total += len(b)
+		if total += len(b); len(b) < longText {
+			short += len(b)
+		}
 	}
 	if values > 0 {
 		l.batch = min(max(leafBytes*values/max(total, 1), 1), len(l.texts))
 	}
-	if total > manyBytes {
-		copies := map[*byte]string{}
-		for i, b := range l.bytes[:values] {
-			l.texts[i] = ""
-			if len(b) == 0 {
-				continue
-			}
-			s, ok := copies[&b[0]]
-			if !ok || len(s) != len(b) {
-				s = string(b)
-				copies[&b[0]] = s
-			}
-			l.texts[i] = s
-		}
-		return
+	if l.longs > longBytes { // never within a batch, whose distinct texts are no more than its page and its dictionary
+		clear(l.long)
+		l.longs = 0
 	}
 	var all strings.Builder
-	all.Grow(total)
+	all.Grow(short)
 	for _, b := range l.bytes[:values] {
-		all.Write(b)
+		if len(b) < longText {
+			all.Write(b)
+		}
 	}
 	rest := all.String()
 	for i, b := range l.bytes[:values] {
-		l.texts[i], rest = rest[:len(b)], rest[len(b):]
+		if len(b) < longText {
+			l.texts[i], rest = rest[:len(b)], rest[len(b):]
+			continue
+		}
+		text, known := l.long[string(b)]
+		if !known {
+			text = string(b)
+			l.long[text] = text
+			l.longs += len(b)
+		}
+		l.texts[i] = text
 	}
+}
+
+// ownText is a copy of a text that does not keep the short ones in memory that were decoded with it.
+func ownText(s string) string {
+	if len(s) < longText {
+		return strings.Clone(s)
+	}
+	return s
 }
 
 // next finds the next row, from `from` on, where a flat leaf has a value, and moves there; -1 when there is none.
@@ -272,6 +291,7 @@ func (l *leaf) entries(row int64, into []entry) (_ []entry, ok bool, err error) 
 	if l == nil {
 		return into, false, nil
 	}
+	size := 0
 	for ; ; l.row++ {
 		for first := true; ; first = false {
 			if l.at == l.levels {
@@ -295,8 +315,13 @@ func (l *leaf) entries(row int64, into []entry) (_ []entry, ok bool, err error) 
 				case def < l.entryDef:
 				case present:
 					into = append(into, entry{text: l.texts[l.value]})
+					size += entryBytes + len(l.texts[l.value])
 				default:
 					into = append(into, entry{null: true})
+					size += entryBytes
+				}
+				if size > rowBytes {
+					return into, false, fmt.Errorf("column %s: the entries of one row are longer than %d MiB", l.name, rowBytes>>20)
 				}
 			}
 			if present {

@@ -318,8 +318,7 @@ func (f *fields) group(name string) *mapLeaf {
 	if f.err != nil {
 		return nil
 	}
-	ok, f.err = m.at(f.row)
-	if !ok {
+	if ok, f.err = m.at(f.row); !ok || f.err != nil {
 		return nil
 	}
 	return m
@@ -339,7 +338,7 @@ func (f *fields) strings(name string) []string {
 	return out
 }
 
-// stringMap leaves out entries whose value is null.
+// stringMap is for what is kept; it leaves out entries whose value is null.
 func (f *fields) stringMap(name string) map[string]string {
 	m := f.group(name)
 	if m == nil || m.values == nil {
@@ -348,7 +347,7 @@ func (f *fields) stringMap(name string) map[string]string {
 	out := make(map[string]string, len(m.k))
 	for i, k := range m.k {
 		if !k.null && !m.v[i].null {
-			out[k.text] = m.v[i].text
+			out[ownText(k.text)] = ownText(m.v[i].text)
 		}
 	}
 	return out
@@ -420,36 +419,6 @@ func (rg *rowGroup) each(action, required string, kind parquet.Type, visit func(
 	}
 }
 
-// stateActions are the actions besides files, each with its required field. Spark puts txn before the files and the others
-// behind them, near the end that is read ahead.
-var stateActions = []struct {
-	action, required string
-	kind             parquet.Type
-	read             func(*fields, *Commit) error
-}{
-	{"protocol", "minReaderVersion", parquet.Types.Int64, (*fields).protocol},
-	{"metaData", "schemaString", parquet.Types.ByteArray, (*fields).metadata},
-	{"domainMetadata", "domain", parquet.Types.ByteArray, (*fields).domain},
-	{"sidecar", "path", parquet.Types.ByteArray, (*fields).sidecar},
-	{"txn", "appId", parquet.Types.ByteArray, (*fields).txn},
-}
-
-// state collects what a row group says besides files into a commit: like a commit of all versions so far.
-func (rg *rowGroup) state(c *Commit) error {
-	for _, a := range stateActions {
-		if rg.allNull(a.action, a.required) {
-			continue
-		}
-		if err := rg.readAhead(a.action); err != nil {
-			return err
-		}
-		if err := rg.each(a.action, a.required, a.kind, func(f *fields) error { return a.read(f, c) }); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // readAhead fetches all columns of an action with one request where they lie close together, as they do in most files: a
 // request costs more than the bytes between.
 func (rg *rowGroup) readAhead(action string) error {
@@ -476,53 +445,6 @@ func (rg *rowGroup) readAhead(action string) error {
 		return nil
 	}
 	return rg.src.at.prefetch(from, to-from)
-}
-
-func (f *fields) protocol(c *Commit) error {
-	reader, _ := f.int("minReaderVersion")
-	writer, _ := f.int("minWriterVersion")
-	if reader == 0 && writer == 0 {
-		return f.err // the not-null struct of another action's row
-	}
-	c.Protocol = &Protocol{
-		MinReaderVersion: int(reader), MinWriterVersion: int(writer),
-		ReaderFeatures: f.strings("readerFeatures"), WriterFeatures: f.strings("writerFeatures"),
-	}
-	return errors.Join(f.err, c.Protocol.check())
-}
-
-func (f *fields) metadata(c *Commit) error {
-	c.Metadata = &Metadata{
-		ID: f.str("id"), Name: f.str("name"), Description: f.str("description"),
-		Format:       Format{Provider: f.str("format.provider"), Options: f.stringMap("format.options")},
-		SchemaString: f.str("schemaString"), PartitionColumns: f.strings("partitionColumns"),
-		CreatedTime: f.intPtr("createdTime"), Configuration: f.stringMap("configuration"),
-	}
-	return f.err
-}
-
-func (f *fields) txn(c *Commit) error {
-	id := f.str("appId")
-	version, ok := f.int("version")
-	if !ok && f.err == nil {
-		return fmt.Errorf("txn of %q without version", id)
-	}
-	c.Txns = append(c.Txns, Txn{AppID: id, Version: version, LastUpdated: f.intPtr("lastUpdated")})
-	return nil
-}
-
-func (f *fields) domain(c *Commit) error {
-	removed, _ := f.bool("removed")
-	c.Domains = append(c.Domains, DomainMetadata{Domain: f.str("domain"), Configuration: f.str("configuration"), Removed: removed})
-	return nil
-}
-
-func (f *fields) sidecar(c *Commit) error {
-	s := Sidecar{Path: f.str("path"), Tags: f.stringMap("tags")}
-	s.SizeInBytes, _ = f.int("sizeInBytes")
-	s.ModificationTime, _ = f.int("modificationTime")
-	c.sidecars = append(c.sidecars, s)
-	return nil
 }
 
 // files hands on the file actions of a row group. What the caller answers goes to stop too: it is not the file's fault.

@@ -6,28 +6,39 @@ import (
 	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/file"
 )
 
 // A log checkpoint is untrusted input: the Parquet library believes counts and sizes in page headers when it sets memory
 // aside. These are their limits.
 const (
-	maxPageValues   = 1 << 26   // far more than writers put into a page, even of nulls
-	maxPageBytes    = 256 << 20 // of one page, compressed or not
-	maxReaderMemory = 512 << 20 // of the library's buffers for one file at a time
+	maxPageValues  = 1 << 26   // far more than writers put into a page, even of nulls
+	maxPageBytes   = 256 << 20 // of one page, compressed or not
+	maxPrefixBytes = 64 << 20  // of values decoded at a time that may be prefixes of each other
 )
+
+// maxReaderMemory is the limit of the library's buffers for one file at a time. A variable for the tests' sake.
+var maxReaderMemory int64 = 512 << 20
 
 // checkedPages hands on the pages of a column chunk, but for those whose headers cannot be true.
 type checkedPages struct {
 	file.PageReader
-	err error
+	batch int // values of the current page to decode at a time, at most
+	err   error
 }
 
 func (p *checkedPages) Next() bool {
 	if p.err != nil || !p.PageReader.Next() {
 		return false
 	}
-	p.err = checkPage(p.Page())
+	page := p.Page()
+	p.batch = maxPageValues
+	// A value of this encoding takes its beginning from the one before: each may be as long as the page, for nearly nothing.
+	if data, ok := page.(file.DataPage); ok && parquet.Encoding(data.Encoding()) == parquet.Encodings.DeltaByteArray {
+		p.batch = max(maxPrefixBytes/max(len(data.Data()), 1), 1)
+	}
+	p.err = checkPage(page)
 	return p.err == nil
 }
 
