@@ -91,7 +91,7 @@ func bomb(t testing.TB, b bombShape, repeats, size int) []byte {
 	}
 	var out bytes.Buffer
 	w := file.NewParquetWriter(&out, root, file.WithWriterProps(parquet.NewWriterProperties(props...)))
-	rg := w.AppendRowGroup()
+	rg := must(w.AppendRowGroupChecked())
 	rows := repeats
 	if b.one {
 		rows = 1
