@@ -153,11 +153,10 @@ func (t *Table) ReadChecksum(ctx context.Context) error {
 		if t.version > 0 {
 			return nil
 		}
-		first, err := readCommit(ctx, t.store, 0, true)
-		if err == nil && first.Removed.Files == 0 && !first.unsized {
-			t.CountFiles(0, first.Added)
+		if t.first != nil {
+			t.CountFiles(0, *t.first)
 		}
-		return err
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("reading the checksum of version %d: %w", t.version, err)

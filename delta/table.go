@@ -36,6 +36,7 @@ type state struct {
 	changed  int64       // version of the newest metaData or protocol, or a later one
 	info     *CommitInfo // of this very version; nil when it has none or its JSON was cleaned
 	ict      *int64      // in-commit timestamp of this very version by its checksum, where its JSON was cleaned
+	first    *FileCounts // of version 0, where the state was read as that one
 }
 
 // Version is the version that the state belongs to.
@@ -169,8 +170,15 @@ func loadState(ctx context.Context, store LogStore, seg *segment) (*state, error
 	described := int64(-1) // the newest version with a metaData, if it is in the JSON
 	for _, f := range seg.jsons {
 		c := &Commit{Version: f.until}
-		if err := readJSON(ctx, store, f, c, nil); err != nil {
+		var files *fileActions
+		if seg.version == 0 {
+			files = c.counting()
+		}
+		if err := readJSON(ctx, store, f, c, files); err != nil {
 			return nil, err
+		}
+		if files != nil && c.Removed.Files == 0 && !c.unsized {
+			s.first = &c.Added
 		}
 		if s.merge(c); c.Metadata != nil {
 			described = c.Version
