@@ -2,7 +2,6 @@ package delta
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 )
@@ -85,11 +84,6 @@ func (cs *checkpointSchema) top(v2 bool) *arrow.Schema {
 // sidecar is the schema of a sidecar file, which holds file actions only (PROTOCOL.md, "Sidecar Files").
 func (cs *checkpointSchema) sidecar() *arrow.Schema {
 	return arrow.NewSchema(structOf("add", cs.add, "remove", removeType).Fields(), nil)
-}
-
-// isFalse reports whether a property whose default is true is set to false.
-func (s *state) isFalse(property string) bool {
-	return strings.EqualFold(strings.TrimSpace(s.metadata.Configuration[property]), "false")
 }
 
 // partitionStruct is the type of add.partitionValues_parsed: the partition columns under their physical names; nil when

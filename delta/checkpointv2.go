@@ -265,7 +265,7 @@ func (w *checkpointWriter) v2Top(refs []Sidecar, sidecarBytes int64) (int64, err
 	defer rb.Release()
 	names := []string{fmt.Sprintf("%s%020d.checkpoint.%s.parquet", logFolder, w.s.version, uuid.NewString())}
 	if w.s.version/w.s.CheckpointInterval()%classicEvery == 0 {
-		names = append(names, fmt.Sprintf("%s%020d.checkpoint.parquet", logFolder, w.s.version))
+		names = append(names, classicName(w.s.version))
 	}
 	var size int64
 	for _, name := range names {

@@ -144,11 +144,15 @@ func (w *checkpointWriter) txnsSince() *int64 {
 	return &since
 }
 
+// classicName names a log checkpoint in one file (PROTOCOL.md, "Classic checkpoint").
+func classicName(version int64) string {
+	return fmt.Sprintf("%s%020d.checkpoint.parquet", logFolder, version)
+}
+
 // classic writes the whole state into one file (PROTOCOL.md, "V1 Spec" and "Classic checkpoint").
 func (w *checkpointWriter) classic() (int64, error) {
-	name := fmt.Sprintf("%s%020d.checkpoint.parquet", logFolder, w.s.version)
 	top := w.schema.top(false)
-	out, err := createCheckpointFile(w.ctx, w.store, name, top, w.codec())
+	out, err := createCheckpointFile(w.ctx, w.store, classicName(w.s.version), top, w.codec())
 	if err != nil {
 		return 0, err
 	}

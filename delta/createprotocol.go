@@ -26,10 +26,7 @@ var featureProperties = []struct{ key, value, feature string }{
 	{"delta.enableVariantShredding", "true", "variantShredding"},
 }
 
-const (
-	featurePrefix    = "delta.feature."
-	constraintPrefix = "delta.constraints."
-)
+const featurePrefix = "delta.feature."
 
 // protocolFor finds the lowest protocol that the schema, the properties and the features need, so that as many engines as
 // possible read the table, and the properties that go into its metaData (PROTOCOL.md, "Table Features for New and Existing
@@ -138,7 +135,7 @@ func schemaFeatures(fields []arrow.Field) []string {
 			needed = append(needed, "timestampNtz")
 		}
 		for _, m := range []struct{ key, feature string }{
-			{"delta.generationExpression", "generatedColumns"}, {"delta.identity.step", "identityColumns"}, {"CURRENT_DEFAULT", "allowColumnDefaults"},
+			{generationKey, "generatedColumns"}, {"delta.identity.step", "identityColumns"}, {defaultKey, "allowColumnDefaults"},
 		} {
 			if _, ok := fieldMetadataOf(f, m.key); ok {
 				needed = append(needed, m.feature)

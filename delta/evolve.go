@@ -130,7 +130,7 @@ func newColumn(f arrow.Field, path string) (arrow.Field, error) {
 	}
 	var err error
 	fresh := rewriteFields([]arrow.Field{f}, func(f arrow.Field) arrow.Field {
-		for _, key := range []string{"CURRENT_DEFAULT", "delta.generationExpression", "delta.invariants", "delta.identity.step"} {
+		for _, key := range []string{defaultKey, generationKey, invariantsKey, "delta.identity.step"} {
 			if _, ok := fieldMetadataOf(f, key); ok && err == nil {
 				err = fmt.Errorf("column %s is new and has %s; add it without, and set that afterwards", path, key)
 			}
@@ -221,12 +221,12 @@ func (e *evolution) mayWiden(f arrow.Field, path string) error {
 func (s *state) rules() map[string]string {
 	rules := map[string]string{}
 	for key, value := range s.metadata.Configuration {
-		if strings.HasPrefix(key, "delta.constraints.") {
+		if strings.HasPrefix(key, constraintPrefix) {
 			rules[key] = value
 		}
 	}
 	_ = walkFields(s.schema.Fields(), "", func(path string, f arrow.Field) error {
-		for _, key := range []string{"delta.invariants", "delta.generationExpression", "delta.identity.step", "CURRENT_DEFAULT"} {
+		for _, key := range []string{invariantsKey, generationKey, "delta.identity.step", defaultKey} {
 			if raw, ok := fieldMetadataOf(f, key); ok {
 				rules[path+" "+key] = string(raw)
 			}

@@ -65,23 +65,19 @@ var features = []feature{
 
 // refusal says when an append refuses a table with a feature: used tells what in the table uses it in a way that an append
 // does not honour, "" for nothing. A feature that is supported but not active asks for nothing (PROTOCOL.md, "Active
-// Features"); one without a refusal is honoured by every append.
+// Features"); one without a refusal is honoured by every append. Those of expressions are in ruleRefusals.
 type refusal struct {
 	used   func(*state) string
 	remedy string
 }
 
 var refusals = map[string]refusal{
-	"invariants":          {ruleRefusal("invariants"), ruleRemedy},
-	"checkConstraints":    {ruleRefusal("checkConstraints"), ruleRemedy},
-	"generatedColumns":    {ruleRefusal("generatedColumns"), ruleRemedy},
-	"columnMapping":       {(*state).columnMapping, repairRemedy},
-	"allowColumnDefaults": {ruleRefusal("allowColumnDefaults"), ruleRemedy},
-	"identityColumns":     {columnWith("delta.identity.step", "an identity"), "drop the identity, or write to a table without identity columns"},
-	"rowTracking":         {(*state).badHighWaterMark, repairRemedy},
-	"clustering":          {(*state).badClustering, "set the clustering columns anew with ALTER TABLE ... CLUSTER BY"},
-	"icebergCompatV1":     {icebergCompat(1), icebergRemedy},
-	"icebergCompatV2":     {icebergCompat(2), icebergRemedy},
+	"columnMapping":   {(*state).columnMapping, repairRemedy},
+	"identityColumns": {columnWith("delta.identity.step", "an identity"), "drop the identity, or write to a table without identity columns"},
+	"rowTracking":     {(*state).badHighWaterMark, repairRemedy},
+	"clustering":      {(*state).badClustering, "set the clustering columns anew with ALTER TABLE ... CLUSTER BY"},
+	"icebergCompatV1": {icebergCompat(1), icebergRemedy},
+	"icebergCompatV2": {icebergCompat(2), icebergRemedy},
 
 	// What these ask of an append is not done here where they are in use.
 	"icebergCompatV3":           {enabled("delta.enableIcebergCompatV3"), turnOff},
@@ -149,12 +145,15 @@ func (s *state) checkAppend() error {
 	for path, t := range foreignTypes(s.schema.Fields()) {
 		refuse(t.feature(), fmt.Sprintf("column %s has the type %s", path, t.name), foreignRemedy)
 	}
-	if detail := ruleRefusal(charFeature)(s); detail != "" { // Spark's, whatever the features
+	rules := s.ruleRefusals()
+	if detail := rules[charFeature]; detail != "" { // Spark's, whatever the features
 		refuse(charFeature, detail, charRemedy)
 	}
 	for _, name := range s.supported() {
 		if f, known := findFeature(name); !known || f.name != name {
 			refuse(name, "the table's protocol lists "+name+", and what it asks of writers is unknown", defaultRemedy)
+		} else if detail := rules[name]; detail != "" {
+			refuse(name, detail, ruleRemedy)
 		} else if r, ok := refusals[name]; ok {
 			if detail := r.used(s); detail != "" {
 				refuse(name, detail, r.remedy)

@@ -92,10 +92,6 @@ func (s *state) materializesPartitions() bool {
 	return s.icebergCompatible() || s.supports("materializePartitionColumns") || s.isTrue("delta.writePartitionColumnsToParquet")
 }
 
-func (s *state) isTrue(property string) bool {
-	return strings.EqualFold(strings.TrimSpace(s.metadata.Configuration[property]), "true")
-}
-
 // randomPrefix is the length of the random folder that every data file gets where the table asks for it, or has column
 // mapping: a folder by partition value would show a name that is not the column's, so Spark makes none there
 // (TransactionalWrite.getCommitter).

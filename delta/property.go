@@ -123,3 +123,13 @@ func unknownProperty(key string) error {
 	}
 	return fmt.Errorf("unknown table property %s; names that start with delta. are Delta's own", key)
 }
+
+// isTrue reports whether a property is set to true.
+func (s *state) isTrue(property string) bool { return s.isSet(property, "true") }
+
+// isFalse reports whether a property whose default is true is set to false.
+func (s *state) isFalse(property string) bool { return s.isSet(property, "false") }
+
+func (s *state) isSet(property, value string) bool {
+	return strings.EqualFold(strings.TrimSpace(s.metadata.Configuration[property]), value)
+}

@@ -19,10 +19,10 @@ import (
 // Keys of rules in a column's metadata and in a table's properties (PROTOCOL.md, "Column Invariants", "Generated Columns",
 // "Default Columns", "CHECK Constraints").
 const (
-	invariantsKey  = "delta.invariants"
-	generationKey  = "delta.generationExpression"
-	defaultKey     = "CURRENT_DEFAULT"
-	constraintsKey = "delta.constraints."
+	invariantsKey    = "delta.invariants"
+	generationKey    = "delta.generationExpression"
+	defaultKey       = "CURRENT_DEFAULT"
+	constraintPrefix = "delta.constraints."
 )
 
 // Rules are what a table asks of the rows that are appended to it: columns that it computes, and what each row must meet.
@@ -117,17 +117,14 @@ const ruleRemedy = "change the expression to one that docs/expressions.md lists,
 // ruleProblem is a rule of the table that is not understood.
 type ruleProblem struct{ feature, detail string }
 
-// ruleRefusal gives the function that says what in a table's rules of one feature is not understood.
-func ruleRefusal(feature string) func(*state) string {
-	return func(s *state) string {
-		_, problems := s.compileRules(nil)
-		for _, p := range problems {
-			if p.feature == feature {
-				return p.detail
-			}
-		}
-		return ""
+// ruleRefusals tells by feature what in the table's rules is not understood, the first of each.
+func (s *state) ruleRefusals() map[string]string {
+	details := map[string]string{}
+	_, problems := s.compileRules(nil)
+	for _, p := range slices.Backward(problems) {
+		details[p.feature] = p.detail
 	}
+	return details
 }
 
 func (s *state) compileRules(now func() time.Time) (*Rules, []ruleProblem) {
@@ -242,8 +239,8 @@ func (s *state) compileInvariants(r *Rules, refuse func(feature, format string, 
 
 func (s *state) compileConstraints(r *Rules, refuse func(feature, format string, args ...any)) {
 	for _, key := range slices.Sorted(maps.Keys(s.metadata.Configuration)) {
-		if len(key) > len(constraintsKey) && strings.EqualFold(key[:len(constraintsKey)], constraintsKey) {
-			what := fmt.Sprintf("the CHECK constraint %s", key[len(constraintsKey):])
+		if len(key) > len(constraintPrefix) && strings.EqualFold(key[:len(constraintPrefix)], constraintPrefix) {
+			what := fmt.Sprintf("the CHECK constraint %s", key[len(constraintPrefix):])
 			s.addCondition(r, "checkConstraints", what, s.metadata.Configuration[key], refuse)
 		}
 	}

@@ -42,12 +42,9 @@ func (s *Snapshot) CheckAppend() error { return s.checkAppend() }
 // log has other names (PROTOCOL.md, "Writer Requirements for Column Mapping").
 func (s *Snapshot) PartitionValues(a *Add) map[string]*string {
 	values := make(map[string]*string, len(s.metadata.PartitionColumns))
-	for _, name := range s.metadata.PartitionColumns {
-		key := name
-		if fields, ok := s.schema.FieldsByName(name); ok && s.columnMappingMode() != "none" {
-			key = physicalName(fields[0])
-		}
-		values[name] = a.PartitionValues[key]
+	keys := s.physicalPartitionColumns()
+	for i, name := range s.metadata.PartitionColumns {
+		values[name] = a.PartitionValues[keys[i]]
 	}
 	return values
 }
@@ -72,38 +69,27 @@ func (s *Snapshot) files(ctx context.Context, totals bool) iter.Seq2[Add, error]
 //
 // Of the commits after the log checkpoint it remembers 16 bytes for each file action, of the log checkpoint nothing.
 func (s *Snapshot) replay(ctx context.Context, w fileActions) error {
-	seen := map[fileHash]struct{}{}
-	unseen := func(path string, dv *DeletionVector, remember bool) bool {
-		key := hashOf(path, dv)
-		if _, known := seen[key]; known {
-			return false
-		}
-		if remember {
-			seen[key] = struct{}{}
-		}
-		return true
-	}
-	var remember bool
+	seen := fileSet{}
+	counts := seen.first
 	handed := fileActions{totals: w.totals}
 	handed.add = func(a *Add) (bool, error) {
-		if len(seen) == 0 && !remember || unseen(a.Path, a.DeletionVector, remember) {
+		if counts(a.Path, a.DeletionVector) {
 			return true, w.take(a, nil)
 		}
 		return true, nil
 	}
 	handed.remove = func(r *Remove) (bool, error) {
-		if len(seen) == 0 && !remember || unseen(r.Path, r.DeletionVector, remember) {
+		if counts(r.Path, r.DeletionVector) {
 			return true, w.take(nil, r)
 		}
 		return true, nil
 	}
-	remember = true
 	for _, f := range slices.Backward(s.seg.jsons) {
 		if err := readJSON(ctx, s.store, f, &Commit{Version: f.until}, &handed); err != nil {
 			return stopped(err)
 		}
 	}
-	remember = false
+	counts = func(path string, dv *DeletionVector) bool { return !seen.has(path, dv) }
 	if w.remove == nil {
 		handed.remove = nil
 	}

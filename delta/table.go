@@ -222,7 +222,7 @@ func (s *state) loadInfo(ctx context.Context, store LogStore, seg *segment) erro
 
 // checksumTimestamp is the in-commit timestamp in a version's checksum; nil when there is none to be read.
 func checksumTimestamp(ctx context.Context, store LogStore, version int64) (*int64, error) {
-	data, err := readHint(ctx, store, fmt.Sprintf("%s%020d.crc", logFolder, version))
+	data, err := readHint(ctx, store, checksumName(version))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
