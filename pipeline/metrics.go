@@ -29,6 +29,7 @@ type Metrics struct {
 	failedBy *prometheus.CounterVec
 	lagBy    *prometheus.GaugeVec
 	offsetBy *prometheus.GaugeVec
+	requests *prometheus.CounterVec
 }
 
 // NewMetrics makes the metrics of one pipeline, with the stream's name as a label.
@@ -77,8 +78,14 @@ func NewMetrics(name string, now func() time.Time) *Metrics {
 	m.failedBy = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kafkadelta_errors_total", Help: "Errors that were tried again, by cause: source, table, write, report; and those of keeping the log in order: log_checkpoint, log_cleanup, checksum."}, []string{"cause"})
 	m.lagBy = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kafkadelta_lag_messages", Help: "Offsets between what was read of a partition and its end, as of the last fetch."}, []string{"topic", "partition"})
 	m.offsetBy = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kafkadelta_committed_offset", Help: "First offset of a partition that the table does not hold."}, []string{"topic", "partition"})
-	r.MustRegister(m.poisonBy, m.failedBy, m.lagBy, m.offsetBy)
+	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kafkadelta_storage_requests_total", Help: "Requests to the table's store, by operation and outcome."}, []string{"operation", "outcome"})
+	r.MustRegister(m.poisonBy, m.failedBy, m.lagBy, m.offsetBy, m.requests)
 	return m
+}
+
+// Request counts a request to the table's store.
+func (m *Metrics) Request(operation, outcome string) {
+	m.requests.WithLabelValues(operation, outcome).Inc()
 }
 
 // Gatherer gives the metrics to an HTTP handler.

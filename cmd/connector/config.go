@@ -16,6 +16,7 @@ import (
 	"kafkadelta/pipeline"
 	"kafkadelta/sink"
 	"kafkadelta/source"
+	"kafkadelta/storage/open"
 )
 
 // config is one stream's configuration file: every package's own settings, composed.
@@ -23,6 +24,7 @@ type config struct {
 	Name     string          `yaml:"name"`
 	Source   sourceSection   `yaml:"source"`
 	Table    tableSection    `yaml:"table"`
+	Storage  open.Config     `yaml:"storage"`
 	Pipeline pipeline.Config `yaml:",inline"`
 	HTTP     httpConfig      `yaml:"http"`
 }
@@ -75,7 +77,7 @@ func readFile(path string) ([]byte, error) {
 func (c config) validate() error {
 	errs := []error{
 		checkpoint.ValidateName(c.Name), c.Source.Kafka.Validate(), c.Table.Sink.Validate(), c.Table.Decode.Validate(),
-		c.Pipeline.Validate(), c.HTTP.Validate(),
+		c.Storage.Validate(), c.Pipeline.Validate(), c.HTTP.Validate(),
 	}
 	if c.Source.Format != formatJSON {
 		errs = append(errs, fmt.Errorf("source.format is %q: use json", c.Source.Format))

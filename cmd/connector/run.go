@@ -104,7 +104,7 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 		return err
 	}
 	defer stop()
-	store, err := open.Open(ctx, c.Table.Sink.URI)
+	store, err := openStore(ctx, c.Table.Sink.URI, c.Storage, metrics.Request)
 	switch {
 	case err != nil && ctx.Err() != nil: // stopped already
 		return nil
@@ -170,7 +170,7 @@ func validateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := open.Open(cmd.Context(), c.Table.Sink.URI); err != nil {
+			if _, err := openStore(cmd.Context(), c.Table.Sink.URI, c.Storage, nil); err != nil {
 				return &configError{fmt.Errorf("table.uri: %w", err)}
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is valid: topic %s goes to table %s as stream %q\n",

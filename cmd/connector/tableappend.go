@@ -66,7 +66,7 @@ one, nothing is read, and the exit code is 0. So a job that may have died is jus
 			if err != nil {
 				return err
 			}
-			store, err := open.Open(cmd.Context(), f.uri)
+			store, err := openStore(cmd.Context(), f.uri, open.Config{}, nil)
 			if err != nil {
 				return &configError{err}
 			}

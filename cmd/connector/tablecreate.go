@@ -38,7 +38,7 @@ func tableCreateCommand() *cobra.Command {
 			if err := delta.CheckCreate(options); err != nil {
 				return &configError{err}
 			}
-			store, err := open.Open(cmd.Context(), args[0])
+			store, err := openStore(cmd.Context(), args[0], open.Config{}, nil)
 			if err != nil {
 				return &configError{err}
 			}

@@ -71,7 +71,7 @@ as far back as the log was not cleaned.`,
 
 // history hands the newest versions to show, one by one, and then nil for the end.
 func history(ctx context.Context, uri string, limit int64, show func(*inspectedVersion) error) error {
-	store, err := open.Open(ctx, uri)
+	store, err := openStore(ctx, uri, open.Config{}, nil)
 	if err != nil {
 		return &configError{err}
 	}

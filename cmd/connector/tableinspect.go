@@ -137,7 +137,7 @@ func inspect(ctx context.Context, uri string) (inspection, error) {
 }
 
 func (f inspectFlags) inspect(ctx context.Context, uri string) (*delta.Snapshot, inspection, error) {
-	store, err := open.Open(ctx, uri)
+	store, err := openStore(ctx, uri, open.Config{}, nil)
 	if err != nil {
 		return nil, inspection{}, &configError{err}
 	}

@@ -29,9 +29,26 @@ import (
 	"kafkadelta/storage/memory"
 )
 
+// Config holds each backend's own settings, as they stand under "storage" in a configuration file.
+type Config struct{}
+
+// Validate checks the settings without reaching for a file or a server.
+func (c Config) Validate() error { return nil }
+
+// Options are what a backend needs to know beside the URI.
+type Options struct {
+	Config Config
+	// Getenv looks up the environment variables of the clouds' own tools (os.Getenv); nil means that none is set. A setting
+	// in Config wins over a variable. The SDKs' default credentials read the process's environment themselves.
+	Getenv func(string) string
+	// Observe is told of every request to a store, by operation and outcome (storage/remote). It must be fast and safe for
+	// use by many goroutines. Nil: nobody is told.
+	Observe func(operation, outcome string)
+}
+
 // Open returns the store at uri. Its errors are about configuration: trying again does not help.
-func Open(ctx context.Context, uri string) (storage.Store, error) {
-	s, err := open(ctx, uri)
+func Open(ctx context.Context, uri string, o Options) (storage.Store, error) {
+	s, err := open(ctx, uri, o)
 	if err != nil {
 		return nil, fmt.Errorf("opening store %q: %w", Redact(uri), err)
 	}
@@ -40,7 +57,7 @@ func Open(ctx context.Context, uri string) (storage.Store, error) {
 
 const supported = "supported are a folder (/data/table or ./table), file:///data/table and, within one process, memory://name"
 
-func open(ctx context.Context, uri string) (storage.Store, error) {
+func open(ctx context.Context, uri string, _ Options) (storage.Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

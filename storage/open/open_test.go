@@ -45,7 +45,7 @@ func TestFolders(t *testing.T) {
 			if runtime.GOOS == "windows" && strings.ContainsAny(tc.want, ":?") {
 				t.Skip("no such names on Windows")
 			}
-			s, err := open.Open(t.Context(), tc.uri)
+			s, err := open.Open(t.Context(), tc.uri, open.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -61,15 +61,15 @@ func TestFolders(t *testing.T) {
 
 func TestMemoryIsSharedByName(t *testing.T) {
 	uri := "memory://" + t.Name()
-	first, err := open.Open(t.Context(), uri)
+	first, err := open.Open(t.Context(), uri, open.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	same, err := open.Open(t.Context(), uri+"/")
+	same, err := open.Open(t.Context(), uri+"/", open.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := open.Open(t.Context(), uri+"/other")
+	other, err := open.Open(t.Context(), uri+"/other", open.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestRefused(t *testing.T) {
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
-			s, err := open.Open(t.Context(), tc.uri)
+			s, err := open.Open(t.Context(), tc.uri, open.Options{})
 			if err == nil {
 				t.Fatalf("opened %T", s)
 			}
@@ -126,7 +126,7 @@ func TestRefused(t *testing.T) {
 func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := open.Open(ctx, "./t"); !errors.Is(err, context.Canceled) {
+	if _, err := open.Open(ctx, "./t", open.Options{}); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v", err)
 	}
 }

@@ -1,0 +1,188 @@
+// Package remote is what the backends of the clouds share below their SDKs: one HTTP client that counts each request and
+// never hangs, and one retry loop, so that an error of any cloud is answered in the same way.
+//
+// It owns the rules of trying again and the form of an error: the operation, the object, the cause and a hint. It promises
+// that each request is counted once, by operation and outcome; that no permission, precondition or not-found error is tried
+// again; that retries have a budget; and that a write whose answer was lost is never told as a failure that changed nothing.
+// The SDKs' own retries are turned off, or they would multiply these. It knows no cloud: what an error means is told by the
+// backend, in Explain. docs/adr/0007-storage-retries.md has the reasons.
+package remote
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Limits of trying again. The costs are those of the AWS SDKs' standard mode: an empty budget means that most of what is
+// sent fails, when more requests would only make it worse. The caller above has its own, longer backoff.
+const (
+	maxTries    = 5
+	firstWait   = 100 * time.Millisecond // doubled each time, then multiplied by a random number below 1
+	longestWait = 30 * time.Second       // of what a server asks for by Retry-After
+	lastStart   = 45 * time.Second       // after the first try began
+	budgetSize  = 500
+	retryCost   = 5
+	noAnswerTax = 5 // more, for a retry after no answer
+)
+
+// Options are what a backend gives to its client.
+type Options struct {
+	// Explain tells what an error of the SDK means; it is never asked about nil.
+	Explain func(error) Failure
+	// Observe is told of every request that was sent, also those that the SDK sends on its own, such as for credentials.
+	// It must be fast and safe for use by many goroutines. Nil: nobody is told.
+	Observe func(operation, outcome string)
+}
+
+// Client sends the requests of one store. Its methods may be called from any goroutine.
+type Client struct {
+	HTTP *http.Client // for the SDK; it follows no redirects of its own and has no retries
+
+	explain func(error) Failure
+	wait    func(context.Context, time.Duration) error
+	mu      sync.Mutex
+	budget  int
+}
+
+// New returns a client with its own connections.
+func New(o Options) *Client {
+	return &Client{
+		HTTP:    &http.Client{Transport: &counter{next: transport(), observe: o.Observe}},
+		explain: o.Explain,
+		wait:    wait,
+		budget:  budgetSize,
+	}
+}
+
+// Operation is one call of a store's method, or one step of it.
+type Operation struct {
+	Name   string // as metrics show it: one of the constants below
+	Object string // the URL or name of what it is about, without secrets
+	Writes bool   // a lost answer may hide a change
+}
+
+// The names of operations, as the metric and the documentation's table of costs show them.
+const (
+	List        = "list"
+	Get         = "get"
+	Head        = "head"
+	Put         = "put"
+	PutIfAbsent = "put_if_absent"
+	Part        = "part"     // of an object that is streamed; beginning a multipart upload, too
+	Complete    = "complete" // makes a streamed object visible
+	Abort       = "abort"
+	Delete      = "delete"
+	Credentials = "credentials" // and whatever else an SDK asks on its own
+)
+
+// Do tries an operation until it succeeds, fails for good, or the budget, the tries or the time are used up. Doubtful tells
+// that a try before the last one may have been carried out although its answer was lost: a precondition that fails then may
+// have met the caller's own work. The error is an *Error.
+func (c *Client) Do(ctx context.Context, op Operation, try func(context.Context) error) (doubtful bool, err error) {
+	begin := time.Now()
+	for n := 0; ; n++ {
+		call := &call{operation: op.Name}
+		err := try(context.WithValue(ctx, callKey{}, call))
+		if err == nil {
+			c.refund()
+			return doubtful, nil
+		}
+		f := c.explain(err)
+		failed := &Error{Operation: op, Failure: f, Cause: err, doubtful: doubtful && op.Writes}
+		if ctx.Err() != nil {
+			return doubtful, failed.cancelled(ctx)
+		}
+		delay := max(call.retryAfter, rand.N(firstWait<<n))
+		if !f.Outcome.temporary() || n+1 == maxTries || delay > longestWait || time.Since(begin)+delay > lastStart || !c.take(f.Outcome) {
+			return doubtful, failed
+		}
+		doubtful = true
+		if c.wait(ctx, delay) != nil {
+			return doubtful, failed.cancelled(ctx)
+		}
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// take pays for a retry, if the budget has it.
+func (c *Client) take(after Outcome) bool {
+	cost := retryCost
+	if after == NoAnswer {
+		cost += noAnswerTax
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.budget < cost {
+		return false
+	}
+	c.budget -= cost
+	return true
+}
+
+func (c *Client) refund() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.budget = min(c.budget+1, budgetSize)
+}
+
+// call is one try of an operation; the transport finds it in the context.
+type call struct {
+	operation  string
+	retryAfter time.Duration // as the server asked, 0 if it did not
+}
+
+type callKey struct{}
+
+// counter tells the observer of each request.
+type counter struct {
+	next    http.RoundTripper
+	observe func(operation, outcome string)
+}
+
+// RoundTrip implements http.RoundTripper.
+func (c *counter) RoundTrip(req *http.Request) (*http.Response, error) {
+	response, err := c.next.RoundTrip(req)
+	operation, outcome := Credentials, NoAnswer
+	call, _ := req.Context().Value(callKey{}).(*call)
+	if call != nil {
+		operation = call.operation
+	}
+	switch {
+	case err == nil:
+		outcome = OutcomeOf(response.StatusCode)
+		if call != nil {
+			call.retryAfter = retryAfter(response)
+		}
+	case req.Context().Err() != nil:
+		outcome = Cancelled
+	}
+	if c.observe != nil {
+		c.observe(operation, outcome.String())
+	}
+	return response, err
+}
+
+// retryAfter reads what a server that refuses for a while asks for, in seconds (RFC 9110, section 10.2.3) or, on Azure, in
+// milliseconds.
+func retryAfter(r *http.Response) time.Duration {
+	for header, unit := range map[string]time.Duration{"X-Ms-Retry-After-Ms": time.Millisecond, "Retry-After": time.Second} {
+		if n, err := strconv.ParseUint(r.Header.Get(header), 10, 31); err == nil {
+			return time.Duration(n) * unit
+		}
+	}
+	return 0
+}
