@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -40,9 +41,7 @@ func served(t *testing.T, header http.Header, codes ...int) (*Client, *httptest.
 		if code == 0 {
 			panic(http.ErrAbortHandler)
 		}
-		for k, v := range header {
-			w.Header()[k] = v
-		}
+		maps.Copy(w.Header(), header)
 		w.WriteHeader(code)
 	}))
 	t.Cleanup(server.Close)
