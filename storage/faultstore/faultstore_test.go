@@ -25,6 +25,7 @@ func TestConformance(t *testing.T) {
 		Reopen: func(_ *testing.T, s storage.Store) storage.Store {
 			return faultstore.New(s.(*faultstore.Store).Inner())
 		},
+		StreamMemory: -1,
 	})
 }
 

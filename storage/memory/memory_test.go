@@ -14,6 +14,8 @@ func TestConformance(t *testing.T) {
 	storagetest.Run(t, storagetest.Config{
 		New:    func(t *testing.T) storage.Store { return memory.New() },
 		Reopen: func(t *testing.T, s storage.Store) storage.Store { return s },
+
+		StreamMemory: -1,
 	})
 }
 

@@ -1,10 +1,12 @@
 package storagetest
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -117,21 +119,70 @@ func testListBreak(t *testing.T, _ Config, s storage.Store) {
 	}
 }
 
-// testListMany crosses the page size of object stores (1,000 on S3 and GCS).
-func testListMany(t *testing.T, _ Config, s storage.Store) {
+// testListMany lists over more than two pages of the service.
+func testListMany(t *testing.T, cfg Config, s storage.Store) {
 	if testing.Short() {
-		t.Skip("writes 1,100 objects")
+		t.Skip("writes thousands of objects")
 	}
-	want := make([]string, 1100)
+	want := make([]string, 2*cfg.Page+100)
 	for i := range want {
 		want[i] = fmt.Sprintf("log/%020d.json", i)
-		put(t, s, want[i], "x")
 	}
+	var wg sync.WaitGroup
+	for w := range putters {
+		wg.Go(func() {
+			for i := w; i < len(want); i += putters {
+				if err := s.Put(t.Context(), want[i], []byte("x")); err != nil {
+					t.Errorf("Put %q: %v", want[i], err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if t.Failed() {
+		return
+	}
+	put(t, s, "log-", "before") // sorts in front, and is not in the folder
+	put(t, s, "log0", "behind")
 	if got := list(t, s, "log/", ""); !slices.Equal(got, want) {
 		t.Fatalf("listed %d names, want %d", len(got), len(want))
 	}
-	if got := list(t, s, "log/", want[1049]); !slices.Equal(got, want[1050:]) {
-		t.Fatalf("listed %d names after number 1,049, want 50", len(got))
+	for _, i := range []int{0, 98, cfg.Page - 2, cfg.Page - 1, cfg.Page, 2*cfg.Page - 1, len(want) - 2, len(want) - 1} {
+		if got := list(t, s, "log/", want[i]); !slices.Equal(got, want[i+1:]) {
+			t.Errorf("listed %d names after number %d, want %d", len(got), i, len(want)-i-1)
+		}
+	}
+	// A name that is not there, between two pages and above all.
+	if got := list(t, s, "log/", want[cfg.Page-1]+"!"); !slices.Equal(got, want[cfg.Page:]) {
+		t.Errorf("listed %d names after one that is not there, want %d", len(got), len(want)-cfg.Page)
+	}
+	if got := list(t, s, "log/", "log/9"); len(got) > 0 {
+		t.Errorf("listed %d names after the last", len(got))
+	}
+	cancelList(t, s, len(want))
+}
+
+const putters = 32
+
+// cancelList ends the context at the first name of n: pages that are here already may still come, no more.
+func cancelList(t *testing.T, s storage.Store, n int) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	got := 0
+	var failed error
+	for _, err := range s.List(ctx, "log/", "") {
+		if err != nil {
+			failed = err
+			continue // a listing ends with its error: one that goes on is counted
+		}
+		got++
+		cancel()
+	}
+	wantIs(t, failed, context.Canceled, "a listing that was cancelled")
+	if got >= n {
+		t.Errorf("a listing that was cancelled at its first name listed all %d", n)
 	}
 }
 

@@ -2,7 +2,8 @@
 // rest of the project may rely on.
 //
 // It owns the executable reading of the contract, each behaviour in its own subtest, so that a failure names the
-// promise that broke. It promises to need nothing but an empty store per subtest, and to leave no goroutine behind.
+// promise that broke. It promises to need nothing but an empty store per subtest, and to leave no goroutine behind. Its
+// subtests run one after the other, and nothing else may run beside them: one measures the heap.
 //
 // It never tests what differs between backends: durability over a power loss, races between processes, permissions,
 // and names that are both object and folder. Those are the backend's own tests.
@@ -11,6 +12,7 @@ package storagetest
 import (
 	"bytes"
 	"context"
+	"flag"
 	"io"
 	"testing"
 
@@ -27,17 +29,36 @@ type Config struct {
 
 	// LargeSize is the bytes of the large stream; 0 means 24 MiB, enough for several parts of a multipart upload.
 	LargeSize int
+
+	// Page is how many objects the service lists in one answer; 0 means 1,000, as on S3 and GCS. The suite lists a little
+	// more than two pages, so a service that takes long to make objects is better asked for small pages.
+	Page int
+
+	// StreamMemory is how far the heap may grow while an object is streamed through the store; 0 means 48 MiB, a few parts
+	// in flight. A negative number leaves the test out: for a store whose objects lie in this process.
+	StreamMemory int
 }
+
+// streamMiB is how much is streamed through a store to see that its memory is bounded. In CI it is a little more than
+// StreamMemory; by hand, go test ./storage/X -run TestConformance -stream-mib 1024.
+var streamMiB = flag.Int("stream-mib", 64, "storagetest: MiB of the object that is streamed in bounded memory")
 
 // Run runs the suite.
 func Run(t *testing.T, cfg Config) {
 	if cfg.LargeSize == 0 {
 		cfg.LargeSize = 24 << 20
 	}
-	suite := []struct {
+	if cfg.Page == 0 {
+		cfg.Page = 1000
+	}
+	if cfg.StreamMemory == 0 {
+		cfg.StreamMemory = 48 << 20
+	}
+	type promise struct {
 		name string
 		run  func(*testing.T, Config, storage.Store)
-	}{
+	}
+	suite := []promise{
 		{"put is read back", testPutGet},
 		{"put replaces", testPutReplaces},
 		{"put keeps no hold on the caller's bytes", testPutCopies},
@@ -75,9 +96,15 @@ func Run(t *testing.T, cfg Config) {
 		{"delete of a missing object", testDeleteMissing},
 		{"delete of a folder's name", testDeleteFolder},
 		{"a done context stops everything", testCancelled},
+		{"a context that ends stops a put", testCancelledPut},
 		{"a context that ends stops a stream", testCancelledStream},
+		{"a context that ends stops a large stream", testCancelledLarge},
+		{"a context that ends stops a reader", testCancelledReader},
 		{"read after write", testReadAfterWrite},
 		{"read after write through another handle", testReadAfterWriteReopened},
+	}
+	if cfg.StreamMemory > 0 {
+		suite = append(suite, promise{"a stream takes bounded memory", testStreamMemory})
 	}
 	for _, tc := range suite {
 		t.Run(tc.name, func(t *testing.T) { tc.run(t, cfg, cfg.New(t)) })

@@ -2,11 +2,18 @@ package storagetest
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"io"
 	"io/fs"
 	"math/rand/v2"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"kafkadelta/storage"
 )
@@ -70,11 +77,87 @@ func testCreateLarge(t *testing.T, cfg Config, s storage.Store) {
 	if err != nil || !bytes.Equal(got, content) {
 		t.Fatalf("got %d bytes, %v; want the %d bytes written", len(got), err, len(content))
 	}
-	offset := int64(len(content)/2 + 1)
-	got, err = get(t.Context(), s, "large", offset, 1000)
-	if err != nil || !bytes.Equal(got, content[offset:offset+1000]) {
-		t.Fatalf("a range from the middle differs (%v)", err)
+	for range 12 { // over the parts' bounds, too
+		offset, length := r.IntN(len(content)), 1+r.IntN(len(content)/4)
+		want := content[offset:min(offset+length, len(content))]
+		if got, err := get(t.Context(), s, "large", int64(offset), int64(length)); err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("Get(%d, %d) differs: %d bytes of %d, %v", offset, length, len(got), len(want), err)
+		}
 	}
+}
+
+// testStreamMemory streams more than the heap may grow, in both directions.
+func testStreamMemory(t *testing.T, cfg Config, s storage.Store) {
+	size := int64(*streamMiB) << 20
+	if size <= int64(cfg.StreamMemory) {
+		t.Fatalf("-stream-mib %d shows nothing: the heap may grow by %d MiB", *streamMiB, cfg.StreamMemory>>20)
+	}
+	want, got := sha256.New(), sha256.New()
+	stop := watchHeap(t, "writing", cfg.StreamMemory)
+	w := create(t, s, "large")
+	source := rand.NewChaCha8([32]byte{1})
+	if n, err := io.CopyBuffer(io.MultiWriter(w, want), onlyReader{io.LimitReader(source, size)}, make([]byte, 100_000)); err != nil || n != size {
+		t.Fatalf("wrote %d bytes, %v", n, err)
+	}
+	closeWriter(t, w)
+	stop()
+	stop = watchHeap(t, "reading", cfg.StreamMemory)
+	r, err := s.Get(t.Context(), "large", 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if n, err := io.CopyBuffer(got, onlyReader{r}, make([]byte, 100_000)); err != nil || n != size {
+		t.Fatalf("read %d bytes of %d, %v", n, size, err)
+	}
+	stop()
+	if !bytes.Equal(got.Sum(nil), want.Sum(nil)) {
+		t.Fatal("what was read is not what was written")
+	}
+}
+
+// onlyReader hides the shortcuts of a reader, which would pass by the buffer.
+type onlyReader struct{ io.Reader }
+
+// watchHeap samples the heap until stop is called, and fails the test if it ever grew by more than the limit. Garbage
+// counts, but the collector is made to run so often that there is little of it.
+func watchHeap(t *testing.T, what string, limit int) (stop func()) {
+	t.Helper()
+	gcPercent := debug.SetGCPercent(10)
+	runtime.GC()
+	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	heap := func() int64 {
+		metrics.Read(sample)
+		return int64(sample[0].Value.Uint64())
+	}
+	base := heap()
+	peak := base
+	end := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				peak = max(peak, heap())
+			case <-end:
+				return
+			}
+		}
+	})
+	stop = sync.OnceFunc(func() {
+		t.Helper()
+		close(end)
+		wg.Wait()
+		debug.SetGCPercent(gcPercent)
+		t.Logf("%s %d MiB: the heap grew by at most %.1f MiB from %.1f MiB", what, *streamMiB, float64(peak-base)/(1<<20), float64(base)/(1<<20))
+		if peak-base > int64(limit) {
+			t.Errorf("%s: the heap grew by more than %d MiB", what, limit>>20)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
 }
 
 // testCreateTwice has two streams for one name open at once: each is whole, the last Close wins.
