@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -59,19 +58,7 @@ func served(t *testing.T, header http.Header, codes ...int) (*Client, *httptest.
 
 func do(ctx context.Context, c *Client, server *httptest.Server, writes bool) (bool, error) {
 	return c.Do(ctx, Operation{Name: PutIfAbsent, Object: server.URL + "/x", Writes: writes}, func(ctx context.Context) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodPut, server.URL, bytes.NewReader([]byte("body")))
-		if err != nil {
-			return err
-		}
-		response, err := c.HTTP.Do(req)
-		if err != nil {
-			return err
-		}
-		defer response.Body.Close()
-		if response.StatusCode >= 300 {
-			return status(response.StatusCode)
-		}
-		return nil
+		return send(ctx, c, server.URL)
 	})
 }
 
