@@ -63,6 +63,7 @@ type Operation struct {
 	Name   string // as metrics show it: one of the constants below
 	Object string // the URL or name of what it is about, without secrets
 	Writes bool   // a lost answer may hide a change
+	Once   bool   // it can't be tried again: what it sends is gone after the first try
 }
 
 // The names of operations, as the metric and the documentation's table of costs show them.
@@ -97,7 +98,7 @@ func (c *Client) Do(ctx context.Context, op Operation, try func(context.Context)
 			return doubtful, failed.cancelled(ctx)
 		}
 		delay := max(call.retryAfter, rand.N(firstWait<<n))
-		if !f.Outcome.temporary() || n+1 == maxTries || delay > longestWait || time.Since(begin)+delay > lastStart || !c.take(f.Outcome) {
+		if op.Once || !f.Outcome.temporary() || n+1 == maxTries || delay > longestWait || time.Since(begin)+delay > lastStart || !c.take(f.Outcome) {
 			return doubtful, failed
 		}
 		doubtful = true

@@ -104,6 +104,47 @@ func TestRetries(t *testing.T) {
 	}
 }
 
+func TestOnceIsNotTriedAgain(t *testing.T) {
+	c, server, seen := served(t, nil, 503, 200)
+	doubtful, err := c.Do(t.Context(), Operation{Name: Part, Once: true}, func(ctx context.Context) error {
+		return get(ctx, c, server)
+	})
+	if doubtful || !errors.Is(err, status(503)) || len(*seen) != 1 {
+		t.Errorf("got %v, doubtful %v, after %d requests; want the answer of the first", err, doubtful, len(*seen))
+	}
+}
+
+func TestRequestsForCredentials(t *testing.T) {
+	c, server, seen := served(t, http.Header{"Retry-After": {"7200"}}, 503, 503, 200)
+	if _, err := c.Do(t.Context(), Operation{Name: Put, Writes: true}, func(ctx context.Context) error {
+		if err := get(ForCredentials(ctx), c, server); err != nil {
+			return err
+		}
+		return get(ctx, c, server)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"credentials throttled", "credentials throttled", "credentials ok", "put ok"}; !slices.Equal(*seen, want) {
+		t.Errorf("observed %q, want %q", *seen, want)
+	}
+}
+
+func get(ctx context.Context, c *Client, server *httptest.Server) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL, nil)
+	if err != nil {
+		return err
+	}
+	response, err := c.HTTP.Do(req)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode >= 300 {
+		return status(response.StatusCode)
+	}
+	return nil
+}
+
 func TestErrorNamesItsParts(t *testing.T) {
 	c, server, _ := served(t, nil, 0, 403)
 	_, err := do(t.Context(), c, server, true)
