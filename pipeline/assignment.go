@@ -21,6 +21,9 @@ func (d *dispatcher) callbacks() source.Callbacks {
 			d.Log.Warn("partitions are lost: the group has given them to others", "partitions", len(parts))
 			d.revoked(d.ctx, parts)
 		},
+		Stale: func(err error) {
+			d.Log.Warn("a certificate or secret of Kafka can't be read again: the one from before serves on", "error", err)
+		},
 	}
 }
 

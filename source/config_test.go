@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"kafkadelta/source"
+	"kafkadelta/source/auth"
 )
 
 // TestAPasswordInTheWrongPlaceIsNotPrinted has the password where its variable, its file or the mechanism belongs, as
@@ -13,13 +13,13 @@ import (
 func TestAPasswordInTheWrongPlaceIsNotPrinted(t *testing.T) {
 	for _, password := range []string{"hunter2", "hunter2 $%/&", "/hunter2", "hunter2\x00", strings.Repeat("hunter2", 40)} {
 		for name, x := range map[string]struct {
-			sasl source.SASLConfig
+			sasl auth.SASLConfig
 			want string
 		}{
-			"password_env":  {source.SASLConfig{Mechanism: "plain", Username: "u", PasswordEnv: password}, "NAME of the variable"},
-			"password_file": {source.SASLConfig{Mechanism: "plain", Username: "u", PasswordFile: password}, "source.sasl.password_file"},
-			"mechanism":     {source.SASLConfig{Mechanism: password, Username: "u", PasswordEnv: "P"}, "scram-sha-256"},
-			"no mechanism":  {source.SASLConfig{Username: "u", PasswordEnv: password}, "no mechanism"},
+			"password_env":  {auth.SASLConfig{Mechanism: "plain", Username: "u", PasswordEnv: password}, "NAME of the variable"},
+			"password_file": {auth.SASLConfig{Mechanism: "plain", Username: "u", PasswordFile: password}, "source.sasl.password_file"},
+			"mechanism":     {auth.SASLConfig{Mechanism: password, Username: "u", PasswordEnv: "P"}, "scram-sha-256"},
+			"no mechanism":  {auth.SASLConfig{Username: "u", PasswordEnv: password}, "no mechanism"},
 		} {
 			c := valid()
 			c.SASL = x.sasl
@@ -44,7 +44,7 @@ func TestPasswordEnvIsTheNameOfAVariable(t *testing.T) {
 		"P": true, "_p9": true, "KAFKA_PASSWORD": true, "9P": false, "a-b": false, "${P}": false, " P": false, "P\n": false, "$P": false, "pä": false,
 	} {
 		c := valid()
-		c.SASL = source.SASLConfig{Mechanism: "plain", Username: "u", PasswordEnv: name}
+		c.SASL = auth.SASLConfig{Mechanism: "plain", Username: "u", PasswordEnv: name}
 		if err := c.Validate(); (err == nil) != good {
 			t.Errorf("%q: %v", name, err)
 		}

@@ -7,12 +7,10 @@ package source
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -21,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kafkadelta/checkpoint"
+	"kafkadelta/source/auth"
 )
 
 // Callbacks are called by the client's own goroutines while the group's assignment changes. They may block: heartbeats go
@@ -36,6 +35,8 @@ type Callbacks struct {
 	Revoked func(ctx context.Context, revoked []checkpoint.Partition)
 	// Lost tells that partitions are gone already, and belong to somebody else.
 	Lost func(lost []checkpoint.Partition)
+	// Stale tells that a certificate or secret can't be read again, and the one from before serves on.
+	Stale func(err error)
 }
 
 // Source is one client. Poll, Seek and Close belong to one goroutine; the rest may be called from any.
@@ -45,6 +46,7 @@ type Source struct {
 	client  *kgo.Client
 	admin   *kadm.Client
 	stopped context.CancelFunc
+	refused *refusals
 }
 
 // pollRecords bounds one poll, so that the caller returns to its other duties often enough.
@@ -52,13 +54,15 @@ const pollRecords = 10_000
 
 // New makes the client. It connects to nothing yet: Start does. Extra options are for tests (dialers).
 func New(cfg Config, group string, cb Callbacks, extra ...kgo.Opt) (*Source, error) {
-	opts, err := clientOptions(cfg, group)
+	opts, err := clientOptions(cfg, group, cb.Stale)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // lives as long as the client
+	refused := &refusals{}
 	opts = append(opts,
 		kgo.WithContext(ctx),
+		kgo.WithHooks(refused),
 		kgo.AdjustFetchOffsetsFn(func(ctx context.Context, at map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 			return positions(ctx, cb, at)
 		}),
@@ -79,10 +83,10 @@ func New(cfg Config, group string, cb Callbacks, extra ...kgo.Opt) (*Source, err
 		cancel()
 		return nil, fmt.Errorf("setting up the Kafka client: %w", err)
 	}
-	return &Source{cfg: cfg, group: group, client: client, admin: kadm.NewClient(client), stopped: cancel}, nil
+	return &Source{cfg: cfg, group: group, client: client, admin: kadm.NewClient(client), stopped: cancel, refused: refused}, nil
 }
 
-func clientOptions(cfg Config, group string) ([]kgo.Opt, error) {
+func clientOptions(cfg Config, group string, stale func(error)) ([]kgo.Opt, error) {
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ClientID(cfg.ClientID),
@@ -106,21 +110,11 @@ func clientOptions(cfg Config, group string) ([]kgo.Opt, error) {
 	if cfg.InstanceID != "" {
 		opts = append(opts, kgo.InstanceID(cfg.InstanceID))
 	}
-	tlsConf, err := cfg.TLS.tlsConfig()
+	connect, err := auth.Options(cfg.TLS, cfg.SASL, stale)
 	if err != nil {
-		return nil, &Error{Op: "setting up TLS", Err: err}
+		return nil, &Error{Op: "setting up the connections to Kafka", Err: err}
 	}
-	if tlsConf != nil {
-		opts = append(opts, kgo.DialTLSConfig(tlsConf))
-	}
-	mech, err := cfg.SASL.mechanism()
-	if err != nil {
-		return nil, &Error{Op: "setting up SASL", Err: err}
-	}
-	if mech != nil {
-		opts = append(opts, kgo.SASL(mech))
-	}
-	return opts, nil
+	return append(opts, connect...), nil
 }
 
 // positions translates between the client's nested maps and partitions.
@@ -247,7 +241,7 @@ func (s *Source) offsets(op string, l kadm.ListedOffsets, err error) (map[int32]
 
 // Poll waits for messages until the context is done. Errors of the client are in the fetches: see Judge.
 func (s *Source) Poll(ctx context.Context) kgo.Fetches {
-	return s.client.PollRecords(ctx, pollRecords)
+	return s.refused.during(ctx, func(ctx context.Context) kgo.Fetches { return s.client.PollRecords(ctx, pollRecords) })
 }
 
 // Seek sets where owned partitions are read from next. Polls that begin afterwards return nothing from before.
@@ -316,9 +310,6 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // hints name the remedy of those errors that only an operator can mend.
 var hints = map[*kerr.Error]string{
-	kerr.SaslAuthenticationFailed:           "check source.sasl: user, password and mechanism",
-	kerr.UnsupportedSaslMechanism:           "the broker does not offer this source.sasl.mechanism",
-	kerr.IllegalSaslState:                   "the listener does not expect this kind of authentication: check source.sasl and the port",
 	kerr.TopicAuthorizationFailed:           "grant the user READ and DESCRIBE on the topic",
 	kerr.GroupAuthorizationFailed:           "grant the user READ on the consumer group",
 	kerr.ClusterAuthorizationFailed:         "grant the user DESCRIBE on the cluster",
@@ -339,14 +330,10 @@ func newError(op string, err error) error {
 			return &Error{Op: op, Err: err, Hint: hint}
 		}
 	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return &Error{Op: op, Err: err, Hint: "the broker's certificate is not trusted: check source.tls.ca_file and source.tls.server_name"}
-	}
-	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		return &Error{Op: op, Err: err, Hint: "the listener does not speak TLS: check the port and source.tls.enabled"}
-	}
-	if strings.Contains(err.Error(), "plaintext connection speaking to a tls endpoint") { // the client has no type for it
-		return &Error{Op: op, Err: err, Hint: "the listener speaks TLS: set source.tls.enabled, or use another port"}
+	if refused := auth.Explain(err); refused != nil && refused.Final {
+		return &Error{Op: op, Err: err, Hint: refused.Hint}
+	} else if refused != nil {
+		return fmt.Errorf("%s: %w; %s", op, err, refused.Hint)
 	}
 	// A broker that closes the connection at once (*kgo.ErrFirstReadEOF) may be shutting down: that is tried again.
 	return fmt.Errorf("%s: %w", op, err)

@@ -21,6 +21,7 @@ import (
 	"kafkadelta/checkpoint"
 	"kafkadelta/internal/kafkatest"
 	"kafkadelta/source"
+	"kafkadelta/source/auth"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -39,12 +40,12 @@ func TestConfig(t *testing.T) {
 		"default":                  {func(*source.Config) {}, ""},
 		"several brokers":          {func(c *source.Config) { c.Brokers = append(c.Brokers, "other:1") }, ""},
 		"latest, read_uncommitted": {func(c *source.Config) { c.Start, c.Isolation = "latest", "read_uncommitted" }, ""},
-		"TLS":                      {func(c *source.Config) { c.TLS = source.TLSConfig{Enabled: true, CAFile: "ca.pem", ServerName: "x"} }, ""},
+		"TLS":                      {func(c *source.Config) { c.TLS = auth.TLSConfig{Enabled: true, CAFile: "ca.pem", ServerName: "x"} }, ""},
 		"plain by environment": {func(c *source.Config) {
-			c.SASL = source.SASLConfig{Mechanism: "plain", Username: "u", PasswordEnv: "P"}
+			c.SASL = auth.SASLConfig{Mechanism: "plain", Username: "u", PasswordEnv: "P"}
 		}, ""},
 		"scram by file": {func(c *source.Config) {
-			c.SASL = source.SASLConfig{Mechanism: "scram-sha-512", Username: "u", PasswordFile: "f"}
+			c.SASL = auth.SASLConfig{Mechanism: "scram-sha-512", Username: "u", PasswordFile: "f"}
 		}, ""},
 		"no broker":                   {func(c *source.Config) { c.Brokers = nil }, "source.brokers is empty"},
 		"a blank broker":              {func(c *source.Config) { c.Brokers = []string{"a:1", " "} }, "source.brokers[1]"},
@@ -56,13 +57,13 @@ func TestConfig(t *testing.T) {
 		"a rebalance in milliseconds": {func(c *source.Config) { c.RebalanceTimeout = 10 }, "source.rebalance_timeout"},
 		"TLS settings without TLS":    {func(c *source.Config) { c.TLS.CAFile = "ca.pem" }, "add `enabled: true`"},
 		"a mechanism that is unknown": {func(c *source.Config) {
-			c.SASL = source.SASLConfig{Mechanism: "PLAIN", Username: "u", PasswordEnv: "P"}
+			c.SASL = auth.SASLConfig{Mechanism: "PLAIN", Username: "u", PasswordEnv: "P"}
 		}, "scram-sha-256"},
 		"a password without mechanism": {func(c *source.Config) { c.SASL.PasswordEnv = "P" }, "no mechanism"},
-		"a user that is missing":       {func(c *source.Config) { c.SASL = source.SASLConfig{Mechanism: "plain", PasswordEnv: "P"} }, "source.sasl.username"},
-		"a password that is missing":   {func(c *source.Config) { c.SASL = source.SASLConfig{Mechanism: "plain", Username: "u"} }, "exactly one"},
+		"a user that is missing":       {func(c *source.Config) { c.SASL = auth.SASLConfig{Mechanism: "plain", PasswordEnv: "P"} }, "source.sasl.username"},
+		"a password that is missing":   {func(c *source.Config) { c.SASL = auth.SASLConfig{Mechanism: "plain", Username: "u"} }, "exactly one"},
 		"two passwords": {func(c *source.Config) {
-			c.SASL = source.SASLConfig{Mechanism: "plain", Username: "u", PasswordEnv: "P", PasswordFile: "f"}
+			c.SASL = auth.SASLConfig{Mechanism: "plain", Username: "u", PasswordEnv: "P", PasswordFile: "f"}
 		}, "exactly one"},
 	}
 	for name, c := range cases {
@@ -99,12 +100,12 @@ func TestSecretsAreCheckedAndNeverPrinted(t *testing.T) {
 	t.Setenv("EMPTY_PASSWORD", "")
 	sasl := func(env, file string) source.Config {
 		c := valid()
-		c.SASL = source.SASLConfig{Mechanism: "plain", Username: "u", PasswordEnv: env, PasswordFile: file}
+		c.SASL = auth.SASLConfig{Mechanism: "plain", Username: "u", PasswordEnv: env, PasswordFile: file}
 		return c
 	}
 	ca := func(file string) source.Config {
 		c := valid()
-		c.TLS = source.TLSConfig{Enabled: true, CAFile: file}
+		c.TLS = auth.TLSConfig{Enabled: true, CAFile: file}
 		return c
 	}
 	for name, c := range map[string]struct {
@@ -183,6 +184,7 @@ func open(t *testing.T, c source.Config, next map[checkpoint.Partition]int64) *s
 		Joined:  func() {},
 		Revoked: func(context.Context, []checkpoint.Partition) {},
 		Lost:    func([]checkpoint.Partition) {},
+		Stale:   func(err error) { t.Error(err) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -335,7 +337,7 @@ func TestSASLAgainstABroker(t *testing.T) {
 			f := start(t, 1, kfake.EnableSASL(), kfake.Superuser(strings.ToUpper(mechanism), "user", "right"))
 			for env, good := range map[string]bool{"TEST_PASSWORD": true, "WRONG_PASSWORD": false} {
 				c := f.config("topic")
-				c.SASL = source.SASLConfig{Mechanism: mechanism, Username: "user", PasswordEnv: env}
+				c.SASL = auth.SASLConfig{Mechanism: mechanism, Username: "user", PasswordEnv: env}
 				_, err := open(t, c, nil).Describe(t.Context())
 				if good && err != nil {
 					t.Errorf("with the password: %v", err)

@@ -143,7 +143,7 @@ table.uri is empty: name the table's folder`,
 		},
 		{
 			"no key of a password", strings.Replace(goodConfig, "table:", "  sasl: {mechanism: plain, username: u, password: \"${SECRET}\"}\ntable:", 1),
-			`Error: unknown key "source.sasl.password" at c.yaml:5:41; known keys: mechanism, password_env, password_file, username`,
+			`Error: unknown key "source.sasl.password" at c.yaml:5:41; known keys: extensions, kerberos_file, keytab_file, mechanism, password_env,`,
 		},
 		{
 			"a password for the name of its variable", strings.Replace(goodConfig, "table:", "  sasl: {mechanism: plain, username: u, password_env: \"${SECRET}\"}\ntable:", 1),
@@ -151,7 +151,7 @@ table.uri is empty: name the table's folder`,
 		},
 		{
 			"a password for the mechanism", strings.Replace(goodConfig, "table:", "  sasl: {mechanism: \"${SECRET}\", username: u, password_env: P}\ntable:", 1),
-			`Error: c.yaml: source.sasl.mechanism is not one that is known: use plain, scram-sha-256 or scram-sha-512`,
+			`Error: c.yaml: source.sasl.mechanism is not one that is known: use plain, scram-sha-256, scram-sha-512, oauthbearer, aws-msk-iam or gssapi`,
 		},
 		{
 			"a number from a variable that is none", goodConfig + "lanes: ${SECRET}\n",

@@ -19,10 +19,14 @@ type rule struct {
 // Third-party code, by role.
 const (
 	arrow      = "github.com/apache/arrow-go/v18"
+	awsSDK     = "github.com/aws/aws-sdk-go-v2"
+	azcore     = "github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	azidentity = "github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	cobra      = "github.com/spf13/cobra"
 	compress   = "github.com/klauspost/compress"
 	containers = "github.com/testcontainers/testcontainers-go"
 	yaml       = "go.yaml.in/yaml/v3"
+	gokrb5     = "github.com/jcmturner/gokrb5/v8"
 	goleak     = "go.uber.org/goleak"
 	kadm       = "github.com/twmb/franz-go/pkg/kadm"
 	kerr       = "github.com/twmb/franz-go/pkg/kerr"
@@ -30,6 +34,7 @@ const (
 	kgo        = "github.com/twmb/franz-go/pkg/kgo"
 	kmsg       = "github.com/twmb/franz-go/pkg/kmsg"
 	kversion   = "github.com/twmb/franz-go/pkg/kversion"
+	oauth2     = "golang.org/x/oauth2"
 	prometheus = "github.com/prometheus/client_golang"
 	sasl       = "github.com/twmb/franz-go/pkg/sasl"
 	xsync      = "golang.org/x/sync"
@@ -44,9 +49,13 @@ var ioPackages = []string{"net", "net/http", "os", "os/exec", "path/filepath", "
 // docs/adr/0003-import-rules.md says why it exists and how to change it.
 var table = []rule{
 	{
-		pkg: "source", imports: []string{"checkpoint"},
-		modules: []string{kadm, kerr, kgo, kmsg, kversion, sasl, xsync},
+		pkg: "source", imports: []string{"checkpoint", "source/auth"},
+		modules: []string{kadm, kerr, kgo, kmsg, kversion, xsync},
 		because: "it speaks Kafka and knows neither rows nor tables, so that every format and table gets the same delivery",
+	},
+	{
+		pkg: "source/auth", modules: []string{awsSDK, azcore, azidentity, gokrb5, kerr, kgo, oauth2, sasl},
+		because: "how brokers are convinced of who we are: the clouds' SDKs and Kerberos are here, and nothing of topics and groups",
 	},
 	{
 		pkg: "decode", modules: []string{arrow, kgo}, pure: true,
@@ -113,7 +122,7 @@ var table = []rule{
 			"batch", "checkpoint", "decode", "decode/json", "delta", "pipeline", "sink", "sink/datafile", "source",
 			"storage", "storage/local", "storage/memory", "storage/open", "internal/strictyaml",
 		},
-		modules: []string{arrow, cobra, compress, kadm, kerr, kfake, kgo, kmsg, prometheus, sasl, xsync, xsys},
+		modules: []string{arrow, cobra, compress, kadm, kerr, kfake, kgo, kmsg, prometheus, xsync, xsys},
 		because: "the wiring: it may know everything that users run, and nobody imports it",
 	},
 
@@ -151,7 +160,7 @@ var table = []rule{
 	{
 		pkg: "test/e2e",
 		imports: []string{
-			"batch", "checkpoint", "decode", "decode/json", "delta", "pipeline", "sink", "sink/datafile", "source", "storage",
+			"batch", "checkpoint", "decode", "decode/json", "delta", "pipeline", "sink", "sink/datafile", "source", "source/auth", "storage",
 			"storage/faultstore", "storage/local", "storage/memory", "storage/open", "internal/kafkatest",
 		},
 		modules: []string{arrow, compress, containers, goleak, kadm, kfake, kgo}, testOnly: true,
