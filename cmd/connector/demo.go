@@ -294,7 +294,11 @@ func isTerminal(w io.Writer) bool {
 }
 
 func (f demoFlags) summary(ctx context.Context, c config, p pipeline.Progress, took time.Duration, w io.Writer) error {
-	i, err := inspect(ctx, f.table)
+	store, err := openStore(ctx, f.table, c.Storage, nil)
+	if err != nil {
+		return err
+	}
+	i, err := inspect(ctx, store, f.table)
 	if err != nil {
 		return err
 	}

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 
+	"kafkadelta/internal/strictyaml"
 	"kafkadelta/storage"
 	"kafkadelta/storage/open"
 )
@@ -11,4 +13,30 @@ import (
 // openStore opens the store of a table. Observe is told of each request to it; it may be nil.
 func openStore(ctx context.Context, uri string, c open.Config, observe func(operation, outcome string)) (storage.Store, error) {
 	return open.Open(ctx, uri, open.Options{Config: c, Getenv: os.Getenv, Observe: observe})
+}
+
+// storeFlags are shared by the commands about tables.
+type storeFlags struct{ config string }
+
+// open opens a table's store with the settings of --config. Without one the environment alone tells how to reach it. The
+// file may be that of a stream or have a storage section only.
+func (f *storeFlags) open(ctx context.Context, uri string) (storage.Store, error) {
+	c := defaultConfig()
+	if f.config != "" {
+		data, err := os.ReadFile(f.config)
+		if err != nil {
+			return nil, &configError{fmt.Errorf("--config: %w", err)}
+		}
+		if err := strictyaml.Load(data, f.config, os.LookupEnv, &c); err != nil {
+			return nil, &configError{err}
+		}
+		if err := c.Storage.Validate(); err != nil {
+			return nil, &configError{fmt.Errorf("%s: %w", f.config, err)}
+		}
+	}
+	s, err := openStore(ctx, uri, c.Storage, nil)
+	if err != nil {
+		return nil, &configError{err}
+	}
+	return s, nil
 }

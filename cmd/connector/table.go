@@ -19,7 +19,9 @@ func tableCommand() *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	cmd.AddCommand(tableCreateCommand(), tableAppendCommand(), tableInspectCommand(), tableHistoryCommand())
+	var store storeFlags
+	cmd.PersistentFlags().StringVarP(&store.config, "config", "c", "", "configuration file whose storage section tells how to reach the table's store; the rest of it does not count")
+	cmd.AddCommand(tableCreateCommand(&store), tableAppendCommand(&store), tableInspectCommand(&store), tableHistoryCommand(&store))
 	return cmd
 }
 

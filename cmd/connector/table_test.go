@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -133,4 +134,32 @@ func inspected(t testing.TB, table string) inspection {
 		t.Fatal(err)
 	}
 	return i
+}
+
+// TestTableConfig has the table commands take the storage section of a configuration, and nothing else of it.
+func TestTableConfig(t *testing.T) {
+	table := newTable(t, "id BIGINT")
+	for _, config := range []string{
+		"storage: {}\n",
+		"name: x\nsource: {brokers: [b:9092], topic: t}\ntable: {uri: /elsewhere, schema: 'not a schema'}\n",
+	} {
+		path := file(t, "c.yaml", config)
+		mustRun(t, "table", "inspect", table, "--config", path)
+		mustRun(t, "table", "history", "-c", path, table)
+		mustRun(t, "table", "append", table, "-c", path, "--input", file(t, "in.jsonl", `{"id":1}`))
+		mustRun(t, "table", "create", filepath.Join(t.TempDir(), "t"), "--schema", "id BIGINT", "-c", path)
+	}
+	for _, tt := range []struct{ path, want string }{
+		{file(t, "c.yaml", "storage: {nosuch: 1}\n"), "c.yaml:1"},
+		{filepath.Join(t.TempDir(), "none.yaml"), "--config"},
+	} {
+		for _, args := range [][]string{
+			{"inspect", table}, {"history", table}, {"append", table, "--input", os.DevNull}, {"create", table, "--schema", "id BIGINT"},
+		} {
+			o := command(t, append(append([]string{"table"}, args...), "--config", tt.path)...)
+			if o.code != exitConfig || !strings.Contains(o.stderr, tt.want) {
+				t.Errorf("%v: exit code %d, it says %q", args, o.code, o.stderr)
+			}
+		}
+	}
 }

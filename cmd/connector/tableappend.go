@@ -29,7 +29,7 @@ type appendFlags struct {
 	app                        sink.AppTxn
 }
 
-func tableAppendCommand() *cobra.Command {
+func tableAppendCommand(stores *storeFlags) *cobra.Command {
 	var f appendFlags
 	var logs logFlags
 	cmd := &cobra.Command{
@@ -66,9 +66,9 @@ one, nothing is read, and the exit code is 0. So a job that may have died is jus
 			if err != nil {
 				return err
 			}
-			store, err := openStore(cmd.Context(), f.uri, open.Config{}, nil)
+			store, err := stores.open(cmd.Context(), f.uri)
 			if err != nil {
-				return &configError{err}
+				return err
 			}
 			a := appender{appendFlags: f, log: log, stderr: cmd.ErrOrStderr(), store: store}
 			defer a.close(cmd.Context())

@@ -12,7 +12,7 @@ import (
 	"kafkadelta/storage/open"
 )
 
-func tableCreateCommand() *cobra.Command {
+func tableCreateCommand(stores *storeFlags) *cobra.Command {
 	var ddl, comment string
 	var partitionBy, clusterBy, features []string
 	var properties map[string]string
@@ -38,9 +38,9 @@ func tableCreateCommand() *cobra.Command {
 			if err := delta.CheckCreate(options); err != nil {
 				return &configError{err}
 			}
-			store, err := openStore(cmd.Context(), args[0], open.Config{}, nil)
+			store, err := stores.open(cmd.Context(), args[0])
 			if err != nil {
-				return &configError{err}
+				return err
 			}
 			if err := delta.Create(cmd.Context(), store, options); errors.Is(err, fs.ErrExist) {
 				return tableError("creating the table", fmt.Errorf("%s is a Delta table already: %w", open.Redact(args[0]), err))

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"kafkadelta/delta"
+	"kafkadelta/storage"
 	"kafkadelta/storage/open"
 )
 
@@ -37,7 +38,7 @@ type versionTxn struct {
 	Version int64  `json:"version"`
 }
 
-func tableHistoryCommand() *cobra.Command {
+func tableHistoryCommand(stores *storeFlags) *cobra.Command {
 	var limit int64
 	var output string
 	cmd := &cobra.Command{
@@ -61,7 +62,11 @@ as far back as the log was not cleaned.`,
 			if output == "json" {
 				p = printHistoryJSON
 			}
-			return errors.Join(history(cmd.Context(), args[0], limit, p(out)), out.Flush())
+			store, err := stores.open(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return errors.Join(history(cmd.Context(), store, args[0], limit, p(out)), out.Flush())
 		},
 	}
 	cmd.Flags().Int64Var(&limit, "limit", 20, "how many versions to show; 0 for all")
@@ -70,11 +75,7 @@ as far back as the log was not cleaned.`,
 }
 
 // history hands the newest versions to show, one by one, and then nil for the end.
-func history(ctx context.Context, uri string, limit int64, show func(*inspectedVersion) error) error {
-	store, err := openStore(ctx, uri, open.Config{}, nil)
-	if err != nil {
-		return &configError{err}
-	}
+func history(ctx context.Context, store storage.Store, uri string, limit int64, show func(*inspectedVersion) error) error {
 	shown := int64(0)
 	for e, err := range delta.History(ctx, store) {
 		if err != nil {

@@ -74,7 +74,7 @@ type inspectFlags struct {
 	files             bool
 }
 
-func tableInspectCommand() *cobra.Command {
+func tableInspectCommand(stores *storeFlags) *cobra.Command {
 	var f inspectFlags
 	cmd := &cobra.Command{
 		Use:   "inspect URI",
@@ -92,7 +92,11 @@ also where the table can't be appended to.`,
 			if cmd.Flags().Changed("version") && f.version < 0 {
 				return &configError{fmt.Errorf("--version is %d: use 0 or more", f.version)}
 			}
-			s, i, err := f.inspect(cmd.Context(), args[0])
+			store, err := stores.open(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			s, i, err := f.inspect(cmd.Context(), store, args[0])
 			if err != nil {
 				return err
 			}
@@ -131,16 +135,12 @@ func parseTimestamp(text string) (time.Time, error) {
 }
 
 // inspect reads the newest version of a table.
-func inspect(ctx context.Context, uri string) (inspection, error) {
-	_, i, err := inspectFlags{version: -1}.inspect(ctx, uri)
+func inspect(ctx context.Context, store storage.Store, uri string) (inspection, error) {
+	_, i, err := inspectFlags{version: -1}.inspect(ctx, store, uri)
 	return i, err
 }
 
-func (f inspectFlags) inspect(ctx context.Context, uri string) (*delta.Snapshot, inspection, error) {
-	store, err := openStore(ctx, uri, open.Config{}, nil)
-	if err != nil {
-		return nil, inspection{}, &configError{err}
-	}
+func (f inspectFlags) inspect(ctx context.Context, store storage.Store, uri string) (*delta.Snapshot, inspection, error) {
 	version := f.version
 	if f.timestamp != "" {
 		at, err := parseTimestamp(f.timestamp)

@@ -108,11 +108,11 @@ var table = []rule{
 		because: "backends don't know each other",
 	},
 	{
-		pkg: "storage/remote",
+		pkg:     "storage/remote",
 		because: "what the clouds' backends share below their SDKs: connections, counting, trying again; it knows none of them",
 	},
 	{
-		pkg: "storage/open", imports: []string{"storage", "storage/local", "storage/memory"},
+		pkg: "storage/open", imports: []string{"storage", "storage/local", "storage/memory", "storage/remote"},
 		because: "the only package that knows every backend, so that only the command carries their weight",
 	},
 

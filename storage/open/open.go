@@ -57,18 +57,21 @@ func Open(ctx context.Context, uri string, o Options) (storage.Store, error) {
 
 const supported = "supported are a folder (/data/table or ./table), file:///data/table and, within one process, memory://name"
 
-func open(ctx context.Context, uri string, _ Options) (storage.Store, error) {
+func open(ctx context.Context, uri string, o Options) (storage.Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	scheme, rest := split(uri)
 	switch scheme {
 	case "":
-		return openPath(uri)
+		s, err := openPath(uri)
+		return count(s, o.Observe), err
 	case "file":
-		return openFile(uri)
+		s, err := openFile(uri)
+		return count(s, o.Observe), err
 	case "memory":
-		return openMemory(rest)
+		s, err := openMemory(rest)
+		return count(s, o.Observe), err
 	default:
 		return nil, fmt.Errorf("scheme %q is not supported: %s; %s", scheme, supported, hint(scheme))
 	}
