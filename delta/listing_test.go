@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"testing"
+	"time"
 
 	"kafkadelta/delta"
 	"kafkadelta/storage/memory"
@@ -73,8 +74,10 @@ func TestListingsThatMissAVersion(t *testing.T) {
 	t.Run("of a log that is followed", func(t *testing.T) {
 		s := newLog(t, 3)
 		h := &hasty{LogStore: s, hidden: delta.CommitName(4)}
-		table, err := delta.Open(ctx, h, newClock().options())
+		clock := newClock()
+		table, err := delta.Open(ctx, h, clock.options())
 		check(t, err)
+		clock.add(time.Minute) // so that a listing is asked
 		h.listings = 1
 		h.before = func() { // the read of version 4 has missed by then
 			putLog(t, s, 4, `{"commitInfo":{"operation":"WRITE"}}`)

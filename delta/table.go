@@ -282,7 +282,20 @@ type Table struct {
 	opts   Options
 	winner *Commit // of version+1, read while a commit lost against it; Next need not read it again
 	files  fileTally
-	base   int64 // version of the log checkpoint that the table was opened from; -1 for none
+	base   int64     // version of the log checkpoint that the table was opened from; -1 for none
+	latest time.Time // when the version was last known to be the newest; zero for never
+}
+
+// freshFor is how long the knowledge of the newest version stands for a listing (rule C7): a version that is put meanwhile
+// can't have been cleaned up again.
+const freshFor = time.Minute
+
+// fresh tells whether the version was the newest less than freshFor ago, by the wall clock and by the monotonic one: either
+// may stand still while a machine sleeps.
+func (t *Table) fresh() bool {
+	now := t.opts.Now()
+	wall, monotonic := now.Round(0).Sub(t.latest.Round(0)), now.Sub(t.latest)
+	return min(wall, monotonic) >= 0 && max(wall, monotonic) < freshFor
 }
 
 // Open opens the newest version. It costs a read of _last_checkpoint, a listing from there on, a projected read of the
@@ -301,11 +314,12 @@ func Open(ctx context.Context, store LogStore, o Options) (*Table, error) {
 // Reload opens the newest version anew, the remedy after ErrMissingCommit. What happened since the version before is not
 // known then (rule C2). On an error the table stays where it was.
 func (t *Table) Reload(ctx context.Context) error {
+	asked := t.opts.Now()
 	s, seg, err := open(ctx, t.store, -1)
 	if err != nil {
 		return fmt.Errorf("opening the Delta log: %w", err)
 	}
-	t.state, t.winner, t.files, t.base = *s, nil, fileTally{}, seg.base
+	t.state, t.winner, t.files, t.base, t.latest = *s, nil, fileTally{}, seg.base, asked
 	return nil
 }
 
@@ -347,8 +361,8 @@ func open(ctx context.Context, store LogStore, version int64) (*state, *segment,
 // ErrMissingCommit that it is gone but a later one is listed (rule C2); after any error the table stays where it was.
 //
 // Cost: one Get for a version that is there (none for the winner of a lost commit, which was read already). Where nothing
-// is new, which is every idle poll, one Get that misses and one listing that starts at version+1 and is empty: the
-// listing alone tells "not there yet" from "cleaned up".
+// is new, which is every idle poll, one Get that misses and, once a minute, a listing that starts at version+1 and is empty:
+// the listing alone tells "not there yet" from "cleaned up", but nothing is cleaned up within a minute (rule C7).
 func (t *Table) Next(ctx context.Context) (*Commit, error) {
 	c := t.winner
 	if c == nil {
@@ -368,7 +382,14 @@ func (t *Table) Next(ctx context.Context) (*Commit, error) {
 func (t *Table) read(ctx context.Context, version int64) (*Commit, error) {
 	c, err := readCommit(ctx, t.store, version, true)
 	if errors.Is(err, fs.ErrNotExist) {
+		if t.fresh() {
+			return nil, io.EOF
+		}
+		asked := t.opts.Now()
 		gone := t.probe(ctx, version)
+		if errors.Is(gone, io.EOF) {
+			t.latest = asked
+		}
 		if gone != nil && !errors.Is(gone, ErrMissingCommit) {
 			return nil, gone
 		}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"kafkadelta/delta"
 	"kafkadelta/storage/memory"
@@ -335,14 +336,21 @@ func TestNextFollowsTheLog(t *testing.T) {
 	for v := range int64(7) {
 		drop(t, store, delta.CommitName(v+1))
 	}
-	s := &spy{LogStore: store}
-	table := open(t, s, newClock())
-	s.calls = nil
-	if _, err := table.Next(ctx); !errors.Is(err, io.EOF) || table.Version() != 0 {
-		t.Fatalf("%v, want io.EOF", err)
-	}
-	if want := []string{"get 00000000000000000001.json", "list 00000000000000000001"}; !slices.Equal(s.calls, want) {
-		t.Errorf("an idle poll calls %v, want %v", s.calls, want)
+	s, clock := &spy{LogStore: store}, newClock()
+	table := open(t, s, clock)
+	for i := range 13 { // idle polls over three minutes
+		s.calls = nil
+		if _, err := table.Next(ctx); !errors.Is(err, io.EOF) || table.Version() != 0 {
+			t.Fatalf("%v, want io.EOF", err)
+		}
+		want := []string{"get 00000000000000000001.json"}
+		if i > 0 && i%4 == 0 {
+			want = append(want, "list 00000000000000000001")
+		}
+		if !slices.Equal(s.calls, want) {
+			t.Errorf("after %d s an idle poll calls %v, want %v", i*15, s.calls, want)
+		}
+		clock.add(15 * time.Second)
 	}
 	all := fixture(t, "commits_only")
 	for v := int64(1); v <= 7; v++ {
@@ -369,12 +377,18 @@ func TestNextTellsCleanedFromNotYet(t *testing.T) {
 	store := fixture(t, "checkpointed")
 	moved := fixture(t, "checkpointed")
 	drop(t, store, logFile("00000000000000000005.json"), logFile("00000000000000000006.json"), logFile("00000000000000000007.json"))
-	table := open(t, store, newClock())
+	clock := newClock()
+	table := open(t, store, clock)
+	clock.add(time.Minute)
 	check(t, store.Put(ctx, logFile("00000000000000000005.crc"), []byte("{}")))
 	if _, err := table.Next(ctx); !errors.Is(err, io.EOF) {
 		t.Errorf("a checksum file alone: %v, want io.EOF", err)
 	}
 	putLog(t, store, 6, string(read(t, moved, delta.CommitName(6))))
+	if _, err := table.Next(ctx); !errors.Is(err, io.EOF) {
+		t.Errorf("within a minute: %v, want io.EOF without a listing", err)
+	}
+	clock.add(-time.Hour) // somebody has set it: what is known is of no known age
 	_, err := table.Next(ctx)
 	if !errors.Is(err, delta.ErrMissingCommit) || table.Version() != 4 {
 		t.Errorf("%v, want ErrMissingCommit", err)
@@ -393,8 +407,9 @@ func TestNextSeesWhatAppearsBetweenReadAndListing(t *testing.T) {
 	store := fixture(t, "commits_only")
 	last := string(read(t, store, delta.CommitName(7)))
 	drop(t, store, delta.CommitName(7))
-	s := &spy{LogStore: store}
-	table := open(t, s, newClock())
+	s, clock := &spy{LogStore: store}, newClock()
+	table := open(t, s, clock)
+	clock.add(time.Minute)
 	s.get = func(name string) error {
 		if name == delta.CommitName(7) && s.calls[len(s.calls)-1] == "get 00000000000000000007.json" && !slices.Contains(s.calls, "list 00000000000000000007") {
 			defer putLog(t, store, 7, last)

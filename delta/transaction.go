@@ -100,6 +100,9 @@ func (t *Table) Commit(ctx context.Context, tx *Transaction) (Outcome, error) {
 	switch {
 	case err == nil:
 		tx.open = 0
+		if t.fresh() { // else nobody has looked whether the log was cleaned: the next Next lists
+			t.latest = t.opts.Now()
+		}
 		return Committed, t.follow(landed)
 	case errors.Is(err, fs.ErrExist):
 		return t.settle(ctx, tx, version)

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"path"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,8 +43,12 @@ type bench struct {
 	columns string
 	cfg     sink.Config
 
-	materialized bool // the data files are to hold the partition columns
+	materialized bool         // the data files are to hold the partition columns
+	passed       atomic.Int64 // nanoseconds that the writers' clock is ahead
 }
+
+// now is the writers' clock.
+func (b *bench) now() time.Time { return time.Now().Add(time.Duration(b.passed.Load())) }
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
@@ -63,7 +68,7 @@ func (b *bench) open(stores ...delta.LogStore) *sink.Table {
 	schema, err := delta.ParseDDL(b.columns)
 	b.check(err)
 	table, err := sink.Open(b.t.Context(), store, b.cfg, sink.Options{
-		Name: stream, Create: schema, Engine: "kafkadelta/test", Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		Name: stream, Create: schema, Engine: "kafkadelta/test", Now: b.now, Log: slog.New(slog.DiscardHandler),
 	})
 	b.check(err)
 	return table

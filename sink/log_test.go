@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -38,9 +39,11 @@ var (
 	}, nil)
 )
 
-// logCheckpoint writes one of the newest version by hand, and takes away the JSON of the versions named.
+// logCheckpoint writes one of the newest version by hand, and takes away the JSON of the versions named. Nothing is cleaned
+// up within a minute, so one passes.
 func (b *bench) logCheckpoint(gone ...int64) {
 	b.t.Helper()
+	b.passed.Add(int64(time.Minute))
 	s := b.snapshot()
 	meta := s.Metadata()
 	rows := []map[string]any{

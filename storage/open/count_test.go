@@ -54,7 +54,8 @@ func TestStoresWithoutRequestsAreCounted(t *testing.T) {
 		must(t, s.Delete(cancelled, "c"), context.Canceled)
 		must(t, names(s.List(cancelled, "", "")), context.Canceled)
 		must(t, names(s.List(ctx, "", "")), nil)
-		for range s.List(ctx, "", "") {
+		for _, err := range s.List(ctx, "", "") {
+			must(t, err, nil)
 			break
 		}
 		want("lists", map[string]int{"delete cancelled": 1, "list cancelled": 1, "list ok": 2})
