@@ -9,6 +9,7 @@
 //	/data/table, ./table, C:\data\table    a folder (the last on Windows only)
 //	file:///data/table                     the same, percent-encoded; file:/data/table as Hadoop prints it works too
 //	memory://name                          a store in this process; for tests and demos
+//	abfss://container@account.dfs.core.windows.net/path    Azure; also abfs, wasb, wasbs, az, azure, https (azure.go)
 //
 // All opens of one memory name in a process share one store, as workers share a table, and it lives as long as the
 // process. Tests use a name of their own each, such as t.Name().
@@ -25,15 +26,18 @@ import (
 	"sync"
 
 	"kafkadelta/storage"
+	"kafkadelta/storage/azure"
 	"kafkadelta/storage/local"
 	"kafkadelta/storage/memory"
 )
 
 // Config holds each backend's own settings, as they stand under "storage" in a configuration file.
-type Config struct{}
+type Config struct {
+	Azure azure.Config `yaml:"azure"`
+}
 
 // Validate checks the settings without reaching for a file or a server.
-func (c Config) Validate() error { return nil }
+func (c Config) Validate() error { return c.Azure.Validate() }
 
 // Options are what a backend needs to know beside the URI.
 type Options struct {
@@ -55,7 +59,7 @@ func Open(ctx context.Context, uri string, o Options) (storage.Store, error) {
 	return s, nil
 }
 
-const supported = "supported are a folder (/data/table or ./table), file:///data/table and, within one process, memory://name"
+const supported = "supported are a folder (/data/table or ./table), file:///data/table, within one process memory://name, and on Azure " + azureForms
 
 func open(ctx context.Context, uri string, o Options) (storage.Store, error) {
 	if err := ctx.Err(); err != nil {
@@ -72,6 +76,8 @@ func open(ctx context.Context, uri string, o Options) (storage.Store, error) {
 	case "memory":
 		s, err := openMemory(rest)
 		return count(s, o.Observe), err
+	case "abfss", "abfs", "wasbs", "wasb", "az", "azure", "https", "http":
+		return openAzure(scheme, uri, o)
 	default:
 		return nil, fmt.Errorf("scheme %q is not supported: %s; %s", scheme, supported, hint(scheme))
 	}
@@ -80,7 +86,7 @@ func open(ctx context.Context, uri string, o Options) (storage.Store, error) {
 // hint guesses what was meant.
 func hint(scheme string) string {
 	switch scheme {
-	case "s3", "s3a", "s3n", "gs", "gcs", "az", "azure", "adl", "abfs", "abfss", "wasb", "wasbs", "http", "https", "hdfs", "dbfs":
+	case "s3", "s3a", "s3n", "gs", "gcs", "adl", "hdfs", "dbfs":
 		return "this build has no backend for that store, write to a folder for now"
 	default:
 		return "is it misspelled? A relative folder with a colon in its name is written ./name"

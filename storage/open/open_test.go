@@ -86,7 +86,7 @@ func TestRefused(t *testing.T) {
 	cases := []struct{ name, uri, want string }{
 		{"empty", "", "empty"},
 		{"cloud", "s3://bucket/t", `scheme "s3" is not supported`},
-		{"cloud says what is supported", "abfss://c@account.dfs.core.windows.net/t", "memory://name"},
+		{"cloud says what is supported", "hdfs://node/t", "memory://name"},
 		{"cloud has a hint", "GS://bucket/t", "this build has no backend"},
 		{"misspelled", "fiel:///t", "misspelled"},
 		{"scheme without slashes", "s3:bucket/t", `scheme "s3"`},

@@ -33,7 +33,7 @@ func Redact(uri string) string {
 // isContainer tells Azure's container@account, which is an address and no secret.
 func isContainer(scheme, user string) bool {
 	switch scheme {
-	case "abfs", "abfss", "wasb", "wasbs":
+	case "abfs", "abfss", "wasb", "wasbs", "az", "azure":
 		return !strings.ContainsAny(user, ":/@")
 	default:
 		return false
