@@ -31,6 +31,8 @@ var brokerRefusals = map[*kerr.Error]string{
 	kerr.IllegalSaslState:         "the listener does not expect this kind of authentication: check source.sasl and the port",
 }
 
+const noTLS = "the listener does not speak TLS: check the port and source.tls.enabled"
+
 // Explain finds out whether err is about TLS or SASL, and what it asks of the operator. It answers nil for everything else.
 func Explain(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
@@ -44,7 +46,7 @@ func Explain(err error) *Error {
 		hint = untrusted(e)
 	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		hint = "the listener does not speak TLS: check the port and source.tls.enabled"
+		hint = noTLS
 	}
 	if strings.Contains(err.Error(), "plaintext connection speaking to a tls endpoint") { // the client has no type for it
 		hint = "the listener speaks TLS: set source.tls.enabled, or use another port"

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync/atomic"
@@ -83,6 +84,9 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 	}
 	refused := func(err error) error { return d.refused(err, own, asked.Load()) }
 	conn, err := (&tls.Dialer{NetDialer: &net.Dialer{Timeout: dialLimit}, Config: conf}).DialContext(ctx, network, address)
+	if errors.Is(err, io.EOF) && speaksPlain(ctx, network, address) {
+		err = &Error{Err: errors.New("the broker hangs up on TLS and answers without"), Hint: noTLS, Final: true}
+	}
 	if err != nil {
 		return nil, refused(err)
 	}

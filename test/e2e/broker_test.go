@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,10 @@ var (
 	tlsListener    = listener{"ENCRYPTED", "SSL", 9093}
 	saslListener   = listener{"LOGIN", "SASL_PLAINTEXT", 9094}
 	secureListener = listener{"SAFELOGIN", "SASL_SSL", 9095}
-	listeners      = []listener{clearListener, tlsListener, saslListener, secureListener}
+	mutualListener = listener{"MUTUAL", "SSL", 9096}      // asks for a client certificate
+	bearerListener = listener{"BEARER", "SASL_SSL", 9097} // takes tokens
+	staleListener  = listener{"STALE", "SSL", 9098}       // its certificate has expired
+	listeners      = []listener{clearListener, tlsListener, saslListener, secureListener, mutualListener, bearerListener, staleListener}
 )
 
 // broker is the real Kafka that all tests share.
@@ -45,6 +49,7 @@ type broker struct {
 	container testcontainers.Container
 	endpoints map[listener]string
 	ca        authority
+	issuer    issuer
 }
 
 var theBroker struct {
@@ -103,11 +108,14 @@ func startBroker(ctx context.Context) (b *broker, lacking bool, err error) {
 	if b.ca, err = newAuthority("test authority"); err != nil {
 		return nil, false, err
 	}
-	pem, err := b.ca.issue("localhost", "127.0.0.1")
+	if b.issuer, err = newIssuer(); err != nil {
+		return nil, false, err
+	}
+	files, err := b.files()
 	if err != nil {
 		return nil, false, err
 	}
-	container, err := testcontainers.Run(ctx, image, b.options(pem)...)
+	container, err := testcontainers.Run(ctx, image, b.options(files)...)
 	switch {
 	case err != nil && container == nil: // nothing could be created: most likely there is no image and no network
 		return nil, true, err
@@ -118,14 +126,28 @@ func startBroker(ctx context.Context) (b *broker, lacking bool, err error) {
 	return b, false, b.prepare(ctx)
 }
 
+// Files in the container.
 const (
-	startScript = "/tmp/start-kafka.sh"
-	keystore    = "/tmp/broker.pem"
+	startScript   = "/tmp/start-kafka.sh"
+	keystore      = "/tmp/broker.pem"
+	staleKeystore = "/tmp/stale.pem"
+	truststore    = "/tmp/ca.pem"
+	tokenKeys     = "/tmp/jwks.json"
 )
+
+// files are what the broker proves itself with, and what it believes.
+func (b *broker) files() (map[string][]byte, error) {
+	pem, err := b.ca.issue("localhost", "127.0.0.1")
+	if err != nil {
+		return nil, err
+	}
+	stale, err := b.ca.issueUntil(time.Now().Add(-time.Minute), "localhost", "127.0.0.1")
+	return map[string][]byte{keystore: pem, staleKeystore: stale, truststore: b.ca.pem(), tokenKeys: b.issuer.keys()}, err
+}
 
 // options describe the container. The ports that the host gives are known only after the start, and the broker must
 // advertise them: the entrypoint waits for a script that does.
-func (b *broker) options(pem []byte) []testcontainers.ContainerCustomizer {
+func (b *broker) options(files map[string][]byte) []testcontainers.ContainerCustomizer {
 	env := map[string]string{
 		"CLUSTER_ID":                                     "5L6g3nShT-eMCtK--X86sw",
 		"KAFKA_NODE_ID":                                  "1",
@@ -143,8 +165,33 @@ func (b *broker) options(pem []byte) []testcontainers.ContainerCustomizer {
 		"KAFKA_AUTO_CREATE_TOPICS_ENABLE":                "false",
 		"KAFKA_SSL_KEYSTORE_TYPE":                        "PEM",
 		"KAFKA_SSL_KEYSTORE_LOCATION":                    keystore,
+		"KAFKA_SSL_TRUSTSTORE_TYPE":                      "PEM",
+		"KAFKA_SSL_TRUSTSTORE_LOCATION":                  truststore,
 		"KAFKA_SASL_ENABLED_MECHANISMS":                  "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+		// Topics without rules of their own are everybody's.
+		"KAFKA_AUTHORIZER_CLASS_NAME":                 "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+		"KAFKA_ALLOW_EVERYONE_IF_NO_ACL_FOUND":        "true",
+		"KAFKA_SUPER_USERS":                           "User:ANONYMOUS",
+		"KAFKA_OPTS":                                  "-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=file://" + tokenKeys,
+		mutualListener.key("SSL_CLIENT_AUTH"):         "required",
+		staleListener.key("SSL_KEYSTORE_TYPE"):        "PEM",
+		staleListener.key("SSL_KEYSTORE_LOCATION"):    staleKeystore,
+		bearerListener.key("SASL_ENABLED_MECHANISMS"): "OAUTHBEARER",
 	}
+	// Of 4.1, the default looks at no signature, and a class under the mechanism's prefix is not looked for.
+	env[bearerListener.key("SASL_OAUTHBEARER_JWT_VALIDATOR_CLASS")] = "org.apache.kafka.common.security.oauthbearer.BrokerJwtValidator"
+	for key, value := range map[string]string{
+		"JAAS_CONFIG":                    "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;",
+		"SERVER_CALLBACK_HANDLER_CLASS":  "org.apache.kafka.common.security.oauthbearer.OAuthBearerValidatorCallbackHandler",
+		"OAUTHBEARER_JWKS_ENDPOINT_URL":  "file://" + tokenKeys,
+		"OAUTHBEARER_EXPECTED_ISSUER":    tokenIssuer,
+		"OAUTHBEARER_EXPECTED_AUDIENCE":  tokenAudience,
+		"OAUTHBEARER_CLOCK_SKEW_SECONDS": "0",
+	} {
+		env[bearerListener.key("OAUTHBEARER_SASL_"+key)] = value
+	}
+	// A session ends with its token, and the client has to show another one before.
+	env[bearerListener.key("OAUTHBEARER_CONNECTIONS_MAX_REAUTH_MS")] = "3600000"
 	binds := []string{"INSIDE://0.0.0.0:19092", "CONTROLLER://0.0.0.0:19093"}
 	protocols := []string{"INSIDE:PLAINTEXT", "CONTROLLER:PLAINTEXT"}
 	var ports []string
@@ -152,25 +199,31 @@ func (b *broker) options(pem []byte) []testcontainers.ContainerCustomizer {
 		binds = append(binds, fmt.Sprintf("%s://0.0.0.0:%d", l.name, l.port))
 		protocols = append(protocols, l.name+":"+l.protocol)
 		ports = append(ports, l.exposed())
-		if strings.HasPrefix(l.protocol, "SASL") {
-			prefix := "KAFKA_LISTENER_NAME_" + l.name
-			env[prefix+"_PLAIN_SASL_JAAS_CONFIG"] = fmt.Sprintf("org.apache.kafka.common.security.plain.PlainLoginModule required user_%s=%q;", brokerUser, brokerPassword)
+		if strings.HasPrefix(l.protocol, "SASL") && l != bearerListener {
+			env[l.key("PLAIN_SASL_JAAS_CONFIG")] = fmt.Sprintf("org.apache.kafka.common.security.plain.PlainLoginModule required user_%s=%q;", brokerUser, brokerPassword)
 			for _, mechanism := range []string{"256", "512"} {
-				env[prefix+"_SCRAM___SHA___"+mechanism+"_SASL_JAAS_CONFIG"] = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+				env[l.key("SCRAM___SHA___"+mechanism+"_SASL_JAAS_CONFIG")] = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 			}
 		}
 	}
 	env["KAFKA_LISTENERS"] = strings.Join(binds, ",")
 	env["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"] = strings.Join(protocols, ",")
+	var content []testcontainers.ContainerFile
+	for path, b := range files {
+		content = append(content, testcontainers.ContainerFile{Reader: bytes.NewReader(b), ContainerFilePath: path, FileMode: 0o644})
+	}
 	return []testcontainers.ContainerCustomizer{
 		testcontainers.WithExposedPorts(ports...),
 		testcontainers.WithEnv(env),
 		testcontainers.WithEntrypoint("sh"),
 		testcontainers.WithCmd("-c", "while [ ! -f "+startScript+" ]; do sleep 0.05; done; exec bash "+startScript),
-		testcontainers.WithFiles(testcontainers.ContainerFile{Reader: strings.NewReader(string(pem)), ContainerFilePath: keystore, FileMode: 0o644}),
+		testcontainers.WithFiles(content...),
 		testcontainers.WithLifecycleHooks(testcontainers.ContainerLifecycleHooks{PostStarts: []testcontainers.ContainerHook{b.advertise}}),
 	}
 }
+
+// key is the environment variable of a setting of this listener.
+func (l listener) key(setting string) string { return "KAFKA_LISTENER_NAME_" + l.name + "_" + setting }
 
 func (l listener) exposed() string { return fmt.Sprintf("%d/tcp", l.port) }
 
@@ -225,6 +278,24 @@ func (b *broker) addUser(ctx context.Context, admin *kadm.Client) error {
 		}
 	}
 	return nil
+}
+
+// keepFrom takes a topic from one user.
+func (b *broker) keepFrom(t testing.TB, topic, user string) {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.brokers()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	rule := kadm.NewACLs().Topics(topic).Deny("User:" + user).DenyHosts().Operations(kadm.OpAll).ResourcePatternType(kadm.ACLPatternLiteral)
+	created, err := kadm.NewClient(client).CreateACLs(t.Context(), rule)
+	for _, c := range created {
+		err = errors.Join(err, c.Err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // brokers are the bootstrap addresses of the listener without encryption and password.

@@ -47,15 +47,20 @@ func certificate(name string) *x509.Certificate {
 	}
 }
 
-// issue makes a server's key and certificate, in the one PEM file that Kafka reads.
+// issue makes a key and a certificate of a server or client, in the one PEM file that Kafka and a connector read.
 func (a authority) issue(host, ip string) ([]byte, error) {
+	return a.issueUntil(time.Now().Add(24*time.Hour), host, ip)
+}
+
+func (a authority) issueUntil(end time.Time, host, ip string) ([]byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
 	template := certificate(host)
+	template.NotAfter = end
 	template.DNSNames, template.IPAddresses = []string{host}, []net.IP{net.ParseIP(ip)}
-	template.KeyUsage, template.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	template.KeyUsage, template.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
 	if err != nil {
 		return nil, err
@@ -66,14 +71,18 @@ func (a authority) issue(host, ip string) ([]byte, error) {
 	}
 	file := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})
 	file = append(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
-	return append(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})...), nil
+	return append(file, a.pem()...), nil
+}
+
+func (a authority) pem() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
 }
 
 // file writes the authority's certificate, for a client to trust.
 func (a authority) file(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw}), 0o600); err != nil {
+	if err := os.WriteFile(path, a.pem(), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path

@@ -36,37 +36,78 @@ type access struct {
 	tls       bool
 	mechanism string
 	password  string
-	inFile    bool // the password is in a file, not in the environment
+	inFile    bool   // the password is in a file, not in the environment
+	pair      []byte // the client's key and certificate
+	token     string
+	tokenURL  string
+	server    string // the name that the broker's certificate must have
 }
 
 func (a access) source(t testing.TB) string {
 	t.Helper()
 	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	if a.tls {
-		b.WriteString("  tls:\n    enabled: true\n")
-		if a.caFile != "" {
-			fmt.Fprintf(&b, "    ca_file: %s\n", a.caFile)
-		}
+		line("  tls:\n    enabled: true")
+	}
+	if a.caFile != "" {
+		line("    ca_file: %s", a.caFile)
+	}
+	if a.server != "" {
+		line("    server_name: %s", a.server)
+	}
+	if a.pair != nil {
+		file := secret(t, string(a.pair))
+		line("    cert_file: %s\n    key_file: %s", file, file)
 	}
 	if a.mechanism != "" {
-		fmt.Fprintf(&b, "  sasl:\n    mechanism: %s\n    username: %s\n", a.mechanism, brokerUser)
-		if a.inFile {
-			file := filepath.Join(t.TempDir(), "password")
-			if err := os.WriteFile(file, []byte(a.password+"\n"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			fmt.Fprintf(&b, "    password_file: %s\n", file)
-		} else {
-			fmt.Fprintf(&b, "    password_env: %s\n", passwordEnv)
-		}
+		line("  sasl:\n    mechanism: %s", a.mechanism)
+	}
+	switch {
+	case a.tokenURL != "":
+		line("    token_url: %s\n    username: %s", a.tokenURL, clientID)
+	case a.token != "":
+		line("    token_file: %s", secret(t, a.token+"\n"))
+		return b.String()
+	case a.mechanism != "":
+		line("    username: %s", brokerUser)
+	default:
+		return b.String()
+	}
+	if a.inFile {
+		line("    password_file: %s", secret(t, a.password+"\n"))
+	} else {
+		line("    password_env: %s", passwordEnv)
 	}
 	return b.String()
+}
+
+// secret writes a file for one connector.
+func secret(t testing.TB, content string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// pair is a client's key and certificate.
+func (a authority) pair(t testing.TB, end time.Time) []byte {
+	t.Helper()
+	pem, err := a.issueUntil(end, "loader", "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem
 }
 
 // TestListeners reads a topic through every kind of listener of a real broker.
 func TestListeners(t *testing.T) {
 	kafka := realKafka(t)
 	ca := kafka.ca.file(t)
+	tomorrow := time.Now().Add(24 * time.Hour)
+	token := kafka.issuer.token(tomorrow)
 	createTopic(t, kafka.brokers(), "listeners", 2)
 	kafkatest.Produce(t, kafka.brokers(), "listeners", 2, numbers(100))
 	for name, a := range map[string]access{
@@ -77,6 +118,9 @@ func TestListeners(t *testing.T) {
 		"plain over tls":             {listener: secureListener, tls: true, caFile: ca, mechanism: "plain", password: brokerPassword},
 		"scram-sha-512 over tls":     {listener: secureListener, tls: true, caFile: ca, mechanism: "scram-sha-512", password: brokerPassword},
 		"scram-sha-256, from a file": {listener: saslListener, mechanism: "scram-sha-256", password: brokerPassword, inFile: true},
+		"client certificate":         {listener: mutualListener, tls: true, caFile: ca, pair: kafka.ca.pair(t, tomorrow)},
+		"token from a file":          {listener: bearerListener, tls: true, caFile: ca, mechanism: "oauthbearer", token: token},
+		"token of an endpoint":       {listener: bearerListener, tls: true, caFile: ca, mechanism: "oauthbearer", tokenURL: kafka.issuer.endpoint(t), password: clientSecret},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := stream{
@@ -88,8 +132,10 @@ func TestListeners(t *testing.T) {
 			if log := readLog(t, s.table, s.name); log.rows != 100 {
 				t.Errorf("the table has %d rows, expected 100", log.rows)
 			}
-			if a.password != "" && strings.Contains(p.stderr(), a.password) {
-				t.Error("the log holds the password")
+			for _, secret := range []string{a.password, a.token} {
+				if secret != "" && strings.Contains(p.stderr(), secret) {
+					t.Error("the log holds the password or token")
+				}
 			}
 		})
 	}
@@ -103,7 +149,19 @@ func TestRefusedByKafka(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stranger, err := newIssuer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	tomorrow := now.Add(24 * time.Hour)
+	mutual := func(pair []byte) access { return access{listener: mutualListener, tls: true, caFile: ca, pair: pair} }
+	bearer := func(token string) access {
+		return access{listener: bearerListener, tls: true, caFile: ca, mechanism: "oauthbearer", token: token}
+	}
 	createTopic(t, kafka.brokers(), "refused", 1)
+	createTopic(t, kafka.brokers(), "of-others", 1)
+	kafka.keepFrom(t, "of-others", brokerUser)
 	for name, tt := range map[string]struct {
 		access
 		topic string
@@ -116,9 +174,20 @@ func TestRefusedByKafka(t *testing.T) {
 		"wrong authority":               {access{listener: tlsListener, tls: true, caFile: other.file(t)}, "refused", "source.tls.ca_file"},
 		"the system's authorities":      {access{listener: tlsListener, tls: true}, "refused", "source.tls.ca_file"},
 		"plaintext to tls":              {access{listener: tlsListener}, "refused", "source.tls"},
-		"tls to plaintext":              {access{listener: clearListener, tls: true, caFile: ca}, "refused", "source.tls"},
+		"tls to plaintext":              {access{listener: clearListener, tls: true, caFile: ca}, "refused", "does not speak TLS"},
 		"unknown topic":                 {access{listener: clearListener}, "no-such-topic", "source.topic"},
 		"topic name that cannot be":     {access{listener: clearListener}, "no such topic", "source.topic"},
+		"no right to the topic":         {access{listener: saslListener, mechanism: "plain", password: brokerPassword}, "of-others", "grant the user READ and DESCRIBE"},
+		"broker with another name":      {access{listener: tlsListener, tls: true, caFile: ca, server: "elsewhere.test"}, "refused", "source.tls.server_name"},
+		"broker that has expired":       {access{listener: staleListener, tls: true, caFile: ca}, "refused", "it is not valid now"},
+		"no client certificate":         {mutual(nil), "refused", "set source.tls.cert_file"},
+		"unknown client certificate":    {mutual(other.pair(t, tomorrow)), "refused", "issued by CN=another authority"},
+		"expired client certificate":    {mutual(kafka.ca.pair(t, now.Add(-time.Minute))), "refused", "valid until " + now.UTC().Format("2006")},
+		"token of another issuer":       {bearer(stranger.token(tomorrow)), "refused", "check source.sasl"},
+		"expired token":                 {bearer(kafka.issuer.token(now.Add(-time.Second))), "refused", "check source.sasl"},
+		"no token at all":               {bearer("hello"), "refused", "check source.sasl"},
+		"wrong client secret":           {access{listener: bearerListener, tls: true, caFile: ca, mechanism: "oauthbearer", tokenURL: kafka.issuer.endpoint(t), password: "wrong"}, "refused", "invalid_client"},
+		"password where tokens are":     {access{listener: bearerListener, tls: true, caFile: ca, mechanism: "plain", password: brokerPassword}, "refused", "does not offer"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
