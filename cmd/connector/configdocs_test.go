@@ -15,7 +15,7 @@ import (
 )
 
 // documentedRow finds a row of a guide's tables: a first cell that is nothing but a name in back quotes, then the rest.
-var documentedRow = regexp.MustCompile("(?m)^\\| `([a-z_.<>]+)` \\|(.*)$")
+var documentedRow = regexp.MustCompile("(?m)^\\| `([a-z0-9_.<>]+)` \\|(.*)$")
 
 // documented reads the tables of a guide, or of its section of the given heading: the rest of each row by its name.
 func documented(t *testing.T, guide string, section ...string) map[string]string {

@@ -8,6 +8,7 @@
 //
 //	/data/table, ./table, C:\data\table    a folder (the last on Windows only)
 //	file:///data/table                     the same, percent-encoded; file:/data/table as Hadoop prints it works too
+//	s3://bucket/folder, s3a://...          Amazon S3 or a compatible store; not percent-encoded
 //	memory://name                          a store in this process; for tests and demos
 //	abfss://container@account.dfs.core.windows.net/path    Azure; also abfs, wasb, wasbs, az, azure, https (azure.go)
 //
@@ -29,15 +30,17 @@ import (
 	"kafkadelta/storage/azure"
 	"kafkadelta/storage/local"
 	"kafkadelta/storage/memory"
+	"kafkadelta/storage/s3"
 )
 
 // Config holds each backend's own settings, as they stand under "storage" in a configuration file.
 type Config struct {
 	Azure azure.Config `yaml:"azure"`
+	S3    s3.Config    `yaml:"s3"`
 }
 
 // Validate checks the settings without reaching for a file or a server.
-func (c Config) Validate() error { return c.Azure.Validate() }
+func (c Config) Validate() error { return errors.Join(c.Azure.Validate(), c.S3.Validate()) }
 
 // Options are what a backend needs to know beside the URI.
 type Options struct {
@@ -59,7 +62,8 @@ func Open(ctx context.Context, uri string, o Options) (storage.Store, error) {
 	return s, nil
 }
 
-const supported = "supported are a folder (/data/table or ./table), file:///data/table, within one process memory://name, and on Azure " + azureForms
+const supported = "supported are a folder (/data/table or ./table), file:///data/table, within one process memory://name, on S3 " + s3Forms +
+	", and on Azure " + azureForms
 
 func open(ctx context.Context, uri string, o Options) (storage.Store, error) {
 	if err := ctx.Err(); err != nil {
@@ -78,6 +82,8 @@ func open(ctx context.Context, uri string, o Options) (storage.Store, error) {
 		return count(s, o.Observe), err
 	case "abfss", "abfs", "wasbs", "wasb", "az", "azure", "https", "http":
 		return openAzure(scheme, uri, o)
+	case "s3", "s3a":
+		return openS3(ctx, scheme, rest, o)
 	default:
 		return nil, fmt.Errorf("scheme %q is not supported: %s; %s", scheme, supported, hint(scheme))
 	}
@@ -86,7 +92,9 @@ func open(ctx context.Context, uri string, o Options) (storage.Store, error) {
 // hint guesses what was meant.
 func hint(scheme string) string {
 	switch scheme {
-	case "s3", "s3a", "s3n", "gs", "gcs", "adl", "hdfs", "dbfs":
+	case "s3n":
+		return "write s3:// or s3a://"
+	case "gs", "gcs", "adl", "hdfs", "dbfs":
 		return "this build has no backend for that store, write to a folder for now"
 	default:
 		return "is it misspelled? A relative folder with a colon in its name is written ./name"

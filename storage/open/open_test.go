@@ -13,6 +13,7 @@ import (
 	"kafkadelta/storage/local"
 	"kafkadelta/storage/memory"
 	"kafkadelta/storage/open"
+	"kafkadelta/storage/s3"
 )
 
 func TestFolders(t *testing.T) {
@@ -85,11 +86,18 @@ func TestRefused(t *testing.T) {
 	}
 	cases := []struct{ name, uri, want string }{
 		{"empty", "", "empty"},
-		{"cloud", "s3://bucket/t", `scheme "s3" is not supported`},
+		{"S3 with keys", "s3://key:" + secret + "@bucket/t", "AWS_ACCESS_KEY_ID"},
+		{"S3 with a port", "s3://localhost:9000/bucket/t", "AWS_ENDPOINT_URL"},
+		{"S3 with a query", "s3a://bucket/t?key=" + secret, "no query"},
+		{"S3 without slashes", "s3:bucket/t", "two slashes"},
+		{"S3 without a bucket", "s3:///t", "no name of a bucket"},
+		{"S3 with an empty part", "s3://bucket//t", "\"..\" part"},
+		{"S3 in Hadoop's old spelling", "s3n://bucket/t", "write s3://"},
+		{"S3 Express", "s3://name--use1-az4--x-s3/t", "directory bucket"},
 		{"cloud says what is supported", "hdfs://node/t", "memory://name"},
 		{"cloud has a hint", "GS://bucket/t", "this build has no backend"},
 		{"misspelled", "fiel:///t", "misspelled"},
-		{"scheme without slashes", "s3:bucket/t", `scheme "s3"`},
+		{"scheme without slashes", "gs5:bucket/t", `scheme "gs5"`},
 		{"home", "~/t", "~ is expanded by shells only"},
 		{"a file", file, "it is a file"},
 		{"path with query", "account.blob.example/t?sig=" + secret, "a path has no query"},
@@ -120,6 +128,23 @@ func TestRefused(t *testing.T) {
 				t.Errorf("%q tells the secret", err)
 			}
 		})
+	}
+}
+
+func TestS3Forms(t *testing.T) {
+	for uri, want := range map[string]string{
+		"s3://bucket/a/b":     "s3://bucket/a/b",
+		"s3a://bucket/a/b/":   "s3a://bucket/a/b",
+		"S3://my.bucket/a%20": "s3://my.bucket/a%20",
+		"s3://bucket":         "s3://bucket",
+		"s3://bucket/":        "s3://bucket",
+	} {
+		s, err := open.Open(t.Context(), uri, open.Options{})
+		if err != nil {
+			t.Errorf("%s: %v", uri, err)
+		} else if got := s.(*s3.Store).Location().String(); got != want {
+			t.Errorf("%s is opened as %s, want %s", uri, got, want)
+		}
 	}
 }
 

@@ -29,7 +29,8 @@ func (o Outcome) String() string {
 	return [...]string{"ok", "not_found", "exists", "denied", "invalid", "throttled", "server_error", "no_answer", "cancelled"}[o]
 }
 
-func (o Outcome) temporary() bool { return o == Throttled || o == Broken || o == NoAnswer }
+// Temporary tells what another try may mend.
+func (o Outcome) Temporary() bool { return o == Throttled || o == Broken || o == NoAnswer }
 
 // OutcomeOf reads a status code (RFC 9110, section 15). A service that means another thing by it says so in Explain.
 func OutcomeOf(status int) Outcome {

@@ -10,6 +10,7 @@ package remote
 
 import (
 	"context"
+	"crypto/x509"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -36,6 +37,8 @@ type Options struct {
 	// Observe is told of every request that was sent, also those that the SDK sends on its own, such as for credentials.
 	// It must be fast and safe for use by many goroutines. Nil: nobody is told.
 	Observe func(operation, outcome string)
+	// RootCAs are the certificates to trust; nil: the system's.
+	RootCAs *x509.CertPool
 }
 
 // Client sends the requests of one store. Its methods may be called from any goroutine.
@@ -51,7 +54,7 @@ type Client struct {
 // New returns a client with its own connections.
 func New(o Options) *Client {
 	return &Client{
-		HTTP:    &http.Client{Transport: &counter{next: transport(), observe: o.Observe}},
+		HTTP:    &http.Client{Transport: &counter{next: transport(o.RootCAs), observe: o.Observe}},
 		explain: o.Explain,
 		wait:    wait,
 		budget:  budgetSize,
@@ -77,6 +80,7 @@ const (
 	Complete    = "complete" // makes a streamed object visible
 	Abort       = "abort"
 	Delete      = "delete"
+	LogStore    = "log_store"   // outside of the object store, which decides what is a commit (S3's DynamoDB)
 	Credentials = "credentials" // and whatever else an SDK asks on its own
 )
 
@@ -98,7 +102,7 @@ func (c *Client) Do(ctx context.Context, op Operation, try func(context.Context)
 			return doubtful, failed.cancelled(ctx)
 		}
 		delay := max(call.retryAfter, rand.N(firstWait<<n))
-		if op.Once || !f.Outcome.temporary() || n+1 == maxTries || delay > longestWait || time.Since(begin)+delay > lastStart || !c.take(f.Outcome) {
+		if op.Once || !f.Outcome.Temporary() || n+1 == maxTries || delay > longestWait || time.Since(begin)+delay > lastStart || !c.take(f.Outcome) {
 			return doubtful, failed
 		}
 		doubtful = true

@@ -2,6 +2,8 @@ package remote
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"net"
 	"net/http"
 	"time"
@@ -17,7 +19,7 @@ const (
 )
 
 // transport is http.DefaultTransport with these limits. It takes the proxy from the environment.
-func transport() *http.Transport {
+func transport(roots *x509.CertPool) *http.Transport {
 	dialer := &net.Dialer{Timeout: dialTime, KeepAlive: 15 * time.Second}
 	return &http.Transport{
 		Proxy: http.ProxyFromEnvironment,
@@ -28,6 +30,7 @@ func transport() *http.Transport {
 			}
 			return guard(conn, stillTime), nil
 		},
+		TLSClientConfig:       &tls.Config{RootCAs: roots},
 		ForceAttemptHTTP2:     true,
 		MaxIdleConns:          0, // no limit over all hosts: there is one
 		MaxIdleConnsPerHost:   idleConns,
