@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"kafkadelta/delta"
-	"kafkadelta/storage/local"
 )
 
 var plainOnce struct {
@@ -92,7 +91,11 @@ func appenders(t testing.TB, table string, first, workers, each int, args ...str
 
 func numbersTable(t testing.TB) string {
 	t.Helper()
-	table := filepath.Join(t.TempDir(), "table")
+	return numbersTableAt(t, filepath.Join(t.TempDir(), "table"))
+}
+
+func numbersTableAt(t testing.TB, table string) string {
+	t.Helper()
 	if out, err := exec.Command(plainBinary(t), "table", "create", table, "--schema", "w INT, n INT").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -138,11 +141,7 @@ func pairs(first, workers, each int) map[pair]bool {
 
 func newestVersion(t testing.TB, table string) int64 {
 	t.Helper()
-	store, err := local.New(table)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := delta.OpenSnapshot(t.Context(), store, -1)
+	s, err := delta.OpenSnapshot(t.Context(), openStore(t, table), -1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,21 +153,31 @@ func newestVersion(t testing.TB, table string) int64 {
 func TestAppendRace(t *testing.T) {
 	for _, tt := range []struct{ workers, each int }{{8, 50}, {32, 20}} {
 		t.Run(fmt.Sprintf("%d processes, %d times each", tt.workers, tt.each), func(t *testing.T) {
-			table := numbersTable(t)
-			begun := time.Now()
-			versions, lost := appenders(t, table, 0, tt.workers, tt.each)
-			total := tt.workers * tt.each
-			t.Logf("%d appends took %v and lost %d races", total, time.Since(begun).Round(time.Millisecond), lost)
-			for v := range int64(total) {
-				if _, ok := versions[v+1]; !ok {
-					t.Errorf("nobody printed version %d", v+1)
-				}
-			}
-			if got := newestVersion(t, table); got != int64(total) {
-				t.Errorf("the table is at version %d, want %d", got, total)
-			}
-			wantPairs(t, table, pairs(0, tt.workers, tt.each))
+			appendRace(t, numbersTable(t), tt.workers, tt.each)
 		})
+	}
+}
+
+// appendRace is the experiment: workers append `each` rows with a process each, all at once.
+func appendRace(t *testing.T, table string, workers, each int) {
+	t.Helper()
+	begun := time.Now()
+	versions, lost := appenders(t, table, 0, workers, each)
+	total := workers * each
+	report := fmt.Sprintf("%s: %d appends by %d processes at a time took %v and lost %d races\n",
+		t.Name(), total, workers, time.Since(begun).Round(time.Millisecond), lost)
+	for v := range int64(total) {
+		if _, ok := versions[v+1]; !ok {
+			t.Errorf("nobody printed version %d", v+1)
+		}
+	}
+	if got := newestVersion(t, table); got != int64(total) {
+		t.Errorf("the table is at version %d, want %d", got, total)
+	}
+	wantPairs(t, table, pairs(0, workers, each))
+	t.Log(report)
+	if *results != "" && !t.Failed() {
+		writeResult(t, report)
 	}
 }
 

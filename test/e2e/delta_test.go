@@ -6,12 +6,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"kafkadelta/storage"
+	"kafkadelta/storage/open"
 )
 
 // tableLog is what a table's JSON commits say, read with nothing but the protocol's text in mind.
@@ -55,19 +59,18 @@ type logAction struct {
 // readLog reads a table's log and checks what must hold in every version: the spans of a partition tile, a txn stands
 // where its span ends, the files hold as many rows as the spans tell, each unit and each commit id is there once, and each file
 // exists with its size.
-func readLog(t testing.TB, table, name string) tableLog {
+func readLog(t testing.TB, table, stream string) tableLog {
 	t.Helper()
+	store, objects := openStore(t, table), objects(t, table)
 	l := tableLog{version: -1, next: map[int32]int64{}, attempts: map[string]bool{}, files: map[string]int64{}}
 	units := map[string]int64{}
 	for v := int64(0); ; v++ {
-		data, err := os.ReadFile(filepath.Join(table, "_delta_log", fmt.Sprintf("%020d.json", v)))
-		if errors.Is(err, fs.ErrNotExist) {
+		name := fmt.Sprintf("_delta_log/%020d.json", v)
+		if _, ok := objects[name]; !ok {
 			break
-		} else if err != nil {
-			t.Fatal(err)
 		}
 		l.version = v
-		l.apply(t, table, name, v, data, units)
+		l.apply(t, objects, stream, v, object(t, store, name), units)
 	}
 	if l.version < 0 {
 		t.Fatalf("%s has no log", table)
@@ -75,7 +78,7 @@ func readLog(t testing.TB, table, name string) tableLog {
 	return l
 }
 
-func (l *tableLog) apply(t testing.TB, table, name string, v int64, data []byte, units map[string]int64) {
+func (l *tableLog) apply(t testing.TB, objects map[string]int64, name string, v int64, data []byte, units map[string]int64) {
 	t.Helper()
 	ends := map[int32]int64{}
 	var spanRows, fileRows int64
@@ -122,7 +125,7 @@ func (l *tableLog) apply(t testing.TB, table, name string, v int64, data []byte,
 			if a.Add.Tags["kafkadelta.spans"] == "" {
 				t.Errorf("version %d: %s has no spans in its tags", v, a.Add.Path)
 			}
-			l.addFile(t, table, v, a.Add.Path, a.Add.Size)
+			l.addFile(t, objects, v, a.Add.Path, a.Add.Size)
 		case a.Txn != nil:
 			var n int32
 			if _, err := fmt.Sscanf(strings.TrimPrefix(a.Txn.AppID, name+"-"), "%d", &n); err != nil || a.Txn.AppID != fmt.Sprintf("%s-%d", name, n) {
@@ -142,7 +145,7 @@ func (l *tableLog) apply(t testing.TB, table, name string, v int64, data []byte,
 	}
 }
 
-func (l *tableLog) addFile(t testing.TB, table string, v int64, path string, size int64) {
+func (l *tableLog) addFile(t testing.TB, objects map[string]int64, v int64, path string, size int64) {
 	t.Helper()
 	name, err := url.PathUnescape(path)
 	if err != nil {
@@ -152,11 +155,10 @@ func (l *tableLog) addFile(t testing.TB, table string, v int64, path string, siz
 		t.Errorf("version %d: file %s was added before", v, name)
 	}
 	l.files[name] = size
-	info, err := os.Stat(filepath.Join(table, filepath.FromSlash(name)))
-	if err != nil {
-		t.Errorf("version %d: %v", v, err)
-	} else if info.Size() != size {
-		t.Errorf("version %d: file %s has %d bytes, the log says %d", v, name, info.Size(), size)
+	if got, ok := objects[name]; !ok {
+		t.Errorf("version %d: %s is not there", v, name)
+	} else if got != size {
+		t.Errorf("version %d: file %s has %d bytes, the log says %d", v, name, got, size)
 	}
 }
 
@@ -174,20 +176,66 @@ func (l tableLog) wantNext(t testing.TB, want map[int32]int64) {
 func (l tableLog) orphans(t testing.TB, table string) []string {
 	t.Helper()
 	var found []string
-	err := filepath.WalkDir(table, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		name, err := filepath.Rel(table, path)
-		name = filepath.ToSlash(name)
+	for name := range objects(t, table) {
 		inLog := strings.HasPrefix(name, "_delta_log/") && (strings.HasSuffix(name, ".json") || strings.HasSuffix(name, ".crc"))
 		if _, ok := l.files[name]; !ok && !inLog {
 			found = append(found, name)
 		}
-		return err
-	})
+	}
+	return found
+}
+
+// openStore reaches a table's objects: the environment tells how, as it tells the connector.
+func openStore(t testing.TB, table string) storage.Store {
+	t.Helper()
+	s, err := open.Open(t.Context(), table, open.Options{Getenv: os.Getenv})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return s
+}
+
+// objects are the names and sizes of all that lies in a table's folder. On a disk temporary files are among them.
+func objects(t testing.TB, table string) map[string]int64 {
+	t.Helper()
+	found := map[string]int64{}
+	if strings.Contains(table, "://") {
+		for o, err := range openStore(t, table).List(t.Context(), "", "") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			found[o.Name] = o.Size
+		}
+		return found
+	}
+	err := filepath.WalkDir(table, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(table, path)
+		found[filepath.ToSlash(name)] = info.Size()
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
 	return found
+}
+
+func object(t testing.TB, store storage.Store, name string) []byte {
+	t.Helper()
+	r, err := store.Get(t.Context(), name, 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	data, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }

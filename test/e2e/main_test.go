@@ -9,12 +9,17 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"kafkadelta/internal/storetest"
 )
 
 var (
 	kills     = flag.Int("kills", 10, "how many lives of a connector that had committed are killed in TestKill")
 	sparkTime = flag.Duration("spark-time", 20*time.Second, "how long Spark changes a table while a connector appends to it")
-	results   = flag.String("results", "", "file to which TestKill writes its figures")
+	writers   = flag.Int("writers", 4, "how many processes append at a time in TestAppendRaceOnClouds")
+	appends   = flag.Int("appends", 5, "how many times each of them appends")
+	every     = flag.Int("every", 8, "TestDatasetOnClouds takes one message of so many")
+	results   = flag.String("results", "", "file to which a test of many runs writes its figures")
 )
 
 // binary is the built connector.
@@ -34,6 +39,7 @@ func runTests(m *testing.M) int {
 	defer func() { _ = os.RemoveAll(folder) }()
 	defer stopBroker()
 	defer stopSpark()
+	defer storetest.Stop()
 	binary = filepath.Join(folder, "connector")
 	if runtime.GOOS == "windows" {
 		binary += ".exe"

@@ -3,8 +3,8 @@
 import os
 import sys
 
-import deltalake
 import rows
+import tables
 
 
 def read(table):
@@ -13,6 +13,6 @@ def read(table):
 
 
 sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-rows.write(read(deltalake.DeltaTable(sys.argv[1], version=int(sys.argv[2]) if len(sys.argv) > 2 else None)))
+rows.write(read(tables.table(sys.argv[1], version=int(sys.argv[2]) if len(sys.argv) > 2 else None)))
 sys.stdout.flush()
 os._exit(0)  # a regular end may abort: a thread of Arrow's pool can outlive what it needs

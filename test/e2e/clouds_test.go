@@ -1,0 +1,110 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"kafkadelta/internal/kafkatest"
+	"kafkadelta/internal/storetest"
+)
+
+// cloud is a bucket or container of a test's own, on a server that stands for a cloud.
+type cloud struct {
+	address string            // host:port of the server
+	env     map[string]string // by which the cloud's own tools, and the connector, reach it
+	options map[string]string // by which delta-rs does
+	root    string            // location of the bucket or container
+}
+
+// clouds are the servers, each with what starts it the first time.
+var clouds = []struct {
+	name  string
+	start func(t testing.TB) cloud
+}{
+	{"azurite", func(t testing.TB) cloud {
+		a := storetest.Azurite(t)
+		return cloud{
+			address: address(a.Endpoint), root: "az://" + a.Container,
+			env:     map[string]string{"AZURE_STORAGE_CONNECTION_STRING": a.ConnectionString},
+			options: map[string]string{"account_name": a.Account, "account_key": a.Key, "endpoint": a.Endpoint, "allow_http": "true"},
+		}
+	}},
+}
+
+// address is host:port of a URL.
+func address(url string) string {
+	_, rest, _ := strings.Cut(url, "://")
+	host, _, _ := strings.Cut(rest, "/")
+	return host
+}
+
+// onClouds runs a test on each cloud, with the environment that the connector needs. The tests don't run beside each other.
+func onClouds(t *testing.T, test func(t *testing.T, c cloud)) {
+	for _, tt := range clouds {
+		t.Run(tt.name, func(t *testing.T) {
+			c := tt.start(t)
+			options, err := json.Marshal(c.options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("STORAGE_OPTIONS", string(options)) // of readers/*.py
+			for name, value := range c.env {
+				t.Setenv(name, value)
+			}
+			test(t, c)
+		})
+	}
+}
+
+// TestAppendRaceOnClouds is TestAppendRace on each cloud. By hand, with the numbers of results/clouds.txt:
+//
+//	go test ./test/e2e -run TestAppendRaceOnClouds -v -writers 8 -appends 20 -results results/clouds.txt
+func TestAppendRaceOnClouds(t *testing.T) {
+	onClouds(t, func(t *testing.T, c cloud) {
+		appendRace(t, numbersTableAt(t, c.root+"/numbers"), *writers, *appends)
+	})
+}
+
+// TestDatasetOnClouds runs the connector over real data from a real Kafka into a table on each cloud, which delta-rs reads
+// back: every row is compared with its message by partition and offset, every column, each exactly once. CI takes one flight of
+// eight; by hand all of them: -every 1.
+func TestDatasetOnClouds(t *testing.T) {
+	kafka := realKafka(t)
+	const partitions = 4
+	createTopic(t, kafka.brokers(), "clouds", partitions)
+	var lines [][]byte
+	for i, line := range flights.lines(t) {
+		if i%*every == 0 {
+			lines = append(lines, line)
+		}
+	}
+	kafkatest.Produce(t, kafka.brokers(), "clouds", partitions, lines)
+	sent := dealt(lines, partitions)
+	e := expect(t, "clouds", sent, flights.row)
+	onClouds(t, func(t *testing.T, c cloud) {
+		table := c.root + "/some folder/flights=1"
+		s := stream{
+			name: fmt.Sprintf("e2e-%s", c.address), topic: "clouds", brokers: kafka.brokers(), table: fmt.Sprintf("%q", table),
+			schema: flights.schema, partitionBy: flights.partitionBy,
+		}
+		s.name = strings.ReplaceAll(s.name, ":", "-")
+		config := s.write(t)
+		untilEnd(t, config)
+		log := readLog(t, table, s.name)
+		log.wantNext(t, sent.next())
+		if log.rows != int64(len(lines)) {
+			t.Fatalf("the table's log tells %d rows, %d messages were produced", log.rows, len(lines))
+		}
+		wantReported(t, kafka.brokers(), s.name, "clouds", sent.next())
+		if left := log.orphans(t, table); len(left) > 0 {
+			t.Errorf("a run that ended well left objects that no version names: %v", left)
+		}
+		untilEnd(t, config) // nothing is new
+		if again := readLog(t, table, s.name); again.version != log.version {
+			t.Errorf("a second run went from version %d to %d without a new message", log.version, again.version)
+		}
+		e.checkWith(t, deltaRS, table)
+	})
+}
