@@ -200,8 +200,8 @@ func (w *checkpointWriter) codec() string {
 // are told to commit, too, unless it is nil.
 func (w *checkpointWriter) newerActions(adds, removes *fileOutput, commit func(c *Commit, files []fileHash, again bool)) error {
 	since := w.tombstonesSince()
-	for _, f := range slices.Backward(w.s.seg.jsons) {
-		c := &Commit{Version: f.until}
+	for version := w.s.seg.version; version > w.s.seg.base; version-- {
+		c := &Commit{Version: version}
 		var spoken []fileHash
 		again := false // some of its actions speak of files that were there before
 		note := func(path string, dv *DeletionVector) bool {
@@ -210,7 +210,7 @@ func (w *checkpointWriter) newerActions(adds, removes *fileOutput, commit func(c
 			}
 			return w.newer.first(path, dv)
 		}
-		err := readJSON(w.ctx, w.store, f, c, &fileActions{
+		err := readJSON(w.ctx, w.store, c, &fileActions{
 			add: func(a *Add) (bool, error) {
 				again = again || !a.DataChange
 				if !note(a.Path, a.DeletionVector) {

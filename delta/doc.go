@@ -1,5 +1,5 @@
 // Package delta implements the Delta Lake protocol as far as a streaming appender needs it: reading a table's log
-// (JSON commits, log checkpoints of every kind, log compactions), following it version by version, creating and evolving tables,
+// (JSON commits and log checkpoints of every kind), following it version by version, creating and evolving tables,
 // putting append commits whose three outcomes (committed, lost, unknown) are told apart, and keeping the log in order with log
 // checkpoints, version checksums and cleanup. It speaks the protocol's nouns, one file each; section names in doc comments are
 // those of PROTOCOL.md.

@@ -76,7 +76,7 @@ func inCommitTimestampsFrom(ctx context.Context, store LogStore) (int64, error) 
 func historyEntry(ctx context.Context, store LogStore, at commitTime, from int64) (HistoryEntry, error) {
 	e := HistoryEntry{Version: at.version, Time: at.time}
 	c := &Commit{Version: at.version}
-	err := readJSON(ctx, store, jsonFile{at.version, at.version}, c, &fileActions{
+	err := readJSON(ctx, store, c, &fileActions{
 		add: func(a *Add) (bool, error) {
 			rows, _ := a.NumRecords()
 			e.AddedFiles++

@@ -38,7 +38,7 @@ const (
 	kindCommit
 	kindCheckpoint   // classic, or one part of several
 	kindCheckpointV2 // UUID-named
-	kindCompaction
+	kindCompaction   // never read: see segment
 	kindChecksum
 )
 
@@ -46,8 +46,7 @@ const (
 type logName struct {
 	kind        logKind
 	version     int64
-	part, parts int   // 1 of 1 for a checkpoint in one file
-	until       int64 // last version of a log compaction
+	part, parts int // 1 of 1 for a checkpoint in one file
 }
 
 // parseLogName reads a name in the log (PROTOCOL.md, "Delta Log Entries", "Checkpoint Naming Scheme", "Log Compaction
@@ -72,7 +71,7 @@ func parseLogName(name string) logName {
 	case len(rest) == 3 && len(rest[0]) == 20 && rest[1] == "compacted" && rest[2] == "json":
 		until, err := strconv.ParseUint(rest[0], 10, 62)
 		if err == nil && until > version {
-			n.kind, n.until = kindCompaction, int64(until)
+			n.kind = kindCompaction
 		}
 	case rest[0] != "checkpoint":
 	case len(rest) == 2 && rest[1] == "parquet":
@@ -95,24 +94,16 @@ type checkpointFile struct {
 	size int64
 }
 
-// jsonFile is one JSON file of the log that stands for the versions from to until: a commit, where both are the same, or
-// a log compaction.
-type jsonFile struct{ from, until int64 }
-
-func (f jsonFile) name() string {
-	if f.from == f.until {
-		return commitName(f.from)
-	}
-	return fmt.Sprintf("%s%020d.%020d.compacted.json", logFolder, f.from, f.until)
-}
-
-// segment is the part of a log that rebuilds one version: a log checkpoint, unless base is -1, and JSON files that cover
-// every version in (base, version], ascending.
+// segment is the part of a log that rebuilds one version: a log checkpoint, unless base is -1, and the commits of every
+// version in (base, version].
+//
+// Log compactions have no part in it (PROTOCOL.md, "Log Compaction Files": readers "can optionally consume" them). The commits
+// that one stands for are always there beside it, and one that lacks some of their actions looks like a whole one: a txn would
+// go back, and a log checkpoint would lose files for good. All that they could save is a few requests.
 type segment struct {
 	base        int64
 	files       []checkpointFile
 	sidecars    []checkpointFile // of the log checkpoint; known once its state was read
-	jsons       []jsonFile
 	version     int64
 	hasJSON     bool      // whether version's own JSON was listed; false only where base == version and the log was cleaned
 	hasCRC      bool      // whether version's checksum was listed
@@ -120,27 +111,11 @@ type segment struct {
 	sidecarRefs []Sidecar // the actions that name the sidecars
 }
 
-// compacted says that a log compaction stands for commits after the log checkpoint.
-func (s *segment) compacted() bool {
-	return slices.ContainsFunc(s.jsons, func(f jsonFile) bool { return f.from != f.until })
-}
-
-// uncompacted is the same segment from commits alone.
-func (s *segment) uncompacted() *segment {
-	plain := *s
-	plain.jsons = nil
-	for v := s.base + 1; v <= s.version; v++ {
-		plain.jsons = append(plain.jsons, jsonFile{v, v})
-	}
-	return &plain
-}
-
 // listing is what a listing of the log found.
 type listing struct {
 	commits     []int64                            // ascending
 	checkpoints map[int64]map[int][]checkpointFile // complete or not, by version and number of parts
 	v2          map[int64]checkpointFile           // one UUID-named checkpoint for each version that has any
-	compactions map[int64]int64                    // the longest one from a version: until
 	checksums   map[int64]struct{}
 	first       string // name of the first object that belongs to a version; "" where there is none
 }
@@ -158,8 +133,7 @@ func listLog(ctx context.Context, store LogStore, from int64) (*listing, error) 
 
 func listUntil(ctx context.Context, store LogStore, from, until int64) (*listing, error) {
 	l := &listing{
-		checkpoints: map[int64]map[int][]checkpointFile{}, v2: map[int64]checkpointFile{}, compactions: map[int64]int64{},
-		checksums: map[int64]struct{}{},
+		checkpoints: map[int64]map[int][]checkpointFile{}, v2: map[int64]checkpointFile{}, checksums: map[int64]struct{}{},
 	}
 	after := ""
 	if from > 0 {
@@ -204,11 +178,9 @@ func (l *listing) take(info ObjectInfo, n logName) {
 			l.checkpoints[n.version] = byParts
 		}
 		byParts[n.parts] = append(byParts[n.parts], checkpointFile{info.Name, info.Size})
-	case kindCompaction:
-		l.compactions[n.version] = max(l.compactions[n.version], n.until)
 	case kindChecksum:
 		l.checksums[n.version] = struct{}{}
-	case kindOther:
+	case kindCompaction, kindOther:
 	}
 }
 
@@ -307,14 +279,6 @@ func (l *listing) segment(target, below int64) (*segment, error) {
 	if s.base >= 0 {
 		s.files, _ = l.complete(s.base)
 	}
-	for v := s.base + 1; v <= target; {
-		f := jsonFile{v, v}
-		if until, ok := l.compactions[v]; ok && until <= target {
-			f.until = until
-		}
-		s.jsons = append(s.jsons, f)
-		v = f.until + 1
-	}
 	return s, nil
 }
 
@@ -368,16 +332,13 @@ func readCommit(ctx context.Context, store LogStore, version int64, withFiles bo
 	if withFiles {
 		files = c.counting()
 	}
-	return c, readJSON(ctx, store, jsonFile{version, version}, c, files)
+	return c, readJSON(ctx, store, c, files)
 }
 
-// readJSON reads a commit or a log compaction: the file actions go to files, unless it is nil, all others into c.
-func readJSON(ctx context.Context, store LogStore, f jsonFile, c *Commit, files *fileActions) error {
-	what := fmt.Sprintf("version %d", f.until)
-	if f.from != f.until {
-		what = fmt.Sprintf("log compaction of versions %d to %d", f.from, f.until)
-	}
-	r, err := store.Get(ctx, f.name(), 0, -1)
+// readJSON reads the JSON of c.Version: the file actions go to files, unless it is nil, all others into c.
+func readJSON(ctx context.Context, store LogStore, c *Commit, files *fileActions) error {
+	what := fmt.Sprintf("version %d", c.Version)
+	r, err := store.Get(ctx, commitName(c.Version), 0, -1)
 	if err != nil {
 		return fmt.Errorf("reading %s of the log: %w", what, err)
 	}

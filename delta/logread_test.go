@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"kafkadelta/delta"
-	"kafkadelta/storage/memory"
 )
 
 // The example of PROTOCOL.md, "JSON checksum".
@@ -40,25 +39,25 @@ func TestLastCheckpointWithChecksum(t *testing.T) {
 	}
 }
 
-// A log compaction is read instead of its commits, for the state and for the files; the newest commit is read for its
-// commitInfo alone.
-func TestLogCompactionsShortenTheReading(t *testing.T) {
-	s := &spy{LogStore: oddTables(t)["compacted"]}
-	table := open(t, s, newClock())
-	if txn, _ := table.Txn("app"); table.Version() != 3 || txn.Version != 2 {
-		t.Errorf("version %d, txn %+v", table.Version(), txn)
-	}
-	snapshot := must(delta.OpenSnapshot(ctx, s, -1))
-	if totals := must(snapshot.Totals(ctx)); totals.Files != 2 {
-		t.Errorf("totals %+v", totals)
-	}
-	const compaction = "get 00000000000000000001.00000000000000000002.compacted.json"
-	if !slices.Contains(s.calls, compaction) || slices.Contains(s.calls, "get 00000000000000000001.json") || slices.Contains(s.calls, "get 00000000000000000002.json") {
-		t.Errorf("%v, want %q instead of two commits", s.calls, compaction)
-	}
-	// One that reaches past the wanted version does not help.
-	if v1 := must(delta.OpenSnapshot(ctx, s, 1)); v1.Version() != 1 || must(v1.Totals(ctx)).Files != 2 {
-		t.Error("version 1 is not what its commits say")
+// Log compactions are passed over: one that is empty, torn or lacks what its commits say takes nothing from the table.
+func TestLogCompactionsAreNeverRead(t *testing.T) {
+	for _, content := range []string{"", "{}\n", `{"add":{"pa`, `{"txn":{"appId":"app","version":1}}`, `{"commitInfo":{}}`} {
+		s := &spy{LogStore: oddTables(t)["compacted"]}
+		for _, name := range []string{"00000000000000000001.00000000000000000002", "00000000000000000001.00000000000000000003"} {
+			check(t, s.Put(ctx, logFile(name+".compacted.json"), []byte(content)))
+		}
+		checkpointAt(t, s, -1, 3)
+		drop(t, s, logFile("_last_checkpoint"))
+		for _, version := range []int64{2, 3} {
+			snapshot := must(delta.OpenSnapshot(ctx, s, version))
+			files := must(snapshot.Totals(ctx)).Files
+			if txn, _ := snapshot.Txn("app"); snapshot.Version() != version || txn.Version != 2 || files != version-1 {
+				t.Errorf("%q: version %d, txn %d, %d files", content, snapshot.Version(), txn.Version, files)
+			}
+		}
+		if i := slices.IndexFunc(s.calls, func(call string) bool { return strings.Contains(call, "compacted") }); i >= 0 {
+			t.Errorf("%q: %s", content, s.calls[i])
+		}
 	}
 }
 
@@ -69,21 +68,6 @@ func TestLogCompactionsProveNoVersion(t *testing.T) {
 	check(t, store.Put(ctx, logFile("00000000000000000001.00000000000000000002.compacted.json"), []byte(`{"txn":{"appId":"a","version":1}}`)))
 	if _, err := table.Next(ctx); err == nil || errors.Is(err, delta.ErrMissingCommit) {
 		t.Errorf("%v, want io.EOF", err)
-	}
-}
-
-// The protocol does not ask a log compaction to keep the tombstones of domains, so that domains come from the commits.
-func TestDomainsDoNotComeFromLogCompactions(t *testing.T) {
-	store := memory.New()
-	domain := func(removed bool) string {
-		return fmt.Sprintf(`{"domainMetadata":{"domain":"d","configuration":"x","removed":%t}}`, removed)
-	}
-	putLog(t, store, 0, `{"protocol":{"minReaderVersion":1,"minWriterVersion":7,"writerFeatures":["domainMetadata"]}}`, metadata(ddl(t, "a INT"), ""), domain(false))
-	putLog(t, store, 1, domain(true))
-	putLog(t, store, 2, `{"txn":{"appId":"a","version":1}}`)
-	check(t, store.Put(ctx, logFile("00000000000000000001.00000000000000000002.compacted.json"), []byte(`{"txn":{"appId":"a","version":1}}`)))
-	for d := range open(t, store, newClock()).Domains() {
-		t.Errorf("the removed domain %s is back", d.Domain)
 	}
 }
 

@@ -84,8 +84,8 @@ func (s *Snapshot) replay(ctx context.Context, w fileActions) error {
 		}
 		return true, nil
 	}
-	for _, f := range slices.Backward(s.seg.jsons) {
-		if err := readJSON(ctx, s.store, f, &Commit{Version: f.until}, &handed); err != nil {
+	for version := s.seg.version; version > s.seg.base; version-- {
+		if err := readJSON(ctx, s.store, &Commit{Version: version}, &handed); err != nil {
 			return stopped(err)
 		}
 	}

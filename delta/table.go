@@ -168,13 +168,13 @@ func loadState(ctx context.Context, store LogStore, seg *segment) (*state, error
 		seg.broken = false
 	}
 	described := int64(-1) // the newest version with a metaData, if it is in the JSON
-	for _, f := range seg.jsons {
-		c := &Commit{Version: f.until}
+	for version := seg.base + 1; version <= seg.version; version++ {
+		c := &Commit{Version: version}
 		var files *fileActions
 		if seg.version == 0 {
 			files = c.counting()
 		}
-		if err := readJSON(ctx, store, f, c, files); err != nil {
+		if err := readJSON(ctx, store, c, files); err != nil {
 			return nil, err
 		}
 		if files != nil && c.Removed.Files == 0 && !c.unsized {
@@ -196,11 +196,11 @@ func loadState(ctx context.Context, store LogStore, seg *segment) (*state, error
 	return s, s.loadInfo(ctx, store, seg)
 }
 
-// loadInfo fetches the commitInfo of a version that came from a log checkpoint or a log compaction, which keep none: the
-// in-commit timestamp of the next commit follows from it. Where the JSON was cleaned, the version's checksum has it
+// loadInfo fetches the commitInfo of a version that came from a log checkpoint, which keeps none: the in-commit timestamp of
+// the next commit follows from it. Where the JSON was cleaned, the version's checksum has it
 // (PROTOCOL.md, "Version Checksum File Schema").
 func (s *state) loadInfo(ctx context.Context, store LogStore, seg *segment) error {
-	if n := len(seg.jsons); n > 0 && seg.jsons[n-1].from == seg.version {
+	if seg.version > seg.base {
 		return nil
 	}
 	if seg.hasJSON {
@@ -335,11 +335,6 @@ func open(ctx context.Context, store LogStore, version int64) (*state, *segment,
 			return nil, nil, cmp.Or(broken, err)
 		}
 		s, err := loadState(ctx, store, seg)
-		if err == nil && seg.compacted() && s.supports("domainMetadata") {
-			// A log compaction need not keep the tombstones of domains (PROTOCOL.md, "Action Reconciliation").
-			seg = seg.uncompacted()
-			s, err = loadState(ctx, store, seg)
-		}
 		if errors.Is(err, fs.ErrNotExist) && attempt == 1 {
 			continue
 		}
