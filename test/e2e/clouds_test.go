@@ -8,6 +8,7 @@ import (
 
 	"kafkadelta/internal/kafkatest"
 	"kafkadelta/internal/storetest"
+	"kafkadelta/storage/open"
 )
 
 // cloud is a bucket or container of a test's own, on a server that stands for a cloud.
@@ -31,6 +32,20 @@ var clouds = []struct {
 			options: map[string]string{"account_name": a.Account, "account_key": a.Key, "endpoint": a.Endpoint, "allow_http": "true"},
 		}
 	}},
+	{"versitygw", func(t testing.TB) cloud { return s3Cloud(storetest.Versitygw(t)) }},
+	{"moto", func(t testing.TB) cloud { return s3Cloud(storetest.Moto(t)) }},
+}
+
+func s3Cloud(s storetest.S3) cloud {
+	return cloud{address: address(s.Endpoint), root: "s3://" + s.Bucket, env: s.Env(), options: s.Env()}
+}
+
+// through is how a store of this process is opened at another address of the server, such as a proxy's. The SDK of AWS reads the
+// environment itself, so that it has to be told by a setting.
+func (c cloud) through(address string) open.Options {
+	o := open.Options{Getenv: func(name string) string { return strings.ReplaceAll(c.env[name], c.address, address) }}
+	o.Config.S3.Endpoint = "http://" + address
+	return o
 }
 
 // address is host:port of a URL.
