@@ -31,7 +31,8 @@ type HistoryEntry struct {
 
 // History yields the commits of a table, newest first, until the first one that was cleaned from the log. It holds one
 // commit at a time. ErrNotTable says that there is no table. Of a log that no version can be opened from, for which
-// VersionAt has no answer, it yields what is there, with the in-commit timestamps that it finds.
+// VersionAt has no answer, it yields the commits that are there, with the in-commit timestamps that it finds; where there is
+// none, it ends with the reason.
 func History(ctx context.Context, store LogStore) iter.Seq2[HistoryEntry, error] {
 	return func(yield func(HistoryEntry, error) bool) {
 		commits, err := listCommits(ctx, store)
@@ -40,6 +41,9 @@ func History(ctx context.Context, store LogStore) iter.Seq2[HistoryEntry, error]
 			return
 		}
 		from, err := inCommitTimestampsFrom(ctx, store)
+		if _, unsupported := errors.AsType[*UnsupportedError](err); len(commits) > 0 && (unsupported || errors.Is(err, ErrCorrupt)) {
+			from, err = 0, nil
+		}
 		if err != nil {
 			yield(HistoryEntry{}, fmt.Errorf("reading the history: %w", err))
 			return
@@ -60,12 +64,9 @@ func History(ctx context.Context, store LogStore) iter.Seq2[HistoryEntry, error]
 	}
 }
 
-// inCommitTimestampsFrom is the first version whose own timestamp counts, 0 where the log can't be opened.
+// inCommitTimestampsFrom is the first version whose own timestamp counts.
 func inCommitTimestampsFrom(ctx context.Context, store LogStore) (int64, error) {
 	s, err := OpenSnapshot(ctx, store, -1)
-	if _, unsupported := errors.AsType[*UnsupportedError](err); unsupported || errors.Is(err, ErrCorrupt) {
-		return 0, nil
-	}
 	if err != nil {
 		return 0, err
 	}
@@ -104,13 +105,10 @@ type commitTime struct {
 func listCommits(ctx context.Context, store LogStore) ([]commitTime, error) {
 	commits, newest, gap, err := commitsUntil(ctx, store, math.MaxInt64)
 	if err == nil && gap { // as in listLog
-		commits, newest, _, err = commitsUntil(ctx, store, newest)
+		commits, _, _, err = commitsUntil(ctx, store, newest)
 	}
 	if err != nil {
 		return nil, err
-	}
-	if newest < 0 {
-		return nil, ErrNotTable
 	}
 	for i := 1; i < len(commits); i++ {
 		if earliest := commits[i-1].time.Add(time.Millisecond); commits[i].time.Before(earliest) {

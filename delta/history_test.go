@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"kafkadelta/delta"
+	"kafkadelta/storage/memory"
 )
 
 // dated is a store whose objects were modified when the test says: by the digits that their names begin with, in
@@ -67,20 +68,12 @@ func TestHistoryTellsWhatCommitsDid(t *testing.T) {
 		check(t, err)
 		break // leaving early is fine
 	}
-	for _, err := range delta.History(ctx, fixtureless()) {
-		if !errors.Is(err, delta.ErrNotTable) {
-			t.Errorf("%v, want ErrNotTable", err)
-		}
+	var err error
+	for _, err = range delta.History(ctx, memory.New()) {
 	}
-}
-
-func fixtureless() delta.LogStore { return dated{LogStore: &counting{LogStore: emptyStore{}}} }
-
-// emptyStore holds nothing.
-type emptyStore struct{ delta.LogStore }
-
-func (emptyStore) List(context.Context, string, string) iter.Seq2[delta.ObjectInfo, error] {
-	return func(func(delta.ObjectInfo, error) bool) {}
+	if !errors.Is(err, delta.ErrNotTable) {
+		t.Errorf("%v, want ErrNotTable", err)
+	}
 }
 
 func TestVersionAtByFileTimes(t *testing.T) {

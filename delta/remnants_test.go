@@ -23,7 +23,13 @@ func TestRemnantsOfALogAreNoFolderWithoutTable(t *testing.T) {
 		check(t, s.Put(ctx, name, []byte(content)))
 		_, err := delta.Open(ctx, s, newClock().options())
 		create := delta.Create(ctx, s, delta.CreateOptions{Schema: must(delta.ParseDDL("a INT")), Now: newClock().now})
-		for what, err := range map[string]error{"opening": err, "creating": create} {
+		_, snapshot := delta.OpenSnapshot(ctx, s, 3)
+		_, at := delta.VersionAt(ctx, s, newClock().now())
+		var history error
+		for _, err := range delta.History(ctx, s) {
+			history = err
+		}
+		for what, err := range map[string]error{"opening": err, "creating": create, "a version": snapshot, "a time": at, "the history": history} {
 			if !errors.Is(err, delta.ErrCorrupt) || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), name) {
 				t.Errorf("%s with %s: %v, want that it is corrupt, by the name", what, name, err)
 			}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -84,6 +85,16 @@ func TestHistory(t *testing.T) {
 func TestHistoryMistakes(t *testing.T) {
 	if o := command(t, "table", "history", t.TempDir()); o.code != exitTable || !strings.Contains(o.stderr, "no Delta table here") {
 		t.Errorf("no table: exit code %d, %s", o.code, o.stderr)
+	}
+	lost := t.TempDir() // a part of a log checkpoint is all that is left
+	part := filepath.Join(lost, "_delta_log", "00000000000000000002.checkpoint.0000000001.0000000003.parquet")
+	if err := errors.Join(os.Mkdir(filepath.Dir(part), 0o755), os.WriteFile(part, []byte("x"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"history", lost}, {"inspect", lost}, {"inspect", lost, "--version", "2"}, {"inspect", lost, "--timestamp", "2026-01-31"}} {
+		if o := command(t, append([]string{"table"}, args...)...); o.code != exitTable || o.stdout != "" || !strings.Contains(o.stderr, "restore the log from a backup") {
+			t.Errorf("%q: exit code %d, %s%s", args, o.code, o.stdout, o.stderr)
+		}
 	}
 	for _, args := range [][]string{{"--limit", "-1"}, {"-o", "yaml"}, {"--limit", "x"}} {
 		if o := command(t, append([]string{"table", "history", "/no/table"}, args...)...); o.code != exitConfig {
