@@ -296,7 +296,8 @@ func (s *state) commitInfo(c *Commit, tx *Transaction, now int64) (map[string]an
 	return fields, nil
 }
 
-// metrics are Spark's names for what a streaming append did. Rows are left out when a file has no statistics.
+// metrics are what an append did, under Spark's names for a batch or a streaming one. Rows are left out when a file has no
+// statistics.
 func (tx *Transaction) metrics() map[string]string {
 	var rows, size int64
 	known := true
@@ -306,8 +307,11 @@ func (tx *Transaction) metrics() map[string]string {
 		rows += n
 		size += tx.Adds[i].Size
 	}
-	m := map[string]string{
-		"numAddedFiles": strconv.Itoa(len(tx.Adds)), "numRemovedFiles": "0", "numOutputBytes": strconv.FormatInt(size, 10),
+	m := map[string]string{"numOutputBytes": strconv.FormatInt(size, 10)}
+	if files := strconv.Itoa(len(tx.Adds)); tx.Operation == "WRITE" {
+		m["numFiles"] = files
+	} else {
+		m["numAddedFiles"], m["numRemovedFiles"] = files, "0"
 	}
 	if known {
 		m["numOutputRows"] = strconv.FormatInt(rows, 10)

@@ -18,10 +18,10 @@ var appendable = []string{
 // TestSparkReadsAppends lets Spark make a table with its data, appends a copy of one of its rows with `table append`, and lets
 // Spark read the table: every row is there as before, the copied one once more.
 func TestSparkReadsAppends(t *testing.T) {
+	folder, s, plain := t.TempDir(), spark(t), map[string][]string{}
 	for _, name := range appendable {
 		t.Run(name, func(t *testing.T) {
-			s := spark(t)
-			table := filepath.Join(t.TempDir(), name)
+			table := filepath.Join(folder, name)
 			s.must(t, "fixture", map[string]any{"name": name, "table": table})
 			before := s.messages(t, table)
 			copied := before[len(before)/2]
@@ -31,8 +31,13 @@ func TestSparkReadsAppends(t *testing.T) {
 			if after := s.messages(t, table); !slices.Equal(after, want) {
 				t.Errorf("Spark reads\n%s\nwant\n%s", strings.Join(after, "\n"), strings.Join(want, "\n"))
 			}
+			plain[name] = s.plain(t, table)
 		})
 	}
+	sameRows(t, folder, plain, otherwise{
+		"delta-rs": {"type_widening": {refused: noTypeWidening}, "types": otherColumns("char_", "timestamp_")},
+		"duckdb":   {"iceberg_compat_v2": otherColumns("p"), "mapping_id": otherColumns("p"), "mapping_name": otherColumns("part"), "types": otherColumns("char_")},
+	})
 }
 
 // messages are the rows of a table as JSON, sorted.

@@ -28,8 +28,13 @@ def read(con, table):
             yield dict(zip(names, values))
 
 
-con = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
-con.execute(f"LOAD '{extension()}'")
-con.execute("SET TimeZone = 'UTC'")
-sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-rows.write(read(con, sys.argv[1]))
+def connect():
+    con = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
+    con.execute(f"LOAD '{extension()}'")
+    con.execute("SET TimeZone = 'UTC'")
+    return con
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+    rows.write(read(connect(), sys.argv[1]))

@@ -7,6 +7,7 @@ main's table; paths are absolute.
 
 import atexit
 import contextlib
+import datetime
 import json
 import os
 import pathlib
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import traceback
 
-os.environ["TZ"] = "UTC"  # Python's datetime of a TIMESTAMP is in the local zone
+os.environ["TZ"] = "UTC"  # datetimes that the fixtures are made from are local
 
 here = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(here.parent.parent / "fixtures"))
@@ -28,24 +29,20 @@ from pyspark.sql import types as T
 spark = None
 
 
-def with_zone(v, dt):
-    """Marks instants, which Python cannot tell from local times otherwise."""
-    if v is None:
-        return None
-    if isinstance(dt, T.TimestampType):
-        return v.replace(tzinfo=rows.UTC)
-    if isinstance(dt, T.StructType):
-        return {f.name: with_zone(v[f.name], f.dataType) for f in dt.fields}
-    if isinstance(dt, T.ArrayType):
-        return [with_zone(e, dt.elementType) for e in v]
-    if isinstance(dt, T.MapType):
-        return {k: with_zone(e, dt.valueType) for k, e in v.items()}
-    return v
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=rows.UTC)
+
+
+def instant(_, micros):
+    """A TIMESTAMP's value, with a zone: Spark's own way has none, and none of the year 1."""
+    return None if micros is None else EPOCH + datetime.timedelta(microseconds=micros)
+
+
+T.TimestampType.fromInternal = instant
 
 
 def dicts(df):
     for row in df.toLocalIterator():
-        yield with_zone(row, df.schema)
+        yield row.asDict(recursive=True)
 
 
 def sql(text):
@@ -79,6 +76,16 @@ def messages(table):
     """The rows of a table, sorted, each as the JSON text that makes such a row."""
     df = spark.read.format("delta").load(table)
     return sorted(r[0] for r in df.selectExpr(f"to_json(struct(*), {TO_JSON})").collect())
+
+
+def plain(table):
+    """The rows of a table as the other readers print them (wholetables.py)."""
+    return sorted(rows.plain_row(r) for r in dicts(spark.read.format("delta").load(table)))
+
+
+def describe(table):
+    """What Delta tells of a table and of its versions, the newest first."""
+    return {"detail": sql(f"DESCRIBE DETAIL delta.`{table}`")[0], "history": sql(f"DESCRIBE HISTORY delta.`{table}`")}
 
 
 def compare(table, twin, spec):
@@ -135,7 +142,7 @@ def main():
     global spark
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
     os.dup2(2, 1)  # what Python and Java print is no answer
-    does = {f.__name__: f for f in (sql, read, fixture, messages, compare, race, forget)}
+    does = {f.__name__: f for f in (sql, read, fixture, messages, plain, describe, compare, race, forget)}
     spark = make_spark.spark = make_spark.session(pathlib.Path(sys.argv[1]) / "ivy", {"spark.delta.logStore.file.impl": "kafkadelta.LinkLogStore"})
     add_log_store()
     answer(answers, {"ok": "up"})
