@@ -2,6 +2,7 @@ package azure
 
 import (
 	"os"
+	"strings"
 	"testing"
 
 	"kafkadelta/internal/storetest"
@@ -11,42 +12,50 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(storetest.Run(m)) }
 
-// azurite returns a store in a new container, that lists so many objects in an answer (0: as many as the service does).
-func azurite(t *testing.T, folder string, page int32, observe func(operation, outcome string)) *Store {
+// azurite returns a store in a new container that lists 100 objects in an answer.
+func azurite(t *testing.T, folder string) *Store {
 	t.Helper()
 	a := storetest.Azurite(t)
-	return openAt(t, a, folder, page, observe)
-}
-
-func openAt(t *testing.T, a storetest.Azure, folder string, page int32, observe func(operation, outcome string)) *Store {
-	t.Helper()
-	s, err := New(Location{Container: a.Container, Folder: folder}, Config{}, Options{Observe: observe, Getenv: func(name string) string {
-		return map[string]string{"AZURE_STORAGE_CONNECTION_STRING": a.ConnectionString}[name]
-	}})
+	s, err := New(Location{Container: a.Container, Folder: folder}, Config{}, Options{Getenv: env("AZURE_STORAGE_CONNECTION_STRING", a.ConnectionString)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if page > 0 {
-		s.page = &page
-	}
+	page := int32(100)
+	s.page = &page
 	t.Cleanup(s.client.HTTP.CloseIdleConnections)
 	return s
 }
 
 func TestConformance(t *testing.T) {
-	for name, folder := range map[string]string{"folder": "a folder/tablé", "container": ""} {
-		t.Run(name, func(t *testing.T) {
-			if folder == "" && testing.Short() {
-				t.Skip("the same in the container's root")
-			}
-			storagetest.Run(t, storagetest.Config{
-				New: func(t *testing.T) storage.Store { return azurite(t, folder, 100, nil) },
-				Reopen: func(t *testing.T, s storage.Store) storage.Store {
-					again := *s.(*Store)
-					return &again
-				},
-				Page: 100,
-			})
-		})
+	storagetest.Run(t, storagetest.Config{
+		New: func(t *testing.T) storage.Store { return azurite(t, "a folder/tablé") },
+		Reopen: func(_ *testing.T, s storage.Store) storage.Store {
+			again := *s.(*Store)
+			return &again
+		},
+		Page: 100,
+	})
+}
+
+// TestRootOfAContainer has no folder.
+func TestRootOfAContainer(t *testing.T) {
+	s := azurite(t, "")
+	for _, name := range []string{"_delta_log/00000000000000000000.json", "a"} {
+		if err := s.PutIfAbsent(t.Context(), name, []byte(name)); err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, s, name); got != name {
+			t.Errorf("read %q", got)
+		}
+	}
+	var names []string
+	for info, err := range s.List(t.Context(), "", "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, info.Name)
+	}
+	if got := strings.Join(names, " "); got != "_delta_log/00000000000000000000.json a" {
+		t.Errorf("listed %s", got)
 	}
 }

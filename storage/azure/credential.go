@@ -270,17 +270,24 @@ func accountOf(endpoint string) string {
 }
 
 // boundCredential makes a credential's errors recognisable and its search short, and counts its requests as what they are.
-type boundCredential struct{ azcore.TokenCredential }
+type boundCredential struct {
+	azcore.TokenCredential
+	limit time.Duration
+}
 
 // GetToken implements azcore.TokenCredential.
 func (b boundCredential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
-	limited, cancel := context.WithTimeout(remote.ForCredentials(ctx), tokenTime)
+	limited, cancel := context.WithTimeout(remote.ForCredentials(ctx), b.limit)
 	defer cancel()
 	token, err := b.TokenCredential.GetToken(limited, o)
-	if err != nil && ctx.Err() == nil {
-		err = &credentialError{err}
+	switch {
+	case err == nil:
+		return token, nil
+	case ctx.Err() != nil:
+		return token, ctx.Err() // which not every credential wraps
+	default:
+		return token, &credentialError{err}
 	}
-	return token, err
 }
 
 // credentialError is that no token could be had.

@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"context"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/xml"
@@ -120,7 +121,7 @@ var answers = map[string]struct {
 	"InvalidBlockList":                {remote.Invalid, "another writer of the same name has discarded the staged blocks"},
 	"SnapshotsPresent":                {remote.Invalid, "the object has snapshots: delete them first"},
 	"AuthorizationPermissionMismatch": {remote.Denied, "the identity lacks a role for data: grant it \"Storage Blob Data Contributor\" on the container or the account (Owner and Contributor are not enough), or the SAS lacks a permission: it needs r, w, d, l; a new role may take minutes to count"},
-	"AuthorizationFailure":            {remote.Denied, "the account's firewall or network rules refuse this address, or the key or SAS lacks the permission"},
+	"AuthorizationFailure":            {remote.Denied, "the account's firewall or network rules refuse this address, or the key or SAS is wrong or lacks the permission"},
 	"AuthorizationSourceIPMismatch":   {remote.Denied, "the SAS does not allow this address"},
 	"AuthorizationProtocolMismatch":   {remote.Denied, "the SAS allows https only"},
 	"AuthorizationServiceMismatch":    {remote.Denied, "the SAS is for another service: it needs ss=b"},
@@ -211,13 +212,12 @@ func explainCredential(e *credentialError) remote.Failure {
 		}
 	}
 	failed, ok := errors.AsType[*azidentity.AuthenticationFailedError](e.error)
-	var network net.Error // also a time limit of ours
 	switch {
 	case ok && failed.RawResponse != nil:
 		if o := remote.OutcomeOf(failed.RawResponse.StatusCode); o == remote.Throttled || o == remote.Broken {
 			f.Outcome = o
 		}
-	case errors.As(e.error, &network):
+	case ok, errors.Is(e.error, context.DeadlineExceeded): // the SDK tells a lost answer as a failed authentication
 		f = remote.Failure{Outcome: remote.Invalid, Hint: "the identity service does not answer: is this machine where the credential works (a managed identity works on Azure only), and is the way to it open?"}
 	}
 	return f

@@ -34,7 +34,7 @@ func (s *Store) List(ctx context.Context, prefix, after string) iter.Seq2[storag
 		for {
 			more, err := l.next(ctx)
 			if err == nil && (!more || !l.hierarchical) {
-				err = l.give(yield)
+				err = l.give(ctx, yield)
 			}
 			switch {
 			case errors.Is(err, errStopped):
@@ -55,6 +55,7 @@ var errStopped = errors.New("the consumer stopped")
 type listing struct {
 	store         *Store
 	prefix, after string
+	last          string // that was given out
 	marker        *string
 	hierarchical  bool // seen from the answers
 	held          []storage.ObjectInfo
@@ -111,13 +112,16 @@ func (l *listing) take(item *container.BlobItem) {
 }
 
 // give hands out what is held. Order is checked, not believed: who follows a log would skip a version that comes late.
-func (l *listing) give(yield func(storage.ObjectInfo, error) bool) error {
+func (l *listing) give(ctx context.Context, yield func(storage.ObjectInfo, error) bool) error {
 	slices.SortFunc(l.held, func(a, b storage.ObjectInfo) int { return strings.Compare(a.Name, b.Name) })
 	for _, info := range l.held {
-		if info.Name <= l.after {
-			return fmt.Errorf("%s %s: %q was listed after %q: the service lists in an order that is not known", remote.List, l.store.url, info.Name, l.after)
+		if info.Name <= l.last {
+			return fmt.Errorf("%s %s: %q was listed after %q: the service lists in an order that is not known", remote.List, l.store.url, info.Name, l.last)
 		}
-		l.after = info.Name
+		l.last = info.Name
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("%s %s: %w", remote.List, l.store.url, err)
+		}
 		if !yield(info, nil) {
 			return errStopped
 		}
@@ -130,7 +134,7 @@ func (l *listing) give(yield func(storage.ObjectInfo, error) bool) error {
 // hierarchical namespace would leave out what sorts behind `after`. There "a/x" comes before "a-b", since folders compare by
 // their own names, so the part from the first character below '/' on is not told.
 func startFrom(prefix, after string) string {
-	if len(after) <= len(prefix) {
+	if !strings.HasPrefix(after, prefix) {
 		return ""
 	}
 	end := len(valid(after))

@@ -81,8 +81,12 @@ func New(l Location, c Config, o Options) (*Store, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	client := remote.New(remote.Options{Explain: explain, Observe: o.Observe})
-	a, err := resolve(l, c, o.Getenv, client.HTTP)
+	return connect(l, c, o.Getenv, remote.New(remote.Options{Explain: explain, Observe: o.Observe}))
+}
+
+// connect is New with the client to send by.
+func connect(l Location, c Config, getenv func(string) string, client *remote.Client) (*Store, error) {
+	a, err := resolve(l, c, getenv, client.HTTP)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +104,7 @@ func New(l Location, c Config, o Options) (*Store, error) {
 	case a.sas != "":
 		s.container, err = container.NewClientWithNoCredential(s.url+"?"+a.sas, options)
 	default:
-		s.container, err = container.NewClient(s.url, boundCredential{a.token}, options)
+		s.container, err = container.NewClient(s.url, boundCredential{a.token, tokenTime}, options)
 	}
 	if err != nil {
 		return nil, errors.New("the SDK refuses the endpoint " + s.url) // its own error may quote a SAS
@@ -146,8 +150,7 @@ func (s *Store) Get(ctx context.Context, name string, offset, length int64) (io.
 		return nil, fmt.Errorf("%s %q: offset %d is negative: %w", remote.Get, name, offset, fs.ErrInvalid)
 	}
 	if length == 0 {
-		_, err := s.head(ctx, name)
-		return http.NoBody, err
+		return s.empty(ctx, name)
 	}
 	if length < 0 || length > math.MaxInt64-offset {
 		length = 0 // for the SDK: to the end
@@ -158,7 +161,7 @@ func (s *Store) Get(ctx context.Context, name string, offset, length int64) (io.
 		return err
 	})
 	if failed, ok := errors.AsType[*remote.Error](err); ok && failed.Code == "InvalidRange" {
-		return http.NoBody, nil // past the end
+		return s.empty(ctx, name) // past the end, unless it is a folder
 	}
 	if err != nil {
 		return nil, err
@@ -170,8 +173,8 @@ func (s *Store) Get(ctx context.Context, name string, offset, length int64) (io.
 	return answer.Body, nil
 }
 
-// head returns the object's metadata.
-func (s *Store) head(ctx context.Context, name string) (map[string]*string, error) {
+// empty reads nothing of an object, which must be there.
+func (s *Store) empty(ctx context.Context, name string) (io.ReadCloser, error) {
 	var answer blob.GetPropertiesResponse
 	err := s.do(ctx, remote.Head, name, false, func(ctx context.Context) (err error) {
 		answer, err = s.blob(name).GetProperties(ctx, nil)
@@ -180,7 +183,10 @@ func (s *Store) head(ctx context.Context, name string) (map[string]*string, erro
 	if err == nil && isFolder(answer.Metadata) {
 		err = s.noObject(remote.Head, name)
 	}
-	return answer.Metadata, err
+	if err != nil {
+		return nil, err
+	}
+	return http.NoBody, nil
 }
 
 func (s *Store) noObject(operation, name string) error {

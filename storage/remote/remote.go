@@ -181,6 +181,13 @@ func (c *counter) RoundTrip(req *http.Request) (*http.Response, error) {
 	return response, err
 }
 
+// CloseIdleConnections lets those of http.Client reach the transport.
+func (c *counter) CloseIdleConnections() {
+	if t, ok := c.next.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
+}
+
 // retryAfter reads what a server that refuses for a while asks for, in seconds (RFC 9110, section 10.2.3) or, on Azure, in
 // milliseconds.
 func retryAfter(r *http.Response) time.Duration {
