@@ -248,7 +248,7 @@ func TestWrongCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	token := func(p sas.ContainerPermissions, expires time.Duration) string {
-		link, err := signer.GetSASURL(p, time.Now().Add(expires), &container.GetSASURLOptions{StartTime: ptr(time.Now().Add(-48 * time.Hour))})
+		link, err := signer.GetSASURL(p, time.Now().Add(expires), &container.GetSASURLOptions{StartTime: new(time.Now().Add(-48 * time.Hour))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -296,12 +296,10 @@ func TestWrongCredentials(t *testing.T) {
 	}
 }
 
-func ptr[T any](v T) *T { return &v }
-
 // noSecret fails where an error shows a credential or the signature in it.
 func noSecret(t *testing.T, err error, credential string) {
 	t.Helper()
-	for _, part := range strings.Split(credential, "&") {
+	for part := range strings.SplitSeq(credential, "&") {
 		if part, ok := strings.CutPrefix(part, "sig="); ok && strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, errors.Unwrap(err)), part) {
 			t.Errorf("%v tells the signature", err)
 		}
@@ -328,7 +326,7 @@ func TestUnreachableAccount(t *testing.T) {
 }
 
 // entra answers for the identity services with a status and a body, or not at all where the status is 0.
-func entra(t *testing.T, status int, answer string) (func(*http.Request, http.RoundTripper) (*http.Response, error), *requests) {
+func entra(t *testing.T, status int, answer string) (exchange, *requests) {
 	seen := &requests{}
 	return func(r *http.Request, _ http.RoundTripper) (*http.Response, error) {
 		code, text := status, answer

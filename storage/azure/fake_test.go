@@ -184,7 +184,7 @@ func (h *hierarchical) list(w http.ResponseWriter, q url.Values) {
 			&escaped, n.modified.UTC().Format(http.TimeFormat), kind, len(n.data), metadata)
 	}
 	w.Header().Set("Content-Type", "application/xml")
-	fmt.Fprintf(w, `<?xml version="1.0" encoding="utf-8"?><EnumerationResults ContainerName="container"><Blobs>%s</Blobs><NextMarker>`, &page)
+	_, _ = fmt.Fprintf(w, `<?xml version="1.0" encoding="utf-8"?><EnumerationResults ContainerName="container"><Blobs>%s</Blobs><NextMarker>`, &page)
 	_ = xml.EscapeText(w, []byte(next))
 	_, _ = io.WriteString(w, "</NextMarker></EnumerationResults>")
 }
@@ -195,7 +195,7 @@ func refuse(w http.ResponseWriter, status int, code string, detail ...string) {
 	w.Header().Set("X-Ms-Request-Id", "4e9a")
 	w.Header().Set("Content-Type", "application/xml")
 	w.WriteHeader(status)
-	fmt.Fprintf(w, "<?xml version=\"1.0\" encoding=\"utf-8\"?><Error><Code>%s</Code><Message>It is refused.\nRequestId:4e9a\nTime:2026-11-23T00:00:00Z</Message>%s</Error>",
+	_, _ = fmt.Fprintf(w, "<?xml version=\"1.0\" encoding=\"utf-8\"?><Error><Code>%s</Code><Message>It is refused.\nRequestId:4e9a\nTime:2026-11-23T00:00:00Z</Message>%s</Error>",
 		code, strings.Join(detail, ""))
 }
 
@@ -208,7 +208,7 @@ func served(t *testing.T, handler http.Handler, folder string, observe func(oper
 }
 
 // storeAt returns a store with a key, whose requests pass through wrap.
-func storeAt(t *testing.T, l Location, observe func(operation, outcome string), wrap func(*http.Request, http.RoundTripper) (*http.Response, error)) *Store {
+func storeAt(t *testing.T, l Location, observe func(operation, outcome string), wrap exchange) *Store {
 	t.Helper()
 	client := remote.New(remote.Options{Explain: explain, Observe: observe})
 	if wrap != nil {
@@ -222,10 +222,13 @@ func storeAt(t *testing.T, l Location, observe func(operation, outcome string), 
 	return s
 }
 
+// exchange is what a test does to a request or its answer.
+type exchange func(*http.Request, http.RoundTripper) (*http.Response, error)
+
 // wrapped lets a test do something to a request or its answer.
 type wrapped struct {
 	next http.RoundTripper
-	do   func(*http.Request, http.RoundTripper) (*http.Response, error)
+	do   exchange
 }
 
 func (w wrapped) RoundTrip(r *http.Request) (*http.Response, error) { return w.do(r, w.next) }

@@ -21,7 +21,7 @@ import (
 var errCut = errors.New("connection reset by peer")
 
 // cutOnce cuts off the first request that matches: after the server has answered, or before it is sent.
-func cutOnce(match func(*http.Request) bool, landed bool) func(*http.Request, http.RoundTripper) (*http.Response, error) {
+func cutOnce(match func(*http.Request) bool, landed bool) exchange {
 	var done atomic.Bool
 	return func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
 		if !match(r) || done.Swap(true) {
@@ -44,7 +44,7 @@ func cutOnce(match func(*http.Request) bool, landed bool) func(*http.Request, ht
 
 func isPut(r *http.Request) bool { return r.Method == http.MethodPut }
 
-func azuriteStore(t *testing.T, a storetest.Azure, observe func(operation, outcome string), wrap func(*http.Request, http.RoundTripper) (*http.Response, error)) *Store {
+func azuriteStore(t *testing.T, a storetest.Azure, observe func(operation, outcome string), wrap exchange) *Store {
 	t.Helper()
 	return storeAt(t, Location{Endpoint: a.Endpoint, Account: a.Account, Container: a.Container, Folder: "t"}, observe, wrap)
 }
@@ -288,7 +288,7 @@ func TestOrderIsChecked(t *testing.T) {
 		if r.URL.Query().Get("marker") != "" {
 			i, next = 1, ""
 		}
-		fmt.Fprintf(w, "<EnumerationResults><Blobs><Blob>%s<Properties><Content-Length>1</Content-Length></Properties></Blob></Blobs><NextMarker>%s</NextMarker></EnumerationResults>", pages[i], next)
+		_, _ = fmt.Fprintf(w, "<EnumerationResults><Blobs><Blob>%s<Properties><Content-Length>1</Content-Length></Properties></Blob></Blobs><NextMarker>%s</NextMarker></EnumerationResults>", pages[i], next)
 	}), "", nil)
 	if err := listErr(t.Context(), s); err == nil || !strings.Contains(err.Error(), "order") {
 		t.Errorf("got %v", err)

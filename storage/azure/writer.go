@@ -27,7 +27,7 @@ func blockSize(n int) int { return firstBlock << (n / blocksGrow) }
 // writer streams one object. Bytes that fit into one block are sent in one put at Close, so that small objects cost one
 // request. Its context is that of Create.
 type writer struct {
-	ctx    context.Context //nolint:containedctx // storage.Writer has none: that of Create rules the whole stream
+	ctx    context.Context // that of Create: it rules the whole stream
 	cancel context.CancelFunc
 	store  *Store
 	name   string

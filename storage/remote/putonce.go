@@ -28,7 +28,7 @@ func (c *Client) PutIfAbsent(ctx context.Context, object, id string, put func(co
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s %s: it may have been carried out: %w", PutIfAbsent, object, ctx.Err())
 	default:
-		return fmt.Errorf("%s %s: it may have been carried out: the name is taken, and whose object it is could not be asked: %v", PutIfAbsent, object, lookErr)
+		return fmt.Errorf("%s %s: it may have been carried out: the name is taken, and whose object it is could not be asked: %s", PutIfAbsent, object, lookErr.Error())
 	}
 }
 
