@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/logging"
 )
 
 // load reads environment and shared files as AWS's own tools do. The SDK's client for metadata services stays the SDK's:
@@ -55,6 +56,7 @@ func load(ctx context.Context, cfg Config, getenv func(string) string) (aws.Conf
 			roots = tls.RootCAs
 		}
 	}
+	shared.Logger = logging.Nop{} // it writes to standard error by itself, of what is tried again anyway
 	return shared, roots, nil
 }
 
