@@ -49,6 +49,9 @@ func Create(ctx context.Context, store LogStore, o CreateOptions) error {
 	if err := l.absent(ctx, store); !errors.Is(err, ErrNotTable) {
 		return fmt.Errorf("creating the table: %w", err)
 	}
+	if err := CheckWrites(ctx, store); err != nil {
+		return fmt.Errorf("creating the table: %w", err)
+	}
 	if err := store.PutIfAbsent(ctx, commitName(0), data); err != nil {
 		return fmt.Errorf("creating the table: %w", err)
 	}

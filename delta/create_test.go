@@ -1,6 +1,7 @@
 package delta_test
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"slices"
@@ -159,5 +160,21 @@ func TestCreatedProtocolIsTheLowest(t *testing.T) {
 		if p.MinReaderVersion != x.reader || p.MinWriterVersion != x.writer || !slices.Equal(p.ReaderFeatures, x.readers) || !slices.Equal(p.WriterFeatures, x.writers) {
 			t.Errorf("%s %v: %+v", x.ddl, x.properties, p)
 		}
+	}
+}
+
+// unfit is a store that knows that its writes are not safe.
+type unfit struct{ *memory.Store }
+
+func (unfit) CheckWrites(context.Context) error { return errors.ErrUnsupported }
+
+func TestCreateAsksTheStore(t *testing.T) {
+	c := newClock()
+	s := unfit{memory.New()}
+	if err := delta.Create(ctx, s, delta.CreateOptions{Schema: must(delta.ParseDDL("a INT")), Now: c.now}); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("got %v, want errors.ErrUnsupported", err)
+	}
+	for info := range s.List(ctx, "", "") {
+		t.Errorf("wrote %s", info.Name)
 	}
 }

@@ -38,3 +38,12 @@ type LogStore interface {
 	// Delete removes an object; a missing one is no error.
 	Delete(ctx context.Context, name string) error
 }
+
+// CheckWrites asks a store that can tell, before the first write, whether it keeps what LogStore promises of writes; an answer
+// that is no wraps errors.ErrUnsupported. Who writes to a table calls it once; Create does.
+func CheckWrites(ctx context.Context, store LogStore) error {
+	if checker, ok := store.(interface{ CheckWrites(context.Context) error }); ok {
+		return checker.CheckWrites(ctx)
+	}
+	return nil
+}

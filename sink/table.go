@@ -96,6 +96,11 @@ func Open(ctx context.Context, store delta.LogStore, cfg Config, opts Options) (
 }
 
 func (t *Table) openOrCreate(ctx context.Context) error {
+	if err := delta.CheckWrites(ctx, t.store); errors.Is(err, errors.ErrUnsupported) {
+		return &Error{Op: "opening the table", Err: err}
+	} else if err != nil {
+		return err
+	}
 	options := delta.Options{Now: t.opts.Now, Engine: t.opts.Engine}
 	log, err := delta.Open(ctx, t.store, options)
 	if errors.Is(err, delta.ErrNotTable) {

@@ -13,8 +13,8 @@ import (
 	"kafkadelta/storage/remote"
 )
 
-// ErrCannotCommit says that this store, as it is configured, can't hold a table that more than one process writes.
-var ErrCannotCommit = fmt.Errorf("commits here are not safe: %w", fs.ErrPermission)
+// errUnsafe says that this store, as it is configured, can't hold a table that more than one process writes.
+var errUnsafe = fmt.Errorf("commits here would not be safe: %w", errors.ErrUnsupported)
 
 const (
 	probeFolder = "_delta_log/.probe-" // readers skip names with a dot, and cleaning removes what a crash leaves of it
@@ -29,7 +29,7 @@ const (
 //   - A table that Spark writes through S3DynamoDBLogStore is written through it here, too, and the other way round: Spark would
 //     take a version that it did not get for its own (1 request).
 //
-// The error wraps ErrCannotCommit when that is the answer; else there was none.
+// The error wraps errors.ErrUnsupported when that is the answer; else there was none.
 func (s *Store) CheckWrites(ctx context.Context) error {
 	s.checking.Lock()
 	defer s.checking.Unlock()
@@ -53,7 +53,7 @@ func (s *Store) checkForeign(ctx context.Context) error {
 			return err
 		}
 		return fmt.Errorf("%w: %s was written by S3DynamoDBLogStore, which keeps its order of commits in DynamoDB and does not see others': set storage.s3.log_store: %s, or, if nobody writes the table that way any more, delete %s",
-			ErrCannotCommit, s.uri(info.Name), LogStoreDynamoDB, s.uri(temps))
+			errUnsafe, s.uri(info.Name), LogStoreDynamoDB, s.uri(temps))
 	}
 	return nil
 }
@@ -68,13 +68,13 @@ func (s *Store) probe(ctx context.Context) (err error) {
 	}()
 	if err := s.PutIfAbsent(ctx, name, []byte(id)); err != nil {
 		if failed, ok := errors.AsType[*remote.Error](err); ok && failed.Outcome == remote.Invalid {
-			return fmt.Errorf("%w: the store at %s refuses conditional puts: %w: %s", ErrCannotCommit, s.endpoint(), err, lacksRemedy)
+			return fmt.Errorf("%w: the store at %s refuses conditional puts: %w: %s", errUnsafe, s.endpoint(), err, lacksRemedy)
 		}
 		return fmt.Errorf("asking the store whether it knows conditional puts: %w", err)
 	}
 	switch err := s.PutIfAbsent(ctx, name, []byte(id)); {
 	case err == nil:
-		return fmt.Errorf("%w: the store at %s ignores If-None-Match, so that two writers would overwrite each other's commits: %s", ErrCannotCommit, s.endpoint(), lacksRemedy)
+		return fmt.Errorf("%w: the store at %s ignores If-None-Match, so that two writers would overwrite each other's commits: %s", errUnsafe, s.endpoint(), lacksRemedy)
 	case !errors.Is(err, fs.ErrExist):
 		return fmt.Errorf("asking the store whether it knows conditional puts: %w", err)
 	}

@@ -249,7 +249,7 @@ func (l *logStore) check(ctx context.Context) error {
 	}
 	_, found, err := l.latest(ctx, other.String())
 	if found {
-		return fmt.Errorf("%w: DynamoDB table %q knows the table as %s: write table.uri in that way, or delete these entries", ErrCannotCommit, l.table, other)
+		return fmt.Errorf("%w: DynamoDB table %q knows the table as %s: write table.uri in that way, or delete these entries", errUnsafe, l.table, other)
 	}
 	return err
 }
