@@ -298,7 +298,9 @@ func printable(s string) string {
 
 func (i inspection) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	line := func(name, format string, args ...any) { _, _ = fmt.Fprintf(t, name+"\t"+format+"\n", args...) }
+	line := func(name, format string, args ...any) {
+		_, _ = fmt.Fprintf(t, "%s\t%s\n", name, printable(fmt.Sprintf(format, args...)))
+	}
 	line("table", "%s", i.URI)
 	line("version", "%d", i.Version)
 	line("id", "%s", i.TableID)

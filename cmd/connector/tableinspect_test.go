@@ -72,3 +72,31 @@ func TestInspectTellsWhyATableCantBeAppendedTo(t *testing.T) {
 	}
 	wantTable(t, table, 1, 0)
 }
+
+// TestInspectKeepsToItsLines: texts of the log can't forge lines or command the terminal.
+func TestInspectKeepsToItsLines(t *testing.T) {
+	table := newTable(t, "id BIGINT")
+	const evil = `\u001b[2J\nversion         77`
+	actions := `{"metaData":{"id":"i` + evil + `","description":"d` + evil + `","format":{"provider":"parquet","options":{}},` +
+		`"schemaString":"{\"type\":\"struct\",\"fields\":[{\"name\":\"p\\u001b[2J\\nversion         77\",\"type\":\"long\",\"nullable\":true,\"metadata\":{}},` +
+		`{\"name\":\"v\",\"type\":\"long\",\"nullable\":true,\"metadata\":{}}]}",` +
+		`"partitionColumns":["p` + evil + `"],"configuration":{"k` + evil + `":"v` + evil + `"}}}
+{"txn":{"appId":"t` + evil + `","version":5}}
+{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["f` + evil + `"],"writerFeatures":["f` + evil + `"]}}
+`
+	if err := os.WriteFile(filepath.Join(table, "_delta_log", fmt.Sprintf("%020d.json", 1)), []byte(actions), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text := mustRun(t, "table", "inspect", table).stdout
+	if strings.Contains(text, "\x1b") || strings.Contains(text, "\nversion         77") {
+		t.Errorf("the log's texts are printed as they are:\n%s", text)
+	}
+	for _, want := range []string{
+		`id              "i\x1b[2J\nversion`, `comment         "d\x1b[2J\nversion`, `features        "f\x1b[2J\nversion`, `schema          "`,
+		`partitioned by  "p\x1b[2J\nversion`, `property        "k\x1b[2J\nversion`, `txn             "t\x1b[2J\nversion`, "\nversion         1\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in\n%s", want, text)
+		}
+	}
+}
