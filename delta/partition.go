@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -193,35 +194,32 @@ func UnescapePathName(s string) string {
 }
 
 // EncodePath turns the name of an object, relative to the table's folder and '/'-separated, into an add.path, which is a
-// URI reference (PROTOCOL.md, "Add File and Remove File"). A '%' that Hive's escaping put on disk becomes %25. The set is
-// that of Hadoop's Path.toUri; characters that are not ASCII are percent-encoded as UTF-8, as RFC 2396 and delta-rs do.
+// URI reference (PROTOCOL.md, "Add File and Remove File"). A '%' that Hive's escaping put on disk becomes %25. The text is
+// exactly that of Hadoop's Path.toUri, since Spark's VACUUM compares paths as text and deletes the data files whose paths it
+// would have spelled in another way: java.net.URI keeps what it calls "other" characters, those beyond ASCII that are
+// neither control characters nor spaces.
 func EncodePath(name string) string {
-	n := 0
-	for i := range len(name) {
-		if uriEscapes(name[i]) {
-			n++
-		}
-	}
-	if n == 0 {
-		return name
-	}
-	b := make([]byte, 0, len(name)+2*n)
-	for i := range len(name) {
-		if c := name[i]; uriEscapes(c) {
-			b = append(b, '%', upperHex[c>>4], upperHex[c&15])
+	b := make([]byte, 0, len(name))
+	for i := 0; i < len(name); {
+		r, size := utf8.DecodeRuneInString(name[i:])
+		if !uriEscapes(r) && (r != utf8.RuneError || size > 1) {
+			b = append(b, name[i:i+size]...)
 		} else {
-			b = append(b, c)
+			for _, c := range []byte(name[i : i+size]) {
+				b = append(b, '%', upperHex[c>>4], upperHex[c&15])
+			}
 		}
+		i += size
 	}
 	return string(b)
 }
 
-func uriEscapes(c byte) bool {
-	switch c {
-	case '"', '#', '%', '<', '>', '?', '[', '\\', ']', '^', '`', '{', '|', '}', 0x7f:
+func uriEscapes(r rune) bool {
+	switch r {
+	case '"', '#', '%', '<', '>', '?', '[', '\\', ']', '^', '`', '{', '|', '}':
 		return true
 	}
-	return c <= 0x20 || c >= 0x80
+	return unicode.IsControl(r) || unicode.In(r, unicode.Z)
 }
 
 // DecodePath turns an add.path or remove.path back into the name of an object relative to the table's folder. An absolute
