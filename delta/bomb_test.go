@@ -55,8 +55,8 @@ var bombs = map[string]bombShape{
 // bombFields are the columns of an action; the first is the one that must be there, maps and lists begin with "*".
 var bombFields = map[string][]string{
 	"txn": {"appId", "#version"}, "domainMetadata": {"domain", "configuration"}, "sidecar": {"path", "*tags"},
-	"metaData": {"schemaString", "*configuration"}, "protocol": {"#minReaderVersion", "#minWriterVersion", "*writerFeatures"},
-	"add": {"path", "*tags"},
+	"metaData": {"schemaString", "id", "*partitionColumns", "*configuration"}, "protocol": {"#minReaderVersion", "#minWriterVersion", "*writerFeatures"},
+	"add": {"path", "*partitionValues", "#size", "*tags"},
 }
 
 // bomb writes one.
@@ -71,7 +71,7 @@ func bomb(t testing.TB, b bombShape, repeats, size int) []byte {
 			entry := must(schema.NewGroupNode("key_value", parquet.Repetitions.Repeated, schema.FieldList{
 				schema.NewByteArrayNode("key", parquet.Repetitions.Required, -1), schema.NewByteArrayNode("value", parquet.Repetitions.Optional, -1),
 			}, -1))
-			if b.action == "protocol" {
+			if name == "*writerFeatures" || name == "*partitionColumns" {
 				entry = must(schema.NewGroupNode("list", parquet.Repetitions.Repeated, schema.FieldList{
 					schema.NewByteArrayNode("element", parquet.Repetitions.Required, -1),
 				}, -1))

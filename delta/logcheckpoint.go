@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/schema"
 )
 
 // errStop ends a reading whose caller has seen enough.
@@ -59,6 +60,9 @@ func readLogCheckpoint(ctx context.Context, store LogStore, f checkpointFile, c 
 		if err != nil {
 			return err
 		}
+		if err := checkRequired(pf.MetaData().Schema); err != nil {
+			return err
+		}
 		for i := range pf.NumRowGroups() {
 			rg := rowGroup{RowGroupReader: pf.RowGroup(i), src: src, mem: mem}
 			if c != nil {
@@ -93,6 +97,46 @@ func readJSONCheckpoint(ctx context.Context, store LogStore, f checkpointFile, c
 	}
 	if err := errors.Join(err, r.Close()); err != nil {
 		return fmt.Errorf("reading the log: %w", err)
+	}
+	return nil
+}
+
+// requiredColumns are those without which a log checkpoint says something else than its commits, each with its number of leaves. A
+// remove without its path harms nobody: tombstones of a log checkpoint are for VACUUM.
+var requiredColumns = []struct {
+	action, field string
+	leaves        int
+}{
+	{"protocol", "minReaderVersion", 1}, {"protocol", "minWriterVersion", 1},
+	{"metaData", "id", 1}, {"metaData", "schemaString", 1}, {"metaData", "partitionColumns", 1}, {"metaData", "configuration", 2},
+	{"txn", "appId", 1}, {"txn", "version", 1}, {"domainMetadata", "domain", 1}, {"sidecar", "path", 1},
+	{"add", "path", 1}, {"add", "partitionValues", 2}, {"add", "size", 1},
+	{"add.deletionVector", "storageType", 1}, {"add.deletionVector", "pathOrInlineDv", 1},
+}
+
+// checkRequired refuses a file that has an action's struct without one of its required columns (PROTOCOL.md, "Checkpoint
+// Schema"): what is missing would read as if the table had none of it. A file may lack a struct altogether.
+func checkRequired(s *schema.Schema) error {
+	actions, columns := map[string]bool{}, map[string]int{}
+	for i := range s.NumColumns() {
+		path := s.Column(i).Path()
+		for _, r := range requiredColumns {
+			rest, ok := strings.CutPrefix(path, r.action+".")
+			actions[r.action] = actions[r.action] || ok
+			if ok && (rest == r.field || strings.HasPrefix(rest, r.field+".")) {
+				columns[r.action+"."+r.field]++
+			}
+		}
+	}
+	for _, r := range requiredColumns {
+		name := r.action + "." + r.field
+		switch n := columns[name]; {
+		case !actions[r.action] || n == r.leaves:
+		case n == 0:
+			return fmt.Errorf("the required column %s is missing", name)
+		default:
+			return fmt.Errorf("the column %s has %d leaves, not %d", name, n, r.leaves)
+		}
 	}
 	return nil
 }

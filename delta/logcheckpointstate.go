@@ -94,13 +94,17 @@ func (f *fields) protocol(c *Commit) error {
 }
 
 func (f *fields) metadata(c *Commit) error {
+	id, hasID := f.text("id")
 	c.Metadata = &Metadata{
-		ID: f.str("id"), Name: f.str("name"), Description: f.str("description"),
+		ID: id, Name: f.str("name"), Description: f.str("description"),
 		Format:       Format{Provider: f.str("format.provider"), Options: f.stringMap("format.options")},
 		SchemaString: f.str("schemaString"), PartitionColumns: f.strings("partitionColumns"),
 		CreatedTime: f.intPtr("createdTime"), Configuration: f.stringMap("configuration"),
 	}
 	m := c.Metadata
+	if f.err == nil && (!hasID || m.PartitionColumns == nil || m.Configuration == nil) {
+		return errors.New("metaData without id, partitionColumns or configuration")
+	}
 	return errors.Join(f.err, c.keep(m.Configuration, m.PartitionColumns...), c.keep(m.Format.Options, m.ID, m.Name, m.Description, m.Format.Provider, m.SchemaString))
 }
 
