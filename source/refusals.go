@@ -1,7 +1,6 @@
 package source
 
 import (
-	"context"
 	"net"
 	"sync"
 	"time"
@@ -16,7 +15,6 @@ import (
 type refusals struct {
 	mu   sync.Mutex
 	last error
-	wake context.CancelFunc // ends the poll that waits; nil for none
 }
 
 var _ kgo.HookBrokerConnect = (*refusals)(nil)
@@ -29,29 +27,15 @@ func (r *refusals) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.last = err
-	if r.wake != nil {
-		r.wake()
-	}
 }
 
-// during polls, and adds what was refused meanwhile or since the poll before.
-func (r *refusals) during(ctx context.Context, poll func(context.Context) kgo.Fetches) kgo.Fetches {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	r.mu.Lock()
-	r.wake = cancel
-	if r.last != nil {
-		cancel() // what is there already is still taken
-	}
-	r.mu.Unlock()
-	fetches := poll(ctx)
+// add puts what was refused since the poll before behind what a poll has brought.
+func (r *refusals) add(fetches kgo.Fetches) kgo.Fetches {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.wake = nil
-	if r.last == nil {
-		return fetches
+	if r.last != nil {
+		fetches = append(fetches, kgo.NewErrFetch(r.last)...)
+		r.last = nil
 	}
-	refused := kgo.NewErrFetch(r.last)
-	r.last = nil
-	return append(fetches, refused...)
+	return fetches
 }

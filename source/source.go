@@ -241,7 +241,7 @@ func (s *Source) offsets(op string, l kadm.ListedOffsets, err error) (map[int32]
 
 // Poll waits for messages until the context is done. Errors of the client are in the fetches: see Judge.
 func (s *Source) Poll(ctx context.Context) kgo.Fetches {
-	return s.refused.during(ctx, func(ctx context.Context) kgo.Fetches { return s.client.PollRecords(ctx, pollRecords) })
+	return s.refused.add(s.client.PollRecords(ctx, pollRecords))
 }
 
 // Seek sets where owned partitions are read from next. Polls that begin afterwards return nothing from before.

@@ -37,7 +37,7 @@ func newBearer(s SASLConfig, warn func(error)) (*mechanism, error) {
 		_, err = e.secret.get()
 		token = e.token
 	default:
-		token, err = entraToken(s)
+		token, err = entraToken(s, nil)
 	}
 	return &mechanism{"OAUTHBEARER", func(ctx context.Context, host string) (sasl.Mechanism, error) {
 		t, err := token(ctx, host)
@@ -123,10 +123,10 @@ type statusError struct {
 func (e *statusError) HTTPStatusCode() int { return e.status }
 
 // entraToken gets tokens of Microsoft Entra by azidentity's default chain, which its environment variables direct. The
-// library keeps a token until shortly before its end.
-func entraToken(s SASLConfig) (func(ctx context.Context, host string) (string, error), error) {
+// library keeps a token until shortly before its end. Tests have options.
+func entraToken(s SASLConfig, options *azidentity.DefaultAzureCredentialOptions) (func(ctx context.Context, host string) (string, error), error) {
 	const hint = "check what azidentity's default chain finds: AZURE_TENANT_ID, AZURE_CLIENT_ID and so on, a workload or managed identity, or a login of the Azure CLI"
-	chain, err := azidentity.NewDefaultAzureCredential(nil)
+	chain, err := azidentity.NewDefaultAzureCredential(options)
 	if err != nil {
 		return nil, fmt.Errorf("source.sasl.token_azure: %w; %s", err, hint)
 	}
