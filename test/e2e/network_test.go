@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -62,15 +63,15 @@ func TestNetworkFaults(t *testing.T) {
 			return
 		}
 		wantFaultRows(t, c, *faultRuns)
-		report := fmt.Sprintf("%s: %d runs with broken connections in %v: each offset is in its table once, by delta-rs\n  %s\n",
+		report := fmt.Sprintf("%s: %d runs with broken connections in %v: each offset is in its table once, by delta-rs\n%s",
 			t.Name(), *faultRuns, time.Since(begun).Round(time.Second), total)
 		t.Log(report)
 		for _, kind := range faultKinds {
-			if total.counts["fault "+kind.name] == 0 {
-				t.Errorf("no run met the fault %q", kind.name)
+			if total.counts[requestsUnder(kind.name)] == 0 || kind.breaks && total.counts[noAnswerUnder(kind.name)] == 0 {
+				t.Errorf("no request met the fault %q", kind.name)
 			}
 		}
-		for _, met := range []string{"requests without answer", "own puts asked about", "races lost", "commits"} {
+		for _, met := range []string{"own puts asked about", "races lost", "commits"} {
 			if total.counts[met] == 0 {
 				t.Errorf("%s: none, so that nothing is proved", met)
 			}
@@ -81,26 +82,33 @@ func TestNetworkFaults(t *testing.T) {
 	})
 }
 
-// faultKinds are Toxiproxy's toxics, with attributes drawn anew each time.
+// toxic is one of Toxiproxy's, with attributes drawn anew each time.
+type toxic struct {
+	kind, stream string
+	attributes   func(r *rand.Rand) map[string]any
+}
+
+func upTo(attribute string, least, most int) func(*rand.Rand) map[string]any {
+	return func(r *rand.Rand) map[string]any { return map[string]any{attribute: least + r.IntN(most-least+1)} }
+}
+
+// faultKinds are what happens to connections. Who keeps connections notices a slow close only where something else was to come: so
+// the server hangs up on a request that stops somewhere, and the client learns of it late. There is one toxic at most for each
+// direction, since Toxiproxy's bookkeeping of two breaks when connections do.
 var faultKinds = []struct {
-	name, toxic, stream string
-	attributes          func(r *rand.Rand) map[string]any
+	name   string
+	toxics []toxic
+	breaks bool // requests get no answer
 }{
-	{"latency", "latency", "downstream", func(r *rand.Rand) map[string]any {
+	{"latency", []toxic{{"latency", "downstream", func(r *rand.Rand) map[string]any {
 		return map[string]any{"latency": 10 + r.IntN(150), "jitter": r.IntN(50)}
-	}},
-	{"answer cut off whole", "limit_data", "downstream", func(*rand.Rand) map[string]any { return map[string]any{"bytes": 0} }},
-	{"answer cut in the middle", "limit_data", "downstream", func(r *rand.Rand) map[string]any {
-		return map[string]any{"bytes": 1 + r.IntN(2000)}
-	}},
-	{"request cut in the middle", "limit_data", "upstream", func(r *rand.Rand) map[string]any {
-		return map[string]any{"bytes": 1 + r.IntN(6000)}
-	}},
-	{"reset", "reset_peer", "downstream", func(r *rand.Rand) map[string]any { return map[string]any{"timeout": r.IntN(30)} }},
-	{"nothing passes, then closed", "timeout", "upstream", func(r *rand.Rand) map[string]any {
-		return map[string]any{"timeout": 20 + r.IntN(200)}
-	}},
-	{"slow close", "slow_close", "downstream", func(r *rand.Rand) map[string]any { return map[string]any{"delay": 50 + r.IntN(500)} }},
+	}}}, false},
+	{"answer cut off whole", []toxic{{"limit_data", "downstream", upTo("bytes", 0, 0)}}, true},
+	{"answer cut in the middle", []toxic{{"limit_data", "downstream", upTo("bytes", 1, 2000)}}, true},
+	{"request cut in the middle", []toxic{{"limit_data", "upstream", upTo("bytes", 1, 6000)}}, true},
+	{"reset", []toxic{{"reset_peer", "downstream", upTo("timeout", 0, 30)}}, true},
+	{"nothing passes, then closed", []toxic{{"timeout", "upstream", upTo("timeout", 20, 220)}}, true},
+	{"slow close", []toxic{{"slow_close", "downstream", upTo("delay", 50, 550)}, {"limit_data", "upstream", upTo("bytes", 1, 3000)}}, true},
 }
 
 // tally counts what runs met.
@@ -117,15 +125,27 @@ func (l *tally) add(what string) {
 	l.counts[what]++
 }
 
+// String has a line for each fault, and one for what the writers met.
 func (l *tally) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var parts []string
-	for _, what := range slices.Sorted(maps.Keys(l.counts)) {
-		parts = append(parts, fmt.Sprintf("%s %d", what, l.counts[what]))
+	counts := maps.Clone(l.counts)
+	var text strings.Builder
+	for _, kind := range faultKinds {
+		fmt.Fprintf(&text, "  %-28s%5d requests, %5d of them without answer\n", kind.name, counts[requestsUnder(kind.name)], counts[noAnswerUnder(kind.name)])
+		delete(counts, requestsUnder(kind.name))
+		delete(counts, noAnswerUnder(kind.name))
 	}
-	return strings.Join(parts, ", ")
+	var parts []string
+	for _, what := range slices.Sorted(maps.Keys(counts)) {
+		parts = append(parts, fmt.Sprintf("%s %d", what, counts[what]))
+	}
+	fmt.Fprintf(&text, "  %s\n", strings.Join(parts, ", "))
+	return text.String()
 }
+
+func requestsUnder(kind string) string { return "requests under " + kind }
+func noAnswerUnder(kind string) string { return "no answer under " + kind }
 
 // faultRun is one table, two writers of one stream, and a proxy between them and the server.
 type faultRun struct {
@@ -133,6 +153,7 @@ type faultRun struct {
 	cloud cloud
 	seed  uint64
 	proxy *toxiproxy.Proxy
+	fault atomic.Value // name of the kind that is on, "" in calm
 	*tally
 }
 
@@ -191,22 +212,45 @@ func (r *faultRun) storm(done <-chan struct{}) {
 	}
 	for wait(time.Duration(random.IntN(150)) * time.Millisecond) {
 		kind := faultKinds[random.IntN(len(faultKinds))]
-		toxic, err := json.Marshal(map[string]any{
-			"name": "fault", "type": kind.toxic, "stream": kind.stream, "toxicity": 1, "attributes": kind.attributes(random),
-		})
-		if err == nil {
-			_, err = r.proxy.Toxics.AddToxicJson(bytes.NewReader(toxic))
+		r.fault.Store(kind.name)
+		for _, x := range kind.toxics {
+			if err := r.poison(x, x.attributes(random)); err != nil {
+				r.t.Errorf("run %d: %s: %v", r.seed, kind.name, err)
+				return
+			}
 		}
-		if err != nil {
-			r.t.Errorf("run %d: %s: %v", r.seed, kind.name, err)
-			return
-		}
-		r.add("fault " + kind.name)
 		wait(time.Duration(20+random.IntN(250)) * time.Millisecond)
-		if err := r.proxy.Toxics.RemoveToxic(context.Background(), "fault"); err != nil {
-			r.t.Errorf("run %d: %v", r.seed, err)
-			return
+		for _, x := range kind.toxics {
+			if err := r.proxy.Toxics.RemoveToxic(context.Background(), x.kind); err != nil {
+				r.t.Errorf("run %d: %v", r.seed, err)
+				return
+			}
 		}
+		r.fault.Store("")
+	}
+}
+
+func (r *faultRun) poison(x toxic, attributes map[string]any) error {
+	text, err := json.Marshal(map[string]any{"name": x.kind, "type": x.kind, "stream": x.stream, "toxicity": 1, "attributes": attributes})
+	if err == nil {
+		_, err = r.proxy.Toxics.AddToxicJson(bytes.NewReader(text))
+	}
+	return err
+}
+
+// observe counts the requests by the fault in which they ended.
+func (r *faultRun) observe(operation, outcome string) {
+	kind, _ := r.fault.Load().(string)
+	if kind != "" {
+		r.add(requestsUnder(kind))
+	}
+	switch {
+	case outcome == "no_answer" && kind != "":
+		r.add(noAnswerUnder(kind))
+	case outcome == "no_answer":
+		r.add("no answer after a fault was over")
+	case operation == "head" && outcome == "ok":
+		r.add("own puts asked about")
 	}
 }
 
@@ -215,14 +259,7 @@ func (r *faultRun) storm(done <-chan struct{}) {
 func (r *faultRun) write(ctx context.Context, own int32) error {
 	random := rand.New(rand.NewPCG(r.seed, 2+uint64(own)))
 	options := r.cloud.through(r.proxy.Listen)
-	options.Observe = func(operation, outcome string) {
-		switch {
-		case outcome == "no_answer":
-			r.add("requests without answer")
-		case operation == "head" && outcome == "ok":
-			r.add("own puts asked about")
-		}
-	}
+	options.Observe = r.observe
 	store, err := open.Open(ctx, r.table(), options)
 	if err != nil {
 		return err
