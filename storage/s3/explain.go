@@ -54,10 +54,16 @@ var codes = map[string]meaning{
 	"AuthorizationHeaderMalformed":           {remote.Denied, regionHint},
 	"IllegalLocationConstraintException":     {remote.Denied, regionHint},
 	"ResourceNotFoundException":              {remote.Denied, "there is no such DynamoDB table: correct storage.s3.dynamodb (table, region), or make it as docs/storage.md says"},
+	"AccessDeniedException":                  {remote.Denied, ""}, // DynamoDB's, 400
+	"KMS.NotFoundException":                  {remote.Denied, kmsHint},
+	"KMS.DisabledException":                  {remote.Denied, kmsHint},
+	"KMS.KMSInvalidStateException":           {remote.Denied, kmsHint},
 	"NotImplemented":                         {remote.Invalid, "the store does not know this request"},
 }
 
 const regionHint = "the bucket is in another region: correct storage.s3.region (or AWS_REGION), or leave it out to have the bucket asked"
+
+const kmsHint = "the KMS key is not there, or not usable: correct storage.s3.kms_key_id, or the key that the bucket names as its default"
 
 // permissions are what an operation of the API asks of a policy.
 var permissions = map[string]string{
@@ -107,7 +113,7 @@ func explain(err error) remote.Failure {
 		if region != "" {
 			f.Hint = "the bucket is in " + region + ": " + strings.TrimPrefix(regionHint, "the bucket is in another region: ")
 		}
-	case f.Outcome == remote.Denied && f.Hint == "":
+	case f.Outcome == remote.Denied && f.Hint == "": // nothing special: a permission is missing
 		f.Hint = permissionHint(err)
 	}
 	return f

@@ -35,7 +35,7 @@ type logStore struct {
 	store  *Store
 	client *dynamodb.Client
 	table  string
-	path   string // the tables's name in the entries
+	path   string // the table's name in the entries
 	now    func() time.Time
 }
 
@@ -73,7 +73,15 @@ func newLogStore(s *Store, shared aws.Config, now func() time.Time) *logStore {
 	if table == "" {
 		table = defaultLogTable
 	}
-	return &logStore{store: s, client: client, table: table, path: s.where.String(), now: now}
+	return &logStore{store: s, client: client, table: table, path: hadoopPath(s.where), now: now}
+}
+
+// hadoopPath is the location as org.apache.hadoop.fs.Path prints it: a bucket's root keeps its slash.
+func hadoopPath(where Location) string {
+	if where.Prefix == "" {
+		return where.String() + "/"
+	}
+	return where.String()
 }
 
 var commitName = regexp.MustCompile(`^_delta_log/[0-9]{20}\.json$`)
@@ -237,17 +245,28 @@ func (l *logStore) exists(ctx context.Context, name string) (bool, error) {
 	return err == nil, err
 }
 
-// check looks for the DynamoDB table, and for this table under the other spelling of its URI: two names would be two orders
-// of commits.
+// check looks for the DynamoDB table, for entries of an older table at this place, which would be taken for this one's, and for
+// this table under the other spelling of its URI: two names would be two orders of commits.
 func (l *logStore) check(ctx context.Context) error {
+	newest, found, err := l.latest(ctx, l.path)
+	if err != nil {
+		return err
+	}
+	if found && newest.complete {
+		there, err := l.exists(ctx, logFolder+newest.file)
+		switch {
+		case err != nil:
+			return err
+		case !there:
+			return fmt.Errorf("%w: DynamoDB table %q has %s as the newest version of %s, which is not in the bucket: if an older table was removed there, delete its entries, or wait a day",
+				errUnsafe, l.table, newest.file, l.path)
+		}
+	}
 	other := l.store.where
 	if other.Scheme = "s3a"; l.store.where.Scheme == "s3a" {
 		other.Scheme = "s3"
 	}
-	if _, _, err := l.latest(ctx, l.path); err != nil {
-		return err
-	}
-	_, found, err := l.latest(ctx, other.String())
+	_, found, err = l.latest(ctx, hadoopPath(other))
 	if found {
 		return fmt.Errorf("%w: DynamoDB table %q knows the table as %s: write table.uri in that way, or delete these entries", errUnsafe, l.table, other)
 	}

@@ -58,6 +58,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{"put", "SignatureDoesNotMatch", 403, fs.ErrPermission, "secret access key"},
 		{"put", "ExpiredToken", 400, fs.ErrPermission, "expired"},
 		{"put", "RequestTimeTooSkewed", 403, fs.ErrPermission, "clock"},
+		{"put", "KMS.NotFoundException", 400, fs.ErrPermission, "storage.s3.kms_key_id"},
 		{"put", "AuthorizationHeaderMalformed", 400, fs.ErrPermission, "storage.s3.region"},
 		{"put", "PermanentRedirect", 301, fs.ErrPermission, "storage.s3.region"},
 		{"put_if_absent", "PreconditionFailed", 412, fs.ErrExist, "PreconditionFailed"},
