@@ -33,5 +33,5 @@ func LastLogCheckpoint(ctx context.Context, store LogStore) (int64, error) {
 	if err != nil {
 		return -1, err
 	}
-	return l.newestCheckpoint(hint, math.MaxInt64), nil
+	return l.newestCheckpoint(hint, math.MaxInt64, nil), nil
 }

@@ -91,7 +91,7 @@ func cutoff(ctx context.Context, store LogStore, s *Snapshot, l *listing, sideca
 	if err != nil {
 		return 0, err
 	}
-	checkpoint := l.newestCheckpoint(0, commit)
+	checkpoint := l.newestCheckpoint(0, commit, nil)
 	if checkpoint <= 0 {
 		return 0, nil
 	}

@@ -226,7 +226,7 @@ func rebuildable(ctx context.Context, store LogStore, commits []commitTime) ([]c
 	}
 	first := commits[0].version
 	for i, c := range commits {
-		if l.newestCheckpoint(first-1, c.version) >= 0 {
+		if l.newestCheckpoint(first-1, c.version, nil) >= 0 {
 			return slices.Clone(commits[i:]), nil
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -114,8 +115,7 @@ type segment struct {
 // listing is what a listing of the log found.
 type listing struct {
 	commits     []int64                            // ascending
-	checkpoints map[int64]map[int][]checkpointFile // complete or not, by version and number of parts
-	v2          map[int64]checkpointFile           // one UUID-named checkpoint for each version that has any
+	checkpoints map[int64]map[int][]checkpointFile // complete or not, by version and number of parts; of one part there may be several
 	checksums   map[int64]struct{}
 	first       string // name of the first object that belongs to a version; "" where there is none
 }
@@ -132,9 +132,7 @@ func listLog(ctx context.Context, store LogStore, from int64) (*listing, error) 
 }
 
 func listUntil(ctx context.Context, store LogStore, from, until int64) (*listing, error) {
-	l := &listing{
-		checkpoints: map[int64]map[int][]checkpointFile{}, v2: map[int64]checkpointFile{}, checksums: map[int64]struct{}{},
-	}
+	l := &listing{checkpoints: map[int64]map[int][]checkpointFile{}, checksums: map[int64]struct{}{}}
 	after := ""
 	if from > 0 {
 		after = beforeVersion(from)
@@ -157,7 +155,7 @@ func (l *listing) gap(from int64) bool {
 		return false
 	}
 	first, newest := l.commits[0], l.newest()
-	return int64(len(l.commits)) != newest-first+1 || from == 0 && first > 0 && l.newestCheckpoint(0, newest) < 0
+	return int64(len(l.commits)) != newest-first+1 || from == 0 && first > 0 && l.newestCheckpoint(0, newest, nil) < 0
 }
 
 func (l *listing) take(info ObjectInfo, n logName) {
@@ -168,10 +166,6 @@ func (l *listing) take(info ObjectInfo, n logName) {
 	case kindCommit:
 		l.commits = append(l.commits, n.version)
 	case kindCheckpointV2, kindCheckpoint:
-		if n.kind == kindCheckpointV2 {
-			l.v2[n.version] = checkpointFile{info.Name, info.Size}
-			break
-		}
 		byParts := l.checkpoints[n.version]
 		if byParts == nil {
 			byParts = map[int][]checkpointFile{}
@@ -201,60 +195,44 @@ func (l *listing) absent(ctx context.Context, store LogStore) error {
 	return corruptf("no version can be rebuilt, but %s is there: restore the log from a backup, or empty %s to give the table up", what, logFolder)
 }
 
-// complete returns the files of a version's complete log checkpoint. One with missing parts does not count (PROTOCOL.md,
-// "Checkpoints"). Of several complete ones any will do: a single file comes before several parts.
-func (l *listing) complete(version int64) ([]checkpointFile, bool) {
+// complete returns the files of a version's complete log checkpoint, none of which is broken. One with missing parts does not
+// count (PROTOCOL.md, "Checkpoints"). Of several complete ones any will do: a single file comes before several parts.
+func (l *listing) complete(version int64, broken []string) ([]checkpointFile, bool) {
 	byParts := l.checkpoints[version]
-	if files := byParts[1]; len(files) > 0 {
-		return files[:1], true
-	}
-	if f, ok := l.v2[version]; ok {
-		return []checkpointFile{f}, true
-	}
-	best := 0
-	for parts, files := range byParts {
-		if len(files) == parts && (best == 0 || parts < best) {
-			best = parts
+	for _, parts := range slices.Sorted(maps.Keys(byParts)) {
+		for files := range slices.Chunk(byParts[parts], parts) {
+			if len(files) == parts && !slices.ContainsFunc(files, func(f checkpointFile) bool { return slices.Contains(broken, f.name) }) {
+				return files, true
+			}
 		}
 	}
-	return byParts[best], best > 0
+	return nil, false
 }
 
 // newest is the newest version that the listing proves; -1 when it proves none. Log compactions and checksums prove nothing.
 func (l *listing) newest() int64 {
-	newest := int64(-1)
+	newest := l.newestCheckpoint(0, math.MaxInt64, nil)
 	if n := len(l.commits); n > 0 {
-		newest = l.commits[n-1]
-	}
-	for v := range l.checkpoints {
-		if _, ok := l.complete(v); ok {
-			newest = max(newest, v)
-		}
-	}
-	for v := range l.v2 {
-		newest = max(newest, v)
+		newest = max(newest, l.commits[n-1])
 	}
 	return newest
 }
 
-// newestCheckpoint is the newest version in [from, to] with a complete log checkpoint; -1 when there is none.
-func (l *listing) newestCheckpoint(from, to int64) int64 {
+// newestCheckpoint is the newest version in [from, to] with a complete log checkpoint that is not broken; -1 when there is none.
+func (l *listing) newestCheckpoint(from, to int64, broken []string) int64 {
 	newest := int64(-1)
 	for v := range l.checkpoints {
-		if _, ok := l.complete(v); ok && v >= from && v <= to {
-			newest = max(newest, v)
-		}
-	}
-	for v := range l.v2 {
-		if v >= from && v <= to {
-			newest = max(newest, v)
+		if v > newest && v >= from && v <= to {
+			if _, ok := l.complete(v, broken); ok {
+				newest = v
+			}
 		}
 	}
 	return newest
 }
 
-// segment finds what rebuilds the target version, the newest for -1, from a log checkpoint of a version below `below`.
-func (l *listing) segment(target, below int64) (*segment, error) {
+// segment finds what rebuilds the target version, the newest for -1, without the files of log checkpoints that are broken.
+func (l *listing) segment(target int64, broken []string) (*segment, error) {
 	newest := l.newest()
 	if target < 0 {
 		target = newest
@@ -270,33 +248,33 @@ func (l *listing) segment(target, below int64) (*segment, error) {
 			first--
 		}
 	}
-	s := &segment{base: l.newestCheckpoint(first-1, min(target, below-1)), version: target, hasJSON: hasJSON}
+	s := &segment{base: l.newestCheckpoint(first-1, target, broken), version: target, hasJSON: hasJSON}
 	_, s.hasCRC = l.checksums[target]
 	if s.base < 0 && first > 0 {
 		return nil, corruptf("version %d cannot be rebuilt: the commit of version %d is missing and no complete log checkpoint covers it",
 			target, first-1)
 	}
 	if s.base >= 0 {
-		s.files, _ = l.complete(s.base)
+		s.files, _ = l.complete(s.base, broken)
 	}
 	return s, nil
 }
 
-// findSegment finds what rebuilds a version, the newest for -1, from a log checkpoint of a version below `below`. It lists
+// findSegment finds what rebuilds a version, the newest for -1, without the files of log checkpoints that are broken. It lists
 // from the version that _last_checkpoint names, and the whole log when that does not help: the file is a hint that may be
 // missing, stale or torn (PROTOCOL.md, "Last Checkpoint File").
-func findSegment(ctx context.Context, store LogStore, target, below int64) (*segment, error) {
+func findSegment(ctx context.Context, store LogStore, target int64, broken []string) (*segment, error) {
 	hint, err := lastCheckpoint(ctx, store)
 	if err != nil {
 		return nil, err
 	}
-	if hint > 0 && hint < below && (target < 0 || hint <= target) {
+	if hint > 0 && hint < maxVersion && (target < 0 || hint <= target) {
 		l, err := listLog(ctx, store, hint)
 		if err != nil {
 			return nil, err
 		}
 		if l.newest() >= 0 {
-			if s, err := l.segment(target, below); err == nil {
+			if s, err := l.segment(target, broken); err == nil {
 				return s, nil
 			}
 		}
@@ -308,7 +286,7 @@ func findSegment(ctx context.Context, store LogStore, target, below int64) (*seg
 	if l.newest() < 0 {
 		return nil, l.absent(ctx, store)
 	}
-	return l.segment(target, below)
+	return l.segment(target, broken)
 }
 
 // maxHint bounds what is read of _last_checkpoint and of checksums. The rest is cut off: what is left is no JSON, and no hint.

@@ -71,35 +71,82 @@ func TestLogCompactionsProveNoVersion(t *testing.T) {
 	}
 }
 
-// Where the JSON of a version with in-commit timestamps was cleaned, its checksum tells the timestamp that the next commit
-// must pass; one that can't be read is none.
+// Of several log checkpoints of one version any will do, also where the others are broken.
+func TestOneOfSeveralLogCheckpointsIsWhole(t *testing.T) {
+	const single, part = "00000000000000000001.checkpoint.parquet", "00000000000000000001.checkpoint.0000000002.0000000002.parquet"
+	for _, broken := range [][]string{{}, {single}, {part}, {single, part}} {
+		store := oddTables(t)["mp_and_single"]
+		want := stateOf(t, store, -1)
+		drop(t, store, delta.CommitName(0), delta.CommitName(1))
+		for _, name := range broken {
+			data := read(t, store, logFile(name))
+			check(t, store.Put(ctx, logFile(name), data[:len(data)-1]))
+		}
+		if len(broken) < 2 {
+			if got := stateOf(t, store, -1); got != want {
+				t.Errorf("without %v it reads\n%s\nwant\n%s", broken, got, want)
+			}
+			continue
+		}
+		if _, err := delta.OpenSnapshot(ctx, store, -1); !errors.Is(err, delta.ErrCorrupt) || !strings.Contains(err.Error(), ".checkpoint.") {
+			t.Errorf("without any: %v", err)
+		}
+	}
+}
+
+// What a log checkpoint stands for need not be readable, not even the commit of its own version.
+func TestBrokenCommitBehindItsLogCheckpoint(t *testing.T) {
+	store := oddTables(t)["ck_plain"]
+	want, newest := stateOf(t, store, 1), stateOf(t, store, -1)
+	check(t, store.Put(ctx, delta.CommitName(1), []byte(`{"add":{"pa`)))
+	if got := stateOf(t, store, 1); got != want {
+		t.Errorf("reads\n%s\nwant\n%s", got, want)
+	}
+	if got := stateOf(t, store, -1); got != newest {
+		t.Errorf("reads\n%s\nwant\n%s", got, newest)
+	}
+}
+
+// Where the JSON of a version with in-commit timestamps was cleaned or is broken, its checksum tells the timestamp that the next
+// commit must pass; one that can't be read is none.
 func TestInCommitTimestampFromTheChecksum(t *testing.T) {
 	for crc, want := range map[string]delta.Outcome{
 		`{"inCommitTimestampOpt":99000000000000,"numFiles":1}`: delta.Committed, `{"inCommit`: delta.Refused, "": delta.Refused,
 	} {
-		store := &spy{LogStore: oddTables(t)["ck_only"]}
-		drop(t, store, logFile("00000000000000000007.checkpoint.parquet"))
-		lines := []string{
-			`{"protocol":{"minReaderVersion":1,"minWriterVersion":7,"writerFeatures":["inCommitTimestamp"]}}`,
-			metadata(ddl(t, "a INT"), `{"delta.enableInCommitTimestamps":"true"}`), `{"checkpointMetadata":{"version":7,"tags":{}}}`,
+		for _, torn := range []bool{false, true} {
+			testTimestampFromChecksum(t, crc, torn, want)
 		}
-		check(t, store.Put(ctx, logFile("00000000000000000007.checkpoint.80a083e8-7026-4e79-81be-64bd76c43a11.json"), []byte(strings.Join(lines, "\n"))))
-		if crc != "" {
-			check(t, store.Put(ctx, logFile("00000000000000000007.crc"), []byte(crc)))
+	}
+}
+
+func testTimestampFromChecksum(t *testing.T, crc string, torn bool, want delta.Outcome) {
+	t.Helper()
+	store := oddTables(t)["ck_only"]
+	drop(t, store, logFile("00000000000000000007.checkpoint.parquet"))
+	lines := []string{
+		`{"protocol":{"minReaderVersion":1,"minWriterVersion":7,"writerFeatures":["inCommitTimestamp"]}}`,
+		metadata(ddl(t, "a INT"), `{"delta.enableInCommitTimestamps":"true"}`), `{"checkpointMetadata":{"version":7,"tags":{}}}`,
+	}
+	check(t, store.Put(ctx, logFile("00000000000000000007.checkpoint.80a083e8-7026-4e79-81be-64bd76c43a11.json"), []byte(strings.Join(lines, "\n"))))
+	if crc != "" {
+		check(t, store.Put(ctx, logFile("00000000000000000007.crc"), []byte(crc)))
+	}
+	if torn {
+		check(t, store.Put(ctx, delta.CommitName(7), []byte(`{"commitInfo":{"inCommitTi`)))
+	}
+	table := open(t, store, newClock())
+	outcome, err := table.Commit(ctx, &delta.Transaction{Operation: "WRITE", Adds: []delta.Add{add("x", 1)}})
+	if outcome != want {
+		t.Errorf("%q, torn %t: %v %v, want %v", crc, torn, outcome, err, want)
+	}
+	if want != delta.Committed {
+		return
+	}
+	for e, err := range delta.History(ctx, store) {
+		if check(t, err); e.Version != 8 || e.Time.UnixMilli() <= 99000000000000 {
+			t.Errorf("version %d is of %d, want version 8 after version 7", e.Version, e.Time.UnixMilli())
 		}
-		table := open(t, store, newClock())
-		outcome, err := table.Commit(ctx, &delta.Transaction{Operation: "WRITE", Adds: []delta.Add{add("x", 1)}})
-		if outcome != want {
-			t.Errorf("%q: %v %v, want %v", crc, outcome, err, want)
-		}
-		if want != delta.Committed {
-			continue
-		}
-		for e, err := range delta.History(ctx, store) {
-			if check(t, err); e.Version == 8 && e.Time.UnixMilli() <= 99000000000000 {
-				t.Errorf("version 8 is of %d, which is not after version 7", e.Time.UnixMilli())
-			}
-		}
+		break
 	}
 }
 

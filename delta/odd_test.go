@@ -48,10 +48,10 @@ func TestPathsOfFilesAreComparedDecoded(t *testing.T) {
 // delta-rs refuses are read here: Spark reads them, or what is odd in them matters to readers of data files only.
 var refused = map[string]string{
 	"add_no_path": "without path", "add_stats_object": "unexpected", "array_line": "unexpected '['", "bad_utf8": "not UTF-8", "bom": "unexpected",
-	"ck_no_protocol": "no protocol", "ck_torn_only": "checkpoint.parquet", "ck_wrong_type": "add.size has the Parquet type BYTE_ARRAY",
+	"ck_no_protocol": "no protocol: the log checkpoint _delta_log/00000000000000000001.checkpoint.parquet lacks it", "ck_torn_only": "checkpoint.parquet", "ck_wrong_type": "add.size has the Parquet type BYTE_ARRAY",
 	"compacted_no_commits": "the commit of version 2 is missing", "empty_log": "no Delta table", "gap": "the commit of version 2 is missing",
 	"meta_bad_schema": "schema", "meta_dup_cols": "column A is there twice", "meta_missing_partcol": `"zz" is not in the schema`,
-	"meta_no_id": "metaData without id", "meta_partcol_case": `"P" is not in the schema`, "no_metadata": "no metaData", "no_protocol": "no protocol",
+	"meta_no_id": "metaData without id", "meta_partcol_case": `"P" is not in the schema`, "no_metadata": "no metaData: no commit", "no_protocol": "no protocol: no commit",
 	"nul_line": "unexpected", "null_line": "unexpected", "number_line": "unexpected", "proto_1_2_catalog": "catalogManaged",
 	"proto_1_2_withfeat": "readerFeatures", "proto_1_7_nofeat": "writerFeatures", "proto_3_5": "writer version 5",
 	"proto_3_7_mismatch": "deletionVectors", "proto_3_7_readeronly": "writerFeatures", "proto_4": "reader version 4",

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"iter"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -190,15 +189,32 @@ func loadState(ctx context.Context, store LogStore, seg *segment) (*state, error
 			return nil, err
 		}
 	}
-	if s.protocol.MinReaderVersion == 0 || s.schema == nil {
-		return nil, corruptf("version %d has no protocol or no metaData", seg.version)
+	if err := s.checkWhole(seg); err != nil {
+		return nil, err
 	}
 	return s, s.loadInfo(ctx, store, seg)
 }
 
+// checkWhole refuses a log that lacks what every version has.
+func (s *state) checkWhole(seg *segment) error {
+	missing := ""
+	switch {
+	case s.protocol.MinReaderVersion == 0:
+		missing = "protocol"
+	case s.schema == nil:
+		missing = "metaData"
+	default:
+		return nil
+	}
+	if seg.base < 0 {
+		return corruptf("version %d has no %s: no commit up to it has one", seg.version, missing)
+	}
+	return corruptf("version %d has no %s: the log checkpoint %s lacks it, and no later commit has one", seg.version, missing, seg.files[0].name)
+}
+
 // loadInfo fetches the commitInfo of a version that came from a log checkpoint, which keeps none: the in-commit timestamp of
-// the next commit follows from it. Where the JSON was cleaned, the version's checksum has it
-// (PROTOCOL.md, "Version Checksum File Schema").
+// the next commit follows from it. Where the JSON was cleaned or is broken, which the log checkpoint stands for, the version's
+// checksum has it (PROTOCOL.md, "Version Checksum File Schema").
 func (s *state) loadInfo(ctx context.Context, store LogStore, seg *segment) error {
 	if seg.version > seg.base {
 		return nil
@@ -208,7 +224,7 @@ func (s *state) loadInfo(ctx context.Context, store LogStore, seg *segment) erro
 		if err == nil {
 			s.info = c.Info
 		}
-		if err == nil || !errors.Is(err, fs.ErrNotExist) {
+		if err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrCorrupt) {
 			return err
 		}
 	}
@@ -325,28 +341,31 @@ func (t *Table) Reload(ctx context.Context) error {
 
 // open loads the state of one version, the newest for -1. An object that was listed and is gone when it is read was taken
 // by a cleanup at that moment; one more listing finds the log checkpoint that covers for it. A log checkpoint that can't be
-// understood is passed over where the log reaches further back: it is only a shortcut (PROTOCOL.md, "Checkpoints").
+// understood is passed over where another one, or the log, reaches as far: it is only a shortcut (PROTOCOL.md, "Checkpoints").
 func open(ctx context.Context, store LogStore, version int64) (*state, *segment, error) {
-	below := int64(math.MaxInt64)
-	var broken error // what was wrong with the newest log checkpoint
+	var broken []string // files of log checkpoints
+	var first error     // what was wrong with the newest log checkpoint
 	for attempt := 1; ; attempt++ {
-		seg, err := findSegment(ctx, store, version, below)
+		seg, err := findSegment(ctx, store, version, broken)
 		if err != nil {
-			return nil, nil, cmp.Or(broken, err)
+			return nil, nil, cmp.Or(first, err)
 		}
 		s, err := loadState(ctx, store, seg)
 		if errors.Is(err, fs.ErrNotExist) && attempt == 1 {
 			continue
 		}
 		if errors.Is(err, ErrCorrupt) && seg.broken {
-			below, broken = seg.base, cmp.Or(broken, err)
+			for _, f := range seg.files {
+				broken = append(broken, f.name)
+			}
+			first = cmp.Or(first, err)
 			continue
 		}
 		if err == nil {
 			err = s.checkReadable()
 		}
 		if err != nil {
-			return nil, nil, cmp.Or(broken, err)
+			return nil, nil, cmp.Or(first, err)
 		}
 		return s, seg, nil
 	}
