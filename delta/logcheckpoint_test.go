@@ -1,6 +1,7 @@
 package delta_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -43,6 +44,31 @@ func FuzzLogCheckpoint(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A file of which one bit is another one is read, or refused by its name: also where the Parquet library panics.
+func TestFlippedBitsInLogCheckpoints(t *testing.T) {
+	const name = "_delta_log/00000000000000000001.checkpoint.80a083e8-7026-4e79-81be-64bd76c43a11.parquet"
+	store, panics := oddTables(t)["v2_pq_sidecar"], 0
+	whole := read(t, store, name)
+	for i := 0; i < len(whole); i += 41 {
+		data := bytes.Clone(whole)
+		data[i] ^= 0x80
+		check(t, store.Put(ctx, name, data))
+		_, _, err := delta.CountCheckpointFile(ctx, store, name, int64(len(data)), gomem.DefaultAllocator)
+		switch {
+		case err == nil:
+		case !errors.Is(err, delta.ErrCorrupt) || !strings.Contains(err.Error(), name):
+			t.Errorf("byte %d: %v", i, err)
+		case strings.Contains(err.Error(), "runtime error"):
+			if panics++; !strings.Contains(err.Error(), "the Parquet library cannot read it") {
+				t.Errorf("byte %d: %v", i, err)
+			}
+		}
+	}
+	if panics == 0 {
+		t.Error("the library panics no more: guard may go")
+	}
 }
 
 // readWithinBounds reads a file of a log checkpoint, and measures what that takes: what is kept of it, and, of what was set

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 )
 
 // wholeCheckpoint is the size up to which a file of a log checkpoint is fetched with one read. A larger one is read column
@@ -107,7 +108,11 @@ func (s *storeReaderAt) read(p []byte, off int64) (int, error) {
 // again helps, from a file that is broken, where it does not.
 func (o *rangedObject) guard(f func() error) (err error) {
 	defer func() {
-		if r := recover(); r != nil {
+		switch r := recover().(type) {
+		case nil:
+		case runtime.Error:
+			err = fmt.Errorf("the Parquet library cannot read it (%w)", r)
+		default:
 			err = fmt.Errorf("%v", r)
 		}
 		switch {

@@ -2,6 +2,7 @@ package delta
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -193,9 +194,9 @@ func typeFromJSON(raw json.RawMessage, path string, depth int) (arrow.DataType, 
 	raw = bytes.TrimSpace(raw)
 	switch {
 	case depth > maxNesting:
-		return nil, fmt.Errorf("column %s: types nest deeper than %d", path, maxNesting)
+		return nil, fmt.Errorf("%s: types nest deeper than %d", place(path), maxNesting)
 	case len(raw) == 0:
-		return nil, fmt.Errorf("column %s: the type is missing", path)
+		return nil, fmt.Errorf("%s: the type is missing", place(path))
 	case raw[0] == '"':
 		var name string
 		if err := json.Unmarshal(raw, &name); err != nil {
@@ -205,7 +206,10 @@ func typeFromJSON(raw json.RawMessage, path string, depth int) (arrow.DataType, 
 	}
 	var shape typeShape
 	if err := json.Unmarshal(raw, &shape); err != nil {
-		return nil, fmt.Errorf("column %s: %w", path, err)
+		if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok { // its text has names of Go types
+			err = fmt.Errorf("%s is a JSON %s", cmp.Or(e.Field, "the type"), e.Value)
+		}
+		return nil, fmt.Errorf("%s: %w", place(path), err)
 	}
 	switch shape.Type {
 	case "struct":
@@ -228,9 +232,17 @@ func typeFromJSON(raw json.RawMessage, path string, depth int) (arrow.DataType, 
 		return mapOf(key, value, orTrue(shape.ValueContainsNull)), nil
 	}
 	if shape.Type == "" {
-		return nil, fmt.Errorf("column %s: the type has no name", path)
+		return nil, fmt.Errorf("%s: the type has no name", place(path))
 	}
 	return foreign(shape.Type, raw), nil
+}
+
+// place says where a schema is wrong.
+func place(path string) string {
+	if path == "" {
+		return "the top level"
+	}
+	return "column " + path
 }
 
 func structFromJSON(shape *typeShape, path string, depth int) (arrow.DataType, error) {
@@ -238,7 +250,7 @@ func structFromJSON(shape *typeShape, path string, depth int) (arrow.DataType, e
 	names := make(map[string]struct{}, len(shape.Fields))
 	for i, f := range shape.Fields {
 		if f.Name == nil {
-			return nil, fmt.Errorf("column %s: field %d has no name", path, i)
+			return nil, fmt.Errorf("%s: field %d has no name", place(path), i)
 		}
 		lower := strings.ToLower(*f.Name)
 		if _, twice := names[lower]; twice {
@@ -264,7 +276,7 @@ func fieldMetadata(raw json.RawMessage) (arrow.Metadata, error) {
 	}
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &object); err != nil {
-		return arrow.Metadata{}, fmt.Errorf("its metadata is no JSON object: %w", err)
+		return arrow.Metadata{}, fmt.Errorf("its metadata is no JSON object: %.100s", raw)
 	}
 	if len(object) == 0 {
 		return arrow.Metadata{}, nil

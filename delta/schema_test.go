@@ -80,13 +80,15 @@ func TestSchemaRefusals(t *testing.T) {
 			t.Errorf("%s: %v, want the feature %s and the column", typ, err, feature)
 		}
 	}
-	for _, js := range []string{
-		"", "null", `"string"`, `[]`, field(`"decimal(39,0)"`), field(`"decimal(3"`), field(`{"type":"array"}`), field(`7`),
-		`{"type":"struct","fields":[{"type":"long"}]}`, `{"type":"struct","fields":[{"name":"a","type":"long","metadata":7}]}`,
-		strings.Repeat(`{"type":"array","elementType":`, 300) + `"long"` + strings.Repeat("}", 300),
+	for js, words := range map[string]string{
+		"": "end of JSON", "null": "the top level: the type has no name", `"string"`: "not a struct", `[]`: "the top level: the type is a JSON array",
+		field(`"decimal(39,0)"`): "column outer.x: decimal(39,0)", field(`"decimal(3"`): "column outer.x:", field(`{"type":"array"}`): "column outer.x.element: the type is missing",
+		field(`7`): "column outer.x: the type is a JSON number", field(`{"type":"struct","fields":[{"name":"a","type":"long","nullable":"no"}]}`): "column outer.x: fields.nullable is a JSON string",
+		`{"type":"struct","fields":[{"type":"long"}]}`: "the top level: field 0 has no name", `{"type":"struct","fields":[{"name":"a","type":"long","metadata":7}]}`: "column a: its metadata is no JSON object: 7",
+		strings.Repeat(`{"type":"array","elementType":`, 300) + `"long"` + strings.Repeat("}", 300): "deeper than 100",
 	} {
-		if _, err := delta.SchemaFromJSON(js); err == nil {
-			t.Errorf("%.80s: no error", js)
+		if _, err := delta.SchemaFromJSON(js); err == nil || !strings.Contains(err.Error(), words) || strings.Contains(err.Error(), "Go ") {
+			t.Errorf("%.80s: %v, want %q", js, err, words)
 		}
 	}
 	for _, typ := range []arrow.DataType{
