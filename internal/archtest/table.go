@@ -30,6 +30,9 @@ const (
 	yaml       = "go.yaml.in/yaml/v3"
 	gokrb5     = "github.com/jcmturner/gokrb5/v8"
 	goleak     = "go.uber.org/goleak"
+	googleAPI  = "google.golang.org/api"
+	googleAuth = "cloud.google.com/go/auth"
+	googleGCS  = "cloud.google.com/go/storage"
 	kadm       = "github.com/twmb/franz-go/pkg/kadm"
 	kerr       = "github.com/twmb/franz-go/pkg/kerr"
 	kfake      = "github.com/twmb/franz-go/pkg/kfake"
@@ -122,7 +125,14 @@ var table = []rule{
 		because: "backends don't know each other; the SDK of one cloud stays in one folder",
 	},
 	{
-		pkg: "storage/open", imports: []string{"storage", "storage/azure", "storage/local", "storage/memory", "storage/remote", "storage/s3"},
+		pkg: "storage/gcs", imports: []string{"storage", "storage/remote"}, modules: []string{googleAPI, googleAuth, googleGCS},
+		because: "backends don't know each other; the SDK of one cloud stays in one folder",
+	},
+	{
+		pkg: "storage/open",
+		imports: []string{
+			"storage", "storage/azure", "storage/gcs", "storage/local", "storage/memory", "storage/remote", "storage/s3",
+		},
 		because: "the only package that knows every backend, so that only the command carries their weight",
 	},
 

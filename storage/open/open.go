@@ -9,6 +9,7 @@
 //	/data/table, ./table, C:\data\table    a folder (the last on Windows only)
 //	file:///data/table                     the same, percent-encoded; file:/data/table as Hadoop prints it works too
 //	s3://bucket/folder, s3a://...          Amazon S3 or a compatible store; not percent-encoded
+//	gs://bucket/folder                     Google Cloud Storage; not percent-encoded
 //	memory://name                          a store in this process; for tests and demos
 //	abfss://container@account.dfs.core.windows.net/path    Azure; also abfs, wasb, wasbs, az, azure, https (azure.go)
 //
@@ -28,6 +29,7 @@ import (
 
 	"kafkadelta/storage"
 	"kafkadelta/storage/azure"
+	"kafkadelta/storage/gcs"
 	"kafkadelta/storage/local"
 	"kafkadelta/storage/memory"
 	"kafkadelta/storage/s3"
@@ -37,10 +39,13 @@ import (
 type Config struct {
 	Azure azure.Config `yaml:"azure"`
 	S3    s3.Config    `yaml:"s3"`
+	GCS   gcs.Config   `yaml:"gcs"`
 }
 
 // Validate checks the settings without reaching for a file or a server.
-func (c Config) Validate() error { return errors.Join(c.Azure.Validate(), c.S3.Validate()) }
+func (c Config) Validate() error {
+	return errors.Join(c.Azure.Validate(), c.S3.Validate(), c.GCS.Validate())
+}
 
 // Options are what a backend needs to know beside the URI.
 type Options struct {
@@ -63,7 +68,7 @@ func Open(ctx context.Context, uri string, o Options) (storage.Store, error) {
 }
 
 const supported = "supported are a folder (/data/table or ./table), file:///data/table, within one process memory://name, on S3 " + s3Forms +
-	", and on Azure " + azureForms
+	", on Google Cloud Storage " + gcsForm + ", and on Azure " + azureForms
 
 func open(ctx context.Context, uri string, o Options) (storage.Store, error) {
 	if err := ctx.Err(); err != nil {
@@ -84,6 +89,8 @@ func open(ctx context.Context, uri string, o Options) (storage.Store, error) {
 		return openAzure(scheme, uri, o)
 	case "s3", "s3a":
 		return openS3(ctx, scheme, rest, o)
+	case "gs":
+		return openGCS(ctx, rest, o)
 	default:
 		return nil, fmt.Errorf("scheme %q is not supported: %s; %s", scheme, supported, hint(scheme))
 	}
@@ -94,7 +101,9 @@ func hint(scheme string) string {
 	switch scheme {
 	case "s3n":
 		return "write s3:// or s3a://"
-	case "gs", "gcs", "adl", "hdfs", "dbfs":
+	case "gcs":
+		return "write gs://"
+	case "adl", "hdfs", "dbfs":
 		return "this build has no backend for that store, write to a folder for now"
 	default:
 		return "is it misspelled? A relative folder with a colon in its name is written ./name"

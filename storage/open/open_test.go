@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"kafkadelta/storage/gcs"
 	"kafkadelta/storage/local"
 	"kafkadelta/storage/memory"
 	"kafkadelta/storage/open"
@@ -95,7 +96,15 @@ func TestRefused(t *testing.T) {
 		{"S3 in Hadoop's old spelling", "s3n://bucket/t", "write s3://"},
 		{"S3 Express", "s3://name--use1-az4--x-s3/t", "directory bucket"},
 		{"cloud says what is supported", "hdfs://node/t", "memory://name"},
-		{"cloud has a hint", "GS://bucket/t", "this build has no backend"},
+		{"cloud has a hint", "HDFS://node/t", "this build has no backend"},
+		{"GCS misspelled", "gcs://bucket/t", "write gs://"},
+		{"GCS with keys", "gs://key:" + secret + "@bucket/t", "GOOGLE_APPLICATION_CREDENTIALS"},
+		{"GCS with a port", "gs://localhost:4443/bucket/t", "STORAGE_EMULATOR_HOST"},
+		{"GCS with a query", "gs://bucket/t?token=" + secret, "no query"},
+		{"GCS without slashes", "gs:bucket/t", "two slashes"},
+		{"GCS without a bucket", "gs:///t", "no name of a bucket"},
+		{"GCS with a name that no bucket has", "gs://Bucket/t", "no name of a bucket"},
+		{"GCS with an empty part", "gs://bucket//t", "\"..\" part"},
 		{"misspelled", "fiel:///t", "misspelled"},
 		{"scheme without slashes", "gs5:bucket/t", `scheme "gs5"`},
 		{"home", "~/t", "~ is expanded by shells only"},
@@ -143,6 +152,23 @@ func TestS3Forms(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", uri, err)
 		} else if got := s.(*s3.Store).Location().String(); got != want {
+			t.Errorf("%s is opened as %s, want %s", uri, got, want)
+		}
+	}
+}
+
+func TestGCSForms(t *testing.T) {
+	for uri, want := range map[string]string{
+		"gs://bucket/a/b":           "gs://bucket/a/b",
+		"gs://bucket/a/b/":          "gs://bucket/a/b",
+		"GS://my.bucket_1/a%20 b=ü": "gs://my.bucket_1/a%20 b=ü",
+		"gs://bucket":               "gs://bucket",
+		"gs://bucket/":              "gs://bucket",
+	} {
+		s, err := open.Open(t.Context(), uri, open.Options{})
+		if err != nil {
+			t.Errorf("%s: %v", uri, err)
+		} else if got := s.(*gcs.Store).URL(); got != want {
 			t.Errorf("%s is opened as %s, want %s", uri, got, want)
 		}
 	}

@@ -31,9 +31,3 @@ func (c *Client) PutIfAbsent(ctx context.Context, object, id string, put func(co
 		return fmt.Errorf("%s %s: it may have been carried out: the name is taken, and whose object it is could not be asked: %s", PutIfAbsent, object, lookErr.Error())
 	}
 }
-
-// ForCredentials returns a context whose requests are counted as Credentials, for what a backend asks of an identity service
-// in the middle of an operation.
-func ForCredentials(ctx context.Context) context.Context {
-	return context.WithValue(ctx, callKey{}, nil)
-}

@@ -144,6 +144,18 @@ func (c *Client) refund() {
 	c.budget = min(c.budget+1, budgetSize)
 }
 
+// Again tells whether an SDK that tries again by itself may do so after this outcome, and pays for it from the same budget.
+func (c *Client) Again(after Outcome) bool { return after.Temporary() && c.take(after) }
+
+// As returns a context whose requests are counted as those of an operation, for what an SDK sends outside of Do.
+func As(ctx context.Context, operation string) context.Context {
+	return context.WithValue(ctx, callKey{}, &call{operation: operation})
+}
+
+// ForCredentials returns a context whose requests are counted as Credentials, for what a backend asks of an identity service
+// in the middle of an operation.
+func ForCredentials(ctx context.Context) context.Context { return As(ctx, Credentials) }
+
 // call is one try of an operation; the transport finds it in the context.
 type call struct {
 	operation  string

@@ -188,6 +188,26 @@ func TestRetriesHaveABudget(t *testing.T) {
 	}
 }
 
+// TestRetriesOfAnSDKHaveTheSameBudget asks for those that an SDK makes by itself.
+func TestRetriesOfAnSDKHaveTheSameBudget(t *testing.T) {
+	c, server, seen := served(t, nil, 500)
+	for _, final := range []Outcome{NotFound, Exists, Denied, Invalid, Cancelled} {
+		if c.Again(final) {
+			t.Errorf("%v may be tried again", final)
+		}
+	}
+	got := 0
+	for c.Again(NoAnswer) {
+		got++
+	}
+	if want := budgetSize / (retryCost + noAnswerTax); got != want {
+		t.Errorf("%d retries, want %d", got, want)
+	}
+	if _, err := do(t.Context(), c, server, false); err == nil || len(*seen) != 1 {
+		t.Errorf("got %v after %d requests, want one without a retry: the budget is used up", err, len(*seen))
+	}
+}
+
 func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	c, server, seen := served(t, nil, 503)
@@ -208,7 +228,10 @@ func TestRequestsOfTheSDKAreCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	response.Body.Close()
-	if !slices.Equal(*seen, []string{Credentials + " ok"}) {
+	if err := get(As(t.Context(), Part), c, server); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(*seen, []string{Credentials + " ok", Part + " ok"}) {
 		t.Errorf("observed %v", *seen)
 	}
 }
