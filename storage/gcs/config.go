@@ -3,7 +3,6 @@ package gcs
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
 	"os"
 	"regexp"
@@ -124,11 +123,8 @@ func (c Config) secret(getenv func(string) string) ([]byte, error) {
 		return []byte(v), nil
 	}
 	b, err := os.ReadFile(c.SecretFile)
-	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		err = e.Err // without the path, which may be the secret itself
-	}
 	if err != nil {
-		return nil, fmt.Errorf("reading storage.gcs.secret_file, which must be the path of a file: %w", err)
+		return nil, fmt.Errorf("reading storage.gcs.secret_file, which must be the path of a file: %w", pathless(err))
 	}
 	return b, nil
 }

@@ -2,11 +2,13 @@ package gcs
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	"cloud.google.com/go/auth"
@@ -33,39 +35,66 @@ type tokens struct {
 // that a mistake in it ends the start. The rest of the default chain is walked through at the first request, since the
 // metadata server may have to be asked.
 func newTokens(c Config, kind string, getenv func(string) string, client *http.Client) (*tokens, error) {
+	options := &credentials.DetectOptions{Scopes: []string{scope}, Client: client}
 	t := &tokens{limit: tokenTime, busy: make(chan struct{}, 1)}
-	options := credentials.DetectOptions{Scopes: []string{scope}, Client: client}
-	t.find = func() (*auth.Credentials, error) { return credentials.DetectDefault(&options) }
+	t.find = func() (*auth.Credentials, error) { return credentials.DetectDefault(options) }
+	file := getenv("GOOGLE_APPLICATION_CREDENTIALS")
+	var text []byte
 	var err error
 	from := "storage.gcs.secret_env or secret_file"
-	switch kind {
-	case CredentialAnonymous:
+	switch {
+	case kind == CredentialAnonymous:
 		return nil, nil //nolint:nilnil // no tokens are no error
-	case CredentialJSON:
-		options.CredentialsJSON, err = c.secret(getenv)
+	case kind == CredentialJSON:
+		text, err = c.secret(getenv)
+	case file == "":
+		return t, nil
 	default:
-		file := getenv("GOOGLE_APPLICATION_CREDENTIALS")
-		if file == "" {
-			return t, nil
-		}
-		from = "GOOGLE_APPLICATION_CREDENTIALS"
-		if options.CredentialsJSON, err = os.ReadFile(file); err != nil {
-			if e, ok := errors.AsType[*fs.PathError](err); ok {
-				err = e.Err // without the path: people put the JSON itself there
-			}
-			err = fmt.Errorf("reading the file that %s names, which must be a path: %w", from, err)
+		from = "the file that GOOGLE_APPLICATION_CREDENTIALS names"
+		if text, err = os.ReadFile(file); err != nil {
+			err = fmt.Errorf("reading %s, which must be a path: %w", from, pathless(err))
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	if len(options.CredentialsJSON) == 0 {
-		return nil, fmt.Errorf("the credential in %s is empty", from)
-	}
-	if t.found, err = t.find(); err != nil {
-		return nil, fmt.Errorf("the credential in %s is not one of Google's: want the JSON of a service account's key, of `gcloud iam workload-identity-pools create-cred-config`, or of `gcloud auth application-default login`: %w", from, err)
+	t.found, err = parse(text, options)
+	if err != nil {
+		return nil, fmt.Errorf("the credential in %s %w", from, err)
 	}
 	return t, nil
+}
+
+// known are the kinds of a credential's JSON.
+var known = []credentials.CredType{
+	credentials.ServiceAccount, credentials.ExternalAccount, credentials.ImpersonatedServiceAccount, credentials.AuthorizedUser,
+	credentials.ExternalAccountAuthorizedUser,
+}
+
+// parse makes a credential of its JSON. Its errors quote nothing of it but its kind.
+func parse(text []byte, options *credentials.DetectOptions) (*auth.Credentials, error) {
+	var file struct {
+		Type credentials.CredType `json:"type"`
+	}
+	if err := json.Unmarshal(text, &file); err != nil {
+		return nil, errors.New("is no JSON: it has to be the whole file of a service account's key, of `gcloud iam workload-identity-pools create-cred-config`, or of `gcloud auth application-default login`")
+	}
+	if !slices.Contains(known, file.Type) {
+		return nil, fmt.Errorf("is of the type %q: want one of %q", file.Type, known)
+	}
+	found, err := credentials.NewCredentialsFromJSON(file.Type, text, options)
+	if err != nil {
+		return nil, fmt.Errorf("is damaged: %w", err)
+	}
+	return found, nil
+}
+
+// pathless is the error of a file without its path, since people put the secret itself where a path should be.
+func pathless(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err
+	}
+	return err
 }
 
 // authorize puts the token into a request's header, and the project whose quota counts where the credential names one.
