@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"kafkadelta/checkpoint"
+	"kafkadelta/internal/backoff"
 	"kafkadelta/sink"
 	"kafkadelta/source"
 )
@@ -149,7 +150,7 @@ func (d *dispatcher) revoke(parts []checkpoint.Partition, done chan struct{}) {
 	d.rank()
 	d.Metrics.setAssigned(len(d.parts))
 	if len(d.parts) == 0 { // nothing is written any more that could show that the store is back
-		d.laneFails = 0
+		d.laneWait = backoff.Backoff{}
 		d.Metrics.setStoreDown(false)
 	}
 	d.Log.Info("partitions revoked", "partitions", len(parts), "commit_first", w.epoch != 0)

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/checkpoint"
+	"kafkadelta/internal/backoff"
 	"kafkadelta/sink"
 	"kafkadelta/source"
 )
@@ -55,7 +56,7 @@ type dispatcher struct {
 
 	reclaiming bool
 	reclaimAt  time.Time // not before, after a lane failed
-	laneFails  int
+	laneWait   backoff.Backoff
 	followAt   time.Time
 	following  bool
 

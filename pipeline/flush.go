@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"kafkadelta/checkpoint"
+	"kafkadelta/internal/backoff"
 	"kafkadelta/sink"
 )
 
@@ -168,7 +169,7 @@ func (d *dispatcher) committed(e *epoch, layout *sink.Layout, err error) {
 		d.markReclaim(id)
 	}
 	if len(e.parts) == 0 {
-		d.laneFails = 0
+		d.laneWait = backoff.Backoff{}
 	}
 	if layout != nil && layout != d.layout {
 		d.dropAll() // reading the positions again finds the layout of that moment

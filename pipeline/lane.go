@@ -14,6 +14,7 @@ import (
 
 	"kafkadelta/batch"
 	"kafkadelta/checkpoint"
+	"kafkadelta/internal/backoff"
 	"kafkadelta/sink"
 )
 
@@ -158,11 +159,10 @@ func (d *dispatcher) laneFailed(l *lane, err error) {
 		d.fail(err)
 		return
 	}
-	d.laneFails++
-	wait := min(time.Duration(1<<min(d.laneFails, 8))*50*time.Millisecond, 15*time.Second)
+	wait := d.laneWait.Next()
 	d.Metrics.failed("write")
 	d.Metrics.setStoreDown(true)
-	d.Log.Warn("writing data files fails; their messages are read again, nothing is lost", "error", err, "again_in", wait)
+	d.Log.Warn("writing data files fails; their messages are read again, nothing is lost", "error", err, "again_in", wait.Round(time.Millisecond))
 	d.reclaimAt = d.Now().Add(wait)
 	d.dropLane(l) // what the lane had of a closing epoch is found missing when that epoch is committed
 }
@@ -245,7 +245,7 @@ func (l *lane) append(r *kgo.Record) error {
 			if l.stopped[checkpoint.Partition{Topic: r.Topic, ID: r.Partition}] {
 				return errStopped
 			}
-			if err := pause(l.d.ctx, later.RetryLater()); err != nil {
+			if err := backoff.Sleep(l.d.ctx, later.RetryLater()); err != nil {
 				return err
 			}
 			continue
@@ -381,15 +381,4 @@ func (l *lane) finish() (*sink.Unit, error) {
 	}
 	l.ledger.Reset()
 	return unit, nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

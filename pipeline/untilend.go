@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"kafkadelta/internal/backoff"
 	"kafkadelta/source"
 )
 
@@ -22,8 +23,8 @@ const hangUpLimit = 20 * time.Second
 // joined, so that a wrong name or password is an error in seconds. Under UntilEnd it also takes down where the end is
 // now. It tries for as long as no broker answers.
 func (d *dispatcher) findTopic(ctx context.Context) error {
-	wait := 100 * time.Millisecond
-	var hangingUp time.Time // since when brokers have done nothing else
+	wait := backoff.Backoff{Longest: 5 * time.Second} // a broker that comes up is waited for by people
+	var hangingUp time.Time                           // since when brokers have done nothing else
 	for {
 		err := d.pin(ctx, nil) // before anything is asked of the table: are its offsets of this topic?
 		if err == nil && d.UntilEnd {
@@ -49,11 +50,11 @@ func (d *dispatcher) findTopic(ctx context.Context) error {
 		}
 		d.Metrics.setSourceDown(true)
 		d.Metrics.failed("source")
-		d.Log.Warn("Kafka does not answer; trying again", "error", err, "again_in", wait)
-		if err := pause(ctx, wait); err != nil {
+		again := wait.Next()
+		d.Log.Warn("Kafka does not answer; trying again", "error", err, "again_in", again.Round(time.Millisecond))
+		if err := backoff.Sleep(ctx, again); err != nil {
 			return err
 		}
-		wait = min(2*wait, 5*time.Second)
 	}
 }
 

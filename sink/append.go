@@ -73,10 +73,11 @@ func (t *Table) Append(ctx context.Context, u *Unit, app AppTxn) (version int64,
 	}
 	defer t.unlock()
 	u.app = &app
-	if err := t.land(ctx, []*Unit{u}); err != nil {
+	err = t.land(ctx, []*Unit{u})
+	t.discard(ctx, u)
+	if err != nil {
 		return 0, false, err
 	}
-	t.discard(ctx, u)
 	switch u.state {
 	case Landed:
 		return u.version, false, nil

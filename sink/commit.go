@@ -11,6 +11,7 @@ import (
 
 	"kafkadelta/checkpoint"
 	"kafkadelta/delta"
+	"kafkadelta/internal/backoff"
 )
 
 // operationName is what the table's history shows for a commit of this package, as Spark's streaming writes do.
@@ -66,7 +67,7 @@ func (t *Table) land(ctx context.Context, units []*Unit) error {
 			for _, u := range fit {
 				u.sent = false
 			}
-			if err := sleep(ctx, raceWait(lost)); err != nil {
+			if err := backoff.Sleep(ctx, raceWait(lost)); err != nil {
 				return nil //nolint:nilerr // the units stay pending: the context says why
 			}
 			if err := t.advance(ctx, fit); err != nil {
@@ -89,7 +90,7 @@ func (t *Table) land(ctx context.Context, units []*Unit) error {
 func (t *Table) put(ctx context.Context, tx *delta.Transaction, units []*Unit) (delta.Outcome, error) {
 	version := t.log.Version() + 1
 	op := fmt.Sprintf("committing version %d", version)
-	wait := minBackoff
+	var wait backoff.Backoff
 	for failed := false; ; failed = true {
 		for _, u := range units {
 			u.sent = true

@@ -17,13 +17,13 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"kafkadelta/checkpoint"
 	"kafkadelta/delta"
+	"kafkadelta/internal/backoff"
 )
 
 // Options are what a Table needs beside its configuration.
@@ -161,15 +161,9 @@ func (t *Table) txns() iter.Seq2[string, int64] {
 	}
 }
 
-// Bounds of the wait between two tries while the store is down.
-const (
-	minBackoff = 100 * time.Millisecond
-	maxBackoff = 15 * time.Second
-)
-
 // retry calls try until it succeeds, fails for good, or the context is done.
 func (t *Table) retry(ctx context.Context, op string, try func() error) error {
-	wait := minBackoff
+	var wait backoff.Backoff
 	for failed := false; ; failed = true {
 		err := try()
 		if err == nil {
@@ -190,25 +184,13 @@ func (t *Table) retry(ctx context.Context, op string, try func() error) error {
 	}
 }
 
-// pause tells of the failure, waits with jitter, and doubles the next wait.
-func (t *Table) pause(ctx context.Context, op string, cause error, wait *time.Duration) error {
-	d := *wait/2 + rand.N(*wait)
+// pause tells of the failure, and waits.
+func (t *Table) pause(ctx context.Context, op string, cause error, wait *backoff.Backoff) error {
+	d := wait.Next()
 	if t.opts.Events.Retry != nil {
 		t.opts.Events.Retry(op, cause, d)
 	}
-	*wait = min(2**wait, maxBackoff)
-	return sleep(ctx, d)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return backoff.Sleep(ctx, d)
 }
 
 // finalError returns an *Error, or a *checkpoint.RefusedError, if trying again cannot mend err; else nil.

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"kafkadelta/delta"
+	"kafkadelta/internal/backoff"
 	"kafkadelta/sink"
 	"kafkadelta/storage"
 	"kafkadelta/storage/memory"
@@ -193,45 +194,28 @@ func (a *appender) run(ctx context.Context, stdin io.Reader) (appended, error) {
 	if err := a.table.Maintain(ctx); err != nil {
 		return appended{}, err
 	}
-	for wait := minWriteWait; ; {
+	for wait := (backoff.Backoff{}); ; {
 		done, err := a.attempt(ctx)
 		failed, isWrite := errors.AsType[*writeError](err)
 		switch {
 		case errors.Is(err, sink.ErrRewrite):
 		case isWrite && ctx.Err() == nil:
-			a.log.Warn("writing data files fails; their messages are read again, nothing is lost", "error", failed.err, "again_in", wait)
-			if err := pause(ctx, wait); err != nil {
+			again := wait.Next()
+			a.log.Warn("writing data files fails; their messages are read again, nothing is lost", "error", failed.err, "again_in", again.Round(time.Millisecond))
+			if err := backoff.Sleep(ctx, again); err != nil {
 				return appended{}, err
 			}
-			wait = min(2*wait, maxWriteWait)
 		default:
 			return done, err
 		}
 	}
 }
 
-// Bounds of the wait between two tries to write the data files while the store fails.
-const (
-	minWriteWait = 100 * time.Millisecond
-	maxWriteWait = 15 * time.Second
-)
-
 // writeError is a failure of the store while data files were written. Trying again may help.
 type writeError struct{ err error }
 
 func (e *writeError) Error() string { return "writing data files: " + e.err.Error() }
 func (e *writeError) Unwrap() error { return e.err }
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
 
 // close writes what the append has made due.
 func (a *appender) close(ctx context.Context) {

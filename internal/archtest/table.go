@@ -75,7 +75,7 @@ var table = []rule{
 		because: "it ties rows to the offsets they came from, whatever made the rows and wherever they go",
 	},
 	{
-		pkg: "sink", imports: []string{"checkpoint", "delta", "sink/datafile"},
+		pkg: "sink", imports: []string{"checkpoint", "delta", "sink/datafile", "internal/backoff"},
 		modules: []string{arrow, uuid, xsync}, pure: true,
 		because: "it commits batches to one table and knows neither Kafka nor an object store",
 	},
@@ -96,7 +96,7 @@ var table = []rule{
 		because: "values and rules that every later version must be able to read: no I/O, no library that could change them",
 	},
 	{
-		pkg: "pipeline", imports: []string{"batch", "checkpoint", "sink", "source"},
+		pkg: "pipeline", imports: []string{"batch", "checkpoint", "sink", "source", "internal/backoff"},
 		modules: []string{arrow, kgo, prometheus, xsync},
 		because: "it calls the stages in order; decoders and tables are handed in, so a format or backend never changes it",
 	},
@@ -140,12 +140,16 @@ var table = []rule{
 		pkg: "cmd/connector",
 		imports: []string{
 			"batch", "checkpoint", "decode", "decode/json", "delta", "pipeline", "sink", "sink/datafile", "source",
-			"storage", "storage/local", "storage/memory", "storage/open", "internal/strictyaml",
+			"storage", "storage/local", "storage/memory", "storage/open", "internal/backoff", "internal/strictyaml",
 		},
 		modules: []string{arrow, cobra, compress, kadm, kerr, kfake, kgo, kmsg, prometheus, xsync, xsys},
 		because: "the wiring: it may know everything that users run, and nobody imports it",
 	},
 
+	{
+		pkg: "internal/backoff", pure: true,
+		because: "one home for the wait between tries, below sink and pipeline, which both need it",
+	},
 	{
 		pkg: "internal/strictyaml", modules: []string{yaml},
 		because: "reads configuration for the command; a Config takes part by struct tags, without importing it",
