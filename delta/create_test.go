@@ -125,7 +125,7 @@ func TestCreateForgetsColumnMapping(t *testing.T) {
 // The reference implementation finds a constraint by its name in lower case only.
 func TestCreateKeepsConstraintsInLowerCase(t *testing.T) {
 	c := newClock()
-	table := open(t, createdWith(t, c, delta.CreateOptions{Schema: must(delta.ParseDDL("a INT")), Properties: map[string]string{"delta.constraints.Low": "a < 9"}}), c)
+	table := open(t, createdWith(t, c, delta.CreateOptions{Schema: must(delta.ParseDDL("a INT")), Properties: map[string]string{"Delta.constraints.Low": "a < 9"}}), c)
 	if got := table.Metadata().Configuration; len(got) != 1 || got["delta.constraints.low"] != "a < 9" {
 		t.Errorf("%v", got)
 	}

@@ -10,9 +10,11 @@ import (
 	"github.com/google/uuid"
 )
 
-// featureProperties are the table properties that need a feature where they have the value; any other value of theirs needs
-// none. A property with the prefix featurePrefix asks for the feature itself.
-var featureProperties = []struct{ key, value, feature string }{
+type featureProperty struct{ key, value, feature string }
+
+// featureProperties are the table properties that need a feature where they have the value, and turn it on; any other value of
+// theirs needs none. A property with the prefix featurePrefix asks for the feature itself.
+var featureProperties = []featureProperty{
 	{"delta.enableChangeDataFeed", "true", "changeDataFeed"},
 	{mappingModeKey, "name", "columnMapping"},
 	{mappingModeKey, "id", "columnMapping"},
@@ -41,7 +43,7 @@ func protocolFor(o CreateOptions) (*Protocol, map[string]string, error) {
 	}
 	configuration := map[string]string{}
 	for key, value := range o.Properties {
-		switch name, isConstraint := strings.CutPrefix(key, constraintPrefix); {
+		switch name, isConstraint := constraintName(key); {
 		case strings.HasPrefix(key, featurePrefix): // asks for something, says nothing of the table
 		case isConstraint:
 			configuration[constraintPrefix+strings.ToLower(name)] = value // the reference implementation looks for it so
@@ -79,7 +81,7 @@ func askedFeatures(o CreateOptions) ([]string, error) {
 		if name, ok := strings.CutPrefix(key, featurePrefix); ok {
 			byName = append(byName, name)
 		}
-		if strings.HasPrefix(key, constraintPrefix) {
+		if _, ok := constraintName(key); ok {
 			asked = append(asked, "checkConstraints")
 		}
 	}

@@ -34,7 +34,7 @@ func (t *Table) Evolve(want *arrow.Schema, tx *Transaction) (changed bool, err e
 		return false, fmt.Errorf("evolving the schema: %w", err)
 	}
 	e := evolution{state: &t.state, mapped: t.columnMappingMode() != "none"}
-	fields, err := e.merge(t.schema.Fields(), want.Fields(), "")
+	fields, err := e.merge(t.schema.Fields(), want.Fields(), "", true)
 	if err != nil {
 		return false, fmt.Errorf("evolving the schema: %w", err)
 	}
@@ -72,7 +72,7 @@ func (e *evolution) actions(fields []arrow.Field) (*Metadata, *Protocol, error) 
 		if err != nil {
 			return nil, nil, err
 		}
-		nested := e.isTrue("delta.enableIcebergCompatV2") && e.supports("icebergCompatV2")
+		nested := e.active("icebergCompatV2")
 		if fields, maxID, err = withMapping(fields, maxID, nested); err != nil {
 			return nil, nil, err
 		}
@@ -90,13 +90,14 @@ func (e *evolution) actions(fields []arrow.Field) (*Metadata, *Protocol, error) 
 	return &m, &p, nil
 }
 
-func (e *evolution) merge(have, want []arrow.Field, path string) ([]arrow.Field, error) {
+// merge gives the fields that take values of both. inStructs: no list or map is around them.
+func (e *evolution) merge(have, want []arrow.Field, path string, inStructs bool) ([]arrow.Field, error) {
 	out := slices.Clone(have)
 	for _, w := range want {
 		p := joinPath(path, w.Name)
 		i := slices.IndexFunc(have, func(f arrow.Field) bool { return f.Name == w.Name })
 		if i < 0 {
-			added, err := newColumn(w, p)
+			added, err := newColumn(w, p, inStructs)
 			if err != nil {
 				return nil, err
 			}
@@ -106,7 +107,7 @@ func (e *evolution) merge(have, want []arrow.Field, path string) ([]arrow.Field,
 		if w.Nullable && !out[i].Nullable {
 			out[i].Nullable, e.changed = true, true
 		}
-		t, changes, err := e.mergeType(out[i].Type, w.Type, p, "")
+		t, changes, err := e.mergeType(out[i].Type, w.Type, p, "", inStructs)
 		if err != nil {
 			return nil, err
 		}
@@ -121,11 +122,11 @@ func (e *evolution) merge(have, want []arrow.Field, path string) ([]arrow.Field,
 }
 
 // newColumn drops what another table says of a column, and refuses what would fill or reject the rows that are there.
-func newColumn(f arrow.Field, path string) (arrow.Field, error) {
+func newColumn(f arrow.Field, path string, inStructs bool) (arrow.Field, error) {
 	if !f.Nullable {
 		return f, fmt.Errorf("column %s is new and NOT NULL, but the rows that are there have no value for it; make it nullable", path)
 	}
-	if inside := compileNode(path, f.Type, true, true).inside; inside != "" { // the null struct of those rows would violate it
+	if inside := compileNode(path, f.Type, true, inStructs).inside; inside != "" { // the null struct of those rows would violate it
 		return f, fmt.Errorf("column %s is new, and its field %s is NOT NULL, but the rows that are there have no value for it; make it nullable", path, inside)
 	}
 	var err error
@@ -142,11 +143,11 @@ func newColumn(f arrow.Field, path string) (arrow.Field, error) {
 
 // mergeType gives the type that takes values of both, and the changes to be recorded with the column; inside is the path
 // from the column to an element, key or value.
-func (e *evolution) mergeType(have, want arrow.DataType, path, inside string) (arrow.DataType, []typeChange, error) {
+func (e *evolution) mergeType(have, want arrow.DataType, path, inside string, inStructs bool) (arrow.DataType, []typeChange, error) {
 	switch h := have.(type) {
 	case *arrow.StructType:
 		if w, ok := want.(*arrow.StructType); ok {
-			fields, err := e.merge(h.Fields(), w.Fields(), path)
+			fields, err := e.merge(h.Fields(), w.Fields(), path, inStructs)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -154,7 +155,7 @@ func (e *evolution) mergeType(have, want arrow.DataType, path, inside string) (a
 		}
 	case *arrow.ListType:
 		if w, ok := want.(*arrow.ListType); ok {
-			elem, changes, err := e.mergeType(h.Elem(), w.Elem(), joinPath(path, "element"), joinPath(inside, "element"))
+			elem, changes, err := e.mergeType(h.Elem(), w.Elem(), joinPath(path, "element"), joinPath(inside, "element"), false)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -162,8 +163,8 @@ func (e *evolution) mergeType(have, want arrow.DataType, path, inside string) (a
 		}
 	case *arrow.MapType:
 		if w, ok := want.(*arrow.MapType); ok {
-			key, changes, err1 := e.mergeType(h.KeyType(), w.KeyType(), joinPath(path, "key"), joinPath(inside, "key"))
-			value, more, err2 := e.mergeType(h.ItemType(), w.ItemType(), joinPath(path, "value"), joinPath(inside, "value"))
+			key, changes, err1 := e.mergeType(h.KeyType(), w.KeyType(), joinPath(path, "key"), joinPath(inside, "key"), false)
+			value, more, err2 := e.mergeType(h.ItemType(), w.ItemType(), joinPath(path, "value"), joinPath(inside, "value"), false)
 			if err := errors.Join(err1, err2); err != nil {
 				return nil, nil, err
 			}
@@ -189,7 +190,7 @@ func (e *evolution) relax(have, want bool) bool {
 
 // typeChange spells one change of a plain type.
 func (e *evolution) typeChange(have, want arrow.DataType, path, inside string) (typeChange, error) {
-	if !e.supports("typeWidening") || !e.isTrue("delta.enableTypeWidening") {
+	if !e.active("typeWidening") {
 		return typeChange{}, &UnsupportedError{
 			Features: []string{"typeWidening"}, Detail: fmt.Sprintf("column %s has the type %s and is to become %s", path, have, want),
 			Remedy: "set delta.enableTypeWidening = true with ALTER TABLE ... SET TBLPROPERTIES, which adds the feature",
@@ -221,7 +222,7 @@ func (e *evolution) mayWiden(f arrow.Field, path string) error {
 func (s *state) rules() map[string]string {
 	rules := map[string]string{}
 	for key, value := range s.metadata.Configuration {
-		if strings.HasPrefix(key, constraintPrefix) {
+		if _, ok := constraintName(key); ok {
 			rules[key] = value
 		}
 	}

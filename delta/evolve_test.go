@@ -54,6 +54,26 @@ func TestEvolveAddsRelaxesAndKeeps(t *testing.T) {
 	}
 }
 
+// Spark does not look into lists and maps, so a null struct there may have fields that are NOT NULL.
+func TestEvolveTakesNotNullFieldsOfNewStructsInListsAndMaps(t *testing.T) {
+	c := newClock()
+	s := created(t, c, "l ARRAY<STRUCT<a: INT>>, m MAP<STRING, STRUCT<a: STRUCT<b: INT>>>")
+	table := open(t, s, c)
+	const want = "l ARRAY<STRUCT<a: INT, x: STRUCT<y: INT NOT NULL>>>, m MAP<STRING, STRUCT<a: STRUCT<b: INT, x: STRUCT<y: INT NOT NULL>>>>, " +
+		"n ARRAY<STRUCT<y: INT NOT NULL>>"
+	tx := appendOf("app", 1)
+	evolve(t, table, want, tx)
+	commit(t, table, tx, delta.Committed)
+	if got := delta.FormatDDL(open(t, s, c).Schema()); got != want {
+		t.Errorf("the schema is %s", got)
+	}
+	for _, outside := range []string{"new STRUCT<y: INT NOT NULL>", "new STRUCT<z: STRUCT<y: INT NOT NULL>>", "l ARRAY<STRUCT<a: INT, y: INT NOT NULL>>"} {
+		if _, err := table.Evolve(must(delta.ParseDDL(outside)), appendOf("app", 2)); err == nil || !strings.Contains(err.Error(), "NOT NULL") {
+			t.Errorf("%s gives %v", outside, err)
+		}
+	}
+}
+
 func TestEvolveBringsTheProtocolThatANewTypeNeeds(t *testing.T) {
 	c := newClock()
 	s := createdWith(t, c, delta.CreateOptions{Schema: must(delta.ParseDDL("a INT")), Properties: map[string]string{"delta.columnMapping.mode": "name"}})
@@ -182,12 +202,19 @@ func TestEvolveRefuses(t *testing.T) {
 
 // The type of a column that a constraint speaks of stays: its expression could mean something else.
 func TestEvolveKeepsTypesThatExpressionsUse(t *testing.T) {
+	for _, key := range []string{"delta.constraints.x", "Delta.Constraints.X"} {
+		evolveConstrained(t, key)
+	}
+}
+
+func evolveConstrained(t *testing.T, key string) {
+	t.Helper()
 	c := newClock()
 	s := memory.New()
 	putLog(t, s, 0, `{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["typeWidening"],"writerFeatures":["typeWidening","checkConstraints"]}}`,
-		metadata(ddl(t, "a INT, b INT"), `{"delta.enableTypeWidening":"true","delta.constraints.x":"A > 1"}`))
+		metadata(ddl(t, "a INT, b INT"), `{"delta.enableTypeWidening":"true","`+key+`":"A > 1"}`))
 	table := open(t, s, c)
-	if _, err := table.Evolve(must(delta.ParseDDL("a BIGINT")), &delta.Transaction{}); err == nil || !strings.Contains(err.Error(), "delta.constraints.x") {
+	if _, err := table.Evolve(must(delta.ParseDDL("a BIGINT")), &delta.Transaction{}); err == nil || !strings.Contains(err.Error(), key) {
 		t.Errorf("%v", err)
 	}
 	if _, err := table.Evolve(must(delta.ParseDDL("b BIGINT")), &delta.Transaction{}); err != nil {

@@ -122,7 +122,19 @@ func findFeature(name string) (feature, bool) {
 // append does not honour (PROTOCOL.md, "Active Features"); docs/delta.md says which ways those are.
 func (t *Table) CheckAppend() error { return t.checkAppend() }
 
+// verdict is what checkAppend has found.
+type verdict struct{ err error }
+
+// checkAppend looks at a state once: every attempt of every commit asks. What it depends on and what does not come with a
+// commit that ChangesTable, the row id high-water mark, is looked at again by assignRowIDs.
 func (s *state) checkAppend() error {
+	if s.verdict == nil {
+		s.verdict = &verdict{s.findRefusals()}
+	}
+	return s.verdict.err
+}
+
+func (s *state) findRefusals() error {
 	var names, details, remedies []string
 	refused := map[string]bool{}
 	refuse := func(name, detail, remedy string) {
@@ -225,5 +237,5 @@ func columnWith(key, what string) func(*state) string {
 
 // inCommitTimestamps reports whether commits must carry one (PROTOCOL.md, "In-Commit Timestamps").
 func (s *state) inCommitTimestamps() bool {
-	return s.isTrue("delta.enableInCommitTimestamps") && s.supports("inCommitTimestamp")
+	return s.active("inCommitTimestamp")
 }

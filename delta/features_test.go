@@ -72,3 +72,35 @@ func TestCheckAppend(t *testing.T) {
 		})
 	}
 }
+
+// Every attempt of every commit asks whether the table can be appended to, so the answer is kept until a commit may change it.
+func TestCheckAppendIsKeptUntilTheTableChanges(t *testing.T) {
+	s := memory.New()
+	putLog(t, s, 0, `{"protocol":{"minReaderVersion":1,"minWriterVersion":7,"writerFeatures":["checkConstraints","clustering","domainMetadata"]}}`,
+		metadata(ddl(t, "a INT, b INT"), `{"delta.constraints.x":"a > 1 AND b < 5"}`))
+	table := open(t, s, newClock())
+	check(t, table.CheckAppend())
+	if n := testing.AllocsPerRun(10, func() { check(t, table.CheckAppend()) }); n > 0 {
+		t.Errorf("asked again, it allocates %v times", n)
+	}
+	version := int64(0)
+	for _, step := range []struct {
+		line string
+		ok   bool
+	}{
+		{`{"txn":{"appId":"x","version":1}}`, true},
+		{metadata(ddl(t, "a INT, b INT"), `{"delta.constraints.x":"c > 1"}`), false},
+		{metadata(ddl(t, "a INT, c INT"), `{"delta.constraints.x":"c > 1"}`), true},
+		{domain("delta.clustering", "?"), false},
+		{domain("delta.clustering", `{"clusteringColumns":[["a"]]}`), true},
+		{`{"protocol":{"minReaderVersion":1,"minWriterVersion":7,"writerFeatures":["fromMars"]}}`, false},
+	} {
+		version++
+		putLog(t, s, version, step.line)
+		_, err := table.Next(ctx)
+		check(t, err)
+		if err := table.CheckAppend(); (err == nil) != step.ok {
+			t.Errorf("after %s: %v", step.line, err)
+		}
+	}
+}

@@ -33,6 +33,7 @@ type FileLayout struct {
 	RandomPrefix int
 
 	mapping    string        // column mapping mode
+	widening   bool          // readers convert values of files with narrower types
 	partitions []arrow.Field // as they are or would be in data files
 	clustering []string      // physical paths of the clustering columns, as pathKey spells them
 	indexed    []string      // physical paths of the leaves with statistics
@@ -52,6 +53,7 @@ func (t *Table) FileLayout() (*FileLayout, error) { return t.fileLayout() }
 func (s *state) fileLayout() (*FileLayout, error) {
 	l := &FileLayout{
 		TightBounds: s.supports("deletionVectors"), Materialized: s.materializesPartitions(), mapping: s.columnMappingMode(),
+		widening: s.supports("typeWidening") || s.supports("typeWidening-preview"),
 	}
 	var err error
 	if l.RandomPrefix, err = s.randomPrefix(); err != nil {
@@ -192,7 +194,8 @@ func sameType(a, b arrow.Field) bool {
 
 // Misfit says why files that were written under this layout can't be appended to the table under a newer one of its
 // layouts; "" where they can, because what has changed asks nothing of them: readers give null for a column that a file
-// does not have, read columns by name or id in any order, and with column mapping never look at a column that was dropped.
+// does not have, read columns by name or id in any order, with column mapping never look at a column that was dropped, and
+// with type widening convert to the wider type.
 func (l *FileLayout) Misfit(table *FileLayout) string {
 	switch {
 	case l.mapping != table.mapping:
@@ -207,7 +210,7 @@ func (l *FileLayout) Misfit(table *FileLayout) string {
 			return fmt.Sprintf("column %s is NOT NULL now", p.Name)
 		}
 	}
-	if reason := misfitOfFields(l.data(), table.data(), "", l.mapping != "none"); reason != "" {
+	if reason := table.misfitOfFields(l.data(), table.data(), ""); reason != "" {
 		return reason
 	}
 	for _, path := range table.clustering {
@@ -227,7 +230,7 @@ func (l *FileLayout) data() []arrow.Field {
 	return fields
 }
 
-func misfitOfFields(have, want []arrow.Field, path string, mapped bool) string {
+func (l *FileLayout) misfitOfFields(have, want []arrow.Field, path string) string {
 	shared := 0
 	for _, w := range want {
 		p := joinPath(path, w.Name)
@@ -242,21 +245,21 @@ func misfitOfFields(have, want []arrow.Field, path string, mapped bool) string {
 		if have[i].Nullable && !w.Nullable {
 			return fmt.Sprintf("column %s is NOT NULL now", p)
 		}
-		if reason := misfitOfField(have[i], w, p, mapped); reason != "" {
+		if reason := l.misfitOfField(have[i], w, p); reason != "" {
 			return reason
 		}
 	}
 	if shared == 0 { // readers take a struct without any column that they look for to be null
 		return strings.TrimSpace("no column is left of what the files hold " + path)
 	}
-	if shared < len(have) && !mapped {
+	if shared < len(have) && l.mapping == "none" {
 		return strings.TrimSpace("a column was dropped or renamed " + path)
 	}
 	return ""
 }
 
 // misfitOfField compares ids and types of one column.
-func misfitOfField(have, want arrow.Field, path string, mapped bool) string {
+func (l *FileLayout) misfitOfField(have, want arrow.Field, path string) string {
 	haveID, _ := have.Metadata.GetValue(ParquetFieldIDKey)
 	if wantID, ok := want.Metadata.GetValue(ParquetFieldIDKey); ok && haveID != wantID {
 		return fmt.Sprintf("column %s has another column id", path)
@@ -266,12 +269,12 @@ func misfitOfField(have, want arrow.Field, path string, mapped bool) string {
 		if h.Nullable && !w.Nullable {
 			return fmt.Sprintf("column %s may not be null any more", p)
 		}
-		return misfitOfField(h, w, p, mapped)
+		return l.misfitOfField(h, w, p)
 	}
 	if have.Type.ID() == want.Type.ID() {
 		switch w := want.Type.(type) {
 		case *arrow.StructType:
-			return misfitOfFields(have.Type.(*arrow.StructType).Fields(), w.Fields(), path, mapped)
+			return l.misfitOfFields(have.Type.(*arrow.StructType).Fields(), w.Fields(), path)
 		case *arrow.ListType:
 			return inner(have.Type.(*arrow.ListType).ElemField(), w.ElemField(), "element")
 		case *arrow.MapType:
@@ -282,7 +285,7 @@ func misfitOfField(have, want arrow.Field, path string, mapped bool) string {
 			return inner(h.ItemField(), w.ItemField(), "value")
 		}
 	}
-	if !arrow.TypeEqual(have.Type, want.Type) {
+	if !arrow.TypeEqual(have.Type, want.Type) && !(l.widening && widensInFiles(have.Type, want.Type)) {
 		return fmt.Sprintf("column %s is %s now, not %s", path, want.Type, have.Type)
 	}
 	return ""

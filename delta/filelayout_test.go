@@ -310,11 +310,37 @@ func TestMisfit(t *testing.T) {
 		"NOT NULL less":                   {with(plain, columnsTo("n BIGINT", "n BIGINT NOT NULL")), func(s *shape) { s.columns = columns }, ""},
 		"partitions in the files no more": {with(plain, func(s *shape) { s.features = []string{"materializePartitionColumns"} }), func(s *shape) { s.features = nil }, ""},
 
-		"a column less":                 {plain, columnsTo("n BIGINT, ", ""), "dropped"},
-		"a field less":                  {plain, columnsTo(", b: STRING", ""), "dropped"},
-		"another name":                  {plain, columnsTo("n BIGINT", "o BIGINT"), "dropped"},
-		"another type":                  {plain, columnsTo("n BIGINT", "n STRING"), "column n is"},
-		"a wider type":                  {with(plain, columnsTo("n BIGINT", "n INT")), func(s *shape) { s.columns = columns }, "column n is"},
+		"a column less": {plain, columnsTo("n BIGINT, ", ""), "dropped"},
+		"a field less":  {plain, columnsTo(", b: STRING", ""), "dropped"},
+		"another name":  {plain, columnsTo("n BIGINT", "o BIGINT"), "dropped"},
+		"another type":  {plain, columnsTo("n BIGINT", "n STRING"), "column n is"},
+		"a wider type":  {with(plain, columnsTo("n BIGINT", "n INT")), func(s *shape) { s.columns = columns }, "column n is"},
+		"a wider type with the feature": {
+			with(plain, func(s *shape) {
+				columnsTo("n BIGINT", "n INT, d DECIMAL(9,2)")(s)
+				s.columns = strings.Replace(s.columns, "x: INT", "x: SMALLINT", 1)
+			}),
+			func(s *shape) {
+				s.features = []string{"typeWidening"}
+				columnsTo("n BIGINT", "n BIGINT, d DECIMAL(20,2)")(s)
+			}, "",
+		},
+		"a wider type, of other statistics": {with(plain, columnsTo("n BIGINT", "n FLOAT")), func(s *shape) {
+			s.features = []string{"typeWidening"}
+			columnsTo("n BIGINT", "n DOUBLE")(s)
+		}, "column n is"},
+		"a wider type, spelled otherwise": {with(plain, columnsTo("n BIGINT", "n INT")), func(s *shape) {
+			s.features = []string{"typeWidening"}
+			columnsTo("n BIGINT", "n DECIMAL(12,2)")(s)
+		}, "column n is"},
+		"a narrower type": {with(plain, func(*shape) {}), func(s *shape) {
+			s.features = []string{"typeWidening"}
+			columnsTo("n BIGINT", "n INT")(s)
+		}, "column n is"},
+		"a wider type of the partition": {with(plain, columnsTo("p DATE", "p INT")), func(s *shape) {
+			s.features = []string{"typeWidening"}
+			columnsTo("p DATE", "p BIGINT")(s)
+		}, "partition columns"},
 		"another type of elements":      {plain, columnsTo("x: INT", "x: BIGINT"), "column l.element.x is"},
 		"another type of keys":          {plain, columnsTo("MAP<STRING", "MAP<INT"), "column m.key is"},
 		"NOT NULL":                      {plain, columnsTo("n BIGINT", "n BIGINT NOT NULL"), "column n is NOT NULL"},

@@ -9,8 +9,7 @@ import (
 // icebergCompatible reports whether icebergCompatV1 or V2 is active: new files then need numRecords, their partition values
 // as columns, and ids (PROTOCOL.md, "Iceberg Compatibility V1" and "V2").
 func (s *state) icebergCompatible() bool {
-	return s.isTrue("delta.enableIcebergCompatV1") && s.supports("icebergCompatV1") ||
-		s.isTrue("delta.enableIcebergCompatV2") && s.supports("icebergCompatV2")
+	return s.active("icebergCompatV1") || s.active("icebergCompatV2")
 }
 
 // icebergCompat says what in a table breaks the rules of an active icebergCompatV1 or V2 ("Writer Requirements for
@@ -25,9 +24,9 @@ func icebergCompat(version int) func(*state) string {
 		switch mode := s.columnMappingMode(); {
 		case mode != "name" && mode != "id":
 			return property + " is true, but delta.columnMapping.mode is " + mode
-		case s.isTrue("delta.enableDeletionVectors") && s.supports("deletionVectors"):
+		case s.active("deletionVectors"):
 			return property + " and delta.enableDeletionVectors are both true"
-		case version == 2 && s.isTrue("delta.enableIcebergCompatV1") && s.supports("icebergCompatV1"):
+		case version == 2 && s.active("icebergCompatV1"):
 			return property + " and delta.enableIcebergCompatV1 are both true"
 		}
 		broken := ""

@@ -97,7 +97,7 @@ func checkProperties(properties map[string]string) error {
 		value := properties[key]
 		known, isKnown := knownProperties[key]
 		why, own := ownProperties[key]
-		constraint, isConstraint := strings.CutPrefix(key, constraintPrefix)
+		_, isConstraint := constraintName(key)
 		switch {
 		case isKnown && !known.ok(value):
 			errs = append(errs, fmt.Errorf("the table property %s is %q: use %s", key, value, known.form))
@@ -105,7 +105,7 @@ func checkProperties(properties map[string]string) error {
 			errs = append(errs, fmt.Errorf("the table property %s cannot be set: %s; leave it out", key, why))
 		case strings.HasPrefix(key, featurePrefix) && !strings.EqualFold(value, "supported") && !strings.EqualFold(value, "enabled"):
 			errs = append(errs, fmt.Errorf("the table property %s is %q: use supported", key, value))
-		case isConstraint && (constraint == "" || strings.TrimSpace(value) == ""):
+		case strings.EqualFold(key, constraintPrefix), isConstraint && strings.TrimSpace(value) == "":
 			errs = append(errs, fmt.Errorf("the table property %s is %q: a constraint has a name and an expression", key, value))
 		case isKnown, isConstraint, strings.HasPrefix(key, featurePrefix), !strings.HasPrefix(strings.ToLower(key), "delta."):
 		default:
@@ -122,6 +122,13 @@ func unknownProperty(key string) error {
 		}
 	}
 	return fmt.Errorf("unknown table property %s; names that start with delta. are Delta's own", key)
+}
+
+// active reports whether the table supports a feature and one of its properties turns it on (PROTOCOL.md, "Active Features").
+func (s *state) active(feature string) bool {
+	return s.supports(feature) && slices.ContainsFunc(featureProperties, func(p featureProperty) bool {
+		return p.feature == feature && s.isSet(p.key, p.value)
+	})
 }
 
 // isTrue reports whether a property is set to true.

@@ -237,11 +237,19 @@ func (s *state) compileInvariants(r *Rules, refuse func(feature, format string, 
 	})
 }
 
+// constraintName is the name of the CHECK constraint that a table property holds. The reference implementation finds it
+// whatever the case of the prefix.
+func constraintName(key string) (string, bool) {
+	if len(key) <= len(constraintPrefix) || !strings.EqualFold(key[:len(constraintPrefix)], constraintPrefix) {
+		return "", false
+	}
+	return key[len(constraintPrefix):], true
+}
+
 func (s *state) compileConstraints(r *Rules, refuse func(feature, format string, args ...any)) {
 	for _, key := range slices.Sorted(maps.Keys(s.metadata.Configuration)) {
-		if len(key) > len(constraintPrefix) && strings.EqualFold(key[:len(constraintPrefix)], constraintPrefix) {
-			what := fmt.Sprintf("the CHECK constraint %s", key[len(constraintPrefix):])
-			s.addCondition(r, "checkConstraints", what, s.metadata.Configuration[key], refuse)
+		if name, ok := constraintName(key); ok {
+			s.addCondition(r, "checkConstraints", "the CHECK constraint "+name, s.metadata.Configuration[key], refuse)
 		}
 	}
 }

@@ -36,6 +36,7 @@ type state struct {
 	info     *CommitInfo // of this very version; nil when it has none or its JSON was cleaned
 	ict      *int64      // in-commit timestamp of this very version by its checksum, where its JSON was cleaned
 	first    *FileCounts // of version 0, where the state was read as that one
+	verdict  *verdict    // of checkAppend; nil before it was asked
 }
 
 // Version is the version that the state belongs to.
@@ -138,6 +139,9 @@ func (s *state) merge(c *Commit) {
 	}
 	if c.Metadata != nil || c.Protocol != nil {
 		s.changed = c.Version
+	}
+	if c.ChangesTable() {
+		s.verdict = nil
 	}
 	s.version, s.info, s.ict = c.Version, c.Info, nil
 }

@@ -281,7 +281,7 @@ func (s *state) commitInfo(c *Commit, tx *Transaction, now int64) (map[string]an
 	for name, value := range tx.Info {
 		fields[name] = value
 	}
-	if s.isTrue("delta.enableRowTracking") && s.supports("rowTracking") {
+	if s.active("rowTracking") {
 		fields["tags"] = map[string]string{"delta.rowTracking.preserved": "true"} // an append updates and copies no row
 	}
 	if s.inCommitTimestamps() {

@@ -53,6 +53,12 @@ func widens(from, to arrow.DataType) bool {
 	return false
 }
 
+// widensInFiles are those of the changes after which files of the narrower type may still be added: their statistics mean the same
+// under both types. A bound of a FLOAT is another DOUBLE, and so is no bound there; what changes the form of a value is left out too.
+func widensInFiles(from, to arrow.DataType) bool {
+	return from.ID() != arrow.FLOAT32 && widensForIceberg(from, to)
+}
+
 // widensForIceberg are those of the changes that tables with icebergCompatV1 and V2 may have (PROTOCOL.md, "Writer
 // Requirements for Type Widening").
 func widensForIceberg(from, to arrow.DataType) bool {
