@@ -3,8 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -183,19 +189,88 @@ table.uri is empty: name the table's folder`,
 	}
 }
 
-// TestExampleConfigurations holds that every file in configs/ is one that works.
+// TestExampleConfigurations holds that every file in configs/ is one that works: `validate` also opens the table's store, with the
+// secrets that the file asks for.
 func TestExampleConfigurations(t *testing.T) {
-	files, err := filepath.Glob("../../configs/*.yaml")
-	if err != nil || len(files) == 0 {
+	t.Setenv("S3_SECRET_KEY", "c2VjcmV0")
+	t.Setenv("LAKE_CLIENT_SECRET", "c2VjcmV0")
+	t.Setenv("LAKE_CONNECTION_STRING", "UseDevelopmentStorage=true")
+	t.Setenv("LAKE_SAS", "sv=2024-11-04&sr=c&sp=rwdl&se=2100-01-01&sig=c2VjcmV0")
+	t.Setenv("LAKE_KEY_FILE", file(t, "key", "c2VjcmV0\n"))
+	t.Setenv("LAKE_CERTIFICATE", certificate(t))
+	t.Setenv("AZURE_TENANT_ID", "00000000-0000-0000-0000-000000000000") // as AKS does, with the next two
+	t.Setenv("AZURE_CLIENT_ID", "11111111-1111-1111-1111-111111111111")
+	t.Setenv("AZURE_FEDERATED_TOKEN_FILE", file(t, "token", "token"))
+
+	entries, err := os.ReadDir("../../configs")
+	if err != nil || len(entries) == 0 {
 		t.Fatalf("no examples were found: %v", err)
 	}
-	for _, f := range files {
-		t.Run(filepath.Base(f), func(t *testing.T) {
-			if o := mustRun(t, "validate", "-c", f); !strings.Contains(o.stdout, "is valid") {
+	for _, e := range entries {
+		t.Run(e.Name(), func(t *testing.T) {
+			if o := mustRun(t, "validate", "-c", filepath.Join("../../configs", e.Name())); !strings.Contains(o.stdout, "is valid") {
 				t.Errorf("it says %q", o.stdout)
 			}
 		})
 	}
+}
+
+// TestExamplesShowEveryKind holds that there is an example for each kind of store, credential and format.
+func TestExamplesShowEveryKind(t *testing.T) {
+	paths, err := filepath.Glob("../../configs/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var examples strings.Builder
+	for _, p := range paths {
+		text, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		examples.Write(text)
+	}
+	keys := documented(t, "configuration.md")
+	for _, key := range []string{"source.format", "source.sasl.mechanism", "storage.azure.credential", "storage.s3.encryption", "storage.s3.log_store"} {
+		cells := strings.Split(keys[key], " | ") // type, default, meaning
+		values := regexp.MustCompile("`([a-z0-9_-]+)`").FindAllStringSubmatch(cells[len(cells)-1], -1)
+		if len(values) == 0 {
+			t.Errorf("docs/configuration.md names no value of %s", key)
+		}
+		name := key[strings.LastIndex(key, ".")+1:]
+		for _, v := range values {
+			if !regexp.MustCompile(`(?m)^[ #]*` + name + `: .*\b` + v[1] + `\b`).MatchString(examples.String()) {
+				t.Errorf("no example in configs/ has %s: %s", key, v[1])
+			}
+		}
+	}
+	for _, key := range []string{
+		"storage.s3.endpoint", "storage.s3.profile", "storage.s3.access_key_id", "storage.s3.role_arn", "storage.s3.web_identity_token_file",
+	} {
+		name := key[strings.LastIndex(key, ".")+1:]
+		if !regexp.MustCompile(`(?m)^[ #]*` + name + `: `).MatchString(examples.String()) {
+			t.Errorf("no example in configs/ has %s", key)
+		}
+	}
+}
+
+// certificate makes a certificate with its key, as a PEM file.
+func certificate(t testing.TB) string {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file(t, "principal.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))+
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})))
 }
 
 func TestCommandLineMistakes(t *testing.T) {
