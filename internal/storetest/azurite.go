@@ -44,7 +44,7 @@ func Azurite(t testing.TB) Azure {
 	}
 	address := start(t, image,
 		testcontainers.WithExposedPorts("10000/tcp"),
-		testcontainers.WithCmd("azurite-blob", "--blobHost", "0.0.0.0", "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent"),
+		testcontainers.WithCmd("azurite", "--blobHost", "0.0.0.0", "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent"),
 		testcontainers.WithWaitStrategy(wait.ForHTTP("/").WithPort("10000/tcp").WithStatusCodeMatcher(func(int) bool { return true }).
 			WithPollInterval(100*time.Millisecond).WithStartupTimeout(time.Minute)),
 	)
