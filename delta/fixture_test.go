@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -81,11 +82,54 @@ func expectedOf(t testing.TB, store *memory.Store) expected {
 }
 
 // unreadable are the fixtures that cannot even be opened, with the feature that forbids it.
-var unreadable = map[string]string{"spark/catalog_managed": "catalogManaged"}
+var unreadable = map[string]string{"spark/catalog_managed": "catalogManaged", "spark/foreign_catalogOwned_preview": "catalogOwned-preview"}
 
 func unsupported(err error, features ...string) bool {
 	u, ok := errors.AsType[*delta.UnsupportedError](err)
 	return ok && slices.Equal(u.Features, features) && u.Remedy != ""
+}
+
+// The tables of other engines cover each row of the feature table, each type and each kind of log checkpoint.
+func TestFixturesCoverAll(t *testing.T) {
+	covered := map[string]bool{}
+	for _, name := range fixtures(t) {
+		store := fixture(t, name)
+		e := expectedOf(t, store)
+		for _, f := range delta.ProtocolFeatures(e.Protocol) {
+			covered[f] = true
+			covered["any other"] = covered["any other"] || !slices.Contains(delta.FeatureNames(), f)
+		}
+		schema, _ := json.Marshal(e.Schema)
+		for _, word := range regexp.MustCompile(`"([a-z_]+)["(]`).FindAllSubmatch(schema, -1) {
+			covered["type "+string(word[1])] = true
+		}
+		sidecars := ""
+		for info, err := range store.List(ctx, "_delta_log/", "") {
+			if check(t, err); strings.HasPrefix(info.Name, "_delta_log/_sidecars/") {
+				sidecars = " with sidecars"
+			}
+		}
+		for info, err := range store.List(ctx, "_delta_log/0", "") {
+			check(t, err)
+			_, kind, _ := strings.Cut(info.Name, ".")
+			covered[regexp.MustCompile(`[0-9a-f]{8,}(-[0-9a-f]+)*`).ReplaceAllString(kind, "#")+sidecars] = true
+		}
+	}
+	want := []string{
+		"checkpoint.parquet", "checkpoint.#.#.parquet", "checkpoint.#.json", "checkpoint.#.json with sidecars", "checkpoint.#.parquet",
+		"checkpoint.#.parquet with sidecars", "#.compacted.json", "crc",
+	}
+	for _, r := range featureRows(t) {
+		want = append(want, r.name)
+	}
+	for _, name := range strings.Fields("string long integer short byte double float boolean binary date timestamp timestamp_ntz decimal struct array map void variant") {
+		want = append(want, "type "+name)
+	}
+	for _, w := range want {
+		if !covered[w] {
+			t.Errorf("no fixture has %s", w)
+		}
+	}
 }
 
 // What other engines made, we read as they do: the newest version and older ones, with log checkpoints fetched whole

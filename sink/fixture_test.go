@@ -25,12 +25,22 @@ const fixtureRoot = "../test/fixtures/"
 
 // refusedFixtures are the tables of other engines that an append refuses, and for which features. All others take it.
 var refusedFixtures = map[string][]string{
-	"spark/catalog_managed":        {"catalogManaged"},
-	"spark/identity_columns":       {"identityColumns"},
-	"spark/type_void":              {"void"},
-	"spark/unknown_reader_feature": {"timeTravelMachine"},
-	"spark/unknown_writer_feature": {"fluxCapacitor"},
-	"spark/variant_type":           {"variantType"},
+	"spark/catalog_managed":                      {"catalogManaged"},
+	"spark/foreign_catalogOwned_preview":         {"catalogOwned-preview"},
+	"spark/foreign_coordinatedCommits_preview":   {"coordinatedCommits-preview"},
+	"spark/foreign_icebergCompatV3":              {"icebergCompatV3"},
+	"spark/foreign_icebergWriterCompatV1":        {"icebergWriterCompatV1"},
+	"spark/foreign_icebergWriterCompatV3":        {"icebergWriterCompatV3"},
+	"spark/foreign_inCommitTimestamp_preview":    {"inCommitTimestamp-preview"},
+	"spark/foreign_managedCommit_preview":        {"managedCommit-preview"},
+	"spark/foreign_redirectReaderWriter_preview": {"redirectReaderWriter-preview"},
+	"spark/foreign_redirectWriterOnly_preview":   {"redirectWriterOnly-preview"},
+	"spark/identity_columns":                     {"identityColumns"},
+	"spark/type_void":                            {"void"},
+	"spark/unknown_reader_feature":               {"timeTravelMachine"},
+	"spark/unknown_writer_feature":               {"fluxCapacitor"},
+	"spark/variant_type":                         {"variantType"},
+	"spark/variant_type_preview":                 {"variantType"},
 }
 
 // An append either lands, one row in one version, or is refused by the name of what forbids it.
