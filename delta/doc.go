@@ -9,7 +9,7 @@
 //   - names and listings of the log: log.go; one JSON: actions.go, actionjson.go, jsonscan.go
 //   - log checkpoints, read: logcheckpoint.go, leaf.go, ranged.go, lastcheckpoint.go; written: checkpointwrite.go (classic, when due: checkpointdue.go),
 //     checkpointv2.go (sidecars), checkpointcarry.go (what is taken over from the one before)
-//   - state and following: table.go; one version with its files: snapshot.go; past versions: history.go
+//   - state and following: table.go; one version with its files: snapshot.go, deletionvector.go; past versions: history.go
 //   - commits: transaction.go, conflict.go; what features ask of them: features.go, rowtracking.go, clustering.go, icebergcompat.go
 //   - what rows must be: rules.go, rowcheck.go, expr/; what data files must be: filelayout.go, filestats.go, partition.go
 //   - new and changed tables: create.go, createprotocol.go, property.go, evolve.go, columnmapping.go, schema.go, ddl.go
@@ -23,6 +23,6 @@
 // never rounded; an answer that was lost is reported as Unknown, never as failure; what is written or cleaned beside the versions
 // leaves every kept version readable after each step.
 //
-// It never reads, writes or deletes data files, deletes nothing but what CleanLog says, never retries and never waits, never
+// It never reads, writes or deletes data files (deletion vectors it reads when asked), deletes nothing but what CleanLog says, never retries and never waits, never
 // asks the wall clock (the clock is injected), starts no goroutine, and imports no other package of this module but delta/expr.
 package delta

@@ -34,6 +34,19 @@ type HistoryEntry struct {
 // VersionAt has no answer, it yields the commits that are there, with the in-commit timestamps that it finds; where there is
 // none, it ends with the reason.
 func History(ctx context.Context, store LogStore) iter.Seq2[HistoryEntry, error] {
+	return HistoryOf(ctx, store, HistoryOptions{To: math.MaxInt64})
+}
+
+// HistoryOptions say which versions HistoryOf yields, both ends included, and who takes their file actions: those of a
+// version come before its entry. An action is valid after the call too, but must not be changed.
+type HistoryOptions struct {
+	From, To int64
+	Add      func(*Add)
+	Remove   func(*Remove)
+}
+
+// HistoryOf is History for some versions, with their file actions.
+func HistoryOf(ctx context.Context, store LogStore, o HistoryOptions) iter.Seq2[HistoryEntry, error] {
 	return func(yield func(HistoryEntry, error) bool) {
 		commits, err := listCommits(ctx, store)
 		if err != nil {
@@ -49,7 +62,13 @@ func History(ctx context.Context, store LogStore) iter.Seq2[HistoryEntry, error]
 			return
 		}
 		for _, c := range slices.Backward(commits) {
-			e, err := historyEntry(ctx, store, c, from)
+			if c.version > o.To {
+				continue
+			}
+			if c.version < o.From {
+				return
+			}
+			e, err := historyEntry(ctx, store, c, from, o)
 			if errors.Is(err, fs.ErrNotExist) {
 				return // cleaned since the listing
 			}
@@ -74,7 +93,7 @@ func inCommitTimestampsFrom(ctx context.Context, store LogStore) (int64, error) 
 }
 
 // historyEntry reads a commit, whose in-commit timestamp counts in the version from and later ones.
-func historyEntry(ctx context.Context, store LogStore, at commitTime, from int64) (HistoryEntry, error) {
+func historyEntry(ctx context.Context, store LogStore, at commitTime, from int64, o HistoryOptions) (HistoryEntry, error) {
 	e := HistoryEntry{Version: at.version, Time: at.time}
 	c := &Commit{Version: at.version}
 	err := readJSON(ctx, store, c, &fileActions{
@@ -83,9 +102,18 @@ func historyEntry(ctx context.Context, store LogStore, at commitTime, from int64
 			e.AddedFiles++
 			e.AddedRows += rows
 			e.AddedBytes += a.Size
+			if o.Add != nil {
+				o.Add(a)
+			}
 			return true, nil
 		},
-		remove: func(*Remove) (bool, error) { e.RemovedFiles++; return true, nil },
+		remove: func(r *Remove) (bool, error) {
+			e.RemovedFiles++
+			if o.Remove != nil {
+				o.Remove(r)
+			}
+			return true, nil
+		},
 	})
 	e.Info, e.Txns, e.ChangesSchema = c.Info, c.Txns, c.Metadata != nil
 	if at.version >= from && c.Info != nil && c.Info.InCommitTimestamp != nil {
@@ -143,6 +171,28 @@ func commitsUntil(ctx context.Context, store LogStore, until int64) (commits []c
 		}
 	}
 	return commits, newest, gap || len(commits) > 0 && commits[len(commits)-1].version < newest, nil
+}
+
+// OldestVersion is the oldest version that can still be opened. Every later version has its commit in the log.
+func OldestVersion(ctx context.Context, store LogStore) (int64, error) {
+	l, err := listLog(ctx, store, 0)
+	if err != nil {
+		return 0, err
+	}
+	newest := l.newest()
+	if newest < 0 {
+		return 0, l.absent(ctx, store)
+	}
+	first := newest + 1 // of the unbroken run of commits that ends at the newest
+	for i := len(l.commits) - 1; i >= 0 && l.commits[i] == first-1; i-- {
+		first--
+	}
+	for v := max(first-1, 0); v <= newest; v++ {
+		if _, ok := l.complete(v); ok || v == 0 && first == 0 {
+			return v, nil
+		}
+	}
+	return 0, corruptf("no version can be rebuilt: the commit of version %d is missing and no complete log checkpoint comes after it", first-1)
 }
 
 // VersionAt is the newest version that was committed at or before t, in milliseconds: by in-commit timestamps where the

@@ -182,3 +182,31 @@ func TestHistoryHasTheTimesOfVersionAt(t *testing.T) {
 		})
 	}
 }
+
+// TestOldestVersion: what is the oldest to be opened opens, and the version before does not.
+func TestOldestVersion(t *testing.T) {
+	for _, name := range fixtures(t) {
+		if unreadable[name] != "" {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			store := fixture(t, name)
+			oldest, err := delta.OldestVersion(t.Context(), store)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := delta.OpenSnapshot(t.Context(), store, oldest); err != nil {
+				t.Errorf("version %d: %v", oldest, err)
+			}
+			if oldest == 0 {
+				return
+			}
+			if _, err := delta.OpenSnapshot(t.Context(), store, oldest-1); err == nil {
+				t.Errorf("version %d opens, but %d is told to be the oldest", oldest-1, oldest)
+			}
+		})
+	}
+	if _, err := delta.OldestVersion(t.Context(), memory.New()); !errors.Is(err, delta.ErrNotTable) {
+		t.Errorf("no table: %v", err)
+	}
+}
