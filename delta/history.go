@@ -188,7 +188,7 @@ func OldestVersion(ctx context.Context, store LogStore) (int64, error) {
 		first--
 	}
 	for v := max(first-1, 0); v <= newest; v++ {
-		if _, ok := l.complete(v); ok || v == 0 && first == 0 {
+		if _, ok := l.complete(v, nil); ok || v == 0 && first == 0 {
 			return v, nil
 		}
 	}

@@ -88,14 +88,25 @@ func New(cfg Config, group string, cb Callbacks, extra ...kgo.Opt) (*Source, err
 
 func clientOptions(cfg Config, group string, stale func(error)) ([]kgo.Opt, error) {
 	opts := []kgo.Opt{
-		kgo.SeedBrokers(cfg.Brokers...),
-		kgo.ClientID(cfg.ClientID),
 		kgo.ConsumerGroup(group),
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.SessionTimeout(cfg.SessionTimeout),
 		kgo.HeartbeatInterval(max(cfg.SessionTimeout/10, 100*time.Millisecond)),
 		kgo.RebalanceTimeout(cfg.RebalanceTimeout),
 		kgo.DisableAutoCommit(),
+	}
+	if cfg.InstanceID != "" {
+		opts = append(opts, kgo.InstanceID(cfg.InstanceID))
+	}
+	reader, err := readerOptions(cfg, stale)
+	return append(opts, reader...), err
+}
+
+// readerOptions are those of a client that reads, in a group or not.
+func readerOptions(cfg Config, stale func(error)) ([]kgo.Opt, error) {
+	opts := []kgo.Opt{
+		kgo.SeedBrokers(cfg.Brokers...),
+		kgo.ClientID(cfg.ClientID),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		// Markers of producer transactions come as records too, so that the position passes them.
 		kgo.KeepControlRecords(),
@@ -106,9 +117,6 @@ func clientOptions(cfg Config, group string, stale func(error)) ([]kgo.Opt, erro
 	}
 	if cfg.Isolation == ReadCommitted {
 		opts = append(opts, kgo.FetchIsolationLevel(kgo.ReadCommitted()))
-	}
-	if cfg.InstanceID != "" {
-		opts = append(opts, kgo.InstanceID(cfg.InstanceID))
 	}
 	connect, err := auth.Options(cfg.TLS, cfg.SASL, stale)
 	if err != nil {
@@ -159,25 +167,30 @@ type Topic struct {
 
 // Describe asks the cluster for the topic.
 func (s *Source) Describe(ctx context.Context) (Topic, error) {
-	md, err := s.admin.Metadata(ctx, s.cfg.Topic)
+	t, _, err := describe(ctx, s.admin, s.cfg.Topic)
+	return t, err
+}
+
+func describe(ctx context.Context, admin *kadm.Client, topic string) (Topic, kadm.TopicDetail, error) {
+	md, err := admin.Metadata(ctx, topic)
 	if err != nil {
-		return Topic{}, newError("describing topic "+s.cfg.Topic, err)
+		return Topic{}, kadm.TopicDetail{}, newError("describing topic "+topic, err)
 	}
-	t, ok := md.Topics[s.cfg.Topic]
+	t, ok := md.Topics[topic]
 	if !ok {
-		return Topic{}, newError("describing topic "+s.cfg.Topic, kerr.UnknownTopicOrPartition)
+		return Topic{}, t, newError("describing topic "+topic, kerr.UnknownTopicOrPartition)
 	}
 	if t.Err != nil {
-		return Topic{}, newError("describing topic "+s.cfg.Topic, t.Err)
+		return Topic{}, t, newError("describing topic "+topic, t.Err)
 	}
 	id := checkpoint.Identity{ClusterID: md.Cluster, TopicID: base64.RawURLEncoding.EncodeToString(t.ID[:])}
 	if id.ClusterID == "" {
 		id.ClusterID = "-"
 	}
 	if t.ID == (kadm.TopicID{}) {
-		id.TopicID = "name:" + s.cfg.Topic
+		id.TopicID = "name:" + topic
 	}
-	return Topic{Identity: id, Partitions: int32(len(t.Partitions))}, nil
+	return Topic{Identity: id, Partitions: int32(len(t.Partitions))}, t, nil
 }
 
 // Start joins the group.
@@ -188,19 +201,27 @@ func (s *Source) StartOffsets(ctx context.Context, policy string) (map[int32]int
 	if policy == StartLatest {
 		return s.EndOffsets(ctx)
 	}
-	l, err := s.admin.ListStartOffsets(ctx, s.cfg.Topic)
-	return s.offsets("listing the first offsets", l, err)
+	return startOffsets(ctx, s.admin, s.cfg)
 }
 
 // EndOffsets returns, by partition, the offset after the last message that can be read now under the configured
 // isolation level.
 func (s *Source) EndOffsets(ctx context.Context) (map[int32]int64, error) {
-	if s.cfg.Isolation == ReadCommitted {
-		l, err := s.admin.ListCommittedOffsets(ctx, s.cfg.Topic)
-		return s.offsets("listing the last stable offsets", l, err)
+	return endOffsets(ctx, s.admin, s.cfg)
+}
+
+func startOffsets(ctx context.Context, admin *kadm.Client, cfg Config) (map[int32]int64, error) {
+	l, err := admin.ListStartOffsets(ctx, cfg.Topic)
+	return offsets(cfg, "listing the first offsets", l, err)
+}
+
+func endOffsets(ctx context.Context, admin *kadm.Client, cfg Config) (map[int32]int64, error) {
+	if cfg.Isolation == ReadCommitted {
+		l, err := admin.ListCommittedOffsets(ctx, cfg.Topic)
+		return offsets(cfg, "listing the last stable offsets", l, err)
 	}
-	l, err := s.admin.ListEndOffsets(ctx, s.cfg.Topic)
-	return s.offsets("listing the end offsets", l, err)
+	l, err := admin.ListEndOffsets(ctx, cfg.Topic)
+	return offsets(cfg, "listing the end offsets", l, err)
 }
 
 // Reported returns what the group has reported, by partition, for those that it has.
@@ -225,15 +246,15 @@ func (s *Source) Reported(ctx context.Context) (map[int32]int64, error) {
 	return m, nil
 }
 
-func (s *Source) offsets(op string, l kadm.ListedOffsets, err error) (map[int32]int64, error) {
+func offsets(cfg Config, op string, l kadm.ListedOffsets, err error) (map[int32]int64, error) {
 	if err == nil {
 		err = l.Error()
 	}
 	if err != nil {
-		return nil, newError(op+" of topic "+s.cfg.Topic, err)
+		return nil, newError(op+" of topic "+cfg.Topic, err)
 	}
 	m := map[int32]int64{}
-	for id, o := range l[s.cfg.Topic] {
+	for id, o := range l[cfg.Topic] {
 		m[id] = o.Offset
 	}
 	return m, nil

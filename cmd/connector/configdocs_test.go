@@ -107,6 +107,9 @@ func TestConfigurationGuideNamesEveryKeyAndDefault(t *testing.T) {
 // jsonFields collects the JSON names of a struct's fields by their path.
 func jsonFields(prefix string, t reflect.Type, fields map[string]string) {
 	for f := range t.Fields() {
+		if !f.IsExported() {
+			continue
+		}
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		fields[prefix+name] = f.Name
 		switch kind := f.Type.Kind(); {

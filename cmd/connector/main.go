@@ -28,6 +28,8 @@ const (
 	exitTable       = 4   // the table: permission, a feature that can't be honoured, a changed schema
 	exitPoison      = 5   // a message can't become a row; of a stream, under on_error: fail
 	exitRefused     = 6   // going on would lose or double rows
+	exitFaults      = 7   // verify found faults
+	exitUnverified  = 8   // verify found no fault, and could not check everything
 	exitInterrupted = 130 // stopped before everything that was read was committed
 )
 
@@ -39,6 +41,8 @@ const exitCodesHelp = `Exit codes:
   4    the table: a permission, feature or schema that only an operator can mend
   5    a message can't become a row (of a stream: and on_error is fail)
   6    refused, because going on would lose or double rows
+  7    verify: the table has faults
+  8    verify: no fault was found, but not everything can be verified
   130  stopped before everything that was read was committed (it is read again)`
 
 // configError is a mistake in the command line or the configuration.
@@ -109,6 +113,10 @@ func exitCode(err error) int {
 	switch {
 	case errors.As(err, new(*configError)):
 		return exitConfig
+	case errors.As(err, new(*faultsError)):
+		return exitFaults
+	case errors.As(err, new(*unverifiedError)):
+		return exitUnverified
 	case errors.As(err, new(*pipeline.PoisonError)), errors.As(err, new(*rowError)):
 		return exitPoison
 	case errors.As(err, new(*checkpoint.RefusedError)):
@@ -158,6 +166,8 @@ is in the table exactly once.
   connector run -c connector.yaml      the daemon
   connector table append URI --input F  JSON messages into a table, from a shell, cron or a function
   connector table inspect URI          what is in a table, and how far its streams are
+  connector verify -c connector.yaml   is each message in the table exactly once?
+  connector explain PARTITION OFFSET   where is this one?
 
 ` + exitCodesHelp,
 		SilenceUsage:  true,
@@ -167,7 +177,7 @@ is in the table exactly once.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &configError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
-	root.AddCommand(runCommand(), validateCommand(), demoCommand(), tableCommand(), versionCommand())
+	root.AddCommand(runCommand(), validateCommand(), demoCommand(), tableCommand(), verifyCommand(), explainCommand(), versionCommand())
 	return root
 }
 

@@ -23,15 +23,9 @@ type storeFlags struct{ config string }
 func (f *storeFlags) open(ctx context.Context, uri string) (storage.Store, error) {
 	c := defaultConfig()
 	if f.config != "" {
-		data, err := os.ReadFile(f.config)
-		if err != nil {
-			return nil, &configError{fmt.Errorf("--config: %w", err)}
-		}
-		if err := strictyaml.Load(data, f.config, os.LookupEnv, &c); err != nil {
-			return nil, &configError{err}
-		}
-		if err := c.Storage.Validate(); err != nil {
-			return nil, &configError{fmt.Errorf("%s: %w", f.config, err)}
+		var err error
+		if c, err = storageOnly(f.config); err != nil {
+			return nil, err
 		}
 	}
 	s, err := openStore(ctx, uri, c.Storage, nil)
@@ -39,4 +33,20 @@ func (f *storeFlags) open(ctx context.Context, uri string) (storage.Store, error
 		return nil, &configError{err}
 	}
 	return s, nil
+}
+
+// storageOnly reads a configuration of which only the storage section counts.
+func storageOnly(path string) (config, error) {
+	c := defaultConfig()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return c, &configError{fmt.Errorf("--config: %w", err)}
+	}
+	if err := strictyaml.Load(data, path, os.LookupEnv, &c); err != nil {
+		return c, &configError{err}
+	}
+	if err := c.Storage.Validate(); err != nil {
+		return c, &configError{fmt.Errorf("%s: %w", path, err)}
+	}
+	return c, nil
 }

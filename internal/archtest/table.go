@@ -102,6 +102,11 @@ var table = []rule{
 	},
 
 	{
+		pkg: "admin", imports: []string{"checkpoint", "delta"}, modules: []string{arrow}, pure: true,
+		because: "it checks what sink and pipeline have written, and so shares nothing with them but the meaning of what is written",
+	},
+
+	{
 		pkg: "storage", because: "the contract of all backends: standard library only, so that delta can repeat its types",
 	},
 	{
@@ -139,7 +144,7 @@ var table = []rule{
 	{
 		pkg: "cmd/connector",
 		imports: []string{
-			"batch", "checkpoint", "decode", "decode/json", "delta", "pipeline", "sink", "sink/datafile", "source",
+			"admin", "batch", "checkpoint", "decode", "decode/json", "delta", "pipeline", "sink", "sink/datafile", "source",
 			"storage", "storage/local", "storage/memory", "storage/open", "internal/backoff", "internal/strictyaml",
 		},
 		modules: []string{arrow, cobra, compress, kadm, kerr, kfake, kgo, kmsg, prometheus, xsync, xsys},
@@ -188,7 +193,7 @@ var table = []rule{
 	{
 		pkg: "test/e2e",
 		imports: []string{
-			"batch", "checkpoint", "decode", "decode/json", "delta", "pipeline", "sink", "sink/datafile", "source", "source/auth", "storage",
+			"admin", "batch", "checkpoint", "decode", "decode/json", "delta", "pipeline", "sink", "sink/datafile", "source", "source/auth", "storage",
 			"storage/faultstore", "storage/local", "storage/memory", "storage/open", "internal/kafkatest",
 		},
 		modules: []string{arrow, compress, containers, goleak, kadm, kfake, kgo}, testOnly: true,

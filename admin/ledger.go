@@ -1,0 +1,638 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+
+	"kafkadelta/checkpoint"
+	"kafkadelta/delta"
+)
+
+// span is what one unit says of one partition: offsets [first, next), of whose messages rows became rows and skipped did not.
+type span struct {
+	first, next, rows, skipped int64
+	unit                       int32
+}
+
+// trackKey names what the spans have to tile: one partition of one stream in one generation.
+type trackKey struct {
+	name string
+	checkpoint.Partition
+	gen int64
+}
+
+// track is the account of one trackKey.
+type track struct {
+	trackKey
+	spans []span
+	pin   int64 // first offset of the pinned start; -1 where no pin is recorded
+	txn   int64 // of the table's version, for the newest generation; -2 where there is none
+	floor int64 // offsets before it were not asked for
+	// From strict on every offset must be in a span that is recorded: their commits are in the log.
+	strict int64
+	limit  int64 // no offset from here on was taken
+	logged int64 // lowest first offset of the spans that commits tell of; MaxInt64 for none
+	before int64 // the txn's value + 1 before the connector's first commit, by another program; -1 for none
+
+	mu      sync.Mutex
+	have    offsets // of rows
+	deleted offsets // of rows that deletion vectors delete
+
+	end         int64 // behind the last span
+	from        int64
+	fromKnown   bool
+	until       int64 // before which offsets must have their rows: a later generation begins there
+	holes       []hole
+	found       int64
+	lacking     int64 // rows that others have deleted, or that nothing tells of
+	unaccounted int64
+	faulty      bool
+	doubtful    bool
+}
+
+// hole is a range of offsets that no span that is left tells of.
+type hole struct{ first, next, absent int64 }
+
+// unit is what is known of one unit.
+type unit struct {
+	id      string
+	sum     uint64 // hash of its record, as it is persisted
+	version int64  // -1: its commit was cleaned from the log, only tags tell of it
+	rows    int64  // by its spans
+	logRows int64  // by the statistics of the files in its commit; -1 where some have none
+	live    int64  // in the files of the version
+	blind   int64  // of them, rows that don't tell their offsets
+	file    string // that told of it, where only tags do
+	stray   bool   // its commit should be in the log, and is not
+	unread  bool   // a file of it could not be read: what it lacks was told with that
+	removed []int32
+}
+
+// txnMove is a txn of a stream in a commit that is not the connector's.
+type txnMove struct {
+	appID, engine, operation string
+	version, value           int64
+}
+
+// fileAction is what has to be remembered of an add or remove until its commit is known.
+type fileAction struct {
+	key        uint64 // of the logical file: path and deletion vector
+	rows       int64  // of an add; -1 where they are not known
+	dataChange bool
+	tag        int32 // index into tags; -1 for none
+	path       string
+}
+
+// ledger collects what the log says, newest first.
+type ledger struct {
+	store    delta.LogStore
+	snap     *delta.Snapshot
+	base     *delta.Snapshot // the oldest state, whose commits are not read; nil where all are
+	since    bool            // base was asked for, and what came before does not count
+	tracks   map[trackKey]*track
+	byPlace  map[checkpoint.Partition][]*track
+	units    []unit
+	unitByID map[string]int32
+	streams  map[string]bool
+	others   []OtherCommit
+	moves    []txnMove
+	pending  map[uint64][]int32 // files that a later commit has removed, by which of others
+	added    map[uint64]bool    // files that no unit brought, since base; only with since
+	faults   findings
+
+	seed          maphash.Seed
+	adds, removes []fileAction // of the commit that is being read
+	tags          []string
+	tagAt         map[string]int32
+}
+
+func newLedger(store delta.LogStore) *ledger {
+	return &ledger{
+		store: store, tracks: map[trackKey]*track{}, byPlace: map[checkpoint.Partition][]*track{}, unitByID: map[string]int32{},
+		streams: map[string]bool{}, pending: map[uint64][]int32{}, added: map[uint64]bool{}, seed: maphash.MakeSeed(), tagAt: map[string]int32{},
+	}
+}
+
+// load reads the log of the versions (since, until] and the files' tags.
+func (l *ledger) load(ctx context.Context, since, until int64) error {
+	var err error
+	if l.snap, err = delta.OpenSnapshot(ctx, l.store, until); err != nil {
+		return err
+	}
+	oldest, err := delta.OldestVersion(ctx, l.store)
+	if err != nil {
+		return err
+	}
+	if oldest > l.snap.Version() {
+		oldest = l.snap.Version()
+	}
+	from := int64(0)
+	switch {
+	case since >= 0 && (since < oldest || since > l.snap.Version()):
+		return fmt.Errorf("verifying from version %d: versions %d to %d can be opened", since, oldest, l.snap.Version())
+	case since >= 0:
+		l.since, from = true, since+1
+	case oldest > 0:
+		since = oldest
+	}
+	if since >= 0 {
+		if l.base, err = delta.OpenSnapshot(ctx, l.store, since); err != nil {
+			return err
+		}
+	}
+	for e, err := range delta.HistoryOf(ctx, l.store, delta.HistoryOptions{
+		From: from, To: l.snap.Version(),
+		Add: func(a *delta.Add) { l.adds = append(l.adds, l.addOf(a)) },
+		Remove: func(r *delta.Remove) {
+			l.removes = append(l.removes, fileAction{key: l.key(r.Path, r.DeletionVector), dataChange: r.DataChange})
+		},
+	}) {
+		if err != nil {
+			return err
+		}
+		l.commit(e)
+		l.forget()
+	}
+	if l.base != nil && len(l.pending) > 0 {
+		for a, err := range l.base.Files(ctx) {
+			if err != nil {
+				return err
+			}
+			l.liveBefore(&a)
+		}
+	}
+	for a, err := range l.snap.Files(ctx) {
+		if err != nil {
+			return err
+		}
+		if tag, ok := a.Tags[checkpoint.TagKey]; ok {
+			l.tagged(a.Path, tag)
+		}
+	}
+	l.settle()
+	return nil
+}
+
+// forget makes room for the next commit.
+func (l *ledger) forget() {
+	l.adds, l.removes, l.tags = l.adds[:0], l.removes[:0], l.tags[:0]
+	clear(l.tagAt)
+}
+
+func cardinality(dv *delta.DeletionVector) int64 {
+	if dv == nil {
+		return 0
+	}
+	return dv.Cardinality
+}
+
+// key tells logical files apart.
+func (l *ledger) key(path string, dv *delta.DeletionVector) uint64 {
+	if dv != nil {
+		path += "\x00" + dv.StorageType + dv.PathOrInlineDv
+		if dv.Offset != nil {
+			path += fmt.Sprintf("@%d", *dv.Offset)
+		}
+	}
+	return maphash.String(l.seed, path)
+}
+
+func (l *ledger) addOf(a *delta.Add) fileAction {
+	f := fileAction{key: l.key(a.Path, a.DeletionVector), rows: -1, dataChange: a.DataChange, tag: -1, path: a.Path}
+	if n, ok := a.NumRecords(); ok {
+		f.rows = n - cardinality(a.DeletionVector)
+	}
+	if text, ok := a.Tags[checkpoint.TagKey]; ok {
+		at, known := l.tagAt[text]
+		if !known {
+			at = int32(len(l.tags))
+			l.tagAt[text] = at
+			l.tags = append(l.tags, text)
+		}
+		f.tag = at
+	}
+	return f
+}
+
+// commit takes one version.
+func (l *ledger) commit(e delta.HistoryEntry) {
+	var record checkpoint.CommitRecord
+	ours := false
+	if e.Info != nil {
+		if value, ok := e.Info.Fields[checkpoint.CommitInfoKey]; ok {
+			var err error
+			if record, err = checkpoint.DecodeCommit(value); err != nil {
+				l.faults.add(Finding{Kind: BrokenRecord, Version: &e.Version, Text: fmt.Sprintf("version %d: %v", e.Version, err)})
+				return
+			}
+			ours = len(record.Units) > 0
+		}
+	}
+	for _, u := range record.Units {
+		l.register(u, e.Version, "")
+	}
+	if ours {
+		l.checkAdds(e.Version, record)
+	}
+	l.checkTxns(e, record, ours)
+	other := int32(-1)
+	if len(l.removes) > 0 {
+		other = int32(len(l.others))
+		o := OtherCommit{Version: e.Version, Time: e.Time.UTC(), RowsKnown: true}
+		if e.Info != nil {
+			o.Operation, o.Engine = e.Info.Operation, e.Info.EngineInfo
+		}
+		l.others = append(l.others, o)
+	}
+	for _, a := range l.adds {
+		u := int32(-1)
+		if a.tag >= 0 {
+			u = l.unitOf(l.tags[a.tag], a.path)
+		}
+		if other >= 0 {
+			l.others[other].RowsAdded += max(a.rows, 0)
+			l.others[other].RowsKnown = l.others[other].RowsKnown && a.rows >= 0
+		}
+		if l.since && u < 0 {
+			l.added[a.key] = true
+		}
+		l.resolve(a.key, a.rows, u)
+	}
+	for _, r := range l.removes {
+		l.others[other].ChangesData = l.others[other].ChangesData || r.dataChange
+		l.pending[r.key] = append(l.pending[r.key], other)
+	}
+}
+
+// resolve tells those who removed a file later what was in it.
+func (l *ledger) resolve(key uint64, rows int64, u int32) {
+	for _, other := range l.pending[key] {
+		o := &l.others[other]
+		o.RowsRemoved += max(rows, 0) // of an add, those that its deletion vector leaves
+		o.RowsKnown = o.RowsKnown && rows >= 0
+		if u < 0 {
+			o.others = true
+		} else if removed := &l.units[u].removed; !slices.Contains(*removed, other) {
+			*removed = append(*removed, other)
+		}
+	}
+	delete(l.pending, key)
+}
+
+// register takes the record of a unit. Version is that of its commit; -1 where a tag tells of it.
+func (l *ledger) register(u checkpoint.UnitRecord, version int64, file string) int32 {
+	text, err := u.Encode()
+	if err != nil { // what was decoded can be encoded
+		panic(err)
+	}
+	at := int32(len(l.units))
+	n := unit{id: u.Unit, sum: maphash.String(l.seed, text), version: version, file: file, stray: version < 0 && (l.base == nil || l.reaches(u))}
+	if known, ok := l.unitByID[u.Unit]; ok && (version < 0 || l.units[known].version < 0) {
+		if version >= 0 { // a later version has brought one of its files again, with the tag
+			l.units[known].version, l.units[known].stray = version, false
+			if l.units[known].sum != n.sum {
+				l.lying("", known)
+			}
+			for _, s := range u.Spans {
+				t := l.track(trackKey{u.Name, s.Partition, u.Generation})
+				t.logged = min(t.logged, s.First)
+			}
+		}
+		return known
+	}
+	l.unitByID[u.Unit] = at
+	l.streams[u.Name] = true
+	for _, s := range u.Spans {
+		n.rows += s.Rows
+		t := l.track(trackKey{u.Name, s.Partition, u.Generation})
+		switch {
+		case u.Pin:
+			t.pin = s.First
+		case !s.Empty():
+			t.spans = append(t.spans, span{s.First, s.Next, s.Rows, s.Skipped, at})
+		}
+		if version >= 0 {
+			t.logged = min(t.logged, s.First)
+		}
+	}
+	l.units = append(l.units, n)
+	return at
+}
+
+func (l *ledger) track(k trackKey) *track {
+	t := l.tracks[k]
+	if t == nil {
+		t = &track{trackKey: k, pin: -1, txn: -2, before: -1, logged: math.MaxInt64, until: math.MaxInt64}
+		l.tracks[k] = t
+		l.byPlace[k.Partition] = append(l.byPlace[k.Partition], t)
+	}
+	return t
+}
+
+// unitOf finds the unit that a tag names; -1 where there is none or the tag can't be read.
+func (l *ledger) unitOf(tag, path string) int32 {
+	u, err := checkpoint.DecodeUnit(tag)
+	if err != nil {
+		return -1
+	}
+	if at, ok := l.unitByID[u.Unit]; ok {
+		return at
+	}
+	return l.register(u, -1, nameOf(path))
+}
+
+// checkAdds compares the files of a commit of the connector with its units.
+func (l *ledger) checkAdds(version int64, record checkpoint.CommitRecord) {
+	rows := map[string]int64{}
+	for _, a := range l.adds {
+		id := ""
+		if a.tag >= 0 {
+			if u, err := checkpoint.DecodeUnit(l.tags[a.tag]); err == nil {
+				id = u.Unit
+			}
+		}
+		if !slices.ContainsFunc(record.Units, func(u checkpoint.UnitRecord) bool { return u.Unit == id }) {
+			l.faults.add(Finding{Kind: LyingTag, Version: &version, File: nameOf(a.path), Text: fmt.Sprintf(
+				"%s: its tag names unit %q, but version %d, which brought it, has no such unit", nameOf(a.path), id, version)})
+			continue
+		}
+		if l.sum(l.tags[a.tag]) != l.units[l.unitByID[id]].sum {
+			l.lying(a.path, l.unitByID[id])
+		}
+		if sum, known := rows[id]; a.rows < 0 || known && sum < 0 {
+			rows[id] = -1
+		} else {
+			rows[id] = sum + a.rows
+		}
+	}
+	for _, u := range record.Units {
+		n := &l.units[l.unitByID[u.Unit]]
+		if n.logRows = rows[u.Unit]; n.logRows >= 0 && n.logRows != n.rows {
+			l.faults.add(Finding{Kind: RowCount, Stream: u.Name, Version: &version, Text: fmt.Sprintf(
+				"version %d: the files of unit %s have %d rows by their statistics, but its spans count %d", version, u.Unit, n.logRows, n.rows)})
+		}
+	}
+}
+
+func (l *ledger) sum(text string) uint64 {
+	if u, err := checkpoint.DecodeUnit(text); err == nil {
+		text, _ = u.Encode()
+	}
+	return maphash.String(l.seed, text)
+}
+
+func (l *ledger) lying(path string, u int32) {
+	told := "other files of the unit"
+	if v := l.units[u].version; v >= 0 {
+		told = fmt.Sprintf("version %d", v)
+	}
+	l.faults.add(Finding{Kind: LyingTag, File: nameOf(path), Text: fmt.Sprintf(
+		"%s: its tag and %s disagree on the spans of unit %s", nameOf(path), told, l.units[u].id)})
+}
+
+// checkTxns compares the txns of a commit with its spans, and notes those that others have moved.
+func (l *ledger) checkTxns(e delta.HistoryEntry, record checkpoint.CommitRecord, ours bool) {
+	want := map[string]int64{}
+	names := map[string]bool{}
+	for _, u := range record.Units {
+		names[u.Name] = true
+		for _, s := range u.Spans {
+			want[checkpoint.AppID(u.Name, s.ID)] = s.Next - 1
+		}
+	}
+	for _, txn := range e.Txns {
+		next, ok := want[txn.AppID]
+		delete(want, txn.AppID)
+		switch {
+		case ok && next != txn.Version:
+			l.faults.add(Finding{Kind: ForgedTxn, Version: &e.Version, Text: fmt.Sprintf(
+				"version %d: the txn %q is %d, but the commit's spans end with offset %d", e.Version, txn.AppID, txn.Version, next)})
+		case ok:
+		default:
+			m := txnMove{appID: txn.AppID, version: e.Version, value: txn.Version}
+			if e.Info != nil {
+				m.engine, m.operation = e.Info.EngineInfo, e.Info.Operation
+			}
+			l.moves = append(l.moves, m)
+		}
+	}
+	for appID, last := range want {
+		if ours {
+			l.faults.add(Finding{Kind: ForgedTxn, Version: &e.Version, Text: fmt.Sprintf(
+				"version %d: it has spans up to offset %d, but no txn %q", e.Version, last, appID)})
+		}
+	}
+}
+
+// liveBefore takes a file of the oldest state, for those who have removed it since.
+func (l *ledger) liveBefore(a *delta.Add) {
+	f := l.addOf(a)
+	l.forget()
+	u := int32(-1)
+	if tag, ok := a.Tags[checkpoint.TagKey]; ok && !l.since {
+		u = l.tagged(a.Path, tag)
+	}
+	l.resolve(f.key, f.rows, u)
+}
+
+// tagged takes the tag of a file.
+func (l *ledger) tagged(path, tag string) int32 {
+	u, err := checkpoint.DecodeUnit(tag)
+	if err != nil {
+		l.faults.add(Finding{Kind: BrokenRecord, File: nameOf(path), Text: fmt.Sprintf("%s: %v", nameOf(path), err)})
+		return -1
+	}
+	at, known := l.unitByID[u.Unit]
+	switch {
+	case known && l.sum(tag) != l.units[at].sum:
+		l.lying(path, at)
+	case known:
+	case l.since && !l.reaches(u): // an older one, which was not asked for
+		return -1
+	default:
+		at = l.register(u, -1, nameOf(path))
+	}
+	return at
+}
+
+// reaches reports whether a unit has offsets that the oldest state had not taken.
+func (l *ledger) reaches(u checkpoint.UnitRecord) bool {
+	gen, _ := l.base.Txn(u.Name + "#gen") // what later ones take is in the log
+	return slices.ContainsFunc(u.Spans, func(s checkpoint.Span) bool {
+		txn, ok := l.base.Txn(checkpoint.AppID(u.Name, s.ID))
+		return u.Generation >= gen.Version && (!ok || s.Next > txn.Version+1)
+	})
+}
+
+// settle fits the txns, of the newest and the oldest version, to the tracks.
+func (l *ledger) settle() {
+	for _, removers := range l.pending { // of files of which nothing is known
+		for _, other := range removers {
+			l.others[other].RowsKnown, l.others[other].others = false, true
+		}
+	}
+	for txn := range l.snap.Txns() {
+		if name, _, ok := strings.Cut(txn.AppID, "#topic/"); ok {
+			l.streams[name] = true
+		}
+	}
+	l.strays()
+	l.traceless()
+	for _, tracks := range l.byPlace {
+		slices.SortFunc(tracks, func(a, b *track) int { return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.gen, b.gen)) })
+		for i, t := range tracks {
+			slices.SortFunc(t.spans, func(a, b span) int { return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.next, b.next)) })
+			appID := checkpoint.AppID(t.name, t.ID)
+			later := i < len(tracks)-1 && tracks[i+1].name == t.name
+			gen, _ := l.snap.Txn(t.name + "#gen")
+			newest := !later && t.gen >= gen.Version
+			if txn, ok := l.snap.Txn(appID); ok && newest {
+				t.txn = txn.Version
+			}
+			t.limit = t.txn + 1
+			if t.txn == -2 && len(t.spans) > 0 {
+				t.limit = t.spans[len(t.spans)-1].next
+			}
+			if later {
+				t.until = tracks[i+1].beginning()
+			}
+			if l.base == nil {
+				continue
+			}
+			txn, ok := l.base.Txn(appID)
+			switch {
+			case l.since && ok:
+				t.strict, t.floor = txn.Version+1, txn.Version+1
+				if t.pin < 0 && t.logged == t.floor || t.logged == math.MaxInt64 {
+					t.pin = t.floor
+				}
+			case t.pin >= 0: // its beginning is in the log
+			case ok && (t.logged == txn.Version+1 || newest):
+				t.strict = txn.Version + 1
+			default:
+				t.strict = math.MaxInt64
+			}
+		}
+	}
+	l.judgeMoves()
+}
+
+// strays tells of the units that only tags know although their commits should be in the log, and takes their word for nothing.
+func (l *ledger) strays() {
+	found := false
+	for i := range l.units {
+		if u := &l.units[i]; u.stray {
+			found = true
+			l.faults.add(Finding{Kind: LyingTag, File: u.file, Text: fmt.Sprintf("%s: its tag names unit %s, which no commit has brought", u.file, u.id)})
+		}
+	}
+	if !found {
+		return
+	}
+	for _, t := range l.tracks {
+		t.spans = slices.DeleteFunc(t.spans, func(s span) bool { return l.units[s.unit].stray })
+	}
+}
+
+// traceless makes tracks for the txns of partitions of which there is no span. Which topic they are of is known where the
+// stream has another partition.
+func (l *ledger) traceless() {
+	topics := map[string]string{}
+	known := map[string]bool{}
+	for k := range l.tracks {
+		topics[k.name] = k.Topic
+		known[checkpoint.AppID(k.name, k.ID)] = true
+	}
+	for txn := range l.snap.Txns() {
+		for name := range l.streams {
+			if id, ok := checkpoint.PartitionOf(name, txn.AppID); ok && !known[txn.AppID] {
+				gen, _ := l.snap.Txn(name + "#gen")
+				l.track(trackKey{name, checkpoint.Partition{Topic: topics[name], ID: id}, gen.Version})
+			}
+		}
+	}
+}
+
+// beginning is the lowest offset that a generation has taken or was told to begin with.
+func (t *track) beginning() int64 {
+	if t.pin >= 0 {
+		return t.pin
+	}
+	if len(t.spans) > 0 {
+		return t.spans[0].first
+	}
+	return math.MaxInt64
+}
+
+// judgeMoves looks at the txns that others have written. One before the first commit of the connector is where it took over;
+// one that says what was so already is harmless.
+func (l *ledger) judgeMoves() {
+	for _, m := range l.moves {
+		for name := range l.streams {
+			id, ok := checkpoint.PartitionOf(name, m.appID)
+			if !ok {
+				continue
+			}
+			last, t := l.lastBefore(name, id, m.version)
+			switch {
+			case t == nil:
+				for _, t := range l.tracks {
+					if t.name == name && t.ID == id && t.before < 0 { // moves come newest first
+						t.before = m.value + 1
+					}
+				}
+			case last != m.value:
+				p := t.ID
+				l.faults.add(Finding{Kind: ForgedTxn, Stream: name, Topic: t.Topic, Partition: &p, Version: &m.version, Text: fmt.Sprintf(
+					"version %d (%s) has moved the txn %q from %d to %d, and is no commit of the stream", m.version, orUnknown(m.operation, m.engine), m.appID, last, m.value)})
+				t.faulty = true
+			}
+		}
+	}
+}
+
+// lastBefore is the last offset that the connector's commits before a version have taken.
+func (l *ledger) lastBefore(name string, id int32, version int64) (last int64, in *track) {
+	at := int64(-1)
+	for _, t := range l.tracks {
+		if t.name != name || t.ID != id {
+			continue
+		}
+		if in == nil && t.pin >= 0 {
+			last, in = t.pin-1, t
+		}
+		for _, s := range t.spans {
+			if v := l.units[s.unit].version; v < version && (in == nil || v > at || v == at && s.next-1 > last) {
+				at, last, in = v, s.next-1, t
+			}
+		}
+	}
+	return last, in
+}
+
+func orUnknown(operation, engine string) string {
+	switch {
+	case operation == "" && engine == "":
+		return "of an unknown writer"
+	case engine == "":
+		return operation
+	}
+	return operation + " by " + engine
+}
+
+// nameOf is the object of a path in the log, or the path where it names none.
+func nameOf(path string) string {
+	if name, err := delta.DecodePath(path); err == nil {
+		return name
+	}
+	return path
+}
+
+var errOtherStore = errors.New("it is outside of the table's folder")

@@ -1,0 +1,4 @@
+package source
+
+// EmptyBatches for tests.
+var EmptyBatches = emptyBatches

@@ -1,0 +1,219 @@
+package source
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kafkadelta/checkpoint"
+)
+
+// Inspector reads a topic without a group, to compare a table with it. It belongs to one goroutine.
+type Inspector struct {
+	cfg    Config
+	opts   []kgo.Opt
+	client *kgo.Client
+	admin  *kadm.Client
+}
+
+// idlePoll is after which time without records an Inspector asks whether any may still come.
+const idlePoll = 500 * time.Millisecond
+
+// NewInspector makes the client. It connects to nothing yet. Extra options are for tests (dialers).
+func NewInspector(cfg Config, extra ...kgo.Opt) (*Inspector, error) {
+	opts, err := readerOptions(cfg, func(error) {})
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts, extra...)
+	client, err := kgo.NewClient(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("setting up the Kafka client: %w", err)
+	}
+	return &Inspector{cfg: cfg, opts: opts, client: client, admin: kadm.NewClient(client)}, nil
+}
+
+// Close closes the connections.
+func (i *Inspector) Close() { i.client.Close() }
+
+// Inspection is what Kafka tells of the topic now. Offsets are those of the first record of a partition, and behind the last
+// one that can be read under the configured isolation level.
+type Inspection struct {
+	Identity   checkpoint.Identity
+	Compacted  bool // cleanup.policy has compact, or may not be asked for
+	Start, End map[int32]int64
+}
+
+// Inspect describes the topic.
+func (i *Inspector) Inspect(ctx context.Context) (Inspection, error) {
+	t, _, err := describe(ctx, i.admin, i.cfg.Topic)
+	if err != nil {
+		return Inspection{}, err
+	}
+	x := Inspection{Identity: t.Identity, Compacted: i.compacted(ctx)}
+	if x.Start, err = startOffsets(ctx, i.admin, i.cfg); err != nil {
+		return Inspection{}, err
+	}
+	x.End, err = endOffsets(ctx, i.admin, i.cfg)
+	return x, err
+}
+
+// compacted takes a topic whose configuration may not be read for a compacted one: then a row without a message proves nothing.
+func (i *Inspector) compacted(ctx context.Context) bool {
+	configs, err := i.admin.DescribeTopicConfigs(ctx, i.cfg.Topic)
+	if err != nil {
+		return true
+	}
+	c, err := configs.On(i.cfg.Topic, nil)
+	if err != nil || c.Err != nil {
+		return true
+	}
+	for _, kv := range c.Configs {
+		if kv.Key == "cleanup.policy" && kv.Value != nil {
+			return strings.Contains(*kv.Value, "compact")
+		}
+	}
+	return true
+}
+
+// OffsetRange is the offsets [First, Next).
+type OffsetRange struct{ First, Next int64 }
+
+// Read hands on the records of the ranges that can be read under the configured isolation level, control records too, each
+// partition's in the order of offsets, and returns once it is sure that no more come. Errors that trying again may mend are
+// tried for ever.
+func (i *Inspector) Read(ctx context.Context, ranges map[int32]OffsetRange, visit func(r *kgo.Record)) error {
+	left := map[int32]OffsetRange{}
+	at := map[int32]kgo.Offset{}
+	for id, r := range ranges {
+		if r.First < r.Next {
+			left[id], at[id] = r, kgo.NewOffset().At(r.First)
+		}
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	client, err := kgo.NewClient(append(i.opts, kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{i.cfg.Topic: at}))...)
+	if err != nil {
+		return fmt.Errorf("setting up the Kafka client: %w", err)
+	}
+	defer client.Close()
+	for len(left) > 0 {
+		n, err := i.poll(ctx, client, left, visit)
+		if err != nil {
+			return err
+		}
+		for id, r := range left {
+			done := r.First >= r.Next
+			if !done && n == 0 {
+				if done, err = i.exhausted(ctx, id, r); err != nil {
+					return err
+				}
+			}
+			if done {
+				delete(left, id)
+				client.PauseFetchPartitions(map[string][]int32{i.cfg.Topic: {id}})
+			}
+		}
+	}
+	return nil
+}
+
+// poll takes what has come, and moves the beginnings of what is left. It returns the number of records.
+func (i *Inspector) poll(ctx context.Context, client *kgo.Client, left map[int32]OffsetRange, visit func(r *kgo.Record)) (n int, err error) {
+	pollCtx, cancel := context.WithTimeout(ctx, idlePoll)
+	defer cancel()
+	fetches := client.PollRecords(pollCtx, pollRecords)
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
+	}
+	fetches.EachError(func(topic string, partition int32, e error) {
+		if errors.Is(e, context.DeadlineExceeded) {
+			return
+		}
+		if final, judged := Judge(topic, partition, e); final {
+			err = judged
+		}
+	})
+	fetches.EachRecord(func(r *kgo.Record) {
+		n++
+		at, ok := left[r.Partition]
+		if !ok || r.Offset < at.First {
+			return
+		}
+		if r.Offset < at.Next {
+			visit(r)
+		}
+		at.First = r.Offset + 1
+		left[r.Partition] = at
+	})
+	return n, err
+}
+
+// exhausted asks the partition's leader whether it has anything left of a range: the client says nothing of batches that
+// compaction has left empty, and nothing of an end.
+func (i *Inspector) exhausted(ctx context.Context, id int32, r OffsetRange) (bool, error) {
+	_, detail, err := describe(ctx, i.admin, i.cfg.Topic)
+	if err != nil {
+		return false, err
+	}
+	partition := kmsg.NewFetchRequestTopicPartition()
+	partition.Partition, partition.FetchOffset, partition.PartitionMaxBytes = id, r.First, 4<<20
+	topic := kmsg.NewFetchRequestTopic()
+	topic.Topic, topic.TopicID, topic.Partitions = i.cfg.Topic, detail.ID, []kmsg.FetchRequestTopicPartition{partition}
+	req := kmsg.NewPtrFetchRequest()
+	req.MaxWaitMillis, req.MinBytes, req.MaxBytes, req.Topics = 100, 0, 4<<20, []kmsg.FetchRequestTopic{topic}
+	if i.cfg.Isolation == ReadCommitted {
+		req.IsolationLevel = 1
+	}
+	answer, err := i.client.Broker(int(detail.Partitions[id].Leader)).RetriableRequest(ctx, req)
+	if err != nil {
+		return false, newError("asking for the end of "+i.cfg.Topic, err)
+	}
+	resp := answer.(*kmsg.FetchResponse)
+	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
+		return false, nil
+	}
+	p := resp.Topics[0].Partitions[0]
+	if e := kerr.ErrorForCode(p.ErrorCode); e != nil {
+		final, judged := Judge(i.cfg.Topic, id, e)
+		if final {
+			return false, judged
+		}
+		return false, nil // such as a new leader: the client goes on by itself
+	}
+	end := p.HighWatermark
+	if i.cfg.Isolation == ReadCommitted {
+		end = p.LastStableOffset
+	}
+	at, some := emptyBatches(p.RecordBatches, r.First)
+	return !some && (at >= r.Next || at >= end), nil
+}
+
+// emptyBatches passes over batches without records, and tells whether one with some follows.
+func emptyBatches(b []byte, at int64) (next int64, some bool) {
+	const header = 61 // bytes of a batch up to its records
+	for len(b) >= header {
+		size := int64(binary.BigEndian.Uint32(b[8:])) + 12
+		last := int64(binary.BigEndian.Uint64(b)) + int64(binary.BigEndian.Uint32(b[23:]))
+		if last >= at {
+			if b[16] < 2 || binary.BigEndian.Uint32(b[57:]) > 0 {
+				return at, true
+			}
+			at = last + 1
+		}
+		if size > int64(len(b)) {
+			break
+		}
+		b = b[size:]
+	}
+	return at, false
+}
