@@ -205,6 +205,8 @@ func finalError(op string, err error) error {
 		return &Error{Op: op, Err: err}
 	case errors.Is(err, fs.ErrPermission):
 		return &Error{Op: op, Err: err, Hint: "grant this process read, list and write access to the table's folder"}
+	case errors.Is(err, fs.ErrInvalid): // the store refuses the request itself; its error says what to do
+		return &Error{Op: op, Err: err}
 	}
 	return nil
 }

@@ -2,16 +2,19 @@ package sink_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -372,6 +375,23 @@ func TestWriterWithoutPermissionIsFinal(t *testing.T) {
 			}
 			w.Abort(t.Context())
 		})
+	}
+}
+
+// TestOpenOfWhatTheStoreRefuses: a request that the store refuses for good, such as in a container that is not there, is told and
+// not tried for ever.
+func TestOpenOfWhatTheStoreRefuses(t *testing.T) {
+	b := newBench(t)
+	refused := fmt.Errorf("create the container: %w", fs.ErrInvalid)
+	b.store.SetPlan(faultstore.When(func(faultstore.Op) bool { return true }, faultstore.Fail(refused)))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	cfg := sink.DefaultConfig()
+	cfg.URI = "memory://refused"
+	_, err := sink.Open(ctx, b.store, cfg, sink.Options{Name: "s", Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	var final *sink.Error
+	if !errors.As(err, &final) || !errors.Is(err, refused) {
+		t.Errorf("got %v, want a *sink.Error with the store's", err)
 	}
 }
 

@@ -33,8 +33,9 @@ type Writer = interface {
 
 // Store is an object store rooted at one folder. Its methods may be called from any goroutine.
 //
-// Errors: a missing object wraps fs.ErrNotExist, an existing one fs.ErrExist, missing permission fs.ErrPermission.
-// Anything else of a writing method is Unknown: the write may have landed or may still land.
+// Errors: a missing object wraps fs.ErrNotExist, an existing one fs.ErrExist, missing permission fs.ErrPermission, what the
+// store will refuse however often it is asked fs.ErrInvalid. Anything else of a writing method is Unknown: the write may
+// have landed or may still land.
 type Store interface {
 	// List yields the objects whose name starts with prefix and sorts after `after` ("" for all), in byte order of
 	// names. A listing sees every object whose write had returned before the listing started. A missing folder lists as

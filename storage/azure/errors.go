@@ -146,8 +146,11 @@ func explainAnswer(e *answerError) remote.Failure {
 		f.Outcome = a.outcome
 	}
 	f.Hint = a.hint
-	if e.StatusCode == http.StatusConflict && !known && e.ErrorCode != "BlobAlreadyExists" {
+	switch {
+	case e.StatusCode == http.StatusConflict && !known && e.ErrorCode != "BlobAlreadyExists":
 		f.Outcome = remote.Invalid // what 409 means on Azure is in its code
+	case e.StatusCode == http.StatusNotFound && !known:
+		f.Outcome, f.Hint = remote.Invalid, "the answer is not about the object: is this a blob endpoint (storage.azure.endpoint)?"
 	}
 	if e.ErrorCode == "AuthenticationFailed" {
 		f.Hint = authenticationHint(e.detail)

@@ -28,7 +28,8 @@ func TestAnswers(t *testing.T) {
 		want         []string
 	}{
 		{404, "BlobNotFound", "", fs.ErrNotExist, nil, nil},
-		{404, "ContainerNotFound", "", nil, fs.ErrNotExist, []string{"create the container"}},
+		{404, "ContainerNotFound", "", fs.ErrInvalid, fs.ErrNotExist, []string{"create the container"}},
+		{404, "SomethingNew", "", fs.ErrInvalid, fs.ErrNotExist, []string{"storage.azure.endpoint"}},
 		{409, "ContainerBeingDeleted", "", nil, fs.ErrExist, []string{"wait until it is gone"}},
 		{409, "BlobAlreadyExists", "", fs.ErrExist, nil, nil},
 		{412, "ConditionNotMet", "", fs.ErrExist, nil, nil},
@@ -77,6 +78,19 @@ func TestAnswersWithoutBody(t *testing.T) {
 	}
 	if _, err := s.Get(t.Context(), "x", 0, -1); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestNotFoundOfSomethingElse: a 404 that is not the service's word on the object would make a log look empty.
+func TestNotFoundOfSomethingElse(t *testing.T) {
+	s := served(t, http.NotFoundHandler(), "", nil)
+	if _, err := s.Get(t.Context(), "x", 0, -1); !errors.Is(err, fs.ErrInvalid) || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+	for _, err := range s.List(t.Context(), "", "") {
+		if !errors.Is(err, fs.ErrInvalid) {
+			t.Errorf("got %v", err)
+		}
 	}
 }
 

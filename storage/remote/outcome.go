@@ -59,8 +59,8 @@ type Failure struct {
 	Hint    string // what to do, "" if nothing is known
 }
 
-// Error is a failed operation on an object. It wraps its cause, and fs.ErrNotExist, fs.ErrExist or fs.ErrPermission where
-// the outcome says so for certain.
+// Error is a failed operation on an object. It wraps its cause, and fs.ErrNotExist, fs.ErrExist, fs.ErrPermission or
+// fs.ErrInvalid where the outcome says so for certain.
 type Error struct {
 	Operation
 	Failure
@@ -103,7 +103,9 @@ func (e *Error) Unwrap() []error {
 		errs = append(errs, fs.ErrExist)
 	case Denied:
 		errs = append(errs, fs.ErrPermission)
-	case Done, Invalid, Throttled, Broken, NoAnswer, Cancelled:
+	case Invalid:
+		errs = append(errs, fs.ErrInvalid)
+	case Done, Throttled, Broken, NoAnswer, Cancelled:
 	}
 	return errs
 }

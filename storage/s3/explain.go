@@ -103,9 +103,12 @@ func explain(err error) remote.Failure {
 	}
 	if coded {
 		f.Code = api.ErrorCode()
-		if m, ok := codes[f.Code]; ok {
-			f.Outcome, f.Hint = m.outcome, m.hint
-		}
+	}
+	switch m, ok := codes[f.Code]; {
+	case ok && (f.Code != "NotFound" || operation(err) == "HeadObject"): // elsewhere the SDK makes it up from the status
+		f.Outcome, f.Hint = m.outcome, m.hint
+	case f.Outcome == remote.NotFound: // of an object it would have said so
+		f.Outcome, f.Hint = remote.Denied, "the answer is not about the object: is this an endpoint of S3, and is the access key known there?"
 	}
 	switch region := bucketRegion(err); {
 	case status == http.StatusMovedPermanently, status == http.StatusTemporaryRedirect, f.Hint == regionHint:
@@ -119,9 +122,17 @@ func explain(err error) remote.Failure {
 	return f
 }
 
+// operation is the name of the API's operation that failed.
+func operation(err error) string {
+	if op, ok := errors.AsType[*smithy.OperationError](err); ok {
+		return op.Operation()
+	}
+	return ""
+}
+
 func permissionHint(err error) string {
-	if op, ok := errors.AsType[*smithy.OperationError](err); ok && permissions[op.Operation()] != "" {
-		return "allow these credentials " + permissions[op.Operation()]
+	if permission := permissions[operation(err)]; permission != "" {
+		return "allow these credentials " + permission
 	}
 	return "allow these credentials to list, read, write and delete in the table's folder"
 }

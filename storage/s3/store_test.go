@@ -54,6 +54,9 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{"list", "NoSuchBucket", 404, fs.ErrPermission, "create the bucket"},
 		{"get", "NoSuchBucket", 404, fs.ErrPermission, "create the bucket"},
 		{"get", "NoSuchKey", 404, fs.ErrNotExist, "s3://bucket/t/x"},
+		{"list", "XAdminUserNotFound", 404, fs.ErrPermission, "access key"}, // versitygw, of a key that it does not know
+		{"get", "SomethingNew", 404, fs.ErrPermission, "endpoint of S3"},
+		{"put", "InvalidRequest", 400, fs.ErrInvalid, "InvalidRequest"},
 		{"put", "InvalidAccessKeyId", 403, fs.ErrPermission, "unknown to this endpoint"},
 		{"put", "SignatureDoesNotMatch", 403, fs.ErrPermission, "secret access key"},
 		{"put", "ExpiredToken", 400, fs.ErrPermission, "expired"},
@@ -74,6 +77,17 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 				t.Errorf("sent %d requests, want 1", len(f.requests))
 			}
 		})
+	}
+}
+
+// TestNotFoundOfSomethingElse: a 404 that is not S3's word on the object would make a log look empty.
+func TestNotFoundOfSomethingElse(t *testing.T) {
+	f := newFake(t, func(_ int, w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) })
+	s := f.open(t, f.config())
+	for _, call := range []string{"get", "list"} {
+		if err := calls[call](t.Context(), s); !errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: got %v", call, err)
+		}
 	}
 }
 
