@@ -1,13 +1,20 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"kafkadelta/internal/kafkatest"
 	"kafkadelta/internal/storetest"
+	"kafkadelta/storage"
 	"kafkadelta/storage/open"
 )
 
@@ -121,5 +128,75 @@ func TestDatasetOnClouds(t *testing.T) {
 			t.Errorf("a second run went from version %d to %d without a new message", log.version, again.version)
 		}
 		e.checkWith(t, deltaRS, table)
+	})
+}
+
+// TestCallsAreRequests holds what docs/storage.md says of costs on each cloud: its table counts calls on a store, which
+// pipeline's TestCosts does with the store in memory, and here each call is one request, but for files of several parts.
+func TestCallsAreRequests(t *testing.T) {
+	write := func(size int) func(context.Context, storage.Store) error {
+		return func(ctx context.Context, s storage.Store) error {
+			w, err := s.Create(ctx, "file")
+			if err != nil {
+				return err
+			}
+			if _, err := w.Write(make([]byte, size)); err != nil {
+				return errors.Join(err, w.Abort())
+			}
+			return w.Close()
+		}
+	}
+	parts := map[string]string{"az": "complete ok 1, part ok 3", "s3": "complete ok 1, part ok 4"} // S3 is asked to begin, too
+	onClouds(t, func(t *testing.T, c cloud) {
+		scheme, _, _ := strings.Cut(c.root, ":")
+		var mu sync.Mutex
+		seen := map[string]int{}
+		options := c.through(c.address)
+		options.Observe = func(operation, outcome string) {
+			mu.Lock()
+			defer mu.Unlock()
+			seen[operation+" "+outcome]++
+		}
+		s, err := open.Open(t.Context(), c.root+"/calls", options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tt := range []struct {
+			name, want string
+			call       func(context.Context, storage.Store) error
+		}{
+			{"a version", "put_if_absent ok 1", func(ctx context.Context, s storage.Store) error { return s.PutIfAbsent(ctx, "version", []byte("ours")) }},
+			{"a race lost", "put_if_absent exists 1", func(ctx context.Context, s storage.Store) error {
+				return s.PutIfAbsent(ctx, "version", []byte("theirs"))
+			}},
+			{"a put", "put ok 1", func(ctx context.Context, s storage.Store) error { return s.Put(ctx, "pointer", []byte("x")) }},
+			{"a file of 1 MiB", "put ok 1", write(1 << 20)},
+			{"a file of 20 MiB", parts[scheme], write(20 << 20)},
+			{"a look for what is not there", "get not_found 1", func(ctx context.Context, s storage.Store) error {
+				_, err := s.Get(ctx, "next version", 0, -1)
+				return err
+			}},
+			{"a listing", "list ok 1", func(ctx context.Context, s storage.Store) error {
+				for _, err := range s.List(ctx, "", "") {
+					if err != nil {
+						return err
+					}
+				}
+				return nil
+			}},
+			{"a deletion", "delete ok 1", func(ctx context.Context, s storage.Store) error { return s.Delete(ctx, "file") }},
+		} {
+			clear(seen)
+			if err := tt.call(t.Context(), s); err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
+				t.Fatalf("%s: %v", tt.name, err)
+			}
+			var got []string
+			for _, what := range slices.Sorted(maps.Keys(seen)) {
+				got = append(got, fmt.Sprintf("%s %d", what, seen[what]))
+			}
+			if got := strings.Join(got, ", "); got != tt.want && tt.want != "" {
+				t.Errorf("%s: sent %q, want %q", tt.name, got, tt.want)
+			}
+		}
 	})
 }
