@@ -160,7 +160,7 @@ type faultRun struct {
 func (r *faultRun) table() string { return fmt.Sprintf("%s/faults/%d", r.cloud.root, r.seed) }
 
 func (r *faultRun) run() {
-	ctx, cancel := context.WithTimeout(r.t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(r.t.Context(), 10*time.Minute) // seconds, but on a busy machine
 	defer cancel()
 	r.proxy = startProxy(r.t, r.cloud.address)
 	defer r.proxy.Stop()
