@@ -122,7 +122,7 @@ func TestFixturesCoverAll(t *testing.T) {
 	for _, r := range featureRows(t) {
 		want = append(want, r.name)
 	}
-	for _, name := range strings.FieldsSeq("string long integer short byte double float boolean binary date timestamp timestamp_ntz decimal struct array map void variant") {
+	for name := range strings.FieldsSeq("string long integer short byte double float boolean binary date timestamp timestamp_ntz decimal struct array map void variant") {
 		want = append(want, "type "+name)
 	}
 	for _, w := range want {
