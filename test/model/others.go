@@ -1,0 +1,141 @@
+package model
+
+// otherSteps are those of operators, other writers, and time.
+func (m *Model) otherSteps(s *State, emit func(*State, Step)) {
+	step := func(op Op, a, b, c int, do func(t *State) bool) {
+		t := *s
+		if do(&t) {
+			emit(&t, Step{Op: op, W: -1, A: a, B: b, C: c})
+		}
+	}
+	if s.Versions < m.Versions {
+		m.rewindSteps(s, step)
+		if s.Left.Meta > 0 {
+			step(opForeignMeta, 0, 0, 0, func(t *State) bool {
+				t.Left.Meta--
+				e := m.foreign(t, breaks)
+				e.After.Schema++
+				return true
+			})
+		}
+		if s.Left.Restore > 0 {
+			for n := range s.Versions {
+				step(opRestore, int(n), 0, 0, func(t *State) bool { return m.restore(t, n) })
+			}
+		}
+	}
+	if s.Left.Clean > 0 {
+		for c := s.Cleaned + 1; c < s.Versions; c++ {
+			step(opClean, int(c), 0, 0, func(t *State) bool {
+				t.Left.Clean--
+				t.Cleaned = c
+				return true
+			})
+		}
+	}
+	m.ageSteps(s, step)
+	if s.Left.Expire > 0 {
+		for p := range m.Partitions {
+			if s.at(s.Versions, m.first()).Txn[p] != absent && !has(s.Expired, p) {
+				step(opExpire, p, 0, 0, func(t *State) bool { t.Left.Expire--; t.Expired |= bit(p); return true })
+			}
+		}
+	}
+	if m.Pin && s.Newest == 0 {
+		step(opProduce, 0, 0, 0, func(t *State) bool { t.Newest++; return true })
+	}
+	if u := int(s.Dead.Slot - 1); s.Left.Vacuum > 0 && m.DeadMask != 0 && u >= 0 && !s.Dead.Applied && !s.Units[u].is(deadVacuum) {
+		step(opDeadVacuum, u, 0, 0, func(t *State) bool { t.Left.Vacuum--; t.Units[u].Flags |= deadVacuum; return true })
+	}
+}
+
+// foreign appends a version of somebody who knows nothing of units.
+func (m *Model) foreign(s *State, kind uint8) *Entry {
+	v := s.Versions
+	s.Log[v] = Entry{Kind: kind, After: s.at(v, m.first())}
+	s.Versions++
+	return &s.Log[v]
+}
+
+// rewindSteps: an operator goes back to lower offsets of one or all partitions, or to what a RESTORE has left (A5).
+func (m *Model) rewindSteps(s *State, step stepper) {
+	if s.Left.Rewind == 0 {
+		return
+	}
+	now := s.at(s.Versions, m.first())
+	if now.Restored {
+		var to [maxPartitions]int8
+		for p := range m.Partitions {
+			for to[p] < m.Messages && s.Rows[p]>>(2*to[p])&3 != 0 {
+				to[p]++
+			}
+		}
+		step(opRewind, int(to[0]), int(to[1]), 1, func(t *State) bool { return m.rewind(t, to) })
+		return
+	}
+	for p := range m.Partitions {
+		for o := max(s.Start[p], 0); o < now.Txn[p]; o++ {
+			to := now.Txn
+			to[p] = o
+			step(opRewind, int(to[0]), int(to[1]), 0, func(t *State) bool { return m.rewind(t, to) })
+		}
+	}
+}
+
+func (m *Model) rewind(s *State, to [maxPartitions]int8) bool {
+	s.Left.Rewind--
+	e := m.foreign(s, rewinds)
+	for p := range m.Partitions {
+		if to[p] != e.After.Txn[p] || !m.lacks(a5All) {
+			e.Touched |= bit(p)
+			s.Expired &^= bit(p)
+		}
+		e.After.Txn[p] = to[p]
+		s.Rows[p] &= 1<<(2*to[p]) - 1 // the rows above are the older generation's
+	}
+	e.After.Gen++
+	e.After.Restored = false
+	return true
+}
+
+// restore takes the rows back to those of the first n versions; Delta leaves the txns where they are.
+func (m *Model) restore(s *State, n int8) bool {
+	then, now := s.at(n, m.first()), s.at(s.Versions, m.first())
+	if then.Gen != now.Gen || then.Restored || then.Txn == now.Txn {
+		return false // what a RESTORE across a rewind means is for its operator to say
+	}
+	s.Left.Restore--
+	e := m.foreign(s, restores)
+	e.After.Restored = true
+	for p := range m.Partitions {
+		s.Rows[p] &= 1<<(2*then.Txn[p]) - 1
+	}
+	return true
+}
+
+// ageSteps: files grow old, and an orphan cleaning takes old ones that no version names. A put is not under way for as
+// long as that takes (the open question of docs/exactly-once.md).
+func (m *Model) ageSteps(s *State, step stepper) {
+	for u := range s.Units {
+		fl := &s.Units[u]
+		if fl.Parts == 0 || fl.First == fl.Next {
+			continue
+		}
+		if s.Left.Age > 0 && !fl.is(old) {
+			step(opAge, u, 0, 0, func(t *State) bool { t.Left.Age--; t.Units[u].Flags |= old; return true })
+		}
+		if s.Left.Vacuum > 0 && fl.is(old) && !fl.is(deleted) && !s.landed(u) && !has(s.inFlight(), u) && !s.awaited(u) {
+			step(opVacuum, u, 0, 0, func(t *State) bool { t.Left.Vacuum--; t.remove(u); return true })
+		}
+	}
+}
+
+// awaited: a worker is about to put it again.
+func (s *State) awaited(u int) bool {
+	for w := range s.Workers {
+		if k := &s.Workers[w]; k.Phase == unknown && has(k.Put.Units, u) {
+			return true
+		}
+	}
+	return false
+}

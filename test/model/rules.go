@@ -1,0 +1,109 @@
+package model
+
+// Rule is a rule of docs/exactly-once.md, or a part of one, that a mutant of the model lacks.
+type Rule uint8
+
+// The rules. What the mutant does instead is in mutants.
+const (
+	nothing Rule = iota
+	c1
+	c1Touch
+	c1Meta
+	c1Restore
+	c2Missing
+	c2Base
+	c3
+	c4
+	c5Absent
+	c5Next
+	c6GiveUp
+	c6Any
+	c7
+	c8
+	c8Carry
+	c9Order
+	c9Drop
+	c10
+	p1
+	p3Judge
+	p3Meta
+	p4Attempt
+	p4Value
+	a1Pin
+	a1PinOnce
+	a1Refuse
+	a2Whole
+	a2Others
+	a3
+	a4
+	a5All
+	a6Start
+	a6Spans
+	d1
+	d2
+	d2First
+	d3Touch
+	d3Order
+	d4
+	d4Both
+	d5
+	d6
+	ruleCount // not one
+)
+
+// Mutant is the model without one rule: what is done instead, what it is to break, and within which bounds that shows.
+type Mutant struct {
+	Rule    Rule
+	ID      string // the rule's id in docs/exactly-once.md, with a letter where several mutants attack it
+	Instead string
+	Breaks  Violation
+	Steps   int // length of the shortest story that shows it
+	Bounds  Bounds
+}
+
+// Mutants are all of them, by the order of docs/exactly-once.md. P2 and P5 have none: P2 says where proposals lie, and P5 is
+// hygiene: the model never lets a proposal expire, and still holds.
+var Mutants = []Mutant{
+	{c1, "C1", "the next version is tried without a look at the winner", Doubled, 8, fencing},
+	{c1Touch, "C1a", "txns are compared by value, not by whether they were touched", Generation, 9, goingBack},
+	{c1Meta, "C1b", "a winner with metaData is no reason to judge anew", Schema, 5, changing},
+	{c1Restore, "C1c", "a RESTORE by a winner is no reason to stop", AfterRestore, 8, restoring},
+	{c2Missing, "C2", "a version that is gone from the log counts as one that touched nothing", Doubled, 13, forgetting},
+	{c2Base, "C2a", "what stands in the place of a version is believed though the version before it is gone", Doubled, 17, ghosts},
+	{c3, "C3", "two units that move one partition are put into one version", Doubled, 7, combining},
+	{c4, "C4", "what was built for one version is put as the next", RowIDs, 10, sharing},
+	{c5Absent, "C5", "a version that is absent after a lost answer counts as failed", Dangling, 6, fencing},
+	{c5Next, "C5a", "after a lost answer the next version is tried", Doubled, 7, fencing},
+	{c6GiveUp, "C6", "who gives up deletes the files", Dangling, 5, fencing},
+	{c6Any, "C6a", "files are deleted whenever a unit is dropped, provable or not", Dangling, 9, cleaning},
+	{c7, "C7", "a put that was taken is believed without a look whether the log was cleaned", FalseBelief, 12, cleaning},
+	{c8, "C8", "units are committed however old their files are", Dangling, 6, ageing},
+	{c8Carry, "C8a", "proposals are carried however old their files are", Dangling, 9, ageing},
+	{c9Order, "C9", "a unit is put before the one that it builds on", Lost, 5, pipelining},
+	{c9Drop, "C9a", "a unit is kept though the one that it builds on was dropped", Doubled, 10, pipelining},
+	{c10, "C10", "offsets are reported when they are flushed", FalseBelief, 2, fencing},
+	{p1, "P1", "the proposer stamps its proposal anew, with the newest version", Doubled, 9, combining},
+	{p3Judge, "P3", "proposals are carried unjudged", Doubled, 11, combining},
+	{p3Meta, "P3a", "a commit with metaData carries proposals", Schema, 7, changing},
+	{p4Attempt, "P4", "only own attempts are recognised, not the unit's id in another's commit", Dangling, 8, combining},
+	{p4Value, "P4a", "a proposal counts as landed when the newest txns are its own values", FalseBelief, 8, combining},
+	{a1Pin, "A1", "`latest` is resolved at each assignment until the first commit", Lost, 6, pinning},
+	{a1PinOnce, "A1a", "starts are pinned again over those of another worker", TxnsRows, 10, pinning},
+	{a1Refuse, "A1b", "a txn that is gone means: read from the beginning", Doubled, 9, refreshing},
+	{a2Whole, "A2", "of a unit with a fenced partition the txn is left out, and the files land", TxnsRows, 8, sharing},
+	{a2Others, "A2a", "the other partitions of a dropped unit go on where they were", Lost, 10, sharing},
+	{a3, "A3", "an idle worker does not look at the log", Stuck, 5, rewinding},
+	{a4, "A4", "idle txns are refreshed without a look at the log", TxnsRows, 8, refreshing},
+	{a5All, "A5", "a rewind writes the txns that it changes, not all", Generation, 9, rewinding},
+	{a6Start, "A6", "a worker that starts does not look whether the table was restored", AfterRestore, 9, restoring},
+	{a6Spans, "A6a", "a worker that starts looks for a RESTORE in the log alone, which may be cleaned", AfterRestore, 11, restoring},
+	{d1, "D1", "the dead-letter file is written after the commit that names it", DeadLost, 5, deadBounds},
+	{d2, "D2", "the main commit does not say that there are dead letters", DeadLost, 5, deadBounds},
+	{d2First, "D2a", "dead letters are committed first, the rows after them", DeadTwice, 8, deadBounds},
+	{d3Touch, "D3", "dead letters are applied without a condition on the dead-letter table", DeadTwice, 11, deadBounds},
+	{d3Order, "D3a", "the slot is read before the dead-letter table", DeadTwice, 14, deadBounds},
+	{d4, "D4", "a unit with dead letters does not wait for those before it", DeadLost, 7, deadBounds},
+	{d4Both, "D4a", "a unit with dead letters goes into one commit with the one that it builds on", DeadLost, 5, deadAhead},
+	{d5, "D5", "a dead-letter file that is gone counts as applied", DeadLost, 11, deadBounds},
+	{d6, "D6", "a replay goes by the marks in the dead-letter table, not by a txn", Doubled, 11, replaying},
+}

@@ -1,0 +1,61 @@
+package model
+
+// World is bounds with a name. Size says when it is explored: with -race, in CI, by night.
+type World struct {
+	Name   string
+	Shows  string
+	Size   Size
+	Bounds Bounds
+}
+
+// Size of a world, by the states in it.
+type Size int
+
+// Small worlds have up to some ten thousand states, usual ones up to a million, large ones tens of millions.
+const (
+	Small Size = iota
+	Usual
+	Large
+)
+
+// Small worlds, in which the mutants show.
+var (
+	fencing    = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Live: true, Budget: Budget{Acquire: 3, Lost: 1}}
+	goingBack  = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Rewind: 1}}
+	rewinding  = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Rewind: 1}}
+	refreshing = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Live: true, Budget: Budget{Acquire: 3, Refresh: 1, Expire: 1}}
+	changing   = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Combining: true, Live: true, Budget: Budget{Acquire: 2, Meta: 1}}
+	restoring  = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 2, Restore: 1, Rewind: 1, Clean: 1, Meta: 1}}
+	forgetting = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Clean: 1}}
+	cleaning   = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Clean: 1, Lost: 1}}
+	ghosts     = Bounds{Workers: 3, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 4, Clean: 1}}
+	combining  = Bounds{Workers: 3, Partitions: 2, Messages: 1, Versions: 3, Combining: true, Live: true, Budget: Budget{Acquire: 3, Lost: 1}}
+	ageing     = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 3, Combining: true, Live: true, Budget: Budget{Acquire: 3, Age: 1, Vacuum: 1}}
+	pipelining = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Pipelining: true, Combining: true, Live: true, Budget: Budget{Acquire: 2, Lost: 1}}
+	pinning    = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Pin: true, Live: true, Budget: Budget{Acquire: 4}}
+	sharing    = Bounds{Workers: 2, Partitions: 2, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 3}}
+	deadBounds = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, DeadMask: 0b11, Live: true, Budget: Budget{Acquire: 3, Lost: 1, Vacuum: 1, Newer: 1}}
+	deadAhead  = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Pipelining: true, DeadMask: 0b11, Live: true, Budget: Budget{Acquire: 2, Lost: 1}}
+	replaying  = Bounds{Workers: 2, Partitions: 1, Messages: 1, Versions: 3, DeadMask: 0b1, Live: true, Budget: Budget{Acquire: 2, Lost: 1, Replay: 2}}
+)
+
+// Worlds are all of them.
+var Worlds = []World{
+	{"fencing", "two believe that they own a partition; an answer is lost", Small, fencing},
+	{"going back", "a rewind of the one partition", Small, goingBack},
+	{"rewinding", "a rewind of one of two partitions", Small, rewinding},
+	{"refreshing", "an idle txn is refreshed, or forgotten by a log checkpoint", Small, refreshing},
+	{"changing", "the schema changes, from outside or by a worker", Small, changing},
+	{"restoring", "a RESTORE, its repair by a rewind, a schema change, a cleaned log", Small, restoring},
+	{"forgetting", "a cleaned log", Small, forgetting},
+	{"cleaning", "a cleaned log and a lost answer", Small, cleaning},
+	{"ghosts", "a late put into a cleaned log, seen by a third", Small, ghosts},
+	{"combining", "proposals, crash and a lost answer", Small, combining},
+	{"ageing", "proposals, files that grow old, an orphan cleaning", Small, ageing},
+	{"pipelining", "a unit on top of one that has not landed", Small, pipelining},
+	{"pinning", "the first start under `latest`", Small, pinning},
+	{"sharing", "units of two partitions", Small, sharing},
+	{"dead letters", "verdicts that differ between workers, a dead-letter file that is gone", Small, deadBounds},
+	{"dead letters ahead", "dead letters and pipelining", Small, deadAhead},
+	{"replaying", "a replay of dead letters", Small, replaying},
+}
