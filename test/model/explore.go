@@ -69,53 +69,9 @@ type Result struct {
 	Trace     []string  // the shortest story that leads to it
 	Cut       bool      // the limit of states was reached before all were seen
 	Full      bool      // a State was too small for the bounds
+	Steps     [opCount]int
+	Arrivals  [3]int // of awaited puts: lands, exists, lands unseen
 	Took      time.Duration
-}
-
-// seen remembers states by a 64-bit hash: of a hundred million states, the chance that any two share one is 3 in 10,000.
-// It keeps from which state each was reached first.
-type seen struct {
-	slots   []uint32 // index + 1 into hashes, open addressing
-	hashes  [][]uint64
-	parents [][]uint32
-	n       int
-}
-
-const chunk = 1 << 20
-
-func (t *seen) hash(i uint32) uint64 { return t.hashes[i/chunk][i%chunk] }
-
-// add reports the index of the state, and whether it is new.
-func (t *seen) add(h uint64, parent uint32) (uint32, bool) {
-	if 4*(t.n+1) > 3*len(t.slots) {
-		t.grow()
-	}
-	for i := h & uint64(len(t.slots)-1); ; i = (i + 1) & uint64(len(t.slots)-1) {
-		switch at := t.slots[i]; {
-		case at == 0:
-			if t.n%chunk == 0 {
-				t.hashes = append(t.hashes, make([]uint64, chunk))
-				t.parents = append(t.parents, make([]uint32, chunk))
-			}
-			t.hashes[t.n/chunk][t.n%chunk], t.parents[t.n/chunk][t.n%chunk] = h, parent
-			t.n++
-			t.slots[i] = uint32(t.n)
-			return uint32(t.n - 1), true
-		case t.hash(at-1) == h:
-			return at - 1, false
-		}
-	}
-}
-
-func (t *seen) grow() {
-	t.slots = make([]uint32, max(1<<16, 2*len(t.slots)))
-	for j := range uint32(t.n) {
-		i := t.hash(j) & uint64(len(t.slots)-1)
-		for t.slots[i] != 0 {
-			i = (i + 1) & uint64(len(t.slots)-1)
-		}
-		t.slots[i] = j + 1
-	}
 }
 
 // explorer is one exploration.
@@ -142,23 +98,6 @@ func (x *explorer) normal(s *State) uint64 {
 	return h
 }
 
-// node is a state to go on from, with its index in seen.
-type node struct {
-	state State
-	index uint32
-}
-
-// level is a queue of nodes, in parts that are let go of as they are done.
-type level [][]node
-
-func (l *level) add(n node) {
-	if last := len(*l) - 1; last >= 0 && len((*l)[last]) < cap((*l)[last]) {
-		(*l)[last] = append((*l)[last], n)
-		return
-	}
-	*l = append(*l, append(make([]node, 0, 1024), n))
-}
-
 // Explore visits every state within the bounds, breadth first, until one violates an invariant or limit states were seen.
 func (m *Model) Explore(limit int) Result {
 	begun := time.Now()
@@ -167,13 +106,15 @@ func (m *Model) Explore(limit int) Result {
 	first := m.start()
 	index, _ := x.seen.add(x.normal(&first), 0)
 	var now, deeper level
-	now.add(node{first, index})
+	now.add(&first, index)
 	for len(now) > 0 && r.Violation == Fine && !r.Cut {
-		for i := range now {
-			for j := range now[i] {
-				x.expand(&now[i][j], &deeper, &r)
-			}
+		for i, part := range now {
 			now[i] = nil
+			for len(part) > 0 && r.Violation == Fine {
+				var s State
+				index, part = unpack(&s, part)
+				x.expand(&s, index, &deeper, &r)
+			}
 			r.Cut = x.seen.n > limit
 			if r.Cut || r.Violation != Fine {
 				break
@@ -189,19 +130,23 @@ func (m *Model) Explore(limit int) Result {
 }
 
 // expand finds the states one step on.
-func (x *explorer) expand(from *node, deeper *level, r *Result) {
-	if done, _ := x.complete(&from.state); done {
+func (x *explorer) expand(from *State, parent uint32, deeper *level, r *Result) {
+	if done, _ := x.complete(from); done {
 		r.Complete++
 	}
 	if x.watch != nil {
-		x.watch(&from.state)
+		x.watch(from)
 	}
-	x.next(&from.state, func(s *State, _ Step) {
+	x.next(from, func(s *State, step Step) {
 		if r.Violation != Fine {
 			return
 		}
+		r.Steps[step.Op]++
+		if step.Op == opArrive {
+			r.Arrivals[step.A]++
+		}
 		bad := x.check(s)
-		index, isNew := x.seen.add(x.normal(s), from.index)
+		index, isNew := x.seen.add(x.normal(s), parent)
 		if !isNew {
 			return
 		}
@@ -213,7 +158,7 @@ func (x *explorer) expand(from *node, deeper *level, r *Result) {
 			r.Trace = x.story(index, bad)
 			return
 		}
-		deeper.add(node{*s, index})
+		deeper.add(s, index)
 	})
 }
 

@@ -26,6 +26,8 @@ func TestWorlds(t *testing.T) {
 		size = Small // one goroutine, nothing shared: -race finds nothing here, and takes ten times as long
 	}
 	report := &strings.Builder{}
+	var steps [opCount]int
+	var arrivals [3]int
 	for _, w := range Worlds {
 		if w.Size > size {
 			continue
@@ -41,7 +43,23 @@ func TestWorlds(t *testing.T) {
 				t.Error("no state has every message in the table: nothing was shown")
 			}
 			fmt.Fprint(report, line(w, r))
+			for i, n := range r.Steps {
+				steps[i] += n
+			}
+			for i, n := range r.Arrivals {
+				arrivals[i] += n
+			}
 		})
+	}
+	for op, n := range steps {
+		if mutants := Op(op) == opRestamp || Op(op) == opOwed; (n > 0) == mutants {
+			t.Errorf("step %d happened %d times", op, n)
+		}
+	}
+	for a, n := range arrivals {
+		if n == 0 {
+			t.Errorf("no put %s", [...]string{"lands", "loses", "lands unseen"}[a])
+		}
 	}
 	if *results != "" && !t.Failed() {
 		if err := os.WriteFile(*results, []byte(header()+report.String()), 0o644); err != nil {

@@ -41,6 +41,7 @@ const (
 	opExpire
 	opProduce
 	opDeadVacuum
+	opCount // not one
 )
 
 // Step is one step, with what tells it from others of its kind.

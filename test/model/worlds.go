@@ -27,7 +27,7 @@ var (
 	changing   = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Combining: true, Live: true, Budget: Budget{Acquire: 2, Meta: 1}}
 	restoring  = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 2, Restore: 1, Rewind: 1, Clean: 1, Meta: 1}}
 	forgetting = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Clean: 1}}
-	cleaning   = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Clean: 1, Lost: 1}}
+	cleaning   = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Clean: 1, Lost: 1, Twice: 1}}
 	ghosts     = Bounds{Workers: 3, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 4, Clean: 1}}
 	combining  = Bounds{Workers: 3, Partitions: 2, Messages: 1, Versions: 3, Combining: true, Live: true, Budget: Budget{Acquire: 3, Lost: 1}}
 	ageing     = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 3, Combining: true, Live: true, Budget: Budget{Acquire: 3, Age: 1, Vacuum: 1}}
@@ -58,4 +58,26 @@ var Worlds = []World{
 	{"dead letters", "verdicts that differ between workers, a dead-letter file that is gone", Small, deadBounds},
 	{"dead letters ahead", "dead letters and pipelining", Small, deadAhead},
 	{"replaying", "a replay of dead letters", Small, replaying},
+
+	{"three workers", "crash, a lost answer, late puts and combining together", Usual, Bounds{
+		Workers: 3, Partitions: 2, Messages: 1, Versions: 3, Combining: true, Live: true, Budget: Budget{Acquire: 4, Lost: 1},
+	}},
+	{"three workers, more messages", "the same with successive units", Usual, Bounds{
+		Workers: 3, Partitions: 2, Messages: 2, Versions: 4, Combining: true, Live: true, Budget: Budget{Acquire: 3, Lost: 1},
+	}},
+	{"three workers, late puts", "late puts, unseen or twice, a cleaned log, crash, a lost answer and combining together", Usual, Bounds{
+		Workers: 3, Partitions: 2, Messages: 1, Versions: 3, Combining: true, Live: true,
+		Budget: Budget{Acquire: 3, Lost: 1, Twice: 1, Clean: 1},
+	}},
+	{"ahead", "pipelining, combining and a lost answer", Usual, Bounds{
+		Workers: 2, Partitions: 2, Messages: 2, Versions: 4, Combining: true, Pipelining: true, Live: true, Budget: Budget{Acquire: 3, Lost: 1},
+	}},
+	{"interference", "all that others do to the log, with combining and a lost answer", Usual, Bounds{
+		Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Combining: true, Live: true,
+		Budget: Budget{Acquire: 2, Lost: 1, Clean: 1, Meta: 1, Restore: 1, Rewind: 1},
+	}},
+	{"carried dead letters", "dead letters, verdicts that differ, and combining", Usual, Bounds{
+		Workers: 2, Partitions: 2, Messages: 2, Versions: 4, Combining: true, DeadMask: 0b11, Live: true,
+		Budget: Budget{Acquire: 2, Lost: 1, Newer: 1},
+	}},
 }
