@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"hash/maphash"
+	"slices"
 	"strings"
 	"time"
 )
@@ -172,8 +173,8 @@ func (x *explorer) story(index uint32, bad Violation) []string {
 	now := x.start()
 	names := newNames()
 	var lines []string
-	for i := len(path) - 1; i >= 0; i-- {
-		want := x.seen.hash(path[i])
+	for _, i := range slices.Backward(path) {
+		want := x.seen.hash(i)
 		found := false
 		from := now
 		x.allWorkers(&from, func(s *State, step Step) {

@@ -80,4 +80,26 @@ var Worlds = []World{
 		Workers: 2, Partitions: 2, Messages: 2, Versions: 4, Combining: true, DeadMask: 0b11, Live: true,
 		Budget: Budget{Acquire: 2, Lost: 1, Newer: 1},
 	}},
+
+	{"three workers, five claims", "as three workers, with one more crash or zombie", Large, Bounds{
+		Workers: 3, Partitions: 2, Messages: 1, Versions: 3, Combining: true, Live: true, Budget: Budget{Acquire: 5, Lost: 1},
+	}},
+	{"three workers, late puts, four claims", "as three workers, late puts, with one more crash or zombie", Large, Bounds{
+		Workers: 3, Partitions: 2, Messages: 1, Versions: 3, Combining: true, Live: true,
+		Budget: Budget{Acquire: 4, Lost: 1, Twice: 1, Clean: 1},
+	}},
+	{"carried dead letters, three claims", "as carried dead letters, with one more crash or zombie", Large, Bounds{
+		Workers: 2, Partitions: 2, Messages: 2, Versions: 4, Combining: true, DeadMask: 0b11, Live: true, Budget: Budget{Acquire: 3, Lost: 1},
+	}},
+	{"time", "a rewind, idle txns, files that grow old, combining and a lost answer", Large, Bounds{
+		Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Combining: true, Live: true,
+		Budget: Budget{Acquire: 2, Lost: 1, Rewind: 1, Refresh: 1, Expire: 1, Age: 1, Vacuum: 1},
+	}},
+	{"three workers ahead", "pipelining, combining, a lost answer and a schema change", Large, Bounds{
+		Workers: 3, Partitions: 2, Messages: 1, Versions: 4, Combining: true, Pipelining: true, Live: true,
+		Budget: Budget{Acquire: 3, Lost: 1, Meta: 1},
+	}},
+	{"three workers, four claims, more messages", "as three workers, more messages, with one more crash or zombie", Large, Bounds{
+		Workers: 3, Partitions: 2, Messages: 2, Versions: 4, Combining: true, Live: true, Budget: Budget{Acquire: 4, Lost: 1},
+	}},
 }
