@@ -10,6 +10,7 @@ const (
 	c1Touch
 	c1Meta
 	c1Restore
+	c1Own
 	c2Missing
 	c2Base
 	c3
@@ -68,6 +69,7 @@ var Mutants = []Mutant{
 	{c1Touch, "C1a", "txns are compared by value, not by whether they were touched", Generation, 9, goingBack},
 	{c1Meta, "C1b", "a winner with metaData is no reason to judge anew", Schema, 5, changing},
 	{c1Restore, "C1c", "a RESTORE by a winner is no reason to stop", AfterRestore, 8, restoring},
+	{c1Own, "C1d", "what is on top of a schema change of one's own is not judged", Schema, 7, changingAhead},
 	{c2Missing, "C2", "a version that is gone from the log counts as one that touched nothing", Doubled, 13, forgetting},
 	{c2Base, "C2a", "what stands in the place of a version is believed though the version before it is gone", Doubled, 17, ghosts},
 	{c3, "C3", "two units that move one partition are put into one version", Doubled, 7, combining},

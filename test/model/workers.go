@@ -288,7 +288,7 @@ func (m *Model) committed(s *State, w int, v int8) {
 		k.Schema = e.After.Schema
 	}
 	k.Phase = idle
-	if changed && k.Hand[0] != 0 { // filled under the schema before: rule C1b, though the change is our own
+	if changed && k.Hand[0] != 0 && !m.lacks(c1Own) { // filled under the schema before: rule C1b, though the change is our own
 		m.drop(s, w, misfits)
 		return
 	}

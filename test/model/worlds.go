@@ -20,23 +20,24 @@ const (
 
 // Small worlds, in which the mutants show.
 var (
-	fencing    = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Live: true, Budget: Budget{Acquire: 3, Lost: 1}}
-	goingBack  = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Rewind: 1}}
-	rewinding  = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Rewind: 1}}
-	refreshing = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Live: true, Budget: Budget{Acquire: 3, Refresh: 1, Expire: 1}}
-	changing   = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Combining: true, Live: true, Budget: Budget{Acquire: 2, Meta: 1}}
-	restoring  = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 2, Restore: 1, Rewind: 1, Clean: 1, Meta: 1}}
-	forgetting = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Clean: 1}}
-	cleaning   = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Clean: 1, Lost: 1, Twice: 1}}
-	ghosts     = Bounds{Workers: 3, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 4, Clean: 1}}
-	combining  = Bounds{Workers: 3, Partitions: 2, Messages: 1, Versions: 3, Combining: true, Live: true, Budget: Budget{Acquire: 3, Lost: 1}}
-	ageing     = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 3, Combining: true, Live: true, Budget: Budget{Acquire: 3, Age: 1, Vacuum: 1}}
-	pipelining = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Pipelining: true, Combining: true, Live: true, Budget: Budget{Acquire: 2, Lost: 1}}
-	pinning    = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Pin: true, Live: true, Budget: Budget{Acquire: 4}}
-	sharing    = Bounds{Workers: 2, Partitions: 2, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 3}}
-	deadBounds = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, DeadMask: 0b11, Live: true, Budget: Budget{Acquire: 3, Lost: 1, Vacuum: 1, Newer: 1}}
-	deadAhead  = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Pipelining: true, DeadMask: 0b11, Live: true, Budget: Budget{Acquire: 2, Lost: 1}}
-	replaying  = Bounds{Workers: 2, Partitions: 1, Messages: 1, Versions: 3, DeadMask: 0b1, Live: true, Budget: Budget{Acquire: 2, Lost: 1, Replay: 2}}
+	fencing       = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Live: true, Budget: Budget{Acquire: 3, Lost: 1}}
+	goingBack     = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Rewind: 1}}
+	rewinding     = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Rewind: 1}}
+	refreshing    = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Live: true, Budget: Budget{Acquire: 3, Refresh: 1, Expire: 1}}
+	changing      = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Combining: true, Live: true, Budget: Budget{Acquire: 2, Meta: 1}}
+	changingAhead = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Pipelining: true, Live: true, Budget: Budget{Acquire: 2, Lost: 1, Meta: 1}}
+	restoring     = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 2, Restore: 1, Rewind: 1, Clean: 1, Meta: 1}}
+	forgetting    = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Clean: 1}}
+	cleaning      = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Clean: 1, Lost: 1, Twice: 1}}
+	ghosts        = Bounds{Workers: 3, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 4, Clean: 1}}
+	combining     = Bounds{Workers: 3, Partitions: 2, Messages: 1, Versions: 3, Combining: true, Live: true, Budget: Budget{Acquire: 3, Lost: 1}}
+	ageing        = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 3, Combining: true, Live: true, Budget: Budget{Acquire: 3, Age: 1, Vacuum: 1}}
+	pipelining    = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Pipelining: true, Combining: true, Live: true, Budget: Budget{Acquire: 2, Lost: 1}}
+	pinning       = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Pin: true, Live: true, Budget: Budget{Acquire: 4}}
+	sharing       = Bounds{Workers: 2, Partitions: 2, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 3}}
+	deadBounds    = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, DeadMask: 0b11, Live: true, Budget: Budget{Acquire: 3, Lost: 1, Vacuum: 1, Newer: 1}}
+	deadAhead     = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Pipelining: true, DeadMask: 0b11, Live: true, Budget: Budget{Acquire: 2, Lost: 1}}
+	replaying     = Bounds{Workers: 2, Partitions: 1, Messages: 1, Versions: 3, DeadMask: 0b1, Live: true, Budget: Budget{Acquire: 2, Lost: 1, Replay: 2}}
 )
 
 // Worlds are all of them.
@@ -46,6 +47,7 @@ var Worlds = []World{
 	{"rewinding", "a rewind of one of two partitions", Small, rewinding},
 	{"refreshing", "an idle txn is refreshed, or forgotten by a log checkpoint", Small, refreshing},
 	{"changing", "the schema changes, from outside or by a worker", Small, changing},
+	{"changing ahead", "a worker changes the schema, with a unit on top", Small, changingAhead},
 	{"restoring", "a RESTORE, its repair by a rewind, a schema change, a cleaned log", Small, restoring},
 	{"forgetting", "a cleaned log", Small, forgetting},
 	{"cleaning", "a cleaned log and a lost answer", Small, cleaning},
@@ -93,10 +95,10 @@ var Worlds = []World{
 	}},
 	{"time", "a rewind, idle txns, files that grow old, combining and a lost answer", Large, Bounds{
 		Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Combining: true, Live: true,
-		Budget: Budget{Acquire: 2, Lost: 1, Rewind: 1, Refresh: 1, Expire: 1, Age: 1, Vacuum: 1},
+		Budget: Budget{Acquire: 3, Lost: 1, Rewind: 1, Refresh: 1, Expire: 1, Age: 1, Vacuum: 1},
 	}},
 	{"three workers ahead", "pipelining, combining, a lost answer and a schema change", Large, Bounds{
-		Workers: 3, Partitions: 2, Messages: 1, Versions: 4, Combining: true, Pipelining: true, Live: true,
+		Workers: 3, Partitions: 2, Messages: 2, Versions: 4, Combining: true, Pipelining: true, Live: true,
 		Budget: Budget{Acquire: 3, Lost: 1, Meta: 1},
 	}},
 	{"three workers, four claims, more messages", "as three workers, more messages, with one more crash or zombie", Large, Bounds{
