@@ -2,6 +2,7 @@ package gcs
 
 import (
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -54,13 +55,22 @@ func short(err error) error {
 		return e
 	}
 	if e, ok := errors.AsType[*googleapi.Error](err); ok {
-		return &answerError{sdk: e}
+		return &answerError{sdk: whole(e)}
 	}
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		address, _, _ := strings.Cut(e.URL, "?")
 		return &url.Error{Op: e.Op, URL: address, Err: e.Err}
 	}
 	return err
+}
+
+// whole reads the body of an answer to a read, which the SDK leaves as it is.
+func whole(e *googleapi.Error) *googleapi.Error {
+	var answer struct{ Error googleapi.Error }
+	if e.Message != "" || json.Unmarshal([]byte(e.Body), &answer) != nil {
+		return e
+	}
+	return &googleapi.Error{Code: e.Code, Header: e.Header, Message: answer.Error.Message, Errors: answer.Error.Errors}
 }
 
 // shortOfBucket is short for requests that can miss nothing but the bucket.

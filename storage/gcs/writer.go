@@ -38,7 +38,7 @@ type writer struct {
 
 	// What follows is the SDK's goroutine's until stream.Close has returned.
 	tries  int  // that failed since the last progress
-	doubts bool // a try failed: the whole may have been carried out
+	doubts bool // one of them may have been carried out
 }
 
 // Create implements storage.Store. The context rules the whole stream: once it is done, Write and Close fail.
@@ -62,7 +62,7 @@ func (w *writer) Write(p []byte) (int, error) {
 		w.data = append(w.data, p[:n]...)
 		p, written = p[n:], written+n
 		if len(p) == 0 {
-			return written, nil // a full chunk waits: it may be the last, which ends the upload
+			return written, nil // a full chunk waits: it may be all there is, and then is no upload of several requests
 		}
 		if err := w.send(); err != nil {
 			return written, err
@@ -105,7 +105,7 @@ func (w *writer) open() {
 	w.stream = o.NewWriter(ctx)
 	w.stream.ChunkSize, w.stream.ChunkRetryDeadline = chunk, chunkTime
 	w.stream.ContentType = contentType
-	w.stream.ProgressFunc = func(int64) { w.tries = 0 }
+	w.stream.ProgressFunc = func(int64) { w.tries, w.doubts = 0, false }
 }
 
 // again tells the SDK whether to send a request of the upload again: the service knows what it has of a chunk, and ignores
@@ -115,8 +115,11 @@ func (w *writer) again(err error) bool {
 		return false
 	}
 	w.tries++
+	if w.tries == chunkTries || !w.store.client.Again(explain(short(err)).Outcome) {
+		return false
+	}
 	w.doubts = true
-	return w.tries < chunkTries && w.store.client.Again(explain(short(err)).Outcome)
+	return true
 }
 
 // Close implements storage.Writer.
