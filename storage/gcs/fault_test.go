@@ -303,6 +303,32 @@ func TestReadGoesOn(t *testing.T) {
 	}
 }
 
+// TestBrokenReadIsNoEnd: when the way to the rest is closed, too, nobody may take what has come for the whole.
+func TestBrokenReadIsNoEnd(t *testing.T) {
+	b := newBucket(t)
+	b.objects["t/x"] = &object{Name: "t/x", Generation: "7", data: []byte(pattern(5000))}
+	first := true
+	s := served(t, b, nil, func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+		if !first {
+			return nil, io.EOF // as net/http says of a connection that was closed before the answer
+		}
+		first = false
+		response, err := next.RoundTrip(r)
+		if err == nil {
+			response.Body = &broken{response.Body, 1000}
+		}
+		return response, err
+	})
+	r, err := s.Get(t.Context(), "x", 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if data, err := io.ReadAll(r); err == nil || errors.Is(err, io.EOF) || len(data) != 1000 || !strings.Contains(err.Error(), "gs://bucket/t/x") {
+		t.Errorf("read %d bytes, %v", len(data), err)
+	}
+}
+
 // broken is a body that breaks off.
 type broken struct {
 	io.ReadCloser

@@ -144,7 +144,8 @@ func (s *Store) Get(ctx context.Context, name string, offset, length int64) (io.
 	return body{r, s.url + "/" + name}, nil
 }
 
-// body says of which object a broken one is.
+// body says of which object a broken one is, and never takes a broken one for its end: a connection that is closed before it
+// answers is io.EOF to the SDK, too.
 type body struct {
 	*storage.Reader
 	object string
@@ -153,10 +154,14 @@ type body struct {
 // Read implements io.Reader.
 func (b body) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = fmt.Errorf("%s %s: %w", remote.Get, b.object, short(err))
+	switch {
+	case err == nil || err == io.EOF: //nolint:errorlint // one that wraps io.EOF is no end
+		return n, err //nolint:wrapcheck // io.EOF stays what it is
+	case errors.Is(err, io.EOF):
+		return n, fmt.Errorf("%s %s: %s: %w", remote.Get, b.object, short(err).Error(), io.ErrUnexpectedEOF)
+	default:
+		return n, fmt.Errorf("%s %s: %w", remote.Get, b.object, short(err))
 	}
-	return n, err //nolint:wrapcheck // io.EOF stays what it is
 }
 
 // empty reads nothing of an object, which must be there.
