@@ -363,7 +363,9 @@ func TestNoCredentialsAtAll(t *testing.T) {
 		return
 	}
 	bare(t)
-	os.Unsetenv("GCE_METADATA_HOST")
+	if err := os.Unsetenv("GCE_METADATA_HOST"); err != nil {
+		t.Fatal(err)
+	}
 	s, _, err := authorized(t, newGoogle(t), Config{}, env())
 	if err != nil {
 		t.Fatal(err)
