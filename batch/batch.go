@@ -31,7 +31,7 @@ func DefaultConfig() Config { return Config{Interval: 10 * time.Second, Bytes: 1
 // Bounds of the limits. A commit takes tens of milliseconds on an object store, so that a shorter interval only queues.
 const (
 	minInterval = 10 * time.Millisecond
-	maxInterval = time.Hour // files must be committed long before a VACUUM could take them (rule C8)
+	maxInterval = 30 * time.Minute // files that were finished first must be committed within an hour (rule C8)
 	minBytes    = 1 << 10
 )
 

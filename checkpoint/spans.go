@@ -27,10 +27,14 @@ type UnitRecord struct {
 	Pin        bool   `json:"pin,omitzero"` // the unit pins starts: its spans are empty and hold no rows
 }
 
-// CommitRecord is the persisted form of one commit: all its units.
+// CommitRecord is the persisted form of one commit: all its units, those that it carried for other workers last.
 type CommitRecord struct {
 	Version int          `json:"v"`
 	Units   []UnitRecord `json:"units"`
+	// Carried is how many of the units were left as proposals by other workers.
+	Carried int `json:"carried,omitzero"`
+	// Contended tells other workers that the log is competed for, so that it pays to look for proposals.
+	Contended bool `json:"contended,omitzero"`
 }
 
 type spanJSON struct {

@@ -398,7 +398,11 @@ func (t *Table) Next(ctx context.Context) (*Commit, error) {
 
 // read reads one version after the table's own.
 func (t *Table) read(ctx context.Context, version int64) (*Commit, error) {
+	fresh := t.fresh()
 	c, err := readCommit(ctx, t.store, version, true)
+	if err == nil && !fresh {
+		err = t.standing(ctx)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		if t.fresh() {
 			return nil, io.EOF
@@ -421,6 +425,22 @@ func (t *Table) read(ctx context.Context, version int64) (*Commit, error) {
 	}
 	c.tableID = t.metadata.ID
 	return c, nil
+}
+
+// standing looks whether the version that the table stands on is still there and the same (rule C2a). Otherwise what was read
+// at the version after it proves nothing: the log was cleaned beyond both, and a late put took the place. Cleaning goes
+// from the oldest version on and takes none that is younger than a minute, so that only who has not known the newest version for as
+// long needs to ask.
+func (t *Table) standing(ctx context.Context) error {
+	c, err := readCommit(ctx, t.store, t.version, false)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case t.info == nil || c.Info != nil && c.Info.TxnID == t.info.TxnID:
+		return nil
+	}
+	return fmt.Errorf("following the Delta log: version %d, the last that was read, is gone: %w", t.version, ErrMissingCommit)
 }
 
 // probe finds out why a version's JSON is not there; nil when it is by now.

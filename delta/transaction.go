@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 
@@ -67,6 +68,8 @@ func (tx *Transaction) Pending() (version int64, ok bool) { return tx.open - 1, 
 //   - Committed, nil: the table moved on to that version.
 //   - Conflict, nil: another writer has the version. The table has not moved; Next gives the winner, and when that leaves
 //     the transaction valid (Touches, ChangesTable, Replaces), Commit tries the version after it.
+//   - Unknown with ErrMissingCommit: the answer came so late that the version may have been cleaned up before. Reload the table:
+//     its txns say whether the transaction is in it.
 //   - Unknown, cause: nothing is known about the version. Call Commit again with the same transaction after a while: it
 //     puts the same version again under a new attempt id. A version that already exists settles it: an id of this
 //     transaction in its commitInfo is Committed, another one Conflict. Until then Commit at another version is Refused.
@@ -87,7 +90,7 @@ func (t *Table) Commit(ctx context.Context, tx *Transaction) (Outcome, error) {
 		return Refused, fmt.Errorf("committing version %d: %w", version, err)
 	}
 	if t.winner != nil {
-		return t.judge(tx, t.winner) // read already, for this transaction or another one
+		return t.judge(ctx, tx, t.winner) // read already, for this transaction or another one
 	}
 	id := uuid.NewString()
 	data, landed, err := t.build(tx, next, version, id)
@@ -99,11 +102,7 @@ func (t *Table) Commit(ctx context.Context, tx *Transaction) (Outcome, error) {
 	err = t.store.PutIfAbsent(ctx, commitName(version), data)
 	switch {
 	case err == nil:
-		tx.open = 0
-		if t.fresh() { // else nobody has looked whether the log was cleaned: the next Next lists
-			t.latest = t.opts.Now()
-		}
-		return Committed, t.follow(landed)
+		return t.landed(ctx, tx, landed)
 	case errors.Is(err, fs.ErrExist):
 		return t.settle(ctx, tx, version)
 	}
@@ -112,23 +111,44 @@ func (t *Table) Commit(ctx context.Context, tx *Transaction) (Outcome, error) {
 
 // settle reads a version that exists and finds out whose it is.
 func (t *Table) settle(ctx context.Context, tx *Transaction, version int64) (Outcome, error) {
+	fresh := t.fresh()
 	c, err := readCommit(ctx, t.store, version, true)
+	if err == nil && !fresh {
+		err = t.standing(ctx)
+	}
 	if err != nil {
 		return Unknown, fmt.Errorf("committing version %d: it exists, reading whose it is: %w", version, err)
 	}
 	c.tableID = t.metadata.ID
-	return t.judge(tx, c)
+	return t.judge(ctx, tx, c)
+}
+
+// landed is told that the version is this transaction's, and believes it (rule C7) if the version before was known to be the
+// newest less than freshFor ago. Later a listing has to show it as the newest: a put that is that late may have taken a name
+// that was free again, because the log was cleaned up to there, and nobody would ever read it. What is told wrongly to be gone
+// costs the work of one flush, and nothing else.
+func (t *Table) landed(ctx context.Context, tx *Transaction, c *Commit) (Outcome, error) {
+	if !t.fresh() {
+		l, err := listLog(ctx, t.store, c.Version)
+		if err != nil {
+			return Unknown, fmt.Errorf("committing version %d: it is there, looking whether it is the newest: %w", c.Version, err)
+		}
+		if l.newest() > c.Version || l.newestCheckpoint(c.Version, math.MaxInt64, nil) >= 0 {
+			return Unknown, fmt.Errorf("committing version %d: the answer came after others had gone on to version %d: %w", c.Version, l.newest(), ErrMissingCommit)
+		}
+	}
+	tx.open, t.latest = 0, t.opts.Now()
+	return Committed, t.follow(c)
 }
 
 // judge tells whose the commit of the next version is. Its name is taken for good, so that no attempt at this version can
 // land any more.
-func (t *Table) judge(tx *Transaction, c *Commit) (Outcome, error) {
-	tx.open = 0
+func (t *Table) judge(ctx context.Context, tx *Transaction, c *Commit) (Outcome, error) {
 	if c.Info != nil && slices.Contains(tx.attempts, c.Info.TxnID) {
 		t.winner = nil
-		return Committed, t.follow(c)
+		return t.landed(ctx, tx, c)
 	}
-	t.winner = c
+	t.winner, tx.open = c, 0
 	return Conflict, nil
 }
 
@@ -178,6 +198,9 @@ func (t *Table) stateAfter(tx *Transaction) (*state, error) {
 	next.ict = t.ict
 	return &next, err
 }
+
+// CheckAdds says why an append with these files would be refused at the table's version.
+func (s *state) CheckAdds(adds []Add) error { return s.checkAdds(adds) }
 
 func (s *state) checkAdds(adds []Add) error {
 	clustering, err := s.clusteringColumns()

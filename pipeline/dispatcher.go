@@ -379,6 +379,9 @@ func (d *dispatcher) tableEvents() sink.Events {
 			d.Metrics.raceLost()
 			d.Log.Debug("another writer made the version first", "version", version)
 		},
+		Proposed:     func() { d.Metrics.proposals.Add(1) },
+		Carried:      func(proposals int) { d.Metrics.carried.Add(int64(proposals)) },
+		BadProposal:  func() { d.Metrics.badProposals.Add(1) },
 		Maintained:   func(task sink.Upkeep, took time.Duration, bytes int64) { d.Metrics.maintained(task, took, bytes) },
 		UpkeepFailed: func(task sink.Upkeep) { d.Metrics.failed(string(task)) },
 	}

@@ -16,6 +16,7 @@ import (
 // to one pipeline.
 type Metrics struct {
 	messages, messageBytes, rowCount, poisoned, lostRaces atomic.Int64
+	proposals, carried, badProposals                      atomic.Int64
 	commits, files, fileBytes, committedRows              atomic.Int64
 	lastCommit                                            atomic.Int64 // Unix nanoseconds; 0: none yet
 	sourceDown, storeDown                                 atomic.Bool
@@ -50,6 +51,9 @@ func NewMetrics(name string, now func() time.Time) *Metrics {
 	counter("kafkadelta_committed_bytes_total", "Bytes of these files.", &m.fileBytes)
 	counter("kafkadelta_commits_total", "Delta versions made.", &m.commits)
 	counter("kafkadelta_lost_races_total", "Versions that another writer made first.", &m.lostRaces)
+	counter("kafkadelta_proposals_total", "Units left for whoever commits next, because races were lost.", &m.proposals)
+	counter("kafkadelta_carried_proposals_total", "Units of other workers that this worker's commits brought into the table.", &m.carried)
+	counter("kafkadelta_bad_proposals_total", "Units left by others that could not be understood.", &m.badProposals)
 	counter("kafkadelta_log_checkpoints_total", "Log checkpoints of the table that this worker wrote.", &m.logCheckpoints)
 	gauge("kafkadelta_log_checkpoint_bytes", "Bytes written for the last of them.", func() float64 { return float64(m.logCheckpointBytes.Load()) })
 	gauge("kafkadelta_log_checkpoint_seconds", "Time that the last of them took.", func() float64 {

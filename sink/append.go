@@ -110,7 +110,7 @@ func (t *Table) appendTransaction(u *Unit) (*delta.Transaction, error) {
 	tx := &delta.Transaction{
 		Operation:  appendOperation,
 		Parameters: map[string]string{"mode": "Append", "partitionBy": string(partitionBy)}, // nested values are JSON in a text, as Spark has them
-		Adds:       u.adds(t.opts.Now(), nil),
+		Adds:       u.adds(nil),
 	}
 	if u.app.ID != "" {
 		tx.Txns = []delta.Txn{{AppID: u.app.ID, Version: u.app.Version}}

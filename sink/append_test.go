@@ -22,7 +22,7 @@ func (b *bench) appenderWith(events sink.Events) *sink.Table {
 	schema, err := delta.ParseDDL(b.columns)
 	b.check(err)
 	table, err := sink.Open(b.t.Context(), b.store, b.cfg, sink.Options{
-		Create: schema, Engine: "kafkadelta/test", Now: time.Now, Log: slog.New(slog.DiscardHandler), Events: events,
+		Create: schema, Engine: "kafkadelta/test", Now: b.now, Log: slog.New(slog.DiscardHandler), Events: events,
 	})
 	b.check(err)
 	return table

@@ -1,6 +1,10 @@
 package sink
 
-import "context"
+import (
+	"context"
+	"errors"
+	"io/fs"
+)
 
 // discard deletes the data files of a unit that can never be part of a version. It is the one place in the project that
 // deletes data files, and holds rule C6:
@@ -10,9 +14,12 @@ import "context"
 // ours; a version holds one commit for ever, so a rejected put can never land later. Units are dropped by fitting, which
 // runs only after every version up to the newest was judged, or that was never sent.
 //
+// A unit that was left as a proposal may be carried by anybody. It can't any more once a version that does not hold it has
+// touched one of its app ids: every carrier of a later version has read that one (rule C1), and the versions up to it are there.
+//
 // Whatever does not meet this stays where it is; a VACUUM of the table removes what no version names.
 func (t *Table) discard(ctx context.Context, u *Unit) {
-	if u.state != Dropped || u.sent {
+	if u.state != Dropped || u.sent || len(u.proposals) > 0 && !u.refuted {
 		return
 	}
 	for _, f := range u.files {
@@ -30,5 +37,21 @@ func (t *Table) Discard(ctx context.Context, units []*Unit) {
 			u.state = Dropped
 		}
 		t.discard(ctx, u)
+	}
+}
+
+// dropProposals deletes what a unit left, once the unit's fate is known (rule P5: hygiene, nothing depends on it).
+func (t *Table) dropProposals(ctx context.Context, u *Unit) {
+	if u.state != Landed && u.state != Dropped {
+		return
+	}
+	for _, name := range u.proposals {
+		t.dropProposal(ctx, name)
+	}
+}
+
+func (t *Table) dropProposal(ctx context.Context, name string) {
+	if err := t.store.Delete(ctx, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.opts.Log.Debug("a proposal stays behind, it is removed once it has expired", "name", name, "error", err)
 	}
 }

@@ -3,8 +3,10 @@ package sink
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -33,7 +35,11 @@ func (t *Table) Commit(ctx context.Context, units []*Unit) error {
 	defer t.unlock()
 	err := t.land(ctx, units)
 	for _, u := range units {
+		if u.state == Pending && len(u.proposals) > 0 {
+			u.state = Unresolved // it may be carried yet (rule P4)
+		}
 		t.discard(ctx, u)
+		t.dropProposals(ctx, u)
 	}
 	return err
 }
@@ -41,23 +47,29 @@ func (t *Table) Commit(ctx context.Context, units []*Unit) error {
 // land is the commit loop. Invariants at the top of each turn: no put of ours is outstanding, and every version up to
 // the log's newest known one was judged.
 func (t *Table) land(ctx context.Context, units []*Unit) error {
+	if t.crowded(units) {
+		if err := t.takeTurns(ctx, units, false); err != nil {
+			return unlessDone(ctx, err)
+		}
+	}
 	for lost := 0; ; lost++ {
 		fit := t.fitting(units)
 		if len(fit) == 0 {
 			return nil
 		}
-		tx, err := t.transaction(fit)
+		begun := t.opts.Now()
+		carried := t.carried(ctx, fit)
+		record := checkpoint.CommitRecord{Carried: len(carried), Contended: lost > 1 || len(carried) > 0}
+		tx, err := t.transaction(fit, carried, record)
 		if err != nil {
 			return err
 		}
 		version := t.log.Version() + 1
 		outcome, err := t.put(ctx, tx, fit)
+		t.combine.took(t.opts.Now().Sub(begun))
 		switch outcome {
 		case delta.Committed:
-			for _, u := range fit {
-				t.landed(u, version)
-			}
-			t.committed(version)
+			t.won(version, tx, fit, record)
 			return nil
 		case delta.Conflict:
 			if t.opts.Events.RaceLost != nil {
@@ -67,21 +79,63 @@ func (t *Table) land(ctx context.Context, units []*Unit) error {
 			for _, u := range fit {
 				u.sent = false
 			}
-			if err := backoff.Sleep(ctx, raceWait(lost)); err != nil {
-				return nil //nolint:nilerr // the units stay pending: the context says why
-			}
-			if err := t.advance(ctx, fit); err != nil {
+			if err := t.lostRace(ctx, fit, lost, len(carried) > 0); err != nil {
 				return unlessDone(ctx, err)
 			}
 		case delta.Refused:
 			return &Error{Op: fmt.Sprintf("committing version %d", version), Err: err}
 		case delta.Unknown:
+			late := errors.Is(err, delta.ErrMissingCommit)
+			if late && !slices.ContainsFunc(fit, func(u *Unit) bool { return u.app != nil && u.app.ID == "" }) {
+				// Rules C2 and C7: the units are dropped, and what they hold is read again where the txns say that it is not in the table.
+				if err := t.reload(ctx, fit, err); err != nil {
+					return unlessDone(ctx, err)
+				}
+				continue
+			}
 			for _, u := range fit {
 				u.state = Unresolved
+			}
+			if late {
+				return &Error{Op: "appending without an app id", Err: err, Hint: "look at `table history` whether the rows are in the table"}
 			}
 			return unlessDone(ctx, err)
 		}
 	}
+}
+
+// won takes note of a version of this process.
+func (t *Table) won(version int64, tx *delta.Transaction, units []*Unit, record checkpoint.CommitRecord) {
+	for _, u := range units {
+		t.landed(u, version)
+	}
+	for _, txn := range tx.Txns {
+		t.touched[txn.AppID] = version
+	}
+	t.combine.saw(t.opts.Now(), record)
+	if record.Carried > 0 && t.opts.Events.Carried != nil {
+		t.opts.Events.Carried(record.Carried)
+	}
+	t.committed(version)
+}
+
+// lostRace reads the winners, and keeps those apart who lost against them. The first retry does not wait: whoever did not
+// follow the log loses once, whether or not there are others. Neither does one that carries the work of others.
+func (t *Table) lostRace(ctx context.Context, units []*Unit, lost int, carrier bool) error {
+	if lost > 0 {
+		t.combine.until = t.opts.Now().Add(contendedFor)
+	}
+	if lost == 0 || !t.combines(units) {
+		if err := backoff.Sleep(ctx, raceWait(lost)); err != nil {
+			return err
+		}
+		return t.advance(ctx, units)
+	}
+	moved, err := t.step(ctx, units) // to the winner, which was read already
+	if err != nil || carrier {
+		return err
+	}
+	return t.takeTurns(ctx, units, moved)
 }
 
 // put tries one version until its fate is known (rule C5). A lost answer proves nothing, so the same transaction is put
@@ -104,6 +158,9 @@ func (t *Table) put(ctx context.Context, tx *delta.Transaction, units []*Unit) (
 			}
 			return outcome, err
 		}
+		if errors.Is(err, delta.ErrMissingCommit) {
+			return delta.Unknown, err
+		}
 		if ctx.Err() != nil {
 			return delta.Unknown, ctx.Err()
 		}
@@ -116,7 +173,7 @@ func (t *Table) put(ctx context.Context, tx *delta.Transaction, units []*Unit) (
 	}
 }
 
-// raceWait keeps losers of a race apart. The first retry does not wait: the winner is known to have landed.
+// raceWait keeps losers of a race apart that do not combine.
 func raceWait(lost int) time.Duration {
 	if lost == 0 {
 		return 0
@@ -163,7 +220,10 @@ func (t *Table) misfit(u *Unit, taken map[string]bool) string {
 			return "it was written under an older schema of the table: " + reason
 		}
 	}
+	born, hasFiles := u.born()
 	switch {
+	case hasFiles && t.opts.Now().Sub(born) > maxUnitAge:
+		return "its files are too old: a cleaning of the table might have taken them" // C8
 	case u.app != nil:
 		return t.appendMisfit(u)
 	case u.pin != nil:
@@ -176,6 +236,7 @@ func (t *Table) misfit(u *Unit, taken map[string]bool) string {
 		case !ok:
 			return fmt.Sprintf("%s belongs to another worker now", s.Partition)
 		case c.fenced:
+			u.refuted = true // discard asks whether it was proved
 			return fmt.Sprintf("another writer moved the offset of %s", s.Partition)
 		case s.First != c.last+1:
 			return fmt.Sprintf("it begins at offset %d of %s, but the table stands at %d", s.First, s.Partition, c.last)
@@ -209,8 +270,8 @@ func (t *Table) landed(u *Unit, version int64) {
 }
 
 // transaction builds the actions of one commit: the files of its units, one txn a partition, and in commitInfo what a
-// reader of the log needs to check them.
-func (t *Table) transaction(units []*Unit) (*delta.Transaction, error) {
+// reader of the log needs to check them. What it carries for others is the same, after its own.
+func (t *Table) transaction(units []*Unit, carried []*proposal, record checkpoint.CommitRecord) (*delta.Transaction, error) {
 	if units[0].app != nil { // Append lands one unit at a time
 		return t.appendTransaction(units[0])
 	}
@@ -219,22 +280,26 @@ func (t *Table) transaction(units []*Unit) (*delta.Transaction, error) {
 		Parameters: map[string]string{"outputMode": "Append", "name": t.opts.Name},
 		Info:       map[string]json.RawMessage{},
 	}
-	record := checkpoint.CommitRecord{}
-	now := t.opts.Now()
+	include := func(r checkpoint.UnitRecord, adds []delta.Add) {
+		record.Units = append(record.Units, r)
+		tx.Adds = append(tx.Adds, adds...)
+		for _, s := range r.Spans {
+			tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.AppID(r.Name, s.ID), Version: s.Next - 1})
+		}
+	}
 	for _, u := range units {
-		unitRecord := u.record(t.opts.Name, t.readAt(u))
-		tag, err := unitRecord.Encode()
+		r := u.record(t.opts.Name, t.readAt(u))
+		adds, err := u.taggedAdds(r)
 		if err != nil {
-			return nil, &Error{Op: "encoding a unit's spans", Err: err}
+			return nil, err
 		}
-		record.Units = append(record.Units, unitRecord)
-		tx.Adds = append(tx.Adds, u.adds(now, map[string]string{checkpoint.TagKey: tag})...)
-		for _, s := range u.Spans {
-			tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.AppID(t.opts.Name, s.ID), Version: s.Next - 1})
-		}
+		include(r, adds)
 		if u.pin != nil {
 			tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.IdentityAppID(t.opts.Name, u.pin.identity), Version: int64(u.pin.partitions)})
 		}
+	}
+	for _, p := range carried {
+		include(p.Record, p.Adds)
 	}
 	value, err := record.Encode()
 	if err != nil {

@@ -13,6 +13,12 @@ const (
 	CreateNever     = "never"
 )
 
+// Values of Config.Combine.
+const (
+	CombineAuto = "auto"
+	CombineOff  = "off"
+)
+
 // Config describes the table that a stream writes.
 type Config struct {
 	// URI is where the table is: a path, or a URI that storage/open knows.
@@ -28,13 +34,16 @@ type Config struct {
 	Properties map[string]string `yaml:"properties"`
 	// Comment is the description of a new table.
 	Comment string `yaml:"comment"`
+	// Combine says what a worker does that keeps losing the race for the next version: auto (default) leaves its files for
+	// whoever commits next, and carries those of others; off lets each commit for itself.
+	Combine string `yaml:"combine"`
 	// Parquet says how data files are written.
 	Parquet datafile.Config `yaml:"parquet"`
 }
 
 // DefaultConfig returns the settings used where the configuration is silent.
 func DefaultConfig() Config {
-	return Config{Create: CreateIfMissing, Parquet: datafile.Config{Compression: "zstd"}}
+	return Config{Create: CreateIfMissing, Combine: CombineAuto, Parquet: datafile.Config{Compression: "zstd"}}
 }
 
 // Validate checks the settings without reaching for the table.
@@ -45,6 +54,9 @@ func (c Config) Validate() error {
 	}
 	if c.Create != CreateIfMissing && c.Create != CreateNever {
 		errs = append(errs, fmt.Errorf("table.create is %q: use %s or %s", c.Create, CreateIfMissing, CreateNever))
+	}
+	if c.Combine != CombineAuto && c.Combine != CombineOff {
+		errs = append(errs, fmt.Errorf("table.combine is %q: use %s or %s", c.Combine, CombineAuto, CombineOff))
 	}
 	return errors.Join(append(errs, c.Parquet.Validate())...)
 }

@@ -44,6 +44,11 @@ type Events struct {
 	Recovered func(op string)
 	// RaceLost is called when another writer made the version that was tried.
 	RaceLost func(version int64)
+	// Proposed is called when a unit was left for others to carry, Carried with the number of proposals that a commit of this
+	// process brought into the table, BadProposal when one can't be understood.
+	Proposed    func()
+	Carried     func(proposals int)
+	BadProposal func()
 	// Maintained is called when a log checkpoint or a cleanup is done, UpkeepFailed when some upkeep failed. Both are called
 	// from the goroutine that Maintain starts.
 	Maintained   func(task Upkeep, took time.Duration, bytes int64)
@@ -61,6 +66,12 @@ type Table struct {
 	layout  *Layout
 	changed int64             // newest version after Open with metaData or protocol; units that still fit were judged against it
 	claims  map[string]*claim // by app id
+
+	// What proposals of others are judged by (rule C1): every version after judgedFrom was read, and touched has the newest of
+	// them that has a txn of an app id.
+	judgedFrom int64
+	touched    map[string]int64
+	combine    combiner
 
 	upkeep *upkeep // nil until Maintain
 }
@@ -83,7 +94,8 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Open opens the table, or makes it where Options.Create says how. It tries for as long as the store is down.
 func Open(ctx context.Context, store delta.LogStore, cfg Config, opts Options) (*Table, error) {
-	t := &Table{store: store, cfg: cfg, opts: opts, working: make(chan struct{}, 1), claims: map[string]*claim{}}
+	t := &Table{store: store, cfg: cfg, opts: opts, working: make(chan struct{}, 1), claims: map[string]*claim{}, touched: map[string]int64{}}
+	t.combine.read = map[string]*proposal{}
 	if err := t.retry(ctx, "opening the table", func() error { return t.openOrCreate(ctx) }); err != nil {
 		return nil, err
 	}
@@ -91,7 +103,7 @@ func Open(ctx context.Context, store delta.LogStore, cfg Config, opts Options) (
 	if err != nil {
 		return nil, err
 	}
-	t.layout = layout
+	t.layout, t.judgedFrom = layout, t.log.Version()
 	return t, nil
 }
 
@@ -212,43 +224,55 @@ func finalError(op string, err error) error {
 }
 
 // advance reads every version after the known one, as JSON, and judges it against the claims (rule C1). Units in flight
-// that a version holds have landed (recognised by unit id). Gone versions leave nothing provable (C2): every claim is
-// fenced and the newest snapshot becomes the base.
+// that a version holds have landed (recognised by unit id).
 func (t *Table) advance(ctx context.Context, inFlight []*Unit) error {
-	return t.retry(ctx, "reading the table's log", func() error {
-		for {
-			commit, err := t.log.Next(ctx)
-			switch {
-			case errors.Is(err, io.EOF):
-				return nil
-			case errors.Is(err, delta.ErrMissingCommit):
-				t.opts.Log.Warn("versions of the table are gone before they were read: starting again from its newest state",
-					"known_version", t.log.Version(), "reason", err)
-				table := t.log.Metadata().ID
-				if err := t.log.Reload(ctx); err != nil {
-					return err
-				}
-				if t.isStream() && t.log.Metadata().ID != table { // rule C1c, as in judge
-					return replaced(t.log.Version(), "its id has changed")
-				}
-				for _, c := range t.claims {
-					c.fenced = true
-				}
-				for _, u := range inFlight {
-					u.sent = true // rule C2: nothing can be proved of them, so that their files stay
-				}
-				if err := t.relayout(); err != nil {
-					return err
-				}
-				continue
-			case err != nil:
-				return err
-			}
-			if err := t.judge(commit, inFlight); err != nil {
-				return err
-			}
+	for {
+		if moved, err := t.step(ctx, inFlight); err != nil || !moved {
+			return err
 		}
+	}
+}
+
+// step is advance for one version; false where there is none yet.
+func (t *Table) step(ctx context.Context, inFlight []*Unit) (moved bool, err error) {
+	err = t.retry(ctx, "reading the table's log", func() error {
+		commit, err := t.log.Next(ctx)
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.Is(err, delta.ErrMissingCommit):
+			moved = true
+			return t.reload(ctx, inFlight, err)
+		case err != nil:
+			return err
+		}
+		moved = true
+		return t.judge(commit, inFlight)
 	})
+	return moved, err
+}
+
+// reload opens the newest state, after versions are gone that were not read: nothing can be proved any more (rule C2), so that
+// every claim is fenced.
+func (t *Table) reload(ctx context.Context, inFlight []*Unit, reason error) error {
+	t.opts.Log.Warn("versions of the table are gone before they were read: starting again from its newest state",
+		"known_version", t.log.Version(), "reason", reason)
+	for _, u := range inFlight {
+		u.sent = true // nothing can be proved of them, so that their files stay
+	}
+	table := t.log.Metadata().ID
+	if err := t.retry(ctx, "opening the table again", func() error { return t.log.Reload(ctx) }); err != nil {
+		return err
+	}
+	if t.isStream() && t.log.Metadata().ID != table { // rule C1c, as in judge
+		return replaced(t.log.Version(), "its id has changed")
+	}
+	for _, c := range t.claims {
+		c.fenced = true
+	}
+	t.judgedFrom = t.log.Version()
+	clear(t.touched)
+	return t.relayout()
 }
 
 // judge applies one version made by somebody (perhaps by this process, under an answer that was lost).
@@ -256,11 +280,14 @@ func (t *Table) judge(commit *delta.Commit, inFlight []*Unit) error {
 	if commit.Replaces() && t.isStream() {
 		return replaced(commit.Version, operation(commit))
 	}
-	own := unitsIn(commit, inFlight)
+	record := recordOf(commit)
+	t.combine.saw(t.opts.Now(), record)
+	own := unitsIn(record, inFlight)
 	for _, u := range own {
 		t.landed(u, commit.Version)
 	}
 	for _, txn := range commit.Txns {
+		t.touched[txn.AppID] = commit.Version
 		if c, ok := t.claims[txn.AppID]; ok && !holds(own, txn.AppID, t.opts.Name) {
 			c.fenced = true
 			t.opts.Log.Info("another writer has moved a partition's offset in the table: its uncommitted messages are dropped and read again",

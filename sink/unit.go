@@ -35,12 +35,28 @@ type Unit struct {
 	app    *AppTxn // instead of spans: what Append was asked for; its ID may be empty
 
 	version int64 // that it has landed in
+
+	proposals  []string // objects that others may have read and may carry
+	proposedAt int64    // rv of the newest of them
+	refuted    bool     // a version that does not hold it has touched one of its app ids: it can never land
 }
 
 // file is one finished data file of a unit.
 type file struct {
 	datafile.Info
-	values map[string]*string // partition values by column; nil is null
+	values   map[string]*string // partition values by column; nil is null
+	finished time.Time
+}
+
+// born is when the oldest of the unit's files was finished; false where it has none.
+func (u *Unit) born() (time.Time, bool) {
+	var oldest time.Time
+	for i, f := range u.files {
+		if i == 0 || f.finished.Before(oldest) {
+			oldest = f.finished
+		}
+	}
+	return oldest, len(u.files) > 0
 }
 
 // State tells what has become of the unit.
@@ -68,34 +84,49 @@ func (u *Unit) Bytes() int64 {
 }
 
 // adds are the actions that bring the files into the table.
-func (u *Unit) adds(now time.Time, tags map[string]string) []delta.Add {
+func (u *Unit) adds(tags map[string]string) []delta.Add {
 	adds := make([]delta.Add, 0, len(u.files))
 	for _, f := range u.files {
 		adds = append(adds, delta.Add{
-			Path: delta.EncodePath(f.Name), PartitionValues: f.values, Size: f.Size, ModificationTime: now.UnixMilli(),
+			Path: delta.EncodePath(f.Name), PartitionValues: f.values, Size: f.Size, ModificationTime: f.finished.UnixMilli(),
 			DataChange: true, Stats: f.Stats, Tags: tags,
 		})
 	}
 	return adds
 }
 
+// taggedAdds are the actions with the unit's record in their tags.
+func (u *Unit) taggedAdds(record checkpoint.UnitRecord) ([]delta.Add, error) {
+	tag, err := record.Encode()
+	if err != nil {
+		return nil, &Error{Op: "encoding a unit's spans", Err: err}
+	}
+	return u.adds(map[string]string{checkpoint.TagKey: tag}), nil
+}
+
 func (u *Unit) record(name string, readAt int64) checkpoint.UnitRecord {
 	return checkpoint.UnitRecord{Version: checkpoint.FormatVersion, Unit: u.ID, Name: name, ReadAt: readAt, Spans: u.Spans, Pin: u.pin != nil}
 }
 
-// unitsIn finds which of the units a version holds. Its commitInfo names them.
-func unitsIn(commit *delta.Commit, units []*Unit) []*Unit {
-	if len(units) == 0 || commit.Info == nil {
-		return nil
+// recordOf reads what a version says of its units. It is empty where another program made it, or a newer one: then none of
+// ours is in it, since we write what we can read.
+func recordOf(commit *delta.Commit) checkpoint.CommitRecord {
+	if commit.Info == nil {
+		return checkpoint.CommitRecord{}
 	}
 	value, ok := commit.Info.Fields[checkpoint.CommitInfoKey]
 	if !ok {
-		return nil
+		return checkpoint.CommitRecord{}
 	}
 	record, err := checkpoint.DecodeCommit(value)
 	if err != nil {
-		return nil // another program's, or a newer one's: not ours, since we write what we can read
+		return checkpoint.CommitRecord{}
 	}
+	return record
+}
+
+// unitsIn finds which of the units a version holds.
+func unitsIn(record checkpoint.CommitRecord, units []*Unit) []*Unit {
 	var found []*Unit
 	for _, u := range units {
 		if slices.ContainsFunc(record.Units, func(r checkpoint.UnitRecord) bool { return r.Unit == u.ID }) {

@@ -147,7 +147,7 @@ func (w *Writer) finish(key string) error {
 		return fmt.Errorf("finishing a data file: %w", err)
 	}
 	w.table.opts.Log.Debug("data file ends", "file", info.Name, "rows", info.Rows, "bytes", info.Size)
-	w.done = append(w.done, file{info, f.values})
+	w.done = append(w.done, file{info, f.values, w.table.opts.Now()})
 	w.bytes += info.Size
 	return nil
 }

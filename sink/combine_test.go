@@ -1,0 +1,351 @@
+package sink_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"maps"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"kafkadelta/checkpoint"
+	"kafkadelta/delta"
+	"kafkadelta/sink"
+	"kafkadelta/storage/faultstore"
+)
+
+const proposals = "_connector/proposals/"
+
+// contended is what the winner of a race writes that has met others.
+const contended = `{"commitInfo":{"operation":"x","kafkadelta":{"v":1,"units":[],"contended":true}}}`
+
+// proposed has a worker leave its unit as a proposal, by making it lose two races. Then meanwhile is called, which stands for
+// all that others do before the worker looks at the log again. It returns when the unit's fate is known.
+func (b *bench) proposed(table *sink.Table, u *sink.Unit, meanwhile func()) {
+	b.t.Helper()
+	lost, left := 0, false
+	b.store.SetHook(func(op faultstore.Op) {
+		switch {
+		case isPut(op) && strings.HasPrefix(op.Name, "_delta_log/") && strings.HasSuffix(op.Name, ".json") && lost < 2:
+			lost++
+			b.foreign(contended)
+		case len(b.proposals()) > 0 && !left:
+			left = true
+			meanwhile()
+		}
+	})
+	b.commit(table, u)
+	if !left {
+		b.t.Fatal("the worker that lost two races left no proposal")
+	}
+}
+
+func (b *bench) proposals() []string {
+	b.t.Helper()
+	var names []string
+	for o, err := range b.memory.List(b.t.Context(), proposals, "") {
+		b.check(err)
+		names = append(names, o.Name)
+	}
+	return names
+}
+
+func (b *bench) read(name string) []byte {
+	b.t.Helper()
+	r, err := b.memory.Get(b.t.Context(), name, 0, -1)
+	b.check(err)
+	data, err := io.ReadAll(r)
+	b.check(err)
+	b.check(r.Close())
+	return data
+}
+
+// record is what the newest version says of its units.
+func (b *bench) record() checkpoint.CommitRecord {
+	b.t.Helper()
+	record, err := checkpoint.DecodeCommit(b.snapshot().Info().Fields[checkpoint.CommitInfoKey])
+	b.check(err)
+	return record
+}
+
+func TestWinnerCarriesWhatLosersLeft(t *testing.T) {
+	b := newBench(t)
+	loser := b.owner(2)
+	carrier := b.open(b.memory) // its requests go past the hook
+	b.claim(carrier, 1)
+	u, w := b.unit(loser, span(0, 0, 3)), b.unit(carrier, span(1, 0, 4))
+	b.proposed(loser, u, func() {
+		b.commit(carrier, w)
+		b.want(w, sink.Landed)
+	})
+	b.want(u, sink.Landed)
+	if got := b.version(); got != 4 { // create, pin, two strangers, and both units in one
+		t.Errorf("the table is at version %d, want 4", got)
+	}
+	record := b.record()
+	if len(record.Units) != 2 || record.Units[0].Unit != w.ID || record.Units[1].Unit != u.ID || record.Carried != 1 || !record.Contended {
+		t.Errorf("the version tells of %+v", record)
+	}
+	if b.txn(0) != 2 || b.txn(1) != 3 || b.consistent() != 7 {
+		t.Errorf("the txns are %d and %d with %d rows, want 2, 3 and 7", b.txn(0), b.txn(1), b.consistent())
+	}
+	if left := b.proposals(); len(left) != 0 {
+		t.Errorf("proposals stay behind: %v", left)
+	}
+	b.commit(loser, b.unit(loser, span(0, 3, 1))) // it knows where it stands
+	if b.txn(0) != 3 {
+		t.Errorf("the txn is %d, want 3", b.txn(0))
+	}
+}
+
+func TestLoneWorkerPaysNothingForCombining(t *testing.T) {
+	count := func(combine string) int {
+		b := newBench(t)
+		b.cfg.Combine = combine
+		table := b.owner(1)
+		var requests atomic.Int64
+		b.store.SetHook(func(faultstore.Op) { requests.Add(1) })
+		for i := range int64(20) {
+			if i == 10 { // somebody was there, once: the first try after it loses
+				b.foreign(`{"commitInfo":{"operation":"WRITE"}}`)
+			}
+			b.commit(table, b.unit(table, span(0, i, 1)))
+		}
+		return int(requests.Load())
+	}
+	if with, without := count(sink.CombineAuto), count(sink.CombineOff); with != without {
+		t.Errorf("a lone worker makes %d requests, %d where combining is off", with, without)
+	}
+}
+
+// doctored changes a proposal and seals it again.
+func doctored(t *testing.T, data []byte, change func(p map[string]any)) []byte {
+	t.Helper()
+	var s struct {
+		Sum      string          `json:"sha256"`
+		Proposal json.RawMessage `json:"proposal"`
+	}
+	var p map[string]any
+	if err := json.Unmarshal(data, &s); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(s.Proposal, &p); err != nil {
+		t.Fatal(err)
+	}
+	change(p)
+	body, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(body)
+	s.Sum, s.Proposal = hex.EncodeToString(sum[:]), body
+	if data, err = json.Marshal(s); err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// TestProposalsThatAreNotCarried shows a carrier one proposal that must not be in its version. Its own unit lands all the same,
+// alone (rules P1, P3).
+func TestProposalsThatAreNotCarried(t *testing.T) {
+	recordOf := func(p map[string]any) map[string]any { return p["record"].(map[string]any) }
+	spanOf := func(p map[string]any) map[string]any { return recordOf(p)["spans"].([]any)[0].(map[string]any) }
+	addOf := func(p map[string]any) map[string]any { return p["adds"].([]any)[0].(map[string]any) }
+	change := func(f func(p map[string]any)) func(*bench, []byte) []byte {
+		return func(b *bench, data []byte) []byte { return doctored(b.t, data, f) }
+	}
+	// pass is the control: it is carried.
+	for name, tt := range map[string]struct {
+		doctor  func(*bench, []byte) []byte
+		before  func(*bench, *sink.Table) // what the carrier does before it commits
+		carried bool
+	}{
+		"nothing is wrong": {doctor: change(func(map[string]any) {}), carried: true},
+		"the checksum": {doctor: func(_ *bench, data []byte) []byte {
+			return []byte(strings.Replace(string(data), `"rows\":3`, `"rows\":4`, 1))
+		}},
+		"torn":           {doctor: func(_ *bench, data []byte) []byte { return data[:len(data)/2] }},
+		"not JSON":       {doctor: func(*bench, []byte) []byte { return []byte("\x00") }},
+		"too large":      {doctor: func(_ *bench, data []byte) []byte { return append(data, make([]byte, 4<<20)...) }},
+		"a newer format": {doctor: change(func(p map[string]any) { p["v"] = 2 })},
+		"newer spans":    {doctor: change(func(p map[string]any) { recordOf(p)["v"] = 2 })},
+		"no name":        {doctor: change(func(p map[string]any) { recordOf(p)["name"] = "a/b" })},
+		"a pin":          {doctor: change(func(p map[string]any) { recordOf(p)["pin"] = true })},
+		"no spans":       {doctor: change(func(p map[string]any) { recordOf(p)["spans"] = []any{} })},
+		"a partition twice": {doctor: change(func(p map[string]any) {
+			again := maps.Clone(spanOf(p))
+			for _, count := range []string{"next", "records", "rows"} {
+				again[count] = 0
+			}
+			recordOf(p)["spans"] = []any{spanOf(p), again}
+		})},
+		"another table":        {doctor: change(func(p map[string]any) { p["table"] = "x" })},
+		"not read here":        {doctor: change(func(p map[string]any) { recordOf(p)["rv"] = 0 })},
+		"made later":           {doctor: change(func(p map[string]any) { recordOf(p)["rv"] = 99 })},
+		"old files":            {doctor: change(func(p map[string]any) { p["born"] = time.Now().Add(-61 * time.Minute).UnixMilli() })},
+		"where the table isnt": {doctor: change(func(p map[string]any) { spanOf(p)["first"], spanOf(p)["next"] = 1, 4 })},
+		"an unknown partition": {doctor: change(func(p map[string]any) { spanOf(p)["partition"] = 77 })},
+		"more rows":            {doctor: change(func(p map[string]any) { addOf(p)["stats"] = `{"numRecords":4}` })},
+		"no rows told":         {doctor: change(func(p map[string]any) { addOf(p)["stats"] = "" })},
+		"row ids":              {doctor: change(func(p map[string]any) { addOf(p)["baseRowId"] = 0 })},
+		"no append":            {doctor: change(func(p map[string]any) { addOf(p)["dataChange"] = false })},
+		"a partition value":    {doctor: change(func(p map[string]any) { addOf(p)["partitionValues"] = map[string]any{"x": "y"} })},
+		"outside of the table": {doctor: change(func(p map[string]any) { addOf(p)["path"] = "a/../../x.parquet" })},
+		"an absolute path":     {doctor: change(func(p map[string]any) { addOf(p)["path"] = "s3://x/y.parquet" })},
+		"a file twice": {doctor: change(func(p map[string]any) {
+			addOf(p)["stats"] = `{"numRecords":0}`
+			p["adds"] = append(p["adds"].([]any), map[string]any{"path": addOf(p)["path"], "size": 1, "dataChange": true, "partitionValues": map[string]any{}, "stats": `{"numRecords":3}`})
+		})},
+		"it was touched": {before: func(b *bench, carrier *sink.Table) {
+			b.foreign(txnLine(0, -1)) // to the same value
+		}},
+		"the table has changed": {before: func(b *bench, carrier *sink.Table) {
+			b.alter(func(m *delta.Metadata) { m.Description = "x" })
+		}},
+		"the carrier owns it": {before: func(b *bench, carrier *sink.Table) { b.claim(carrier, 0) }},
+		"the carrier came later": {before: func(b *bench, carrier *sink.Table) {
+			_, _, err := carrier.Follow(b.t.Context())
+			b.check(err)
+		}, doctor: change(func(p map[string]any) { recordOf(p)["rv"] = 1 }), carried: true}, // but one that read all of it carries
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			loser := b.owner(2)
+			carrier := b.open(b.memory)
+			b.claim(carrier, 1)
+			u, w := b.unit(loser, span(0, 0, 3)), b.unit(carrier, span(1, 0, 4))
+			var record checkpoint.CommitRecord
+			b.proposed(loser, u, func() {
+				name := b.proposals()[0]
+				if tt.doctor != nil {
+					before := b.read(name)
+					data := tt.doctor(b, before)
+					if !tt.carried && bytes.Equal(before, data) {
+						t.Fatal("nothing was doctored")
+					}
+					b.check(b.memory.Put(t.Context(), name, data))
+				}
+				if tt.before != nil {
+					tt.before(b, carrier)
+				}
+				b.commit(carrier, w)
+				b.want(w, sink.Landed)
+				record = b.record()
+			})
+			if got := record.Carried == 1 && len(record.Units) == 2; got != tt.carried || len(record.Units)-1 != record.Carried {
+				t.Errorf("the carrier's version has %d units, %d of them carried; want it carried: %v", len(record.Units), record.Carried, tt.carried)
+			}
+			b.consistent()
+		})
+	}
+}
+
+// TestProposalIsNotCarriedTwice shows that two carriers, one of which does not know of the other, bring a unit into one version.
+func TestProposalIsNotCarriedTwice(t *testing.T) {
+	b := newBench(t)
+	loser := b.owner(3)
+	first, second := b.open(b.memory), b.open(b.memory)
+	b.claim(first, 1)
+	b.claim(second, 2)
+	u := b.unit(loser, span(0, 0, 3))
+	b.proposed(loser, u, func() {
+		name := b.proposals()[0]
+		data := b.read(name)
+		b.commit(first, b.unit(first, span(1, 0, 4)))
+		b.check(b.memory.Put(t.Context(), name, data)) // its deletion comes late
+		b.commit(second, b.unit(second, span(2, 0, 5)))
+	})
+	b.want(u, sink.Landed)
+	if got := b.record(); got.Carried != 0 || b.consistent() != 12 {
+		t.Errorf("the second carrier's version tells of %+v, the table has %d rows", got, b.consistent())
+	}
+}
+
+// TestFilesOfAProposalStay until it is proved that nobody can carry it.
+func TestFilesOfAProposalStay(t *testing.T) {
+	for name, tt := range map[string]struct {
+		happens func(*bench, *sink.Table)
+		state   sink.State
+		files   int
+	}{
+		"touched by another": {func(b *bench, _ *sink.Table) { b.foreign(txnLine(0, 5)) }, sink.Dropped, 0},
+		"the partition is given away": {func(b *bench, _ *sink.Table) {
+			b.alter(b.columnsTo("n STRING")) // it fits no more, and no txn says that nobody can carry it
+		}, sink.Dropped, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			table := b.owner(1)
+			u := b.unit(table, span(0, 0, 3))
+			b.proposed(table, u, func() { tt.happens(b, table) })
+			b.want(u, tt.state)
+			if got := len(b.files()); got != tt.files {
+				t.Errorf("%d files are left, want %d", got, tt.files)
+			}
+		})
+	}
+}
+
+func TestProposalsExpire(t *testing.T) {
+	b := newBench(t)
+	table := b.owner(1)
+	for _, name := range []string{"a.json", "b.json"} {
+		b.check(b.memory.Put(t.Context(), proposals+name, []byte("x")))
+	}
+	b.foreign(contended)
+	b.commit(table, b.unit(table, span(0, 0, 1))) // sees the contention
+	if left := b.proposals(); len(left) != 2 {
+		t.Errorf("young proposals were removed: %v are left", left)
+	}
+	b.passed.Add(int64(11 * time.Minute))
+	b.foreign(contended)
+	b.commit(table, b.unit(table, span(0, 1, 1)))
+	if left := b.proposals(); len(left) != 0 {
+		t.Errorf("expired proposals stay: %v", left)
+	}
+}
+
+// TestOldFilesAreNotCommitted holds rule C8.
+func TestOldFilesAreNotCommitted(t *testing.T) {
+	b := newBench(t)
+	table := b.owner(1)
+	u := b.unit(table, span(0, 0, 3))
+	b.passed.Add(int64(59 * time.Minute))
+	young := b.unit(table, span(0, 0, 3))
+	b.passed.Add(int64(2 * time.Minute))
+	b.commit(table, u)
+	b.want(u, sink.Dropped)
+	b.commit(table, young)
+	b.want(young, sink.Landed)
+}
+
+// TestCarrierWithALostAnswer carries a unit in a version whose answer is lost.
+func TestCarrierWithALostAnswer(t *testing.T) {
+	b := newBench(t)
+	loser := b.owner(2)
+	faulty := faultstore.New(b.memory)
+	carrier := b.open(faulty)
+	b.claim(carrier, 1)
+	u, w := b.unit(loser, span(0, 0, 3)), b.unit(carrier, span(1, 0, 4))
+	b.proposed(loser, u, func() {
+		puts := 0
+		faulty.SetPlan(func(op faultstore.Op) faultstore.Action {
+			if isPut(op) && strings.HasSuffix(op.Name, ".json") {
+				if puts++; puts == 2 { // the first one loses
+					return faultstore.LandThenFail(nil)
+				}
+			}
+			return faultstore.Pass()
+		})
+		b.commit(carrier, w)
+		b.want(w, sink.Landed)
+	})
+	b.want(u, sink.Landed)
+	if b.consistent() != 7 || b.record().Carried != 1 {
+		t.Errorf("the table has %d rows, its newest version carries %d; want 7 and 1", b.consistent(), b.record().Carried)
+	}
+}

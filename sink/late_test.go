@@ -1,0 +1,96 @@
+package sink_test
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"kafkadelta/delta"
+	"kafkadelta/sink"
+)
+
+// late has the next put of a version take longer than anybody believes in its answer, while others go on: they make the version,
+// the one after it, and clean up the first, whose name is free again (rule C7).
+func (b *bench) late() {
+	b.beforePut(func() {
+		v := b.version() + 1
+		b.check(b.memory.PutIfAbsent(b.t.Context(), logFile(v+1), []byte(`{"commitInfo":{"operation":"WRITE"}}`+"\n")))
+		b.passed.Add(int64(61 * time.Second))
+	})
+}
+
+func TestAnswerThatComesTooLateIsNotBelieved(t *testing.T) {
+	b := newBench(t)
+	table := b.owner(1)
+	u := b.unit(table, span(0, 0, 3))
+	b.late()
+	b.commit(table, u)
+	b.want(u, sink.Dropped)
+	if len(b.files()) != 1 {
+		t.Error("the files of a unit that may be in the table are gone")
+	}
+	if next := b.claim(table, 0); next[0] != b.txn(0)+1 {
+		t.Errorf("the partition goes on at %d, and its txn is %d", next[0], b.txn(0))
+	}
+}
+
+// TestLateAnswerOfTheNewestVersion is believed, since a listing shows it.
+func TestLateAnswerOfTheNewestVersion(t *testing.T) {
+	b := newBench(t)
+	table := b.owner(1)
+	u := b.unit(table, span(0, 0, 3))
+	b.beforePut(func() { b.passed.Add(int64(61 * time.Second)) })
+	b.commit(table, u)
+	b.want(u, sink.Landed)
+}
+
+func TestLateAnswerOfAnAppend(t *testing.T) {
+	for id, want := range map[string]string{"": "table history", "app": ""} {
+		b := newBench(t)
+		table := b.appenderWith(sink.Events{})
+		u := b.rows(table, 3)
+		b.late()
+		_, already, err := table.Append(t.Context(), u, sink.AppTxn{ID: id, Version: 1})
+		if want == "" && (err != nil || !already) {
+			t.Errorf("with an app id the append ends with %v, already %v; want the txn's answer", err, already)
+		}
+		if want != "" && (!errors.Is(err, delta.ErrMissingCommit) || !strings.Contains(err.Error(), want) || u.State() != sink.Unresolved) {
+			t.Errorf("without an app id the append ends with %v, %v; want it unresolved", err, u.State())
+		}
+		if rows := b.consistent(); rows != 3 {
+			t.Errorf("the table has %d rows, want 3", rows)
+		}
+	}
+}
+
+// TestVersionThatWasReplacedUnderAnIdleWorker has a worker read the log on after more than a minute (rule C2a). Where the version
+// that it stands on is another's by now, the log was cleaned and a late put took the place: nothing after it proves anything.
+func TestVersionThatWasReplacedUnderAnIdleWorker(t *testing.T) {
+	for name, tt := range map[string]struct {
+		idle     time.Duration
+		replaced bool
+		fenced   int
+	}{
+		"replaced":              {61 * time.Second, true, 1},
+		"as it was":             {61 * time.Second, false, 0},
+		"known a moment before": {50 * time.Second, true, 0}, // cleaning takes nothing so young
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			table := b.owner(1)
+			if tt.replaced {
+				name := logFile(b.version())
+				b.check(b.memory.Put(t.Context(), name, bytes.Replace(b.read(name), []byte(`"txnId":"`), []byte(`"txnId":"x`), 1)))
+			}
+			b.foreign(`{"commitInfo":{"operation":"WRITE"}}`)
+			b.passed.Add(int64(tt.idle))
+			fenced, _, err := table.Follow(t.Context())
+			b.check(err)
+			if len(fenced) != tt.fenced {
+				t.Errorf("%d partitions are fenced, want %d", len(fenced), tt.fenced)
+			}
+		})
+	}
+}

@@ -1,0 +1,210 @@
+package sink
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"kafkadelta/checkpoint"
+	"kafkadelta/delta"
+)
+
+// proposalFolder holds the units that wait to be carried (rule P2): readers and VACUUM pass over folders that begin with
+// an underscore, and listings of the log don't see it.
+const proposalFolder = "_connector/proposals/"
+
+// proposalVersion is the format that is written. Another one is passed over: its writer lands it by itself.
+const proposalVersion = 1
+
+// maxProposal bounds a proposal's size in bytes. A unit that needs more is not proposed.
+const maxProposal = 4 << 20
+
+// proposal is one unit that any writer of the table may bring into the next version (rule P1). It never changes, and holds
+// nothing that depends on the version that it will be in. Its txns follow from its spans.
+type proposal struct {
+	Version int                   `json:"v"`
+	Table   string                `json:"table"` // metaData id
+	Born    int64                 `json:"born"`  // when the oldest file was finished, in milliseconds since the epoch (rule C8)
+	Record  checkpoint.UnitRecord `json:"record"`
+	Adds    []delta.Add           `json:"adds"`
+}
+
+// sealed is the stored form: the proposal's bytes with their SHA-256, so that a torn or changed one is never carried.
+type sealed struct {
+	Sum      string          `json:"sha256"`
+	Proposal json.RawMessage `json:"proposal"`
+}
+
+func (p *proposal) encode() ([]byte, error) {
+	body, err := json.Marshal(p)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(body)
+	return json.Marshal(sealed{hex.EncodeToString(sum[:]), body})
+}
+
+func decodeProposal(data []byte) (*proposal, error) {
+	var s sealed
+	if err := json.Unmarshal(data, &s); err != nil {
+		return nil, err
+	}
+	if sum := sha256.Sum256(s.Proposal); hex.EncodeToString(sum[:]) != s.Sum {
+		return nil, errors.New("its checksum is wrong")
+	}
+	var head struct {
+		Version int `json:"v"`
+	}
+	if err := json.Unmarshal(s.Proposal, &head); err != nil {
+		return nil, err
+	}
+	if head.Version != proposalVersion {
+		return nil, fmt.Errorf("its format version is %d, and this binary knows %d", head.Version, proposalVersion)
+	}
+	p := &proposal{}
+	if err := json.Unmarshal(s.Proposal, p); err != nil {
+		return nil, err
+	}
+	return p, p.check()
+}
+
+// check refuses what no writer of ours leaves.
+func (p *proposal) check() error {
+	if p.Record.Version < 1 || p.Record.Version > checkpoint.FormatVersion {
+		return fmt.Errorf("its spans have format version %d", p.Record.Version)
+	}
+	if p.Record.Unit == "" || len(p.Record.Spans) == 0 || p.Record.Pin {
+		return errors.New("it is not a unit of messages")
+	}
+	seen := map[int32]bool{}
+	rows := int64(0)
+	for _, s := range p.Record.Spans {
+		if seen[s.ID] {
+			return fmt.Errorf("partition %d is in it twice", s.ID)
+		}
+		seen[s.ID] = true
+		rows += s.Rows
+	}
+	for i := range p.Adds {
+		a := &p.Adds[i]
+		n, _ := a.NumRecords()
+		switch path := a.Path; {
+		case strings.Contains(path, ":") || strings.HasPrefix(path, "/") || strings.Contains("/"+path+"/", "/../"):
+			return fmt.Errorf("the path %q does not lie in the table", path)
+		case a.BaseRowID != nil || a.DefaultRowCommitVersion != nil:
+			return errors.New("it has row ids already")
+		}
+		rows -= n
+	}
+	if rows != 0 {
+		return fmt.Errorf("its files and its spans differ by %d rows", rows)
+	}
+	return nil
+}
+
+// propose leaves a unit for others to carry. After it the unit may land at any time, as long as rule C1 lets it: it
+// can't be taken back, since a carrier may have read it. A put that failed may have landed, so it counts.
+//
+// Its rv is the newest version that was judged: no version up to that touches a claim of the unit, which fits.
+func (t *Table) propose(ctx context.Context, u *Unit) error {
+	record := u.record(t.opts.Name, t.log.Version())
+	born, ok := u.born()
+	if !ok {
+		born = t.opts.Now()
+	}
+	adds, err := u.taggedAdds(record)
+	if err != nil {
+		return err
+	}
+	p := proposal{Version: proposalVersion, Table: t.log.Metadata().ID, Born: born.UnixMilli(), Record: record, Adds: adds}
+	data, err := p.encode()
+	if err != nil || len(data) > maxProposal {
+		return err
+	}
+	name := fmt.Sprintf("%s%s-%d.json", proposalFolder, u.ID, record.ReadAt)
+	u.proposals = append(u.proposals, name)
+	u.proposedAt = record.ReadAt
+	if t.opts.Events.Proposed != nil {
+		t.opts.Events.Proposed()
+	}
+	return t.store.Put(ctx, name, data)
+}
+
+// readProposal fetches one; fs.ErrNotExist says that its unit is done with.
+func (t *Table) readProposal(ctx context.Context, name string) (*proposal, error) {
+	r, err := t.store.Get(ctx, name, 0, maxProposal) // a larger one is cut, so that its sum is wrong
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return nil, err
+	}
+	p, err := decodeProposal(data)
+	if err != nil {
+		return nil, &badProposal{err}
+	}
+	return p, nil
+}
+
+// badProposal marks a proposal that nobody will ever carry.
+type badProposal struct{ error }
+
+// misfit says why the proposal may not be in the next version (rules C1, C3, C8 and P3); "" if it may. taken are the app
+// ids and paths that the version has already.
+func (p *proposal) misfit(t *Table, now time.Time, taken map[string]bool) string {
+	record := &p.Record
+	switch {
+	case p.Table != t.log.Metadata().ID:
+		return "it is for another table"
+	case record.ReadAt > t.log.Version():
+		return "it was made at a later version than is known here"
+	case record.ReadAt < t.judgedFrom:
+		return "not all versions since it was made were read here" // C2
+	case record.ReadAt < t.changed:
+		return "the table has changed since" // C1b
+	case now.Sub(time.UnixMilli(p.Born)) > maxUnitAge:
+		return "its files are too old" // C8
+	}
+	for _, s := range record.Spans {
+		appID := checkpoint.AppID(record.Name, s.ID)
+		txn, ok := t.log.Txn(appID)
+		_, claimed := t.claims[appID]
+		switch {
+		case claimed:
+			return "this process holds " + appID // and would only fence itself
+		case taken[appID]:
+			return appID + " is in the commit already" // C3
+		case t.touched[appID] > record.ReadAt:
+			return appID + " was touched since" // C1a
+		case !ok || s.First != txn.Version+1:
+			return fmt.Sprintf("it begins at offset %d of %s, where the table is not", s.First, appID)
+		}
+	}
+	for i := range p.Adds {
+		if taken[p.Adds[i].Path] {
+			return "another unit of the commit has its file " + p.Adds[i].Path
+		}
+	}
+	if err := t.log.CheckAdds(p.Adds); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// take notes what a version has by carrying the proposal.
+func (p *proposal) take(taken map[string]bool) {
+	for _, s := range p.Record.Spans {
+		taken[checkpoint.AppID(p.Record.Name, s.ID)] = true
+	}
+	for i := range p.Adds {
+		taken[p.Adds[i].Path] = true
+	}
+}
