@@ -103,7 +103,7 @@ func (w *checkpointWriter) sidecars(adds, removes *fileOutput) (kept []oldSideca
 		old := oldSidecar{ref: w.s.seg.sidecarRefs[i], file: f}
 		same, err := w.unchanged(&old, overrides)
 		if err != nil {
-			return nil, err
+			return nil, w.earlier(err)
 		}
 		switch {
 		case !same:

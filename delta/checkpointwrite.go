@@ -1,9 +1,11 @@
 package delta
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"slices"
 	"strings"
@@ -43,22 +45,37 @@ type CheckpointResult struct {
 //
 // The log checkpoint becomes visible as a whole, behind everything that it refers to, and _last_checkpoint is put after
 // it. So wherever it ends, the table is what it was. The version's checksum is put as well, unless there is one.
+//
+// An earlier log checkpoint whose file actions can't be read is passed over where an older one and the commits, or the commits
+// alone, reach as far.
 func WriteLogCheckpoint(ctx context.Context, store LogStore, version int64, o CheckpointOptions) (CheckpointResult, error) {
 	if o.Now == nil {
 		return CheckpointResult{}, errors.New("writing a log checkpoint: CheckpointOptions.Now is required")
 	}
-	s, err := OpenSnapshot(ctx, store, version)
-	if err != nil {
-		return CheckpointResult{}, fmt.Errorf("writing a log checkpoint: %w", err)
+	var broken []string // files of log checkpoints
+	var first error     // what was wrong with the newest log checkpoint
+	for {
+		s, err := openSnapshot(ctx, store, version, broken)
+		if err != nil {
+			return CheckpointResult{}, fmt.Errorf("writing a log checkpoint: %w", cmp.Or(first, err))
+		}
+		version = s.version
+		w := &checkpointWriter{ctx: ctx, store: store, s: s, now: o.Now(), result: CheckpointResult{Version: version}, newer: fileSet{}}
+		if s.seg.base == version {
+			return w.result, nil
+		}
+		err = w.guarded()
+		if err == nil {
+			return w.result, nil
+		}
+		first = cmp.Or(first, fmt.Errorf("writing the log checkpoint of version %d: %w", version, err))
+		if !s.seg.broken {
+			return CheckpointResult{}, first
+		}
+		for _, f := range s.seg.files {
+			broken = append(broken, f.name)
+		}
 	}
-	w := &checkpointWriter{ctx: ctx, store: store, s: s, now: o.Now(), result: CheckpointResult{Version: s.version}, newer: fileSet{}}
-	if s.seg.base == s.version {
-		return w.result, nil
-	}
-	if err := w.guarded(); err != nil {
-		return CheckpointResult{}, fmt.Errorf("writing the log checkpoint of version %d: %w", s.version, err)
-	}
-	return w.result, nil
 }
 
 // checkpointWriter writes one log checkpoint.
@@ -242,6 +259,16 @@ func expired(r *Remove, since int64) bool {
 
 // carry copies what still counts of one file of the earlier log checkpoint.
 func (w *checkpointWriter) carry(c *carrier, f checkpointFile) error {
+	return w.earlier(w.carryFile(c, f))
+}
+
+// earlier notes whether an error is one of the earlier log checkpoint: of what it says, or of a file of it that is gone.
+func (w *checkpointWriter) earlier(err error) error {
+	w.s.seg.broken = w.s.seg.broken || errors.Is(err, ErrCorrupt) || errors.Is(err, fs.ErrNotExist)
+	return err
+}
+
+func (w *checkpointWriter) carryFile(c *carrier, f checkpointFile) error {
 	if strings.HasSuffix(f.name, ".json") {
 		return readJSONCheckpoint(w.ctx, w.store, f, nil, &fileActions{
 			add:    func(a *Add) (bool, error) { return true, c.add(a) },

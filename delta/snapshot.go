@@ -22,7 +22,12 @@ type Snapshot struct {
 // ErrNotTable. A table that this package may not append to can still be inspected, unless its log cannot be read by
 // itself.
 func OpenSnapshot(ctx context.Context, store LogStore, version int64) (*Snapshot, error) {
-	s, seg, err := open(ctx, store, version)
+	return openSnapshot(ctx, store, version, nil)
+}
+
+// openSnapshot is OpenSnapshot without the files of log checkpoints that are broken.
+func openSnapshot(ctx context.Context, store LogStore, version int64, broken []string) (*Snapshot, error) {
+	s, seg, err := open(ctx, store, version, broken)
 	if err != nil {
 		return nil, fmt.Errorf("opening the Delta log: %w", err)
 	}

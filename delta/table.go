@@ -335,7 +335,7 @@ func Open(ctx context.Context, store LogStore, o Options) (*Table, error) {
 // known then (rule C2). On an error the table stays where it was.
 func (t *Table) Reload(ctx context.Context) error {
 	asked := t.opts.Now()
-	s, seg, err := open(ctx, t.store, -1)
+	s, seg, err := open(ctx, t.store, -1, nil)
 	if err != nil {
 		return fmt.Errorf("opening the Delta log: %w", err)
 	}
@@ -346,9 +346,10 @@ func (t *Table) Reload(ctx context.Context) error {
 // open loads the state of one version, the newest for -1. An object that was listed and is gone when it is read was taken
 // by a cleanup at that moment; one more listing finds the log checkpoint that covers for it. A log checkpoint that can't be
 // understood is passed over where another one, or the log, reaches as far: it is only a shortcut (PROTOCOL.md, "Checkpoints").
-func open(ctx context.Context, store LogStore, version int64) (*state, *segment, error) {
-	var broken []string // files of log checkpoints
-	var first error     // what was wrong with the newest log checkpoint
+// So are those that have one of the broken files.
+func open(ctx context.Context, store LogStore, version int64, broken []string) (*state, *segment, error) {
+	broken = slices.Clone(broken)
+	var first error // what was wrong with the newest log checkpoint
 	for attempt := 1; ; attempt++ {
 		seg, err := findSegment(ctx, store, version, broken)
 		if err != nil {
