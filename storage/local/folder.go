@@ -2,6 +2,7 @@ package local
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -23,7 +24,7 @@ func (s *Store) makeFolder(dir string) error {
 	}
 	existing := deepestExisting(dir)
 	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return err
+		return s.impossible(err)
 	}
 	for d := dir; within(d, s.root) || within(d, existing) && d != existing; d = filepath.Dir(d) {
 		parent := filepath.Dir(d)
@@ -43,6 +44,19 @@ func (s *Store) makeFolder(dir string) error {
 	}
 	s.durable[dir] = struct{}{}
 	return nil
+}
+
+// impossible makes of the system's "no such file" about the root, or a folder above it whose parent is there, what it means: no
+// folder can be made at that place, as below /proc, and trying again does not help.
+func (s *Store) impossible(err error) error {
+	var at *fs.PathError
+	if !errors.Is(err, fs.ErrNotExist) || !errors.As(err, &at) || !within(s.root, at.Path) {
+		return err
+	}
+	if _, gone := os.Stat(filepath.Dir(at.Path)); gone != nil {
+		return err
+	}
+	return fmt.Errorf("%s: no folder can be made there; check the table's path: %w", at.Path, fs.ErrInvalid)
 }
 
 func (s *Store) forgetFolder(dir string) {
