@@ -31,8 +31,8 @@ type HistoryEntry struct {
 
 // History yields the commits of a table, newest first, until the first one that was cleaned from the log. It holds one
 // commit at a time. ErrNotTable says that there is no table. Of a log that no version can be opened from, for which
-// VersionAt has no answer, it yields the commits that are there, with the in-commit timestamps that it finds; where there is
-// none, it ends with the reason.
+// VersionAt has no answer, it yields the commits that are there, with the in-commit timestamps that it finds, and ends with the
+// reason.
 func History(ctx context.Context, store LogStore) iter.Seq2[HistoryEntry, error] {
 	return HistoryOf(ctx, store, HistoryOptions{To: math.MaxInt64})
 }
@@ -54,7 +54,11 @@ func HistoryOf(ctx context.Context, store LogStore, o HistoryOptions) iter.Seq2[
 			return
 		}
 		from, err := inCommitTimestampsFrom(ctx, store)
+		var corrupt error // why no version opens
 		if _, unsupported := errors.AsType[*UnsupportedError](err); len(commits) > 0 && (unsupported || errors.Is(err, ErrCorrupt)) {
+			if !unsupported {
+				corrupt = err
+			}
 			from, err = 0, nil
 		}
 		if err != nil {
@@ -79,6 +83,9 @@ func HistoryOf(ctx context.Context, store LogStore, o HistoryOptions) iter.Seq2[
 			if !yield(e, nil) {
 				return
 			}
+		}
+		if corrupt != nil {
+			yield(HistoryEntry{}, fmt.Errorf("reading the history: %w", corrupt))
 		}
 	}
 }

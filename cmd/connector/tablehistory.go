@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -74,12 +75,16 @@ as far back as the log was not cleaned.`,
 	return cmd
 }
 
-// history hands the newest versions to show, one by one, and then nil for the end.
+// history hands the newest versions to show, one by one, and then nil for the end, also where an error comes after some.
 func history(ctx context.Context, store storage.Store, uri string, limit int64, show func(*inspectedVersion) error) error {
 	shown := int64(0)
 	for e, err := range delta.History(ctx, store) {
 		if err != nil {
-			return tableError("reading table "+open.Redact(uri), err)
+			err = tableError("reading table "+open.Redact(uri), err)
+			if shown > 0 {
+				err = cmp.Or(show(nil), err)
+			}
+			return err
 		}
 		if err := show(versionOf(e)); err != nil {
 			return err

@@ -96,6 +96,15 @@ func TestHistoryMistakes(t *testing.T) {
 			t.Errorf("%q: exit code %d, %s%s", args, o.code, o.stdout, o.stderr)
 		}
 	}
+	gap := aged(t, long)
+	if err := os.Remove(filepath.Join(gap, "_delta_log", fmt.Sprintf("%020d.json", 2))); err != nil {
+		t.Fatal(err)
+	}
+	o := command(t, "table", "history", gap, "-o", "json")
+	var after []inspectedVersion
+	if err := json.Unmarshal([]byte(o.stdout), &after); err != nil || len(after) != 2 || o.code != exitTable || !strings.Contains(o.stderr, "the commit of version 2 is missing") {
+		t.Errorf("a gap: exit code %d, %v, %s%s", o.code, err, o.stdout, o.stderr)
+	}
 	for _, args := range [][]string{{"--limit", "-1"}, {"-o", "yaml"}, {"--limit", "x"}} {
 		if o := command(t, append([]string{"table", "history", "/no/table"}, args...)...); o.code != exitConfig {
 			t.Errorf("%q: exit code %d, %s", args, o.code, o.stderr)
