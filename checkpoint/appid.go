@@ -63,6 +63,12 @@ func IdentityAppID(name string, id Identity) string {
 	return name + identityMark + id.ClusterID + "/" + id.TopicID
 }
 
+// IsStreams tells whether an app id is one of the stream `name`: of a partition, or of its topic's identity.
+func IsStreams(appID, name string) bool {
+	_, isPartition := PartitionOf(name, appID)
+	return isPartition || strings.HasPrefix(appID, name+identityMark)
+}
+
 // StreamOf finds the stream that an app id belongs to among those whose identity the table's txns (app id, version) hold;
 // false for the id of anybody else.
 func StreamOf(appID string, txns iter.Seq2[string, int64]) (name string, ok bool) {
@@ -71,7 +77,7 @@ func StreamOf(appID string, txns iter.Seq2[string, int64]) (name string, ok bool
 		if !isIdentity {
 			continue
 		}
-		if _, isPartition := PartitionOf(name, appID); isPartition || strings.HasPrefix(appID, name+identityMark) {
+		if IsStreams(appID, name) {
 			return name, true
 		}
 	}

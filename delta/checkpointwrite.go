@@ -152,13 +152,19 @@ func (w *checkpointWriter) tombstonesSince() int64 {
 
 // txnsSince is the time up to which txns have expired; nil when they never do (delta.setTransactionRetentionDuration).
 func (w *checkpointWriter) txnsSince() *int64 {
-	const property = "delta.setTransactionRetentionDuration"
-	d := w.s.interval(property, math.MaxInt64)
-	if d == math.MaxInt64 {
+	d, expire := w.s.TxnRetention()
+	if !expire {
 		return nil
 	}
 	since := w.now.Add(-d).UnixMilli()
 	return &since
+}
+
+// TxnRetention is how long log checkpoints keep a txn after it was last written (delta.setTransactionRetentionDuration);
+// false where they keep it for ever.
+func (s *state) TxnRetention() (time.Duration, bool) {
+	d := s.interval("delta.setTransactionRetentionDuration", math.MaxInt64)
+	return d, d != math.MaxInt64
 }
 
 // classicName names a log checkpoint in one file (PROTOCOL.md, "Classic checkpoint").

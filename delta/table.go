@@ -428,6 +428,20 @@ func (t *Table) read(ctx context.Context, version int64) (*Commit, error) {
 	return c, nil
 }
 
+// Past reads a version that the table has followed or stood on already, its actions but those of files. ErrMissingCommit says
+// that it was cleaned from the log.
+func (t *Table) Past(ctx context.Context, version int64) (*Commit, error) {
+	c, err := readCommit(ctx, t.store, version, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("looking back in the Delta log: version %d is gone: %w", version, ErrMissingCommit)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.tableID = t.metadata.ID
+	return c, nil
+}
+
 // standing looks whether the version that the table stands on is still there and the same (rule C2a). Otherwise what was read
 // at the version after it proves nothing: the log was cleaned beyond both, and a late put took the place. Cleaning goes
 // from the oldest version on and takes none that is younger than a minute, so that only who has not known the newest version for as

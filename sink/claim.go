@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"kafkadelta/checkpoint"
+	"kafkadelta/delta"
 )
 
 // claim is this process's belief that it owns a partition, and what it knows of the partition's txn. While it is not
@@ -58,13 +59,16 @@ func (t *Table) Release(ctx context.Context, parts []checkpoint.Partition) error
 }
 
 // Follow reads versions that others made, and returns the claimed partitions that are fenced and must be claimed again
-// (rule A3), and the present layout.
+// (rule A3), and the present layout. It keeps the txns of idle partitions from expiring, too (rule A4).
 func (t *Table) Follow(ctx context.Context) ([]checkpoint.Partition, *Layout, error) {
 	if err := t.lock(ctx); err != nil {
 		return nil, nil, err
 	}
 	defer t.unlock()
 	if err := t.advance(ctx, nil); err != nil {
+		return nil, nil, err
+	}
+	if err := t.refresh(ctx); err != nil {
 		return nil, nil, err
 	}
 	return t.fenced(), t.layout, nil
@@ -99,6 +103,36 @@ func (t *Table) Positions(ctx context.Context) (map[int32]int64, error) {
 		next[p]++
 	}
 	return next, nil
+}
+
+// lookBack refuses a table that was restored or replaced while no worker followed its log (rule A6): it goes back from the
+// newest version to the stream's last commit. Once is enough: what comes later is judged. Where the log was cleaned
+// before that, nothing is found.
+func (t *Table) lookBack(ctx context.Context) error {
+	for version := t.log.Version(); !t.lookedBack && version >= 0; version-- {
+		commit, err := t.past(ctx, version)
+		switch {
+		case err != nil:
+			return err
+		case commit != nil && commit.Replaces():
+			return replaced(version, operation(commit))
+		case commit == nil || slices.ContainsFunc(commit.Txns, func(txn delta.Txn) bool { return checkpoint.IsStreams(txn.AppID, t.opts.Name) }):
+			t.lookedBack = true
+		}
+	}
+	t.lookedBack = true
+	return nil
+}
+
+// past reads a version that was before; nil where it was cleaned.
+func (t *Table) past(ctx context.Context, version int64) (commit *delta.Commit, err error) {
+	err = t.retry(ctx, "looking back in the table's log", func() (err error) {
+		if commit, err = t.log.Past(ctx, version); errors.Is(err, delta.ErrMissingCommit) {
+			return nil
+		}
+		return err
+	})
+	return commit, err
 }
 
 // pin is the content of a unit that fixes starts: the identity of the topic and the number of its partitions.
@@ -163,6 +197,11 @@ func (t *Table) pinUnit(ctx context.Context, r PinRequest, reported map[int32]in
 	missing, fresh, err := progress.Pins(t.opts.Name, r.Identity, r.Partitions)
 	if err != nil {
 		return nil, err
+	}
+	if !fresh {
+		if err := t.lookBack(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if len(missing) > 0 && !fresh {
 		if err := t.refuseReported(reported, missing); err != nil {

@@ -33,6 +33,9 @@ func (t *Table) Commit(ctx context.Context, units []*Unit) error {
 		return nil
 	}
 	defer t.unlock()
+	if refresh := t.refreshUnit(units); refresh != nil && len(units) > 0 {
+		units = append(slices.Clone(units), refresh)
+	}
 	err := t.land(ctx, units)
 	for _, u := range units {
 		if u.state == Pending && len(u.proposals) > 0 {
@@ -294,6 +297,9 @@ func (t *Table) transaction(units []*Unit, carried []*proposal, record checkpoin
 			return nil, err
 		}
 		include(r, adds)
+		if u.refresh {
+			tx.Txns = append(tx.Txns, t.identities()...)
+		}
 		if u.pin != nil {
 			tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.IdentityAppID(t.opts.Name, u.pin.identity), Version: int64(u.pin.partitions)})
 		}

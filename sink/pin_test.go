@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"kafkadelta/checkpoint"
+	"kafkadelta/delta"
 	"kafkadelta/sink"
 )
 
@@ -189,4 +190,46 @@ func TestPinGoesOnUntilTheStartsAreKnown(t *testing.T) {
 		t.Errorf("Pin answered %v at version %d, want an error and nothing written", err, b.version())
 	}
 	b.check(table.Pin(t.Context(), pins(2)))
+}
+
+// TestRestoreWhileNoWorkerRan holds rule A6: at the start the log is looked through back to the stream's last commit.
+func TestRestoreWhileNoWorkerRan(t *testing.T) {
+	const restore, optimize = `{"commitInfo":{"operation":"RESTORE"}}`, `{"commitInfo":{"operation":"OPTIMIZE"}}`
+	for name, tt := range map[string]struct {
+		happens func(*bench)
+		refused bool
+	}{
+		"nothing":  {func(*bench) {}, false},
+		"OPTIMIZE": {func(b *bench) { b.foreign(optimize) }, false},
+		"RESTORE":  {func(b *bench) { b.foreign(restore) }, true},
+		"RESTORE, then others": {func(b *bench) {
+			b.foreign(restore)
+			b.foreign(optimize)
+			b.foreign(`{"txn":{"appId":"other-0","version":1}}`)
+		}, true},
+		"a commit of the stream after it": {func(b *bench) { // by a worker that somebody told to go on
+			b.foreign(restore)
+			b.foreign(txnLine(0, 2))
+		}, false},
+		"a cleaned log": {func(b *bench) {
+			b.foreign(optimize)
+			b.foreign(optimize)
+			_, err := delta.WriteLogCheckpoint(t.Context(), b.memory, b.version(), delta.CheckpointOptions{Now: b.now})
+			b.check(err)
+			for v := range b.version() {
+				b.check(b.memory.Delete(t.Context(), logFile(v)))
+			}
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			table := b.owner(1)
+			b.commit(table, b.unit(table, span(0, 0, 3)))
+			tt.happens(b)
+			err := b.open().Pin(t.Context(), pins(1))
+			if refused := err != nil && strings.Contains(err.Error(), "RESTORE"); refused != tt.refused || err != nil && !refused {
+				t.Errorf("a new worker is told %v; want it refused: %v", err, tt.refused)
+			}
+		})
+	}
 }

@@ -70,6 +70,7 @@ type Table struct {
 	// What proposals of others are judged by (rule C1): every version after judgedFrom was read, and touched has the newest of
 	// them that has a txn of an app id.
 	judgedFrom int64
+	lookedBack bool // for a RESTORE before the start
 	touched    map[string]int64
 	combine    combiner
 

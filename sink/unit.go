@@ -25,14 +25,15 @@ func (s State) String() string { return [...]string{"pending", "landed", "droppe
 
 // Unit is what lands together: the files of one lane's flush and the spans of the partitions in them.
 type Unit struct {
-	ID     string
-	Spans  []checkpoint.Span
-	files  []file
-	layout *Layout
-	state  State
-	sent   bool    // it has been in a put whose answer is not known
-	pin    *pin    // instead of rows: the starts to pin
-	app    *AppTxn // instead of spans: what Append was asked for; its ID may be empty
+	ID      string
+	Spans   []checkpoint.Span
+	files   []file
+	layout  *Layout
+	state   State
+	sent    bool    // it has been in a put whose answer is not known
+	pin     *pin    // instead of rows: the starts to pin
+	refresh bool    // no rows: the stream's other txns are written anew with it
+	app     *AppTxn // instead of spans: what Append was asked for; its ID may be empty
 
 	version int64 // that it has landed in
 

@@ -1,0 +1,65 @@
+package sink
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"kafkadelta/checkpoint"
+	"kafkadelta/delta"
+)
+
+// refreshUnit writes anew the txns of claimed partitions that no unit of the commit moves and that log checkpoints would forget
+// (rule A4): an empty unit [next, next), under the rules for every unit, once a quarter of the retention has passed. A blind
+// write would lower a txn that another worker has moved. It is nil where nothing is due, as in every table without
+// delta.setTransactionRetentionDuration.
+func (t *Table) refreshUnit(units []*Unit) *Unit {
+	retention, expire := t.log.TxnRetention()
+	if !expire {
+		return nil
+	}
+	moved := map[string]bool{}
+	for _, u := range units {
+		for _, s := range u.Spans {
+			moved[checkpoint.AppID(t.opts.Name, s.ID)] = true
+		}
+	}
+	since := t.opts.Now().Add(-retention / 4)
+	refresh := &Unit{ID: newUnitID(), layout: t.layout, refresh: true}
+	for appID, c := range t.claims {
+		if !c.fenced && !moved[appID] && t.writtenBefore(appID, since) {
+			refresh.Spans = append(refresh.Spans, checkpoint.Span{Partition: c.partition, First: c.last + 1, Next: c.last + 1})
+		}
+	}
+	if len(refresh.Spans) == 0 {
+		return nil
+	}
+	slices.SortFunc(refresh.Spans, func(a, b checkpoint.Span) int { return a.Compare(b.Partition) })
+	return refresh
+}
+
+func (t *Table) writtenBefore(appID string, since time.Time) bool {
+	txn, ok := t.log.Txn(appID)
+	return ok && (txn.LastUpdated == nil || time.UnixMilli(*txn.LastUpdated).Before(since))
+}
+
+// refresh commits the refresh of an idle worker.
+func (t *Table) refresh(ctx context.Context) error {
+	u := t.refreshUnit(nil)
+	if u == nil {
+		return nil
+	}
+	t.opts.Log.Debug("txns of idle partitions are written anew", "partitions", len(u.Spans))
+	return t.land(ctx, []*Unit{u})
+}
+
+// identities are the txns of the stream's topic as they stand: they expire like the others.
+func (t *Table) identities() []delta.Txn {
+	var txns []delta.Txn
+	for txn := range t.log.Txns() {
+		if _, isPartition := checkpoint.PartitionOf(t.opts.Name, txn.AppID); !isPartition && checkpoint.IsStreams(txn.AppID, t.opts.Name) {
+			txns = append(txns, delta.Txn{AppID: txn.AppID, Version: txn.Version})
+		}
+	}
+	return txns
+}

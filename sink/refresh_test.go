@@ -1,0 +1,119 @@
+package sink_test
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"kafkadelta/checkpoint"
+	"kafkadelta/delta"
+	"kafkadelta/sink"
+)
+
+// expiring has log checkpoints forget txns after 40 days, and gives a worker that owns two partitions, of which the first moved.
+func expiring(t *testing.T) (*bench, *sink.Table) {
+	t.Helper()
+	b := newBench(t)
+	b.cfg.Properties = map[string]string{"delta.setTransactionRetentionDuration": "interval 40 days"}
+	table := b.owner(2)
+	b.commit(table, b.unit(table, span(0, 0, 3)))
+	return b, table
+}
+
+const day = 24 * time.Hour
+
+func (b *bench) follow(table *sink.Table) {
+	b.t.Helper()
+	_, _, err := table.Follow(b.t.Context())
+	b.check(err)
+}
+
+// age is how long ago each txn was written, in days.
+func (b *bench) age() map[string]int {
+	b.t.Helper()
+	ages := map[string]int{}
+	for txn := range b.snapshot().Txns() {
+		ages[strings.TrimPrefix(txn.AppID, stream)] = int(b.now().Sub(time.UnixMilli(*txn.LastUpdated)) / day)
+	}
+	return ages
+}
+
+func TestIdleTxnsAreKeptFromExpiring(t *testing.T) {
+	b, table := expiring(t)
+	identityOf := strings.TrimPrefix(checkpoint.IdentityAppID(stream, identity), stream)
+	for range 9 * 4 { // nine days, looked at now and then
+		b.passed.Add(int64(day / 4))
+		b.follow(table)
+	}
+	if version := b.version(); version != 2 {
+		t.Errorf("the table is at version %d before a quarter of the retention has passed, want 2", version)
+	}
+	for range 2 * 4 {
+		b.passed.Add(int64(day / 4))
+		b.follow(table)
+	}
+	if version := b.version(); version != 3 {
+		t.Errorf("the table is at version %d after a quarter of the retention, want 3", version)
+	}
+	if got := b.age(); len(got) != 3 || slices.Max(slices.Collect(maps.Values(got))) > 1 {
+		t.Errorf("the txns' ages are %v days, want all of them new, %s too", got, identityOf)
+	}
+	if b.txn(0) != 2 || b.txn(1) != -1 {
+		t.Errorf("the txns are %d and %d, want 2 and -1", b.txn(0), b.txn(1))
+	}
+	b.commit(table, b.unit(table, span(0, 3, 1)))
+	if b.txn(0) != 3 {
+		t.Errorf("the txn is %d, want 3", b.txn(0))
+	}
+	// Years go by, and log checkpoints forget what is old.
+	for range 100 {
+		b.passed.Add(int64(8 * day))
+		b.follow(table)
+	}
+	_, err := delta.WriteLogCheckpoint(t.Context(), b.memory, b.version(), delta.CheckpointOptions{Now: b.now})
+	b.check(err)
+	b.check(b.open().Pin(t.Context(), pins(2)))
+	if b.txn(0) != 3 || b.txn(1) != -1 {
+		t.Errorf("the txns are %d and %d, want 3 and -1", b.txn(0), b.txn(1))
+	}
+}
+
+func TestABusyWorkerKeepsItsIdlePartitions(t *testing.T) {
+	b, table := expiring(t)
+	for i := range int64(11) {
+		b.passed.Add(int64(day))
+		b.commit(table, b.unit(table, span(0, 3+i, 1)))
+	}
+	if version := b.version(); version != 2+11 {
+		t.Errorf("the table is at version %d, want 13: what is idle needs no version of its own", version)
+	}
+	if got := b.age(); slices.Max(slices.Collect(maps.Values(got))) > 2 {
+		t.Errorf("the txns' ages are %v days", got)
+	}
+}
+
+// TestRefreshIsNotBlind has another worker move the txn at the moment of the refresh.
+func TestRefreshIsNotBlind(t *testing.T) {
+	b, table := expiring(t)
+	b.passed.Add(int64(11 * day))
+	b.beforePut(func() { b.foreign(txnLine(1, 41)) })
+	b.follow(table)
+	if b.txn(1) != 41 {
+		t.Errorf("the txn is %d: the refresh has lowered what another worker moved", b.txn(1))
+	}
+	if fenced, _, err := table.Follow(t.Context()); err != nil || len(fenced) != 1 {
+		t.Errorf("fenced are %v, %v; want partition 1", fenced, err)
+	}
+}
+
+func TestNothingIsRefreshedWhereNothingExpires(t *testing.T) {
+	b := newBench(t)
+	table := b.owner(2)
+	b.passed.Add(int64(400 * day))
+	b.follow(table)
+	if version := b.version(); version != 1 {
+		t.Errorf("the table is at version %d, want 1", version)
+	}
+}
