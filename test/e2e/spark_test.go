@@ -125,6 +125,7 @@ func (s *sparkEngine) answer() (json.RawMessage, error) {
 		}
 		return a.OK, nil
 	case <-time.After(sparkLimit):
+		_ = s.cmd.Process.Kill() // or the next command would take the late answer for its own
 		return nil, fmt.Errorf("no answer within %v:\n%s", sparkLimit, s.stderr.String())
 	}
 }
