@@ -197,7 +197,7 @@ var table = []rule{
 	{
 		pkg: "test/e2e",
 		imports: []string{
-			"admin", "batch", "checkpoint", "decode", "decode/json", "delta", "pipeline", "sink", "sink/datafile", "source", "source/auth", "storage",
+			"batch", "checkpoint", "decode", "decode/json", "delta", "pipeline", "sink", "sink/datafile", "source", "source/auth", "storage",
 			"storage/faultstore", "storage/local", "storage/memory", "storage/open", "internal/kafkatest",
 		},
 		modules: []string{arrow, compress, containers, goleak, kadm, kfake, kgo}, testOnly: true,

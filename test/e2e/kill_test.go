@@ -122,6 +122,7 @@ func killRun(t *testing.T, brokers []string, topic string, want int) {
 	}
 	wantReported(t, brokers, s.name, topic, sent.next())
 	agreed := expect(t, topic, sent, nil).check(t, s.table)
+	wantVerified(t, configs[0], s.table)
 	if t.Failed() {
 		return
 	}

@@ -75,6 +75,15 @@ func TestSparkChangesWhileWeAppend(t *testing.T) {
 	e.check(t, table)
 	t.Run("spark", func(t *testing.T) { e.checkWithSpark(t, table) })
 	t.Logf("%d messages were sent, %d kept", len(sent), len(kept))
+
+	v, code := verifyWith(t, "-c", config)
+	deleted := int64(0)
+	for _, p := range v.Partitions {
+		deleted += p.Deleted
+	}
+	if code != exitOK || v.Rows != int64(len(kept)) || deleted != int64(len(sent)-len(kept)) {
+		t.Errorf("verify ends with %d and finds %d rows, %d deleted: %+v", code, v.Rows, deleted, v)
+	}
 }
 
 // changeAll runs one of each operation. Those that change rows keep to the partitions before one, where nothing is appended

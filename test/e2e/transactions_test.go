@@ -96,4 +96,7 @@ func TestTransactions(t *testing.T) {
 	visible[place{0, open.Offset}] = open.Value
 	check("after the end of that transaction")
 	expect(t, topic, visible, nil).check(t, s.table)
+	if v := wantVerified(t, config, s.table); v.Kafka.Messages != int64(len(visible)) || v.Kafka.Controls == 0 {
+		t.Errorf("verify has compared %+v of %d messages", v.Kafka, len(visible))
+	}
 }

@@ -1,0 +1,219 @@
+"""Verifies that a table has each message exactly once: python verify.py TABLE. It shares nothing with the
+connector but the documented form of what is in a table (docs/design.md, "What is persisted").
+
+delta-rs opens the table and tells its version, files, txns and rows. The log is read here again, since delta-rs does not tell the
+tags of files. Prints a line for each fault, "KIND: text", and exits with 1; else one line with the counts, and 0. For folders.
+"""
+
+import collections
+import glob
+import json
+import os
+import re
+import sys
+import urllib.parse
+
+import pyarrow.parquet as pq
+
+import tables
+
+faults = []
+
+
+def fault(kind, text):
+    faults.append(f"{kind}: {text}")
+
+
+class Log:
+    """What the commits and, where those are gone, the newest log checkpoint say."""
+
+    def __init__(self, folder):
+        self.commits = {}  # version -> actions
+        self.checkpoint = -1
+        self.adds = {}  # path -> add, of what is live
+        self.txns = {}
+        for name in sorted(glob.glob(os.path.join(glob.escape(folder), "_delta_log", "*"))):
+            base = os.path.basename(name)
+            if re.fullmatch(r"\d{20}\.json", base):
+                with open(name, encoding="utf-8") as f:
+                    self.commits[int(base[:20])] = [json.loads(line) for line in f if line.strip()]
+            elif re.fullmatch(r"\d{20}\.checkpoint\.parquet", base):
+                self.checkpoint = max(self.checkpoint, int(base[:20]))
+        self.first = min(self.commits, default=self.checkpoint + 1)
+        if self.first > 0:
+            rows = pq.read_table(os.path.join(folder, "_delta_log", f"{self.checkpoint:020}.checkpoint.parquet")).to_pylist()
+            for row in rows:
+                add, txn = row.get("add"), row.get("txn")
+                if add and add.get("path") is not None:
+                    add["tags"] = dict(add.get("tags") or [])
+                    self.adds[add["path"]] = add
+                if txn and txn.get("appId") is not None:
+                    self.txns[txn["appId"]] = txn["version"]
+        self.base = dict(self.txns) if self.first > 0 else None
+        self.start = self.checkpoint if self.first > 0 else -1  # versions after it are told by their commits
+        for version in sorted(self.commits):
+            if version > self.start:
+                self.apply(self.commits[version])
+
+    def apply(self, actions):
+        for action in actions:
+            if "remove" in action:
+                self.adds.pop(action["remove"]["path"], None)
+        for action in actions:
+            if "add" in action:
+                self.adds[action["add"]["path"]] = action["add"]
+            if "txn" in action:
+                self.txns[action["txn"]["appId"]] = action["txn"]["version"]
+
+
+def tag_of(add):
+    text = (add.get("tags") or {}).get("kafkadelta.spans")
+    return json.loads(text) if text else None
+
+
+def units_of(actions):
+    for action in actions:
+        info = action.get("commitInfo") or {}
+        if "kafkadelta" in info:
+            if info["kafkadelta"].get("v") != 1:
+                fault("broken_record", f"spans of format {info['kafkadelta'].get('v')}")
+                continue
+            yield from info["kafkadelta"]["units"]
+
+
+def stats_rows(add):
+    return json.loads(add.get("stats") or "{}").get("numRecords")
+
+
+def check_commits(log):
+    """Each commit by itself: its files, tags and txns against its units. Returns all units with their version."""
+    units = {}
+    for version, actions in sorted(log.commits.items()):
+        own = {u["unit"]: u for u in units_of(actions)}
+        rows = collections.Counter()
+        for action in actions:
+            if "add" not in action or not own:
+                continue
+            add, tag = action["add"], tag_of(action["add"])
+            if tag is None or tag["unit"] not in own:
+                fault("lying_tag", f"{add['path']} in version {version} names no unit of it")
+            elif tag != own[tag["unit"]]:
+                fault("lying_tag", f"{add['path']} in version {version} has other spans than the commit")
+            if tag is not None:
+                rows[tag["unit"]] += stats_rows(add) or 0
+        txns = {a["txn"]["appId"]: a["txn"]["version"] for a in actions if "txn" in a}
+        for u in own.values():
+            if u["unit"] in units:
+                fault("overlap", f"unit {u['unit']} is in versions {units[u['unit']][0]} and {version}")
+            units[u["unit"]] = (version, u)
+            counted = sum(s["rows"] for s in u["spans"])
+            if rows[u["unit"]] != counted:
+                fault("row_count", f"version {version}: unit {u['unit']} has {rows[u['unit']]} rows in its files, {counted} in its spans")
+            for s in u["spans"]:
+                app = f"{u['name']}-{s['partition']}"
+                if txns.get(app) != s["next"] - 1:
+                    fault("forged_txn", f"version {version}: txn {app} is {txns.get(app)}, its span ends with {s['next'] - 1}")
+    return units
+
+
+def check_tiling(log, units):
+    """Units of commits, and of tags whose commits are gone, tile up to the txns."""
+    spans = collections.defaultdict(list)
+    pins = {}
+    for version, u in units.values():
+        for s in u["spans"]:
+            key = (u["name"], s["topic"], s["partition"])
+            if u.get("pin"):
+                pins[key] = s["first"]
+            elif s["next"] > s["first"]:
+                spans[key].append((s["first"], s["next"], version, u["unit"]))
+    for key in set(spans) | set(pins):
+        app = f"{key[0]}-{key[2]}"
+        mine = sorted(spans[key])
+        at = pins.get(key, mine[0][0] if mine else 0)
+        proven = 0 if log.base is None else log.base.get(app, -1) + 1  # before it a unit without files may be forgotten
+        for first, after, version, unit in mine:
+            if first > at and first > proven:
+                fault("gap", f"{key}: [{max(at, proven)}, {first}) is missing before version {version}")
+            if first < at:
+                fault("overlap", f"{key}: [{first}, {min(at, after)}) is taken again by version {version}, unit {unit}")
+            at = max(at, after)
+        if log.txns.get(app) != at - 1:
+            fault("forged_txn", f"{key}: txn {app} is {log.txns.get(app)}, the spans end with {at - 1}")
+    return spans
+
+
+def check_files(folder, log, units):
+    """Files are there, have the rows that the log tells, and their offsets are in their units' spans, each once."""
+    seen = collections.defaultdict(set)
+    for path, add in log.adds.items():
+        name = os.path.join(folder, urllib.parse.unquote(path))
+        if not os.path.exists(name):
+            fault("missing_file", f"{path} is not there")
+            continue
+        try:
+            file = pq.ParquetFile(name)
+        except Exception as e:
+            fault("broken_file", f"{path}: {e}")
+            continue
+        rows = file.metadata.num_rows
+        if stats_rows(add) is not None and stats_rows(add) != rows:
+            fault("row_count", f"{path} has {rows} rows, the log says {stats_rows(add)}")
+        tag = tag_of(add)
+        if tag is not None and tag["unit"] not in units:
+            if log.base is None:
+                fault("lying_tag", f"{path} names unit {tag['unit']}, which is in no commit")
+            else:
+                units[tag["unit"]] = (-1, tag)
+        if "_kafka" not in file.schema_arrow.names:
+            continue
+        table = file.read(columns=["_kafka"]).column("_kafka").combine_chunks()
+        for row in table.to_pylist():
+            if row is None or row["offset"] is None:
+                continue
+            key, offset = (row["topic"], row["partition"]), row["offset"]
+            if tag is not None and not any(
+                (s["topic"], s["partition"]) == key and s["first"] <= offset < s["next"] for s in tag["spans"]
+            ):
+                fault("outside_span", f"{path} has offset {offset} of {key}")
+            if offset in seen[key]:
+                fault("duplicate", f"offset {offset} of {key} is in two rows, one in {path}")
+            seen[key].add(offset)
+    return seen
+
+
+def check_rows(log, units, seen):
+    """Each span has as many rows as it counts: files that others have made in place of its own count too."""
+    for version, u in units.values():
+        for s in u["spans"]:
+            there = sum(1 for o in range(s["first"], s["next"]) if o in seen[(s["topic"], s["partition"])])
+            if seen and there != s["rows"]:
+                fault("lost_rows" if there < s["rows"] else "row_count",
+                      f"version {version}: [{s['first']}, {s['next']}) of {s['topic']}[{s['partition']}] has {there} rows, {s['rows']} were counted")
+
+
+def main(folder):
+    table = tables.table(folder)
+    log = Log(folder)
+    if table.version() != max(log.commits, default=log.checkpoint):
+        fault("log", f"delta-rs is at version {table.version()}, the log at {max(log.commits, default=log.checkpoint)}")
+    theirs = {urllib.parse.unquote(os.path.basename(urllib.parse.urlparse(uri).path)) for uri in table.file_uris()}
+    ours = {urllib.parse.unquote(os.path.basename(urllib.parse.unquote(path))) for path in log.adds}
+    if {urllib.parse.unquote(n) for n in theirs} != ours:
+        fault("log", f"delta-rs has other files: {sorted(theirs ^ ours)[:4]}")
+    units = check_commits(log)
+    seen = check_files(folder, log, units)
+    spans = check_tiling(log, units)
+    for app, version in log.txns.items():
+        if table.transaction_version(app) != version:
+            fault("forged_txn", f"delta-rs has txn {app} at {table.transaction_version(app)}, the log at {version}")
+    check_rows(log, units, seen)
+    for line in faults:
+        print(line)
+    if not faults:
+        print(f"ok: {sum(len(s) for s in seen.values())} rows, {sum(len(s) for s in spans.values())} spans of {len(spans)} partitions")
+    sys.stdout.flush()
+    os._exit(1 if faults else 0)  # a regular end may abort: a thread of Arrow's pool can outlive what it needs
+
+
+main(sys.argv[1])
