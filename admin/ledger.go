@@ -346,9 +346,12 @@ func (l *ledger) checkAdds(version int64, record checkpoint.CommitRecord) {
 	for _, a := range l.adds {
 		id := ""
 		if a.tag >= 0 {
-			if u, err := checkpoint.DecodeUnit(l.tags[a.tag]); err == nil {
-				id = u.Unit
+			u, err := checkpoint.DecodeUnit(l.tags[a.tag])
+			if err != nil {
+				l.faults.add(Finding{Kind: BrokenRecord, Version: &version, File: nameOf(a.path), Text: fmt.Sprintf("version %d, %s: %v", version, nameOf(a.path), err)})
+				continue
 			}
+			id = u.Unit
 		}
 		if !slices.ContainsFunc(record.Units, func(u checkpoint.UnitRecord) bool { return u.Unit == id }) {
 			l.faults.add(Finding{Kind: LyingTag, Version: &version, File: nameOf(a.path), Text: fmt.Sprintf(

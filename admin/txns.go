@@ -110,7 +110,11 @@ func (l *ledger) strays() {
 	for i := range l.units {
 		if u := &l.units[i]; u.stray {
 			found = true
-			l.faults.add(Finding{Kind: LyingTag, File: u.file, Text: fmt.Sprintf("%s: its tag names unit %s, which no commit has brought", u.file, u.id)})
+			text := fmt.Sprintf("%s: its tag names unit %s, which no commit has brought", u.file, u.id)
+			if l.base != nil {
+				text += fmt.Sprintf(" that is left in the log, and which the txns of version %d had not reached: the txn was moved back, or the tag lies", l.base.Version())
+			}
+			l.faults.add(Finding{Kind: LyingTag, File: u.file, Text: text})
 		}
 	}
 	if !found {

@@ -6,10 +6,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"kafkadelta/admin"
 	"kafkadelta/checkpoint"
 	"kafkadelta/delta"
+	"kafkadelta/storage/memory"
 )
 
 // filled is a table with several units: two partitions, skipped messages, gaps, an epoch of gaps alone.
@@ -181,6 +183,42 @@ func TestFaults(t *testing.T) {
 					`\"records\":5,\"rows\":3,\"skipped\":2,\"gaps\":5`, `\"records\":6,\"rows\":4,\"skipped\":2,\"gaps\":4`)
 			}, kind: admin.RowCount, says: []string{"version 3", "3 rows", "count 4"},
 		},
+		"fewer rows in spans": {
+			plant: func(_ *testing.T, f *fixture) {
+				f.edit(3, `"records":5,"rows":3,"skipped":2,"gaps":5`, `"records":4,"rows":2,"skipped":2,"gaps":6`,
+					`\"records\":5,\"rows\":3,\"skipped\":2,\"gaps\":5`, `\"records\":4,\"rows\":2,\"skipped\":2,\"gaps\":6`)
+			}, kind: admin.RowCount, says: []string{"topic[0]", "[10, 20)", "have 3 rows, but the span counts 2"},
+		},
+		"fewer rows in spans, no offsets": {
+			setup: setup{columns: "n BIGINT"},
+			plant: func(_ *testing.T, f *fixture) {
+				f.edit(3, `"records":5,"rows":3,"skipped":2,"gaps":5`, `"records":4,"rows":2,"skipped":2,"gaps":6`,
+					`\"records\":5,\"rows\":3,\"skipped\":2,\"gaps\":5`, `\"records\":4,\"rows\":2,\"skipped\":2,\"gaps\":6`)
+			}, kind: admin.RowCount, says: []string{"version 3", "has 3 rows in its files, but its spans count 2"},
+		},
+		"a duplicate of the stream's own": {
+			plant: func(_ *testing.T, f *fixture) { f.commit(take{0, 24, 30, []int64{24, 25, 25}, 0}) },
+			kind:  admin.Duplicate, says: []string{"offset 25", "part-00000-"},
+		},
+		"a lying tag of a file that is gone": {
+			plant: func(_ *testing.T, f *fixture) {
+				f.edit(3, `\"first\":10,\"next\":20`, `\"first\":11,\"next\":21`)
+				f.rewrite("OPTIMIZE", false, all)
+			}, kind: admin.LyingTag, says: []string{"part-00000-", "version 3"},
+		},
+		"a lying tag of a file that came back": {
+			plant: func(_ *testing.T, f *fixture) {
+				a := f.filesOf(3)[0]
+				b := a
+				b.Tags = map[string]string{checkpoint.TagKey: strings.Replace(a.Tags[checkpoint.TagKey], `"first":10,"next":20`, `"first":11,"next":21`, 1)}
+				f.foreign("UPDATE", removeOf(a, true), b)
+			}, kind: admin.LyingTag, says: []string{"part-00000-", "version 3"},
+		},
+		"a DELETE that does not account for what is missing": {
+			plant: func(_ *testing.T, f *fixture) {
+				f.foreign("DELETE", removeOf(f.filesOf(3)[0], true), f.write("kept.parquet", true, []place{{0, 10}, {0, 13}, {0, 13}}))
+			}, kind: admin.LostRows, says: []string{"1 rows are missing", "account for 0"},
+		},
 		"a lying tag": {
 			plant: func(_ *testing.T, f *fixture) { f.edit(3, `\"first\":10,\"next\":20`, `\"first\":11,\"next\":21`) },
 			kind:  admin.LyingTag, says: []string{"part-00000-", "version 3"},
@@ -247,6 +285,13 @@ func TestFaultsAfterCleanup(t *testing.T) {
 	}{
 		"a missing file": {
 			func(t *testing.T, f *fixture) { f.check(f.store.Delete(t.Context(), f.live()[0].Path)) }, admin.MissingFile, nil,
+		},
+		"a txn that went back before": {
+			func(t *testing.T, f *fixture) {
+				f.foreign("WRITE", delta.Txn{AppID: "events-1", Version: 3})
+				f.foreign("WRITE")
+				f.cleanLog()
+			}, admin.LyingTag, []string{"the txns of version 8 had not reached", "moved back"},
 		},
 		"a duplicate": {
 			func(_ *testing.T, f *fixture) { f.foreign("WRITE", f.write("again.parquet", true, []place{{0, 3}})) }, admin.Duplicate, []string{"offset 3"},
@@ -425,9 +470,32 @@ func TestRange(t *testing.T) {
 		t.Errorf("from version 7: %s", show(r))
 	}
 	wantVerdict(t, f.verify(admin.Options{Since: 2, Until: 5}), admin.OK)
+	f.rewrite("OPTIMIZE", false, func(p place) bool { return true }) // its file has rows from before version 7
+	r = f.verify(admin.Options{Since: 7, Until: -1})
+	wantVerdict(t, r, admin.OK)
+	if r.Partitions[0].RowsFound != 6 {
+		t.Errorf("from version 7, after an OPTIMIZE: %s", show(r))
+	}
 	f.edit(8, `\"first\":24`, `\"first\":23`)
 	wantFault(t, f.verify(admin.Options{Since: 7, Until: -1}), admin.BrokenRecord, "gaps are written")
-	if _, err := admin.Verify(t.Context(), f.store, admin.Options{Since: 100, Until: -1}); err == nil || !strings.Contains(err.Error(), "0 to 8") {
+	if _, err := admin.Verify(t.Context(), f.store, admin.Options{Since: 100, Until: -1}); err == nil || !strings.Contains(err.Error(), "0 to 9") {
 		t.Errorf("from a version that is not there: %v", err)
+	}
+}
+
+// TestTakenOver: a table that another program filled before, by the same app ids, begins where that one ended.
+func TestTakenOver(t *testing.T) {
+	f := &fixture{t: t, store: memory.New(), name: stream, rows: map[string][]place{}}
+	schema, err := delta.ParseDDL(withMetadata)
+	f.check(err)
+	f.check(delta.Create(t.Context(), f.store, delta.CreateOptions{Schema: schema, Now: time.Now, Engine: "other"}))
+	f.foreign("WRITE", delta.Txn{AppID: "events-0", Version: 5})
+	f.foreign("WRITE", delta.Txn{AppID: "events-0", Version: 9})
+	f.open(setup{})
+	f.commit(take{0, 10, 20, nil, 0}, take{1, 0, 3, nil, 0})
+	r := f.verify()
+	wantVerdict(t, r, admin.OK)
+	if p := r.Partitions[0]; p.From != 10 || !p.FromKnown {
+		t.Errorf("the partition that was taken over: %+v", p)
 	}
 }

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -65,7 +66,7 @@ func foreignVerify(t testing.TB, table string) (kinds map[string]bool, output st
 	for _, m := range regexp.MustCompile(`(?m)^([a-z_]+): `).FindAllStringSubmatch(string(out), -1) {
 		kinds[m[1]] = true
 	}
-	if _, failed := err.(*exec.ExitError); err != nil && (!failed || len(kinds) == 0 || kinds["ok"]) {
+	if _, failed := errors.AsType[*exec.ExitError](err); err != nil && (!failed || len(kinds) == 0 || kinds["ok"]) {
 		t.Fatalf("verify.py: %v\n%s%s", err, out, stderr.String())
 	}
 	delete(kinds, "ok")
