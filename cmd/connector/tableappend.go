@@ -80,7 +80,10 @@ one, nothing is read, and the exit code is 0. So a job that may have died is jus
 			if err != nil {
 				return err
 			}
-			return done.print(cmd.OutOrStdout(), f.output) // before close, which may take a while
+			if err := done.print(cmd.OutOrStdout(), f.output); err != nil { // before close, which may take a while
+				return done.untold(err)
+			}
+			return nil
 		},
 	}
 	flags := cmd.Flags()
@@ -150,6 +153,14 @@ func (a appended) print(w io.Writer, output string) error {
 		_, err = fmt.Fprintln(w, "the input is empty: nothing was appended")
 	}
 	return err
+}
+
+// untold keeps a caller that could not be told what was done from doing it again.
+func (a appended) untold(err error) error {
+	if !a.Appended {
+		return fmt.Errorf("nothing was appended; printing that: %w", err)
+	}
+	return fmt.Errorf("the rows are in the table, as version %d: don't append them again; printing that: %w", *a.Version, err)
 }
 
 // appender runs one append.

@@ -356,6 +356,27 @@ func TestAppendIsStoppedWhileItWaitsForItsInput(t *testing.T) {
 	wantTable(t, table, 0, 0)
 }
 
+// TestAppendThatCannotTellItsVersion: whoever sees it fail must not append the rows again.
+func TestAppendThatCannotTellItsVersion(t *testing.T) {
+	table := newTable(t, "id BIGINT")
+	for _, tt := range []struct{ input, want string }{
+		{`{"id":1}`, "the rows are in the table, as version 1: don't append them again"}, {"", "nothing was appended"},
+	} {
+		root := rootCommand()
+		root.SetIn(strings.NewReader(tt.input))
+		var stderr buffer
+		code := runRoot(t.Context(), root, []string{"table", "append", table, "--input", "-"}, fullDisk{}, &stderr)
+		if code != exitInternal || !strings.Contains(stderr.String(), tt.want) || !strings.Contains(stderr.String(), "no space left") {
+			t.Errorf("exit code %d: %s", code, stderr.String())
+		}
+	}
+	wantTable(t, table, 1, 1)
+}
+
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -11,8 +12,41 @@ import (
 
 // appendable are tables of test/fixtures/make_spark.py, one for each rule that an append has to keep.
 var appendable = []string{
-	"append_only", "change_data_feed", "check_constraints", "checkpoint_v2_json", "clustering", "column_defaults", "deletion_vectors",
-	"generated_columns", "iceberg_compat_v2", "in_commit_timestamp", "invariants", "mapping_id", "mapping_name", "partition_special", "partition_types", "row_tracking", "type_widening", "types",
+	"append_only", "change_data_feed", "check_constraints", "checkpoint_protection", "checkpoint_v2_json", "clustering", "column_defaults", "deletion_vectors",
+	"domain_metadata", "generated_columns", "iceberg_compat_v1", "iceberg_compat_v2", "in_commit_timestamp", "invariants", "mapping_id", "mapping_name",
+	"partition_special", "partition_types", "row_tracking", "row_tracking_later", "type_widening", "types", "vacuum_protocol_check",
+}
+
+// noSparkTable are features that an append honours and that this Spark makes no table with.
+var noSparkTable = []string{"materializePartitionColumns", "typeWidening-preview"}
+
+// TestSparkMakesATableOfEachFeature: none that docs/delta.md says is appended to is missing in TestSparkReadsAppends.
+func TestSparkMakesATableOfEachFeature(t *testing.T) {
+	shown := slices.Clone(noSparkTable)
+	for _, name := range appendable {
+		text, err := os.ReadFile(filepath.Join("..", "fixtures", "spark", name, "expected.json"))
+		fatal(t, err)
+		var of struct {
+			Protocol struct {
+				Writer   int      `json:"minWriterVersion"`
+				Features []string `json:"writerFeatures"`
+			} `json:"protocol"`
+		}
+		decode(t, text, &of)
+		shown = append(shown, of.Protocol.Features...)
+		if of.Protocol.Writer == 3 { // which implies it
+			shown = append(shown, "checkConstraints")
+		}
+	}
+	features := documented(t, `\|[^|]*\| yes \|`)
+	for _, name := range features {
+		if !slices.Contains(shown, name) {
+			t.Errorf("docs/delta.md says that tables with %s are appended to, but no table of Spark that is appended to has it", name)
+		}
+	}
+	if len(features) < 20 {
+		t.Errorf("docs/delta.md names only %v", features)
+	}
 }
 
 // TestSparkReadsAppends lets Spark make a table with its data, appends a copy of one of its rows with `table append`, and lets
@@ -35,8 +69,11 @@ func TestSparkReadsAppends(t *testing.T) {
 		})
 	}
 	sameRows(t, folder, plain, otherwise{
-		"delta-rs": {"type_widening": {refused: noTypeWidening}, "types": otherColumns("char_", "timestamp_")},
-		"duckdb":   {"iceberg_compat_v2": otherColumns("p"), "mapping_id": otherColumns("p"), "mapping_name": otherColumns("part"), "types": otherColumns("char_")},
+		"delta-rs": {
+			"type_widening": {refused: noTypeWidening}, "types": otherColumns("char_", "timestamp_"),
+			"vacuum_protocol_check": {refused: noVacuumProtocolCheck},
+		},
+		"duckdb": {"iceberg_compat_v1": otherColumns("p"), "iceberg_compat_v2": otherColumns("p"), "mapping_id": otherColumns("p"), "mapping_name": otherColumns("part"), "types": otherColumns("char_")},
 	})
 }
 
