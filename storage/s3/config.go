@@ -121,13 +121,16 @@ func (c Config) Validate() error {
 }
 
 func checkEndpoint(bad func(string, ...any), key, value string) {
-	if value == "" {
-		return
+	if value != "" && !isEndpoint(value) {
+		bad("%s is %s", key, notEndpoint)
 	}
+}
+
+const notEndpoint = "not a URL such as https://s3.example.com:9000, without user, query and fragment"
+
+func isEndpoint(value string) bool {
 	u, err := url.Parse(value)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		bad("%s is not a URL such as https://s3.example.com:9000, without user, query and fragment", key)
-	}
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
 }
 
 const secretEnvRemedy = "write the NAME of the variable that holds the key, such as AWS_SECRET_ACCESS_KEY, without ${}"

@@ -207,3 +207,19 @@ func TestSettingsAreRefused(t *testing.T) {
 		contains(t, err, tc.says)
 	}
 }
+
+// TestFoundEndpointsAreRefused: the SDK quotes what it can't use, and a user in a URL is a secret.
+func TestFoundEndpointsAreRefused(t *testing.T) {
+	for _, variable := range []string{"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL_DYNAMODB"} {
+		for _, value := range []string{"http://u:" + secretValue + "@host", "http://host/?key=" + secretValue, "http://" + secretValue + "@ host", "host:9000"} {
+			bare(t)
+			t.Setenv(variable, value)
+			_, err := s3.New(t.Context(), s3.Location{Scheme: "s3", Bucket: "bucket"}, s3.Config{}, s3.Options{})
+			if err == nil {
+				t.Errorf("%s of %s: taken", variable, value)
+				continue
+			}
+			contains(t, err, variable)
+		}
+	}
+}

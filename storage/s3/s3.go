@@ -24,7 +24,9 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"kafkadelta/storage"
 	"kafkadelta/storage/remote"
@@ -93,6 +95,9 @@ func New(ctx context.Context, where Location, cfg Config, o Options) (*Store, er
 	}
 	shared.Credentials = credentials(shared, cfg)
 	client := s3.NewFromConfig(shared, s.options)
+	if err := foundEndpoints(shared, client); err != nil {
+		return nil, err
+	}
 	s.client.Store(client)
 	s.aws = isAWS(client.Options().BaseEndpoint)
 	s.ask = s.aws && known == ""
@@ -124,6 +129,21 @@ func (s *Store) options(o *s3.Options) {
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 	}
 	o.DisableLogOutputChecksumValidationSkipped = true
+}
+
+// foundEndpoints refuses what is no endpoint in environment and profile: the SDK would quote it, with the secret that may be in
+// it, at each request.
+func foundEndpoints(shared aws.Config, client *s3.Client) error {
+	for service, found := range map[string]*string{
+		"S3":       client.Options().BaseEndpoint,
+		"STS":      sts.NewFromConfig(shared).Options().BaseEndpoint,
+		"DYNAMODB": dynamodb.NewFromConfig(shared).Options().BaseEndpoint,
+	} {
+		if found != nil && !isEndpoint(*found) {
+			return fmt.Errorf("the endpoint that AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_%s or the profile names is %s", service, notEndpoint)
+		}
+	}
+	return nil
 }
 
 // isAWS tells Amazon's endpoints, those of a VPC and of other partitions included.
