@@ -196,6 +196,7 @@ func TestExampleConfigurations(t *testing.T) {
 	t.Setenv("LAKE_CLIENT_SECRET", "c2VjcmV0")
 	t.Setenv("LAKE_CONNECTION_STRING", "UseDevelopmentStorage=true")
 	t.Setenv("LAKE_SAS", "sv=2024-11-04&sr=c&sp=rwdl&se=2100-01-01&sig=c2VjcmV0")
+	t.Setenv("LAKE_CREDENTIAL", `{"type":"authorized_user","client_id":"id","client_secret":"secret","refresh_token":"token"}`)
 	t.Setenv("LAKE_KEY_FILE", file(t, "key", "c2VjcmV0\n"))
 	t.Setenv("LAKE_CERTIFICATE", certificate(t))
 	t.Setenv("AZURE_TENANT_ID", "00000000-0000-0000-0000-000000000000") // as AKS does, with the next two
@@ -230,7 +231,9 @@ func TestExamplesShowEveryKind(t *testing.T) {
 		examples.Write(text)
 	}
 	keys := documented(t, "configuration.md")
-	for _, key := range []string{"source.format", "source.sasl.mechanism", "storage.azure.credential", "storage.s3.encryption", "storage.s3.log_store"} {
+	for _, key := range []string{
+		"source.format", "source.sasl.mechanism", "storage.azure.credential", "storage.gcs.credential", "storage.s3.encryption", "storage.s3.log_store",
+	} {
 		cells := strings.Split(keys[key], " | ") // type, default, meaning
 		values := regexp.MustCompile("`([a-z0-9_-]+)`").FindAllStringSubmatch(cells[len(cells)-1], -1)
 		if len(values) == 0 {
