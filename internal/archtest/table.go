@@ -32,6 +32,7 @@ const (
 	goleak     = "go.uber.org/goleak"
 	googleAPI  = "google.golang.org/api"
 	googleAuth = "cloud.google.com/go/auth"
+	googleMeta = "cloud.google.com/go/compute/metadata"
 	googleGCS  = "cloud.google.com/go/storage"
 	kadm       = "github.com/twmb/franz-go/pkg/kadm"
 	kerr       = "github.com/twmb/franz-go/pkg/kerr"
@@ -130,7 +131,7 @@ var table = []rule{
 		because: "backends don't know each other; the SDK of one cloud stays in one folder",
 	},
 	{
-		pkg: "storage/gcs", imports: []string{"storage", "storage/remote"}, modules: []string{googleAPI, googleAuth, googleGCS},
+		pkg: "storage/gcs", imports: []string{"storage", "storage/remote"}, modules: []string{googleAPI, googleAuth, googleMeta, googleGCS},
 		because: "backends don't know each other; the SDK of one cloud stays in one folder",
 	},
 	{

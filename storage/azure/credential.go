@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -272,26 +273,31 @@ func accountOf(endpoint string) string {
 // boundCredential makes a credential's errors recognisable and its search short, and counts its requests as what they are.
 type boundCredential struct {
 	azcore.TokenCredential
-	limit time.Duration
+	limit  time.Duration
+	worked atomic.Bool // it has given a token
 }
 
 // GetToken implements azcore.TokenCredential.
-func (b boundCredential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
+func (b *boundCredential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	limited, cancel := context.WithTimeout(remote.ForCredentials(ctx), b.limit)
 	defer cancel()
 	token, err := b.TokenCredential.GetToken(limited, o)
 	switch {
 	case err == nil:
+		b.worked.Store(true)
 		return token, nil
 	case ctx.Err() != nil:
 		return token, ctx.Err() // which not every credential wraps
 	default:
-		return token, &credentialError{err}
+		return token, &credentialError{err, b.worked.Load()}
 	}
 }
 
 // credentialError is that no token could be had.
-type credentialError struct{ error }
+type credentialError struct {
+	error
+	worked bool // there was one before
+}
 
 // Unwrap returns the SDK's own error.
 func (e *credentialError) Unwrap() error { return e.error }

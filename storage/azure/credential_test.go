@@ -422,7 +422,7 @@ func TestTokenIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	begin := time.Now()
-	_, err = boundCredential{a.token, 50 * time.Millisecond}.GetToken(t.Context(), policy.TokenRequestOptions{Scopes: []string{"https://storage.azure.com/.default"}})
+	_, err = (&boundCredential{TokenCredential: a.token, limit: 50 * time.Millisecond}).GetToken(t.Context(), policy.TokenRequestOptions{Scopes: []string{"https://storage.azure.com/.default"}})
 	if err == nil || time.Since(begin) > 5*time.Second {
 		t.Fatalf("got %v after %v", err, time.Since(begin))
 	}
@@ -431,7 +431,7 @@ func TestTokenIsBounded(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = boundCredential{a.token, time.Minute}.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{"https://storage.azure.com/.default"}})
+	_, err = (&boundCredential{TokenCredential: a.token, limit: time.Minute}).GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{"https://storage.azure.com/.default"}})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("a caller who gave up got %v", err)
 	}
@@ -465,6 +465,43 @@ func TestTokenIsUsed(t *testing.T) {
 	}
 }
 
+// TestTokenCannotBeRenewed: an identity service that has given a token and is away when the next one is due ends no worker.
+func TestTokenCannotBeRenewed(t *testing.T) {
+	away := false
+	client := remote.New(remote.Options{Explain: explain})
+	gives, _ := entra(t, 200, `{"token_type":"Bearer","expires_in":3600,"ext_expires_in":3600,"access_token":"the-token"}`)
+	cut, seen := entra(t, -1, "")
+	client.HTTP.Transport = wrapped{nil, func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+		if away {
+			return cut(r, next)
+		}
+		return gives(r, next)
+	}}
+	a, err := resolve(Location{Account: "acc"}, Config{Credential: "client_secret", TenantID: tenant, ClientID: "x"}, env("AZURE_CLIENT_SECRET", secret), client.HTTP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &boundCredential{TokenCredential: a.token, limit: time.Minute}
+	get := func(scope string) error {
+		_, err := client.Do(t.Context(), remote.Operation{Name: remote.Put}, func(ctx context.Context) error {
+			_, err := b.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{scope}})
+			return err
+		})
+		return err
+	}
+	if err := get("https://storage.azure.com/.default"); err != nil {
+		t.Fatal(err)
+	}
+	away = true
+	err = get("https://another.azure.com/.default") // which is not kept yet, as one that has expired
+	if err == nil || errors.Is(err, fs.ErrInvalid) || errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("got %v, which is to be no final error, with a hint", err)
+	}
+	if len(seen.seen) < 2 {
+		t.Errorf("asked %s, want several times", seen)
+	}
+}
+
 // asking is a credential that sends a request.
 type asking struct {
 	client *remote.Client
@@ -491,7 +528,7 @@ func TestTokensAreCounted(t *testing.T) {
 	client := remote.New(remote.Options{Explain: explain, Observe: seen.observe})
 	t.Cleanup(client.HTTP.CloseIdleConnections)
 	_, err := client.Do(t.Context(), remote.Operation{Name: remote.Put}, func(ctx context.Context) error {
-		_, err := boundCredential{asking{client, server.URL}, time.Minute}.GetToken(ctx, policy.TokenRequestOptions{})
+		_, err := (&boundCredential{TokenCredential: asking{client, server.URL}, limit: time.Minute}).GetToken(ctx, policy.TokenRequestOptions{})
 		return err
 	})
 	if err != nil || seen.String() != "credentials ok" {

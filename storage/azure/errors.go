@@ -203,8 +203,8 @@ var tokenRemedies = []struct{ code, hint string }{
 
 const tokenHint = "no token could be had: storage.azure.credential names the credential to use, docs/storage.md lists them"
 
-// explainCredential: an identity service that is busy is asked again; what it refuses is final; one that does not answer is
-// left to the caller's own, slow retry, so that a start shows within seconds what is wrong.
+// explainCredential: an identity service that is busy is asked again, and so is one that does not answer any more; what it refuses
+// is final. One that has never answered is final, too, so that a start shows within seconds what is wrong.
 func explainCredential(e *credentialError) remote.Failure {
 	f := remote.Failure{Outcome: remote.Denied, Hint: tokenHint}
 	text := e.Error()
@@ -222,6 +222,9 @@ func explainCredential(e *credentialError) remote.Failure {
 		}
 	case ok, errors.Is(e.error, context.DeadlineExceeded): // the SDK tells a lost answer as a failed authentication
 		f = remote.Failure{Outcome: remote.Invalid, Hint: "the identity service does not answer: is this machine where the credential works (a managed identity works on Azure only), and is the way to it open?"}
+		if e.worked {
+			f.Outcome = remote.NoAnswer
+		}
 	}
 	return f
 }

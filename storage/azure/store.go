@@ -104,7 +104,7 @@ func connect(l Location, c Config, getenv func(string) string, client *remote.Cl
 	case a.sas != "":
 		s.container, err = container.NewClientWithNoCredential(s.url+"?"+a.sas, options)
 	default:
-		s.container, err = container.NewClient(s.url, boundCredential{a.token, tokenTime}, options)
+		s.container, err = container.NewClient(s.url, &boundCredential{TokenCredential: a.token, limit: tokenTime}, options)
 	}
 	if err != nil {
 		return nil, errors.New("the SDK refuses the endpoint " + s.url) // its own error may quote a SAS

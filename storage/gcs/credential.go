@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"cloud.google.com/go/auth"
@@ -29,6 +30,8 @@ type tokens struct {
 	limit time.Duration
 	busy  chan struct{} // whoever has put into it looks for credentials or a token; the others wait with their own context
 	found *auth.Credentials
+
+	worked atomic.Bool // there was a token
 }
 
 // newTokens returns the tokens of a kind of credential, nil for none. What stands in a file or a variable is read here, so
@@ -108,7 +111,7 @@ func (t *tokens) authorize(req *http.Request) error {
 	case req.Context().Err() != nil:
 		return req.Context().Err()
 	default:
-		return &credentialError{err, ctx.Err() != nil}
+		return &credentialError{err, ctx.Err() != nil, t.worked.Load()}
 	}
 }
 
@@ -130,6 +133,7 @@ func (t *tokens) set(ctx context.Context, header http.Header) error {
 	if err != nil {
 		return err
 	}
+	t.worked.Store(true)
 	header.Set("Authorization", "Bearer "+token.Value)
 	if project, err := t.found.QuotaProjectID(ctx); err == nil && project != "" {
 		header.Set("X-Goog-User-Project", project)
@@ -140,7 +144,8 @@ func (t *tokens) set(ctx context.Context, header http.Header) error {
 // credentialError is that no token could be had.
 type credentialError struct {
 	error
-	late bool // nobody has answered within the limit
+	late   bool // nobody has answered within the limit
+	worked bool // there was one before
 }
 
 // Unwrap returns the SDK's own error.

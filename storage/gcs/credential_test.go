@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"cloud.google.com/go/auth/credentials"
+	"cloud.google.com/go/compute/metadata"
 
 	"kafkadelta/storage/remote"
 )
@@ -338,6 +339,40 @@ func TestBusyTokenServer(t *testing.T) {
 	}
 	if len(g.asked) < 5 {
 		t.Errorf("asked %d times", len(g.asked))
+	}
+}
+
+// TestTokenCannotBeRenewed: a token service that has given a token and is away when the next one is due ends no worker.
+func TestTokenCannotBeRenewed(t *testing.T) {
+	bare(t)
+	g := newGoogle(t)
+	s, seen, err := authorized(t, g, Config{Credential: CredentialJSON, SecretEnv: "MINE"}, env("MINE", serviceAccount(t, g.URL+"/token")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Put(t.Context(), "x", nil); err != nil {
+		t.Fatal(err)
+	}
+	tokens := s.http.Transport.(*transport).tokens
+	if tokens.found, err = parse([]byte(serviceAccount(t, "http://127.0.0.1:1/token")), &credentials.DetectOptions{Scopes: []string{scope}}); err != nil {
+		t.Fatal(err)
+	}
+	err = s.Put(t.Context(), "x", nil)
+	if err == nil || errors.Is(err, fs.ErrInvalid) || errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("got %v, which is to be no final error, with a hint", err)
+	}
+	if len(*seen) != 1 {
+		t.Errorf("sent %v", *seen)
+	}
+}
+
+// TestBusyMetadataServer is tried again: its answers are errors of their own in the SDK.
+func TestBusyMetadataServer(t *testing.T) {
+	for status, want := range map[int]remote.Outcome{429: remote.Throttled, 503: remote.Throttled, 500: remote.Broken, 404: remote.Denied} {
+		err := fmt.Errorf("credentials: cannot fetch token: %w", &metadata.Error{Code: status, Message: "x"})
+		if got := explain(&credentialError{error: err}).Outcome; got != want {
+			t.Errorf("%d is %v, want %v", status, got, want)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"cloud.google.com/go/auth"
+	"cloud.google.com/go/compute/metadata"
 	"google.golang.org/api/googleapi"
 
 	"kafkadelta/storage/remote"
@@ -174,14 +175,19 @@ var tokenRemedies = []struct{ text, hint string }{
 
 const tokenHint = "no token could be had: docs/storage.md lists the credentials"
 
-// explainCredential: a token service that is busy is asked again; what it refuses is final; one that does not answer is left
-// to the caller's own, slow retry, so that a start shows within seconds what is wrong.
+// explainCredential: a token service that is busy is asked again, and so is one that does not answer any more; what it refuses is
+// final. One that has never answered is final, too, so that a start shows within seconds what is wrong.
 func explainCredential(e *credentialError) remote.Failure {
 	f := remote.Failure{Outcome: remote.Denied, Hint: tokenHint}
+	status := 0
 	if refused, ok := errors.AsType[*auth.Error](e.error); ok && refused.Response != nil {
-		if o := remote.OutcomeOf(refused.Response.StatusCode); o == remote.Throttled || o == remote.Broken {
-			f.Outcome = o
-		}
+		status = refused.Response.StatusCode
+	}
+	if refused, ok := errors.AsType[*metadata.Error](e.error); ok {
+		status = refused.Code
+	}
+	if o := remote.OutcomeOf(status); o == remote.Throttled || o == remote.Broken {
+		f.Outcome = o
 	}
 	text := e.Error()
 	for _, r := range tokenRemedies {
@@ -192,7 +198,10 @@ func explainCredential(e *credentialError) remote.Failure {
 	}
 	var unanswered net.Error
 	if e.late || errors.As(e.error, &unanswered) {
-		return remote.Failure{Outcome: remote.Invalid, Hint: "the token or metadata server does not answer: is this machine where the credential works, and is the way to it open?"}
+		f = remote.Failure{Outcome: remote.Invalid, Hint: "the token or metadata server does not answer: is this machine where the credential works, and is the way to it open?"}
+		if e.worked {
+			f.Outcome = remote.NoAnswer
+		}
 	}
 	return f
 }
