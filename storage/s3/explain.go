@@ -38,6 +38,9 @@ var codes = map[string]meaning{
 	"ThrottlingException":                    {remote.Throttled, ""},
 	"ProvisionedThroughputExceededException": {remote.Throttled, "raise the DynamoDB table's capacity, or make it on-demand"},
 	"RequestTimeout":                         {remote.Broken, ""}, // 400: the body came too slowly
+	"IncompleteBody":                         {remote.Broken, ""}, // 400, as the next two: the body was damaged on its way
+	"BadDigest":                              {remote.Broken, ""},
+	"XAmzContentSHA256Mismatch":              {remote.Broken, ""},
 	"InternalError":                          {remote.Broken, ""}, // 200 or 500
 	"InternalServerError":                    {remote.Broken, ""},
 	"InvalidAccessKeyId":                     {remote.Denied, "the access key is unknown to this endpoint: is it the right key, and the right endpoint?"},

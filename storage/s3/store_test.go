@@ -80,6 +80,20 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	}
 }
 
+// TestDamagedOnItsWay: what S3 tells by a 400 is not the request's fault.
+func TestDamagedOnItsWay(t *testing.T) {
+	for _, code := range []string{"IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch", "RequestTimeout"} {
+		f := newFake(t, func(n int, w http.ResponseWriter, _ *http.Request) {
+			if n == 0 {
+				refuse(w, 400, code)
+			}
+		})
+		if err := calls["put"](t.Context(), f.open(t, f.config())); err != nil || len(f.requests) != 2 {
+			t.Errorf("%s: %d requests, %v", code, len(f.requests), err)
+		}
+	}
+}
+
 // TestNotFoundOfSomethingElse: a 404 that is not S3's word on the object would make a log look empty.
 func TestNotFoundOfSomethingElse(t *testing.T) {
 	f := newFake(t, func(_ int, w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) })
