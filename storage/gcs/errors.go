@@ -141,7 +141,7 @@ func explainAnswer(e *answerError) remote.Failure {
 	case e.sdk.Code == http.StatusConflict:
 		f.Outcome = remote.Throttled // Exists is 412 here
 	case e.sdk.Code == http.StatusGone:
-		f.Hint = "the upload is gone: did it take more than a week?"
+		f.Outcome, f.Hint = remote.Broken, "the service has dropped the upload, which has to begin anew"
 	case has("requester pays"):
 		f.Outcome, f.Hint = remote.Denied, requesterPays
 	case has("doesn't match calculated"): // CRC32C or MD5

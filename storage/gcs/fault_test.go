@@ -225,6 +225,37 @@ func TestDoubtfulEnd(t *testing.T) {
 	}
 }
 
+// TestUploadIsGone: a session that the service has dropped is no reason to end the worker, and can't be mended by another try.
+func TestUploadIsGone(t *testing.T) {
+	b := newBucket(t)
+	chunks := 0
+	s := served(t, b, nil, func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+		if r.Header.Get("Content-Range") != "" {
+			chunks++
+			b.mu.Lock()
+			for _, s := range b.sessions {
+				s.gone = chunks > 1
+			}
+			b.mu.Unlock()
+		}
+		return next.RoundTrip(r)
+	})
+	w, err := s.Create(t.Context(), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.Write(make([]byte, 3*chunk))
+	if closed := w.Close(); err == nil {
+		err = closed
+	}
+	if err == nil || errors.Is(err, fs.ErrInvalid) || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "begin anew") {
+		t.Errorf("got %v, which is to be no final error, with a hint", err)
+	}
+	if chunks != 2 {
+		t.Errorf("sent %d chunks, want 2", chunks)
+	}
+}
+
 // TestAbortCancels asks the service whether the upload has ended, also after the caller's context.
 func TestAbortCancels(t *testing.T) {
 	for _, cancelled := range []bool{false, true} {

@@ -115,7 +115,9 @@ func (w *writer) again(err error) bool {
 		return false
 	}
 	w.tries++
-	if w.tries == chunkTries || !w.store.client.Again(explain(short(err)).Outcome) {
+	answer, answered := errors.AsType[*googleapi.Error](err)
+	gone := answered && answer.Code == http.StatusGone // with all chunks that it had
+	if gone || w.tries == chunkTries || !w.store.client.Again(explain(short(err)).Outcome) {
 		return false
 	}
 	w.doubts = true
