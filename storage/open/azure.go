@@ -75,8 +75,8 @@ func azureLocation(scheme, uri string) (azure.Location, error) {
 	}
 	l.Folder = path
 	for part := range strings.SplitSeq(path, "/") {
-		if path != "" && (part == "" || part == "." || part == "..") {
-			return l, fmt.Errorf("its path has a part %q: Azure has no such names", part)
+		if path != "" && (part == "" || strings.HasSuffix(part, ".") || strings.Contains(part, `\`)) {
+			return l, fmt.Errorf("its path has a part %q: Azure has no such names, or changes them", part)
 		}
 	}
 	return l, nil

@@ -114,6 +114,8 @@ func TestAzureRefused(t *testing.T) {
 		{"fragment", "abfss://c@" + host + "/t#" + secret, "%23"},
 		{"key", "abfss://c:" + secret + "@" + host + "/t", "AZURE_STORAGE_KEY"},
 		{"user of an https URI", "https://" + secret + "@account.blob.core.windows.net/c/t", "https URI has no user"},
+		{"dot at the end of a part", "abfss://c@" + host + "/a./t", `"a."`},
+		{"backslash", "az://c/a%5Ct", `"a\\t"`},
 		{"bad encoding", "abfss://c@" + host + "/%zz", "%25"},
 		{"no host", "abfss:///t", "names no host"},
 		{"no slashes", "abfss:c@" + host, "names no host"},
