@@ -174,7 +174,7 @@ func TestCreateAsksTheStore(t *testing.T) {
 	if err := delta.Create(ctx, s, delta.CreateOptions{Schema: must(delta.ParseDDL("a INT")), Now: c.now}); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("got %v, want errors.ErrUnsupported", err)
 	}
-	for info := range s.List(ctx, "", "") {
-		t.Errorf("wrote %s", info.Name)
+	for info, err := range s.List(ctx, "", "") {
+		t.Errorf("wrote %s (%v)", info.Name, err)
 	}
 }

@@ -79,14 +79,14 @@ type server struct {
 	own atomic.Pointer[tls.Certificate]
 }
 
-func startServer(t *testing.T, a authority, max uint16) *server {
+func startServer(t *testing.T, a authority, newest uint16) *server {
 	t.Helper()
 	pool := x509.NewCertPool()
 	pool.AddCert(a.cert)
 	s := &server{}
 	s.serve(t, a)
 	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
-		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool, MinVersion: tls.VersionTLS12, MaxVersion: max,
+		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool, MinVersion: tls.VersionTLS12, MaxVersion: newest,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.own.Load(), nil },
 	})
 	if err != nil {

@@ -74,7 +74,7 @@ func (f *fake) want(t *testing.T, observed ...string) {
 func refuse(w http.ResponseWriter, status int, code string) {
 	w.Header().Set("Content-Type", "application/xml")
 	w.WriteHeader(status)
-	fmt.Fprintf(w, `<?xml version="1.0" encoding="UTF-8"?><Error><Code>%s</Code><Message>because of %s</Message></Error>`, code, code)
+	_, _ = fmt.Fprintf(w, `<?xml version="1.0" encoding="UTF-8"?><Error><Code>%s</Code><Message>because of %s</Message></Error>`, code, code)
 }
 
 // calls are one call of each method.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -105,9 +106,7 @@ func (m *middle) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusInternalServerError)
 		return
 	}
-	for name, values := range response.Header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), response.Header)
 	w.WriteHeader(response.StatusCode)
 	_, _ = w.Write(answer) // a client that is gone asks again
 }
@@ -154,7 +153,7 @@ func TestLostAnswers(t *testing.T) {
 				defer cancel()
 				err := store.PutIfAbsent(ctx, name, []byte("ours"))
 				switch {
-				case tt.want == errUnknown:
+				case errors.Is(tt.want, errUnknown):
 					if err == nil || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
 						t.Errorf("answered %v, want an error that says nothing for certain", err)
 					}
