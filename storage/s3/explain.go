@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -97,7 +98,9 @@ func explain(err error) remote.Failure {
 		status = response.HTTPStatusCode()
 	}
 	api, coded := errors.AsType[smithy.APIError](err)
-	if !answered && !coded {
+	// Of an answer that breaks off, nobody knows what it would have said: a 404 without its code is no word on the object.
+	brokenOff := errors.Is(err, io.ErrUnexpectedEOF) || isA[net.Error](err)
+	if !answered && !coded || brokenOff {
 		return remote.Failure{Outcome: remote.NoAnswer, Hint: connectionHint(err)}
 	}
 	f := remote.Failure{Outcome: remote.OutcomeOf(status)}

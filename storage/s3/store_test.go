@@ -94,6 +94,25 @@ func TestDamagedOnItsWay(t *testing.T) {
 	}
 }
 
+// TestRefusalThatBreaksOff: an answer whose body is cut is asked for again, whatever its status.
+func TestRefusalThatBreaksOff(t *testing.T) {
+	for _, status := range []int{404, 403, 412, 400} {
+		f := newFake(t, func(n int, w http.ResponseWriter, r *http.Request) {
+			if n == 0 {
+				w.Header().Set("Content-Length", "1000")
+				w.WriteHeader(status)
+				_, _ = w.Write([]byte("<?xml"))
+				_ = http.NewResponseController(w).Flush()
+				panic(http.ErrAbortHandler)
+			}
+			refuse(w, 404, "NoSuchKey")
+		})
+		if err := calls["get"](t.Context(), f.open(t, f.config())); !errors.Is(err, fs.ErrNotExist) || len(f.requests) != 2 {
+			t.Errorf("%d: %d requests, %v; want the second one's answer", status, len(f.requests), err)
+		}
+	}
+}
+
 // TestNotFoundOfSomethingElse: a 404 that is not S3's word on the object would make a log look empty.
 func TestNotFoundOfSomethingElse(t *testing.T) {
 	f := newFake(t, func(_ int, w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) })

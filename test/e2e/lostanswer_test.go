@@ -165,6 +165,8 @@ func TestLostAnswers(t *testing.T) {
 						t.Errorf("there is %q, want %q", got, tt.there)
 					}
 				}
+				m.mu.Lock()
+				defer m.mu.Unlock()
 				if m.puts != tt.tries {
 					t.Errorf("it was put %d times, want %d", m.puts, tt.tries)
 				}
