@@ -27,6 +27,8 @@ const (
 	proposalReads = 64
 	// racers are how many of those who wait for their turn go on after a version, on average.
 	racers = 1.5
+	// someCrowd is the crowd from which a worker leaves its units first: about every third version carried somebody's.
+	someCrowd = 1.3
 	// impatience is by how much more likely a worker goes on with each version that has passed it over.
 	impatience = 1.25
 	// proposalLife is how long a proposal is kept, by the store's time (rule P5).
@@ -206,14 +208,15 @@ func (t *Table) forgetProposals(listed []delta.ObjectInfo) {
 
 // crowded tells that the first try would most likely be in vain, because others wait for their turn.
 func (t *Table) crowded(units []*Unit) bool {
-	return t.combine.crowd >= 1.3 && t.combine.contended(t.opts.Now()) && t.combines(units)
+	return t.combine.crowd >= someCrowd && t.combine.contended(t.opts.Now()) && t.combines(units)
 }
 
 // takeTurns is what a worker does under contention instead of trying again at once. It leaves its units as proposals and
-// watches the log: most of the time one of the versions that follow has them. After each version about two of those who
-// wait go on to commit, by chance, and one of them wins. Where no version comes for as long as a commit takes, nobody has
-// gone, and the chance doubles: a crowd that has left does not hold up those who remain. It doubles with each version that
-// has passed a worker over, too, so that nobody waits for long.
+// watches the log: most of the time one of the versions that follow has them. After each version about as many of those who
+// wait as racers says go on to commit, by chance, and one of them wins. Where no version comes for half as long again as a
+// commit takes, nobody has gone, and the chance doubles: a crowd that has left does not hold up those who remain. It grows by
+// impatience with each version that has passed a worker over, too, so that nobody waits for long. moved tells that a version
+// was read just now.
 func (t *Table) takeTurns(ctx context.Context, units []*Unit, moved bool) error {
 	for _, u := range t.fitting(units) {
 		if len(u.proposals) > 0 && u.proposedAt >= t.changed {
