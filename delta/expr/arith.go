@@ -17,12 +17,14 @@ func (c *compiler) arithmetic(t *term, l, r *node) *node {
 		return n
 	}
 	for _, x := range []*node{l, r} {
-		if !x.t.numeric() && x.t.k != kString && x.t.k != kNull || l.t.k == kString && r.t.k == kString {
+		if !x.t.numeric() && x.t.k != kString && x.t.k != kNull {
 			c.fail(t, "%s between %s and %s is not understood", op, l.t, r.t)
 		}
 	}
 	to, _ := wider(l.t, r.t)
 	switch {
+	case to.k == kString: // two strings, or one and NULL
+		c.fail(t, "%s between %s and %s is not understood", op, l.t, r.t)
 	case to.k == kNull:
 		to = typ{k: kDouble}
 	case to.k == kDecimal:
