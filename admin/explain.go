@@ -129,7 +129,7 @@ func (e *explainer) find(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		j, _ := e.jobOf(&a)
+		j := e.jobOf(&a)
 		at := slices.Index(e.units, j.unit)
 		if j.unit >= 0 && at < 0 {
 			continue

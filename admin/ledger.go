@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"iter"
 	"math"
 	"slices"
 	"sync"
@@ -96,11 +97,13 @@ type ledger struct {
 	others   []OtherCommit
 	moves    []txnMove
 	pending  map[uint64][]int32 // files that a later commit has removed, by which of others
-	added    map[uint64]bool    // files that no unit brought, since base; only with since
+	fresh    []delta.Add        // the version's files that came after base; only with since
+	isFresh  map[uint64]bool    // keys of added files that were met already, with since
 	faults   findings
 
 	seed          maphash.Seed
 	adds, removes []fileAction // of the commit that is being read
+	whole         []delta.Add  // the same adds, with since
 	tags          []string
 	tagAt         map[string]int32
 }
@@ -108,7 +111,7 @@ type ledger struct {
 func newLedger(store delta.LogStore) *ledger {
 	return &ledger{
 		store: store, tracks: map[trackKey]*track{}, byPlace: map[checkpoint.Partition][]*track{}, unitByID: map[string]int32{},
-		streams: map[string]bool{}, pending: map[uint64][]int32{}, added: map[uint64]bool{}, seed: maphash.MakeSeed(), tagAt: map[string]int32{},
+		streams: map[string]bool{}, pending: map[uint64][]int32{}, isFresh: map[uint64]bool{}, seed: maphash.MakeSeed(), tagAt: map[string]int32{},
 	}
 }
 
@@ -141,7 +144,12 @@ func (l *ledger) load(ctx context.Context, since, until int64) error {
 	}
 	for e, err := range delta.HistoryOf(ctx, l.store, delta.HistoryOptions{
 		From: from, To: l.snap.Version(),
-		Add: func(a *delta.Add) { l.adds = append(l.adds, l.addOf(a)) },
+		Add: func(a *delta.Add) {
+			l.adds = append(l.adds, l.addOf(a))
+			if l.since {
+				l.whole = append(l.whole, *a)
+			}
+		},
 		Remove: func(r *delta.Remove) {
 			l.removes = append(l.removes, fileAction{key: l.key(r.Path, r.DeletionVector), dataChange: r.DataChange})
 		},
@@ -160,7 +168,7 @@ func (l *ledger) load(ctx context.Context, since, until int64) error {
 			l.liveBefore(&a)
 		}
 	}
-	for a, err := range l.snap.Files(ctx) {
+	for a, err := range l.live(ctx) {
 		if err != nil {
 			return err
 		}
@@ -172,9 +180,23 @@ func (l *ledger) load(ctx context.Context, since, until int64) error {
 	return nil
 }
 
+// live gives the version's files, with since those that came after base: their number is not that of the table's files.
+func (l *ledger) live(ctx context.Context) iter.Seq2[delta.Add, error] {
+	if !l.since {
+		return l.snap.Files(ctx)
+	}
+	return func(yield func(delta.Add, error) bool) {
+		for _, a := range l.fresh {
+			if !yield(a, nil) {
+				return
+			}
+		}
+	}
+}
+
 // forget makes room for the next commit.
 func (l *ledger) forget() {
-	l.adds, l.removes, l.tags = l.adds[:0], l.removes[:0], l.tags[:0]
+	l.adds, l.removes, l.tags, l.whole = l.adds[:0], l.removes[:0], l.tags[:0], l.whole[:0]
 	clear(l.tagAt)
 }
 
@@ -243,7 +265,7 @@ func (l *ledger) commit(e delta.HistoryEntry) {
 		}
 		l.others = append(l.others, o)
 	}
-	for _, a := range l.adds {
+	for i, a := range l.adds {
 		u := int32(-1)
 		if a.tag >= 0 {
 			u = l.unitOf(l.tags[a.tag], a.path)
@@ -252,8 +274,11 @@ func (l *ledger) commit(e delta.HistoryEntry) {
 			l.others[other].RowsAdded += max(a.rows, 0)
 			l.others[other].RowsKnown = l.others[other].RowsKnown && a.rows >= 0
 		}
-		if l.since && u < 0 {
-			l.added[a.key] = true
+		if l.since && !l.isFresh[a.key] {
+			l.isFresh[a.key] = true
+			if len(l.pending[a.key]) == 0 {
+				l.fresh = append(l.fresh, l.whole[i])
+			}
 		}
 		l.resolve(a.key, a.rows, u)
 	}

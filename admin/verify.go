@@ -27,6 +27,8 @@ type Options struct {
 	Kafka Kafka
 	// Topic is the one that is compared; "" where the table has but one.
 	Topic string
+	// Readers are the files that are read at the same time; 0: as many as the machine has use for.
+	Readers int
 	// Progress is told now and then how far the reading is, from any goroutine. It may be nil.
 	Progress func(Progress)
 }
@@ -89,15 +91,13 @@ type job struct {
 // readFiles reads the files, those of units first: which generation a row of another file is of shows by what is missing.
 func (v *verifier) readFiles(ctx context.Context) error {
 	var total, others int64
-	for a, err := range v.snap.Files(ctx) {
+	for a, err := range v.live(ctx) {
 		if err != nil {
 			return err
 		}
-		if j, ok := v.jobOf(&a); ok {
-			total++
-			if j.unit < 0 {
-				others++
-			}
+		total++
+		if v.jobOf(&a).unit < 0 {
+			others++
 		}
 	}
 	for _, tagged := range []bool{true, false} {
@@ -111,18 +111,17 @@ func (v *verifier) readFiles(ctx context.Context) error {
 	return nil
 }
 
-// jobOf is what to do with a file; false where it was not asked for.
-func (v *verifier) jobOf(a *delta.Add) (job, bool) {
+// jobOf is what to do with a file.
+func (v *verifier) jobOf(a *delta.Add) job {
 	j := job{name: nameOf(a.Path), add: *a, unit: -1}
 	if text, ok := a.Tags[checkpoint.TagKey]; ok {
 		if u, err := checkpoint.DecodeUnit(text); err == nil {
 			if at, known := v.unitByID[u.Unit]; known {
 				j.unit, j.tag = at, u
-				return j, true
 			}
 		}
 	}
-	return j, !v.since || v.added[v.key(a.Path, a.DeletionVector)]
+	return j
 }
 
 func (v *verifier) readAll(ctx context.Context, tagged bool, total int64) error {
@@ -130,7 +129,11 @@ func (v *verifier) readAll(ctx context.Context, tagged bool, total int64) error 
 	defer cancel(nil)
 	jobs := make(chan job)
 	var wg sync.WaitGroup
-	for range min(max(runtime.GOMAXPROCS(0), 4), 16) { // more than cores: most of the time may be the store's
+	readers := v.opts.Readers
+	if readers == 0 {
+		readers = min(max(runtime.GOMAXPROCS(0), 4), 16) // more than cores: most of the time may be the store's
+	}
+	for range readers {
 		wg.Go(func() {
 			for j := range jobs {
 				if err := v.read(ctx, j); err != nil {
@@ -157,12 +160,12 @@ func (v *verifier) readAll(ctx context.Context, tagged bool, total int64) error 
 }
 
 func (v *verifier) send(ctx context.Context, jobs chan<- job, tagged bool) error {
-	for a, err := range v.snap.Files(ctx) {
+	for a, err := range v.live(ctx) {
 		if err != nil {
 			return err
 		}
-		j, ok := v.jobOf(&a)
-		if !ok || j.unit >= 0 != tagged {
+		j := v.jobOf(&a)
+		if j.unit >= 0 != tagged {
 			continue
 		}
 		select {

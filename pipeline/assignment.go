@@ -86,7 +86,7 @@ func (d *dispatcher) assign(next map[checkpoint.Partition]int64) {
 		d.parts[id] = &part{Partition: id, next: offset, committed: offset, validFrom: d.polls + 1, lag: d.Metrics.lag(id)}
 	}
 	d.rank()
-	d.Metrics.setAssigned(len(d.parts))
+	d.Metrics.setAssigned(d.parts)
 }
 
 func (d *dispatcher) rank() {
@@ -148,7 +148,7 @@ func (d *dispatcher) revoke(parts []checkpoint.Partition, done chan struct{}) {
 		}
 	}
 	d.rank()
-	d.Metrics.setAssigned(len(d.parts))
+	d.Metrics.setAssigned(d.parts)
 	if len(d.parts) == 0 { // nothing is written any more that could show that the store is back
 		d.laneWait = backoff.Backoff{}
 		d.Metrics.setStoreDown(false)

@@ -21,6 +21,7 @@ type Metrics struct {
 	lastCommit                                            atomic.Int64 // Unix nanoseconds; 0: none yet
 	sourceDown, storeDown                                 atomic.Bool
 	assigned                                              atomic.Int64
+	first                                                 atomic.Bool
 	joined                                                atomic.Bool                  // the group, once
 	inFlight                                              atomic.Pointer[atomic.Int64] // of the pipeline, once it runs: HTTP is served before
 	logCheckpoints, logCheckpointBytes, logCheckpointTime atomic.Int64                 // the last one's bytes and nanoseconds
@@ -109,6 +110,10 @@ func (m *Metrics) Ready() error {
 	return nil
 }
 
+// Leads reports whether this worker owns the topic's partition 0. What one worker of a topic has to do for all, and may be done
+// twice or not at all for a while, is done by that one.
+func (m *Metrics) Leads() bool { return m.first.Load() }
+
 // Progress is a reading of the counters.
 type Progress struct {
 	Messages, Rows, Poison, Commits, Files, Bytes int64
@@ -165,8 +170,13 @@ func (m *Metrics) poison(err error) {
 	m.poisonBy.WithLabelValues(reason).Inc()
 }
 
-func (m *Metrics) setAssigned(n int) {
-	m.assigned.Store(int64(n))
+func (m *Metrics) setAssigned(parts map[checkpoint.Partition]*part) {
+	m.assigned.Store(int64(len(parts)))
+	first := false
+	for p := range parts {
+		first = first || p.ID == 0
+	}
+	m.first.Store(first)
 }
 
 func (m *Metrics) setSourceDown(down bool) { m.sourceDown.Store(down) }

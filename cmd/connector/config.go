@@ -27,6 +27,7 @@ type config struct {
 	Storage  open.Config     `yaml:"storage"`
 	Pipeline pipeline.Config `yaml:",inline"`
 	HTTP     httpConfig      `yaml:"http"`
+	Verify   verifyConfig    `yaml:"verify"`
 }
 
 type sourceSection struct {
@@ -77,7 +78,7 @@ func readFile(path string) ([]byte, error) {
 func (c config) validate() error {
 	errs := []error{
 		checkpoint.ValidateName(c.Name), c.Source.Kafka.Validate(), c.Table.Sink.Validate(), c.Table.Decode.Validate(),
-		c.Storage.Validate(), c.Pipeline.Validate(), c.HTTP.Validate(),
+		c.Storage.Validate(), c.Pipeline.Validate(), c.HTTP.Validate(), c.Verify.Validate(),
 	}
 	if c.Source.Format != formatJSON {
 		errs = append(errs, fmt.Errorf("source.format is %q: use json", c.Source.Format))

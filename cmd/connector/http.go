@@ -37,7 +37,7 @@ func (c httpConfig) Validate() error {
 }
 
 // serveHTTP serves until the returned function is called.
-func serveHTTP(c httpConfig, m *pipeline.Metrics, log *slog.Logger) (func(), error) {
+func serveHTTP(c httpConfig, m *pipeline.Metrics, more prometheus.Gatherers, log *slog.Logger) (func(), error) {
 	if c.Listen == httpOff {
 		return func() {}, nil
 	}
@@ -48,7 +48,7 @@ func serveHTTP(c httpConfig, m *pipeline.Metrics, log *slog.Logger) (func(), err
 	process := prometheus.NewRegistry()
 	process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{m.Gatherer(), process}, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(append(more, m.Gatherer(), process), promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := m.Ready(); err != nil {

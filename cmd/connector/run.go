@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -99,7 +100,13 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 	if metrics == nil {
 		metrics = pipeline.NewMetrics(c.Name, time.Now)
 	}
-	stop, err := serveHTTP(c.HTTP, metrics, log)
+	var check *selfCheck
+	var gatherers prometheus.Gatherers
+	if c.Verify.Interval > 0 {
+		check = newSelfCheck(c.Name, c.Verify, c.Table.Decode.Metadata.Column, metrics.Leads, time.Now, log)
+		gatherers = append(gatherers, check.registry)
+	}
+	stop, err := serveHTTP(c.HTTP, metrics, gatherers, log)
 	if err != nil {
 		return err
 	}
@@ -110,6 +117,9 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 		return nil
 	case err != nil:
 		return &configError{fmt.Errorf("table.uri: %w", err)}
+	}
+	if check != nil {
+		defer check.start(ctx, store)()
 	}
 	log.Info("starting", "version", version(), "name", c.Name, "topic", c.Source.Kafka.Topic, "table", open.Redact(c.Table.Sink.URI))
 	err = pipeline.Run(ctx, pipeline.Options{

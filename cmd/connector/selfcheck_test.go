@@ -1,0 +1,153 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"kafkadelta/internal/kafkatest"
+	"kafkadelta/storage/open"
+)
+
+// metricsText gives the metrics of a registry, a line each: name, labels but the stream, value.
+func metricsText(t *testing.T, g prometheus.Gatherer) string {
+	t.Helper()
+	families, err := g.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			b.WriteString(f.GetName())
+			for _, l := range m.GetLabel() {
+				if l.GetName() != "stream" {
+					b.WriteString(" " + l.GetValue())
+				}
+			}
+			fmt.Fprintf(&b, " %v\n", m.GetCounter().GetValue()+m.GetGauge().GetValue())
+		}
+	}
+	return b.String()
+}
+
+// TestSelfCheck holds that the daemon's check covers what is new and nothing twice, that it finds a planted fault, and that
+// what a leader before has left undone is done by the next one.
+func TestSelfCheck(t *testing.T) {
+	cluster := kafkatest.Start(t, "numbers", 1)
+	table := filepath.Join(t.TempDir(), "table")
+	conf := file(t, "c.yaml", fmt.Sprintf(`name: numbers
+source: {brokers: [%q], topic: numbers}
+table: {uri: %q, schema: "id BIGINT"}
+http: {listen: "off"}
+`, cluster.ListenAddrs()[0], table))
+	produced := 0
+	more := func() {
+		t.Helper()
+		var values [][]byte
+		for range 10 {
+			values = append(values, fmt.Appendf(nil, `{"id":%d}`, produced))
+			produced++
+		}
+		kafkatest.Produce(t, cluster.ListenAddrs(), "numbers", 1, values)
+		mustRun(t, "run", "-c", conf, "--until-end", "--log-level", "error")
+	}
+	store, err := openStore(t.Context(), table, open.Config{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var logged strings.Builder
+	leads := true
+	s := newSelfCheck("numbers", verifyConfig{Interval: time.Minute}, "_kafka", func() bool { return leads }, time.Now, slog.New(slog.NewTextHandler(&logged, nil)))
+	s.store = store
+	look := func(want ...string) {
+		t.Helper()
+		if err := s.check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		got := metricsText(t, s.registry)
+		for _, w := range want {
+			if !strings.Contains(got, w+"\n") {
+				t.Errorf("no %q in\n%s%s", w, got, logged.String())
+			}
+		}
+	}
+	look("kafkadelta_verify_version -1") // no table yet
+	more()
+	look("kafkadelta_verify_version -1", "kafkadelta_verify_rows_total 0", "kafkadelta_verify_age_seconds -1") // where it begins
+	more()
+	look("kafkadelta_verify_version 3", "kafkadelta_verify_rows_total 10")
+	look("kafkadelta_verify_version 3", "kafkadelta_verify_rows_total 10")
+	leads = false
+	more()
+	look("kafkadelta_verify_rows_total 10", "kafkadelta_verify_age_seconds -1")
+	leads = true
+	more()
+	look("kafkadelta_verify_version 5", "kafkadelta_verify_rows_total 30") // what the leader before has left, too
+	if strings.Contains(metricsText(t, s.registry), "faults") || strings.Contains(logged.String(), "ERROR") {
+		t.Errorf("faults in a sound table:\n%s%s", metricsText(t, s.registry), logged.String())
+	}
+
+	more()
+	files, err := filepath.Glob(filepath.Join(table, "*.parquet"))
+	if err != nil || len(files) != 5 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	newest := files[0]
+	for _, f := range files {
+		if modified(t, f).After(modified(t, newest)) {
+			newest = f
+		}
+	}
+	if err := os.Remove(newest); err != nil {
+		t.Fatal(err)
+	}
+	look("kafkadelta_verify_version 6", "kafkadelta_verify_rows_total 30", "kafkadelta_verify_faults_total missing_file 1")
+	if !strings.Contains(logged.String(), "verification has found a fault") {
+		t.Errorf("the fault is not logged:\n%s", logged.String())
+	}
+	more()
+	look("kafkadelta_verify_version 7", "kafkadelta_verify_rows_total 40", "kafkadelta_verify_faults_total missing_file 1")
+}
+
+// TestRunVerifiesItself holds that verify.interval of a configuration file has a running worker check what it commits.
+func TestRunVerifiesItself(t *testing.T) {
+	cluster := kafkatest.Start(t, "numbers", 2)
+	d := startDaemon(t, runConfig(t, cluster.ListenAddrs(), "", "verify: {interval: 1s}\nhttp: {listen: \"127.0.0.1:0\"}\n"))
+	checked := `kafkadelta_verify_rows_total{stream="numbers"} `
+	for deadline := time.Now().Add(commandLimit); ; { // the first look passes over what it finds
+		kafkatest.Produce(t, cluster.ListenAddrs(), "numbers", 2, values(20))
+		time.Sleep(time.Second)
+		if _, m := d.get("/metrics"); strings.Contains(m, checked) && !strings.Contains(m, checked+"0\n") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("nothing was verified: %s", d.stderr.String())
+		}
+	}
+	if _, m := d.get("/metrics"); strings.Contains(m, "kafkadelta_verify_faults_total") || strings.Contains(m, `kafkadelta_verify_age_seconds{stream="numbers"} -1`) {
+		t.Error(m)
+	}
+	if code := d.end(); code != exitOK {
+		t.Errorf("exit code %d: %s", code, d.stderr.String())
+	}
+	config := file(t, "c.yaml", "name: numbers\nsource: {brokers: [\"127.0.0.1:1\"], topic: numbers}\ntable: {uri: ./t}\nverify: {interval: 10ms}\n")
+	if o := command(t, "validate", "-c", config); o.code == exitOK || !strings.Contains(o.stderr, "verify.interval is 10ms") {
+		t.Errorf("%d %s", o.code, o.stderr)
+	}
+}
+
+func modified(t *testing.T, path string) time.Time {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.ModTime()
+}
