@@ -61,6 +61,7 @@ type SpanAt struct {
 	Rows       int64    `json:"rows"`
 	Skipped    int64    `json:"skipped"`
 	Gaps       int64    `json:"gaps"`
+	Lost       int64    `json:"lost"` // of the gaps
 	Unit       string   `json:"unit"`
 	Version    *int64   `json:"version"` // null where its commit was cleaned from the log
 	Files      []string `json:"files"`   // of the unit that are still in the table
@@ -121,7 +122,7 @@ func (e *explainer) find(ctx context.Context) error {
 			e.units = append(e.units, s.unit)
 			e.e.Spans = append(e.e.Spans, SpanAt{
 				Stream: t.name, Topic: t.Topic, Generation: t.gen, First: s.first, Next: s.next, Rows: s.rows, Skipped: s.skipped,
-				Gaps: s.next - s.first - s.rows - s.skipped, Unit: u.id, Version: versionOf(u), Files: []string{},
+				Gaps: s.next - s.first - s.rows - s.skipped, Lost: s.lost, Unit: u.id, Version: versionOf(u), Files: []string{},
 			})
 		}
 	}
@@ -319,7 +320,10 @@ func (e *explainer) whyNoRow() string {
 		}
 	}
 	var causes []string
-	if s.Gaps > 0 {
+	if s.Lost > 0 {
+		causes = append(causes, fmt.Sprintf("one of %d offsets that Kafka had deleted before they were read, which source.on_data_loss: continue has passed over", s.Lost))
+	}
+	if s.Gaps > s.Lost {
 		causes = append(causes, "a gap of Kafka")
 	}
 	if s.Skipped > 0 {

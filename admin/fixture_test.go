@@ -39,6 +39,7 @@ type place struct {
 
 // fixture is a table that the real sink fills.
 type fixture struct {
+	lost  int64 // of the gaps in each span that is committed next
 	t     *testing.T
 	store *memory.Store
 	table *sink.Table
@@ -151,7 +152,9 @@ func (f *fixture) commit(takes ...take) int64 {
 	var spans []checkpoint.Span
 	var places []place
 	for _, k := range takes {
-		spans = append(spans, k.span())
+		s := k.span()
+		s.Lost = f.lost
+		spans = append(spans, s)
 		places = append(places, k.places()...)
 	}
 	w := f.table.NewWriter(layout)

@@ -338,6 +338,7 @@ func (v *verifier) partition(t *track) PartitionReport {
 		p.Skipped += s.skipped
 		p.Records += s.rows + s.skipped
 		p.Gaps += s.next - s.first - s.rows - s.skipped
+		p.Lost += s.lost
 	}
 	return p
 }

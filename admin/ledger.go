@@ -14,10 +14,11 @@ import (
 	"kafkadelta/delta"
 )
 
-// span is what one unit says of one partition: offsets [first, next), of whose messages rows became rows and skipped did not.
+// span is what one unit says of one partition: offsets [first, next), of whose messages rows became rows and skipped did not; lost were
+// not read, because Kafka had deleted them.
 type span struct {
-	first, next, rows, skipped int64
-	unit                       int32
+	first, next, rows, skipped, lost int64
+	unit                             int32
 }
 
 // trackKey names what the spans have to tile: one partition of one stream in one generation.
@@ -333,7 +334,7 @@ func (l *ledger) register(u checkpoint.UnitRecord, version int64, file string) i
 		case u.Pin:
 			t.pin = s.First
 		case !s.Empty():
-			t.spans = append(t.spans, span{s.First, s.Next, s.Rows, s.Skipped, at})
+			t.spans = append(t.spans, span{s.First, s.Next, s.Rows, s.Skipped, s.Lost, at})
 		}
 		if version >= 0 {
 			t.logged = min(t.logged, s.First)

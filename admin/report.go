@@ -83,6 +83,7 @@ type PartitionReport struct {
 	Rows        int64   `json:"rows"`
 	Skipped     int64   `json:"skipped"`
 	Gaps        int64   `json:"gaps"`
+	Lost        int64   `json:"lost"` // of the gaps: Kafka had deleted the messages, if there were any, before they were read
 	RowsFound   int64   `json:"rows_found"`
 	Deleted     int64   `json:"deleted_by_others"`
 	Unaccounted int64   `json:"unaccounted"` // offsets of which nothing is recorded

@@ -63,10 +63,22 @@ func IdentityAppID(name string, id Identity) string {
 	return name + identityMark + id.ClusterID + "/" + id.TopicID
 }
 
-// IsStreams tells whether an app id is one of the stream `name`: of a partition, or of its topic's identity.
+const leaderMark = "#leader/"
+
+// LeaderAppID is the app id of the txn that holds the leader epoch of the last record that was taken of a partition:
+// <name>#leader/<partition>. It is written on change; -1 is for a record without one. Whoever writes the partition's txn without this
+// one beside it must write -1 here: an epoch of another record raises a false alarm.
+func LeaderAppID(name string, partition int32) string {
+	return name + leaderMark + strconv.FormatInt(int64(partition), 10)
+}
+
+// IsIdentity tells whether an app id is that of the identity of a topic of the stream `name`.
+func IsIdentity(appID, name string) bool { return strings.HasPrefix(appID, name+identityMark) }
+
+// IsStreams tells whether an app id is one of the stream `name`: of a partition, of its leader epoch, or of its topic's identity.
 func IsStreams(appID, name string) bool {
 	_, isPartition := PartitionOf(name, appID)
-	return isPartition || strings.HasPrefix(appID, name+identityMark)
+	return isPartition || IsIdentity(appID, name) || strings.HasPrefix(appID, name+leaderMark)
 }
 
 // StreamOf finds the stream that an app id belongs to among those whose identity the table's txns (app id, version) hold;

@@ -26,6 +26,12 @@ func (p Partition) Compare(o Partition) int {
 	return cmp.Or(cmp.Compare(p.Topic, o.Topic), cmp.Compare(p.ID, o.ID))
 }
 
+// Position is where a partition is to be read from.
+type Position struct {
+	Next  int64
+	Epoch Epoch // of the record before it: Kafka can tell whether it still has that one
+}
+
 // Span is what one unit takes from one partition: the half-open offsets [First, Next), and what became of the messages
 // in it. First is always the table's txn version + 1, never the first record's offset, so that the spans of successive
 // commits tile a partition without a hole even where Kafka left gaps (control records, compaction, aborted producer
@@ -37,9 +43,22 @@ type Span struct {
 	Records int64 // messages delivered by Kafka in the span
 	Rows    int64 // of them, messages that became a row
 	Skipped int64 // of them, poison messages dropped by on_error: skip
+	// Lost is the number of gaps that Kafka's retention had made before the offsets were read: what was in them is not known.
+	Lost  int64
+	Epoch Epoch // of the last record taken
 }
 
-// Gaps is the number of offsets in the span that Kafka delivered no message for.
+// Epoch is a leader epoch of Kafka plus 1, so that the zero value is none. A log that was cut back by an unclean leader election
+// gives the same offsets again under a later one.
+type Epoch int64
+
+// EpochOf takes a leader epoch as Kafka's clients tell it: -1 is none.
+func EpochOf(leader int32) Epoch { return Epoch(max(leader, -1)) + 1 }
+
+// Leader is the epoch as Kafka's clients take it.
+func (e Epoch) Leader() int32 { return int32(e - 1) }
+
+// Gaps is the number of offsets in the span that Kafka delivered no message for, those that were lost included.
 func (s Span) Gaps() int64 { return s.Next - s.First - s.Records }
 
 // Empty reports whether the span covers no offset.
@@ -53,6 +72,8 @@ func (s Span) Validate() error {
 	case s.Records < 0 || s.Rows < 0 || s.Skipped < 0 || s.Gaps() < 0:
 		return fmt.Errorf("span of %s: [%d, %d) cannot hold %d records, %d rows, %d skipped",
 			s.Partition, s.First, s.Next, s.Records, s.Rows, s.Skipped)
+	case s.Lost < 0 || s.Lost > s.Gaps():
+		return fmt.Errorf("span of %s: [%d, %d) with %d records cannot have lost %d offsets", s.Partition, s.First, s.Next, s.Records, s.Lost)
 	case s.Rows+s.Skipped != s.Records:
 		return fmt.Errorf("span of %s: [%d, %d) has %d records but %d rows and %d skipped",
 			s.Partition, s.First, s.Next, s.Records, s.Rows, s.Skipped)

@@ -135,24 +135,27 @@ func TestSpanArithmetic(t *testing.T) {
 		span Span
 		good bool
 	}{
-		"empty":                {Span{p, 5, 5, 0, 0, 0}, true},
-		"at the beginning":     {Span{p, 0, 1, 1, 1, 0}, true},
-		"gaps":                 {Span{p, 5, 50, 3, 2, 1}, true},
-		"only gaps":            {Span{p, 5, 9, 0, 0, 0}, true},
-		"far":                  {Span{p, math.MaxInt64 - 5, math.MaxInt64, 5, 5, 0}, true},
-		"backwards":            {Span{p, 5, 4, 0, 0, 0}, false},
-		"negative":             {Span{p, -1, 4, 1, 1, 0}, false},
-		"more than fit":        {Span{p, 0, 2, 3, 3, 0}, false},
-		"rows without message": {Span{p, 0, 5, 2, 3, 0}, false},
-		"lost messages":        {Span{p, 0, 5, 4, 3, 0}, false},
-		"negative skips":       {Span{p, 0, 5, 2, 3, -1}, false},
-		"negative records":     {Span{p, 0, 5, -2, -2, 0}, false},
+		"empty":                {Span{p, 5, 5, 0, 0, 0, 0, 0}, true},
+		"at the beginning":     {Span{p, 0, 1, 1, 1, 0, 0, 0}, true},
+		"gaps":                 {Span{p, 5, 50, 3, 2, 1, 0, 0}, true},
+		"only gaps":            {Span{p, 5, 9, 0, 0, 0, 0, 0}, true},
+		"far":                  {Span{p, math.MaxInt64 - 5, math.MaxInt64, 5, 5, 0, 0, 0}, true},
+		"backwards":            {Span{p, 5, 4, 0, 0, 0, 0, 0}, false},
+		"negative":             {Span{p, -1, 4, 1, 1, 0, 0, 0}, false},
+		"more than fit":        {Span{p, 0, 2, 3, 3, 0, 0, 0}, false},
+		"rows without message": {Span{p, 0, 5, 2, 3, 0, 0, 0}, false},
+		"lost messages":        {Span{p, 0, 5, 4, 3, 0, 0, 0}, false},
+		"negative skips":       {Span{p, 0, 5, 2, 3, -1, 0, 0}, false},
+		"lost offsets":         {Span{p, 0, 5, 2, 2, 0, 3, 0}, true},
+		"more lost than gaps":  {Span{p, 0, 5, 2, 2, 0, 4, 0}, false},
+		"negative losses":      {Span{p, 0, 5, 2, 2, 0, -1, 0}, false},
+		"negative records":     {Span{p, 0, 5, -2, -2, 0, 0, 0}, false},
 	} {
 		if err := c.span.Validate(); (err == nil) != c.good {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if s := (Span{p, 5, 50, 3, 2, 1}); s.Gaps() != 42 || s.Empty() || !(Span{First: 3, Next: 3}).Empty() {
+	if s := (Span{p, 5, 50, 3, 2, 1, 0, 0}); s.Gaps() != 42 || s.Empty() || !(Span{First: 3, Next: 3}).Empty() {
 		t.Error("gaps or emptiness are wrong")
 	}
 }
@@ -162,12 +165,14 @@ func TestSpanArithmetic(t *testing.T) {
 const (
 	goldenUnit   = `{"v":1,"unit":"u-1","name":"events","gen":0,"rv":7,"spans":[{"topic":"t","partition":0,"first":10,"next":20,"records":8,"rows":7,"skipped":1,"gaps":2},{"topic":"t","partition":3,"first":0,"next":1,"records":1,"rows":1,"skipped":0,"gaps":0}]}`
 	goldenPin    = `{"v":1,"unit":"u-2","name":"events","gen":0,"rv":0,"spans":[{"topic":"t","partition":0,"first":5,"next":5,"records":0,"rows":0,"skipped":0,"gaps":0}],"pin":true}`
+	goldenLoss   = `{"v":1,"unit":"u-3","name":"events","gen":0,"rv":0,"spans":[{"topic":"t","partition":0,"first":5,"next":50,"records":1,"rows":1,"skipped":0,"gaps":44,"lost":40,"leader_epoch":0}]}`
 	goldenCommit = `{"v":1,"units":[` + goldenUnit + `,` + goldenPin + `]}`
 )
 
 var (
-	unit = UnitRecord{Version: 1, Unit: "u-1", Name: "events", ReadAt: 7, Spans: []Span{{Partition{"t", 0}, 10, 20, 8, 7, 1}, {Partition{"t", 3}, 0, 1, 1, 1, 0}}}
-	pin  = UnitRecord{Version: 1, Unit: "u-2", Name: "events", Spans: []Span{{Partition{"t", 0}, 5, 5, 0, 0, 0}}, Pin: true}
+	unit = UnitRecord{Version: 1, Unit: "u-1", Name: "events", ReadAt: 7, Spans: []Span{{Partition{"t", 0}, 10, 20, 8, 7, 1, 0, 0}, {Partition{"t", 3}, 0, 1, 1, 1, 0, 0, 0}}}
+	pin  = UnitRecord{Version: 1, Unit: "u-2", Name: "events", Spans: []Span{{Partition{"t", 0}, 5, 5, 0, 0, 0, 0, 0}}, Pin: true}
+	loss = UnitRecord{Version: 1, Unit: "u-3", Name: "events", Spans: []Span{{Partition{"t", 0}, 5, 50, 1, 1, 0, 40, EpochOf(0)}}}
 )
 
 func TestPersistedFormIsVersion1(t *testing.T) {
@@ -177,7 +182,7 @@ func TestPersistedFormIsVersion1(t *testing.T) {
 	if CommitInfoKey != "kafkadelta" || TagKey != "kafkadelta.spans" {
 		t.Error("the keys under which spans are stored have changed")
 	}
-	for golden, u := range map[string]UnitRecord{goldenUnit: unit, goldenPin: pin} {
+	for golden, u := range map[string]UnitRecord{goldenUnit: unit, goldenPin: pin, goldenLoss: loss} {
 		text, err := u.Encode()
 		if err != nil || text != golden {
 			t.Errorf("encoded is\n%s, %v; want\n%s", text, err, golden)
@@ -253,7 +258,7 @@ func TestPartitionsAreOrderedByTopicThenId(t *testing.T) {
 }
 
 func FuzzDecodeUnit(f *testing.F) {
-	for _, s := range []string{goldenUnit, goldenPin, `{"v":1}`, `{"v":2}`, `null`, `[]`, ``} {
+	for _, s := range []string{goldenUnit, goldenPin, goldenLoss, `{"v":1}`, `{"v":2}`, `null`, `[]`, ``} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

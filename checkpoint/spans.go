@@ -46,11 +46,17 @@ type spanJSON struct {
 	Rows      int64  `json:"rows"`
 	Skipped   int64  `json:"skipped"`
 	Gaps      int64  `json:"gaps"`
+	Lost      int64  `json:"lost,omitzero"`          // of the gaps; readers from before it was there count them as such
+	Epoch     *int32 `json:"leader_epoch,omitempty"` // of the last record
 }
 
 // MarshalJSON writes the span with its gaps spelled out, so that other programs need not know the rule.
 func (s Span) MarshalJSON() ([]byte, error) {
-	return json.Marshal(spanJSON{s.Topic, s.ID, s.First, s.Next, s.Records, s.Rows, s.Skipped, s.Gaps()})
+	j := spanJSON{s.Topic, s.ID, s.First, s.Next, s.Records, s.Rows, s.Skipped, s.Gaps(), s.Lost, nil}
+	if leader := s.Epoch.Leader(); leader >= 0 {
+		j.Epoch = &leader
+	}
+	return json.Marshal(j)
 }
 
 // UnmarshalJSON reads a span and refuses one whose numbers do not add up.
@@ -59,7 +65,10 @@ func (s *Span) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &j); err != nil {
 		return err
 	}
-	*s = Span{Partition{j.Topic, j.Partition}, j.First, j.Next, j.Records, j.Rows, j.Skipped}
+	*s = Span{Partition{j.Topic, j.Partition}, j.First, j.Next, j.Records, j.Rows, j.Skipped, j.Lost, 0}
+	if j.Epoch != nil {
+		s.Epoch = EpochOf(*j.Epoch)
+	}
 	if err := s.Validate(); err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ func (d *dispatcher) callbacks() source.Callbacks {
 }
 
 // positions answers where newly assigned partitions are to be read from: where the table's txns say (rules A1, A2).
-func (d *dispatcher) positions(ctx context.Context, assigned []checkpoint.Partition) (map[checkpoint.Partition]int64, error) {
+func (d *dispatcher) positions(ctx context.Context, assigned []checkpoint.Partition) (map[checkpoint.Partition]checkpoint.Position, error) {
 	if err := d.pin(ctx, assigned); err != nil {
 		return nil, d.assignmentError(ctx, err)
 	}
@@ -77,13 +77,13 @@ func (d *dispatcher) assignmentError(ctx context.Context, err error) error {
 
 // assign takes over partitions. A partition that is owned already had its session cut off before it was read: what may
 // be under way of it is dropped.
-func (d *dispatcher) assign(next map[checkpoint.Partition]int64) {
-	for id, offset := range next {
+func (d *dispatcher) assign(next map[checkpoint.Partition]checkpoint.Position) {
+	for id, at := range next {
 		if old := d.parts[id]; old != nil && old.epoch != 0 {
 			d.markReclaim(id)
 			continue
 		}
-		d.parts[id] = &part{Partition: id, next: offset, committed: offset, validFrom: d.polls + 1, lag: d.Metrics.lag(id)}
+		d.parts[id] = &part{Partition: id, next: at.Next, committed: at.Next, leader: at.Epoch, validFrom: d.polls + 1, lag: d.Metrics.lag(id)}
 	}
 	d.rank()
 	d.Metrics.setAssigned(d.parts)

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -60,6 +61,10 @@ type dispatcher struct {
 	followAt   time.Time
 	following  bool
 
+	doubts      bool // some partition is in doubt
+	doubtAsking bool
+	doubtAskAt  time.Time
+
 	ends       map[int32]int64 // UntilEnd: end offsets at the start
 	endReached bool
 	endAskAt   time.Time
@@ -87,13 +92,16 @@ type dispatcher struct {
 // part is one owned partition.
 type part struct {
 	checkpoint.Partition
-	next      int64 // first offset that was not dispatched
-	committed int64 // first offset that the table does not hold
-	validFrom int64 // number of the first poll whose messages count
-	reclaim   bool  // its position must be read from the table again
-	epoch     int64 // the latest epoch in which something was dispatched
-	lane      *lane // in that epoch
-	rank      int   // among the owned partitions
+	next      int64            // first offset that was not dispatched
+	committed int64            // first offset that the table does not hold
+	leader    checkpoint.Epoch // of the last record that was dispatched
+	doubted   time.Time        // since when Kafka may not have what comes next; zero for no doubt
+	lostTo    int64            // offsets before it, from next on, are gone for good
+	validFrom int64            // number of the first poll whose messages count
+	reclaim   bool             // its position must be read from the table again
+	epoch     int64            // the latest epoch in which something was dispatched
+	lane      *lane            // in that epoch
+	rank      int              // among the owned partitions
 	lag       *lagGauge
 }
 
@@ -204,6 +212,8 @@ func (d *dispatcher) housekeep() {
 	now := d.Now()
 	d.checkEnd(now)
 	d.checkSource(now)
+	d.checkDoubts(now)
+	d.passLost()
 	if d.closing == nil && d.abandon {
 		d.dropFilling()
 	}
@@ -229,7 +239,7 @@ func (d *dispatcher) nextDeadline() time.Time {
 			at = t
 		}
 	}
-	if d.epoch.records > 0 && d.closing == nil {
+	if d.epoch.toCommit && d.closing == nil {
 		earlier(d.epoch.started.Add(d.Flush.Interval))
 	}
 	if !d.reclaimAt.IsZero() && d.closing == nil && !d.reclaiming {
@@ -305,6 +315,10 @@ func (d *dispatcher) dispatch(f kgo.FetchTopicPartition) {
 	if len(records) == 0 {
 		return
 	}
+	if leader := checkpoint.EpochOf(records[0].LeaderEpoch); leader != 0 && leader < p.leader {
+		d.doubt(p.Partition, fmt.Errorf("offset %d is of leader epoch %d, but the one before was of epoch %d", records[0].Offset, leader.Leader(), p.leader.Leader()))
+		return
+	}
 	d.Metrics.setSourceDown(false)
 	last := records[len(records)-1].Offset
 	end := f.HighWatermark
@@ -312,14 +326,7 @@ func (d *dispatcher) dispatch(f kgo.FetchTopicPartition) {
 		end = f.LastStableOffset
 	}
 	p.lag.set(max(end-last-1, 0))
-	if p.epoch != d.epoch.id {
-		p.epoch = d.epoch.id
-		d.epoch.parts[p.Partition] = struct{}{}
-		p.lane = d.lanes[0]
-		if end-last > spreadLag {
-			p.lane = d.lanes[p.rank%len(d.lanes)]
-		}
-	}
+	d.assignLane(p, end-last)
 	m := message{part: p.Partition, first: p.next, records: records, generation: p.lane.wanted().generation}
 	messages := int64(0)
 	for _, r := range records {
@@ -331,12 +338,27 @@ func (d *dispatcher) dispatch(f kgo.FetchTopicPartition) {
 	if !d.send(p, m) {
 		return
 	}
-	p.next = last + 1
-	if d.epoch.records == 0 && messages > 0 {
-		d.epoch.started = d.Now()
+	p.next, p.leader = last+1, checkpoint.EpochOf(records[len(records)-1].LeaderEpoch)
+	if messages > 0 {
+		d.epoch.due(d.Now())
 	}
-	d.epoch.records += messages
 	d.Metrics.taken(messages, m.bytes)
+}
+
+// assignLane gives the partition its lane for the filling epoch.
+func (d *dispatcher) assignLane(p *part, lag int64) {
+	if p.epoch == d.epoch.id {
+		return
+	}
+	p.epoch = d.epoch.id
+	if len(d.epoch.parts) == 0 {
+		d.epoch.touched = d.Now()
+	}
+	d.epoch.parts[p.Partition] = struct{}{}
+	p.lane = d.lanes[0]
+	if lag > spreadLag {
+		p.lane = d.lanes[p.rank%len(d.lanes)]
+	}
 }
 
 // send waits for room in the lane's queue, and goes on with events meanwhile. It reports false if such an event made the

@@ -16,17 +16,29 @@ import (
 // A flush marker travels through each lane's queue behind the epoch's messages. So a partition may be on another lane in
 // the next epoch: its older messages are in the older epoch's unit, which lands before or never (rule C9).
 type epoch struct {
-	id      int64
-	records int64     // messages dispatched
-	started time.Time // when the first message was dispatched
-	waiting int       // lanes that have not answered the marker
-	units   []*sink.Unit
-	parts   map[checkpoint.Partition]struct{} // that messages were dispatched of
-	ctx     context.Context                   //nolint:containedctx // of the commit; a revocation that runs out of time ends it
-	cancel  context.CancelFunc
+	id       int64
+	touched  time.Time // when something was dispatched first, be it a control record
+	toCommit bool      // there is more in it than control records
+	started  time.Time // since when
+	waiting  int       // lanes that have not answered the marker
+	units    []*sink.Unit
+	parts    map[checkpoint.Partition]struct{} // that messages were dispatched of
+	ctx      context.Context                   //nolint:containedctx // of the commit; a revocation that runs out of time ends it
+	cancel   context.CancelFunc
 }
 
 func newEpoch(id int64) *epoch { return &epoch{id: id, parts: map[checkpoint.Partition]struct{}{}} }
+
+// due makes the epoch one that is flushed after the flush interval.
+func (e *epoch) due(now time.Time) {
+	if !e.toCommit {
+		e.toCommit, e.started = true, now
+	}
+}
+
+// idleAdvance is when the offsets of control records are committed alone. They make no version sooner, or every producer transaction
+// would make one; and if they made none, retention would remove them one day, and it would look as if messages were lost.
+const idleAdvance = 10 * time.Minute
 
 // waiter is a revocation that waits until an epoch is done with.
 type waiter struct {
@@ -42,8 +54,8 @@ func (d *dispatcher) flushDue(now time.Time) bool {
 	if d.flushNow {
 		return true
 	}
-	if d.epoch.records == 0 {
-		return false
+	if !d.epoch.toCommit {
+		return len(d.epoch.parts) > 0 && now.Sub(d.epoch.touched) >= idleAdvance
 	}
 	return d.laneDue.Load() || now.Sub(d.epoch.started) >= d.Flush.Interval
 }
@@ -113,13 +125,13 @@ func (d *dispatcher) commit(e *epoch) error {
 	}
 	begun := d.Now()
 	err := d.table.Commit(e.ctx, e.units)
-	next := map[checkpoint.Partition]int64{}
+	next := map[checkpoint.Partition]checkpoint.Position{}
 	var rows, bytes, files int64
 	for _, u := range e.units {
 		switch u.State() {
 		case sink.Landed:
 			for _, s := range u.Spans {
-				next[s.Partition] = s.Next
+				next[s.Partition] = checkpoint.Position{Next: s.Next, Epoch: s.Epoch}
 			}
 			rows += u.Rows()
 			bytes += u.Bytes()
@@ -207,7 +219,7 @@ func (d *dispatcher) drain(ctx context.Context) error {
 	d.Log.Info("stopping: committing what was read")
 	for d.failure == nil && d.ctx.Err() == nil {
 		if d.closing == nil {
-			if d.epoch.records == 0 {
+			if !d.epoch.toCommit {
 				break
 			}
 			d.flush()

@@ -10,6 +10,10 @@ import (
 
 // sourceError judges an error that a poll has returned.
 func (d *dispatcher) sourceError(topic string, id int32, err error) {
+	if source.Doubts(err) {
+		d.doubt(checkpoint.Partition{Topic: topic, ID: id}, err)
+		return
+	}
 	final, judged := source.Judge(topic, id, err)
 	d.Metrics.failed("source")
 	if final {

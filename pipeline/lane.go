@@ -33,6 +33,7 @@ const (
 type message struct {
 	part       checkpoint.Partition
 	first      int64 // where the partition's account stands
+	lost       int64 // offsets from first on that are gone, in the place of records
 	records    []*kgo.Record
 	bytes      int64
 	generation int64
@@ -176,9 +177,13 @@ func (l *lane) take(m message) error {
 	if err != nil {
 		return fmt.Errorf("taking messages: %w", err)
 	}
+	if m.lost > 0 {
+		span.Next, span.Lost = m.first+m.lost, span.Lost+m.lost
+		span.Epoch = 0
+	}
 	for _, r := range m.records {
 		if r.Attrs.IsControl() {
-			span.Next = r.Offset + 1
+			span.Next, span.Epoch = r.Offset+1, checkpoint.EpochOf(r.LeaderEpoch)
 			continue
 		}
 		if err := l.append(r); err != nil {
@@ -193,10 +198,12 @@ func (l *lane) take(m message) error {
 				return err
 			}
 			l.d.Metrics.poison(err)
-			span.Next, span.Records, span.Skipped = r.Offset+1, span.Records+1, span.Skipped+1
+			span.Next, span.Epoch = r.Offset+1, checkpoint.EpochOf(r.LeaderEpoch)
+			span.Records, span.Skipped = span.Records+1, span.Skipped+1
 			continue
 		}
-		span.Next, span.Records, span.Rows = r.Offset+1, span.Records+1, span.Rows+1
+		span.Next, span.Epoch = r.Offset+1, checkpoint.EpochOf(r.LeaderEpoch)
+		span.Records, span.Rows = span.Records+1, span.Rows+1
 		l.held = append(l.held, heldRecord{r, span})
 		l.heldBytes += len(r.Value)
 		if len(l.held) >= batchRows || l.heldBytes >= batchBytes {
@@ -331,7 +338,7 @@ func (l *lane) writeWithout(rejected map[int]error) error {
 			h.span.Records, h.span.Rows = h.span.Records-1, h.span.Rows-1
 		case bad && l.d.OnError == OnErrorFail:
 			h.span.Records, h.span.Rows = h.span.Records-1, h.span.Rows-1
-			h.span.Next = h.record.Offset
+			h.span.Next, h.span.Epoch = h.record.Offset, checkpoint.EpochOf(h.record.LeaderEpoch) // of the record behind, or an earlier one
 			cut[h.span.Partition] = true
 			l.stop(h.span.Partition, cause)
 		case bad:

@@ -32,6 +32,7 @@ type Metrics struct {
 	lagBy    *prometheus.GaugeVec
 	offsetBy *prometheus.GaugeVec
 	requests *prometheus.CounterVec
+	lostBy   *prometheus.CounterVec
 }
 
 // NewMetrics makes the metrics of one pipeline, with the stream's name as a label.
@@ -83,8 +84,9 @@ func NewMetrics(name string, now func() time.Time) *Metrics {
 	m.failedBy = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kafkadelta_errors_total", Help: "Errors that were tried again, by cause: source, table, write, report; and those of keeping the log in order: log_checkpoint, log_cleanup, checksum."}, []string{"cause"})
 	m.lagBy = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kafkadelta_lag_messages", Help: "Offsets between what was read of a partition and its end, as of the last fetch."}, []string{"topic", "partition"})
 	m.offsetBy = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kafkadelta_committed_offset", Help: "First offset of a partition that the table does not hold."}, []string{"topic", "partition"})
+	m.lostBy = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kafkadelta_lost_offsets_total", Help: "Offsets that Kafka's retention removed before they were read, which on_data_loss: continue has passed over."}, []string{"topic", "partition"})
 	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kafkadelta_storage_requests_total", Help: "Requests to the table's store, by operation and outcome."}, []string{"operation", "outcome"})
-	r.MustRegister(m.poisonBy, m.failedBy, m.lagBy, m.offsetBy, m.requests)
+	r.MustRegister(m.poisonBy, m.failedBy, m.lagBy, m.offsetBy, m.requests, m.lostBy)
 	return m
 }
 
@@ -145,6 +147,9 @@ func (m *Metrics) committed(now time.Time, rows, bytes, files int64) {
 func (m *Metrics) landed(spans []checkpoint.Span) {
 	for _, s := range spans {
 		m.offsetBy.WithLabelValues(s.Topic, strconv.Itoa(int(s.ID))).Set(float64(s.Next))
+		if s.Lost > 0 {
+			m.lostBy.WithLabelValues(s.Topic, strconv.Itoa(int(s.ID))).Add(float64(s.Lost))
+		}
 	}
 }
 

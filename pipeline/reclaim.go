@@ -10,14 +10,16 @@ import (
 
 // seek sets the positions of partitions after their claims were read again. A partition that was given away meanwhile,
 // and perhaps came back, has another position by now.
-func (d *dispatcher) seek(parts []*part, next map[checkpoint.Partition]int64) {
+func (d *dispatcher) seek(parts []*part, next map[checkpoint.Partition]checkpoint.Position) {
 	for _, p := range parts {
 		if d.parts[p.Partition] != p {
 			delete(next, p.Partition)
 			continue
 		}
-		p.next, p.committed = next[p.Partition], next[p.Partition]
+		at := next[p.Partition]
+		p.next, p.committed, p.leader = at.Next, at.Next, at.Epoch
 		p.validFrom, p.reclaim, p.epoch = d.polls+1, false, 0
+		p.doubted, p.lostTo = time.Time{}, 0
 	}
 	d.source.Seek(next)
 }

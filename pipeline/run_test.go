@@ -355,22 +355,6 @@ func TestTopicMadeAnewIsRefused(t *testing.T) {
 	})
 }
 
-func TestMessagesLostToRetentionEndTheRun(t *testing.T) {
-	scenario(t, 1, func(w *world) {
-		w.produce(0, 5)
-		w.untilEnd()
-		w.produce(0, 10)
-		w.check(w.kafka.DeleteRecords(topic, 0, 9))
-		err := w.start().wait()
-		if !errors.As(err, new(*source.Error)) || !strings.Contains(err.Error(), "retention") {
-			t.Errorf("the run ended with %v, want a *source.Error that names retention", err)
-		}
-		if got := w.txn(0); got != 4 {
-			t.Errorf("the table stands at offset %d, want 4", got)
-		}
-	})
-}
-
 func TestUnknownTopicEndsTheRunWithAHint(t *testing.T) {
 	scenario(t, 1, func(w *world) {
 		err := w.start(func(s *setup) { s.Source.Topic = "nothing" }).wait()

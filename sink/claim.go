@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"kafkadelta/checkpoint"
@@ -22,7 +23,7 @@ type claim struct {
 
 // Claim reads where the table stands and takes over the partitions: it returns from which offset each is to be read.
 // Every partition must have a txn by now (see Pin).
-func (t *Table) Claim(ctx context.Context, parts []checkpoint.Partition) (map[checkpoint.Partition]int64, error) {
+func (t *Table) Claim(ctx context.Context, parts []checkpoint.Partition) (map[checkpoint.Partition]checkpoint.Position, error) {
 	if err := t.lock(ctx); err != nil {
 		return nil, err
 	}
@@ -30,7 +31,7 @@ func (t *Table) Claim(ctx context.Context, parts []checkpoint.Partition) (map[ch
 	if err := t.advance(ctx, nil); err != nil {
 		return nil, err
 	}
-	next := make(map[checkpoint.Partition]int64, len(parts))
+	next := make(map[checkpoint.Partition]checkpoint.Position, len(parts))
 	for _, p := range parts {
 		appID := checkpoint.AppID(t.opts.Name, p.ID)
 		txn, ok := t.log.Txn(appID)
@@ -41,9 +42,18 @@ func (t *Table) Claim(ctx context.Context, parts []checkpoint.Partition) (map[ch
 			}
 		}
 		t.claims[appID] = &claim{partition: p, last: txn.Version, asOf: t.log.Version()}
-		next[p] = txn.Version + 1
+		next[p] = checkpoint.Position{Next: txn.Version + 1, Epoch: t.epoch(t.opts.Name, p.ID)}
 	}
 	return next, nil
+}
+
+// epoch is the leader epoch of the last record that was taken of a partition.
+func (t *Table) epoch(name string, partition int32) checkpoint.Epoch {
+	txn, ok := t.log.Txn(checkpoint.LeaderAppID(name, partition))
+	if !ok || txn.Version > math.MaxInt32 {
+		return 0
+	}
+	return checkpoint.EpochOf(int32(txn.Version))
 }
 
 // Release gives partitions up. Units that hold them no longer fit.

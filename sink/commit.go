@@ -288,6 +288,9 @@ func (t *Table) transaction(units []*Unit, carried []*proposal, record checkpoin
 		tx.Adds = append(tx.Adds, adds...)
 		for _, s := range r.Spans {
 			tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.AppID(r.Name, s.ID), Version: s.Next - 1})
+			if !s.Empty() && s.Epoch != t.epoch(r.Name, s.ID) {
+				tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.LeaderAppID(r.Name, s.ID), Version: int64(s.Epoch.Leader())})
+			}
 		}
 	}
 	for _, u := range units {
@@ -298,7 +301,7 @@ func (t *Table) transaction(units []*Unit, carried []*proposal, record checkpoin
 		}
 		include(r, adds)
 		if u.refresh {
-			tx.Txns = append(tx.Txns, t.identities()...)
+			tx.Txns = append(tx.Txns, t.marks(u)...)
 		}
 		if u.pin != nil {
 			tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.IdentityAppID(t.opts.Name, u.pin.identity), Version: int64(u.pin.partitions)})

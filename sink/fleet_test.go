@@ -302,8 +302,8 @@ func (f *fleet) takeOver(ctx context.Context, table *sink.Table, claim []checkpo
 	}
 	slices.SortFunc(claim, checkpoint.Partition.Compare)
 	at, err := table.Claim(ctx, claim)
-	for p, offset := range at {
-		next[p.ID] = offset
+	for p, position := range at {
+		next[p.ID] = position.Next
 	}
 	return err
 }

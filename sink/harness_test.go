@@ -104,8 +104,8 @@ func (b *bench) claim(table *sink.Table, ids ...int32) map[int32]int64 {
 	next, err := table.Claim(b.t.Context(), parts)
 	b.check(err)
 	byID := map[int32]int64{}
-	for p, offset := range next {
-		byID[p.ID] = offset
+	for p, at := range next {
+		byID[p.ID] = at.Next
 	}
 	return byID
 }

@@ -53,11 +53,17 @@ func (t *Table) refresh(ctx context.Context) error {
 	return t.land(ctx, []*Unit{u})
 }
 
-// identities are the txns of the stream's topic as they stand: they expire like the others.
-func (t *Table) identities() []delta.Txn {
+// marks are the txns that go with those of the partitions of a refresh, as they stand, since they expire like them: the identity of
+// the topic, and the partitions' leader epochs.
+func (t *Table) marks(refresh *Unit) []delta.Txn {
 	var txns []delta.Txn
 	for txn := range t.log.Txns() {
-		if _, isPartition := checkpoint.PartitionOf(t.opts.Name, txn.AppID); !isPartition && checkpoint.IsStreams(txn.AppID, t.opts.Name) {
+		if checkpoint.IsIdentity(txn.AppID, t.opts.Name) {
+			txns = append(txns, delta.Txn{AppID: txn.AppID, Version: txn.Version})
+		}
+	}
+	for _, s := range refresh.Spans {
+		if txn, ok := t.log.Txn(checkpoint.LeaderAppID(t.opts.Name, s.ID)); ok {
 			txns = append(txns, delta.Txn{AppID: txn.AppID, Version: txn.Version})
 		}
 	}

@@ -17,6 +17,12 @@ const (
 	ReadUncommitted = "read_uncommitted"
 )
 
+// Values of Config.OnDataLoss.
+const (
+	OnDataLossFail     = "fail"
+	OnDataLossContinue = "continue"
+)
+
 // Config says which topic is read, and how the brokers are reached.
 type Config struct {
 	// Brokers are the bootstrap addresses, host:port.
@@ -30,6 +36,9 @@ type Config struct {
 	Start string `yaml:"start"`
 	// Isolation is read_committed (default) or read_uncommitted.
 	Isolation string `yaml:"isolation"`
+	// OnDataLoss says what happens once Kafka's retention has removed messages that were not read: fail (default) refuses to go on;
+	// continue goes on behind them and counts their offsets as lost.
+	OnDataLoss string `yaml:"on_data_loss"`
 	// SessionTimeout is how long the group waits for a worker that went silent before its partitions go to others.
 	// Default 10s; the broker's group.min.session.timeout.ms (6s) and group.max.session.timeout.ms bound it.
 	SessionTimeout time.Duration `yaml:"session_timeout"`
@@ -48,6 +57,7 @@ func DefaultConfig() Config {
 	return Config{
 		Start:            StartEarliest,
 		Isolation:        ReadCommitted,
+		OnDataLoss:       OnDataLossFail,
 		SessionTimeout:   10 * time.Second,
 		RebalanceTimeout: 60 * time.Second,
 		ClientID:         "kafkadelta",
@@ -74,6 +84,9 @@ func (c Config) Validate() error {
 	}
 	if c.Isolation != ReadCommitted && c.Isolation != ReadUncommitted {
 		bad("source.isolation is %q: use %s or %s", c.Isolation, ReadCommitted, ReadUncommitted)
+	}
+	if c.OnDataLoss != OnDataLossFail && c.OnDataLoss != OnDataLossContinue {
+		bad("source.on_data_loss is %q: use %s or %s", c.OnDataLoss, OnDataLossFail, OnDataLossContinue)
 	}
 	if c.SessionTimeout < time.Second {
 		bad("source.session_timeout is %v: use at least 1s (most brokers ask for 6s)", c.SessionTimeout)

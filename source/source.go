@@ -2,7 +2,8 @@
 //
 // It owns the client's configuration and the meaning of Kafka's errors. It promises that a partition is read from where
 // the caller's Positions said and from nowhere else: Kafka's own committed offsets are reported, never used, and an
-// offset that is out of range is an error, never a jump. It never looks into a message and knows nothing of tables.
+// offset that is out of range is an error, never a jump. After a log was cut back, which is an error too, the client goes on at
+// the cut: the caller must not take what it has behind that. It never looks into a message and knows nothing of tables.
 package source
 
 import (
@@ -29,7 +30,7 @@ type Callbacks struct {
 	Joined func()
 	// Positions is asked for newly assigned partitions: from which offset is each to be read? An error ends the group
 	// session; it is tried again.
-	Positions func(ctx context.Context, assigned []checkpoint.Partition) (map[checkpoint.Partition]int64, error)
+	Positions func(ctx context.Context, assigned []checkpoint.Partition) (map[checkpoint.Partition]checkpoint.Position, error)
 	// Revoked returns once the caller has committed or dropped what it holds of the partitions. No poll returns messages
 	// of them from the call on.
 	Revoked func(ctx context.Context, revoked []checkpoint.Partition)
@@ -139,11 +140,11 @@ func positions(ctx context.Context, cb Callbacks, at map[string]map[int32]kgo.Of
 		return nil, err
 	}
 	for _, p := range assigned {
-		offset, ok := next[p]
+		position, ok := next[p]
 		if !ok {
 			return nil, fmt.Errorf("no position is known for %s", p)
 		}
-		at[p.Topic][p.ID] = kgo.NewOffset().At(offset)
+		at[p.Topic][p.ID] = kgo.NewOffset().At(position.Next).WithEpoch(position.Epoch.Leader())
 	}
 	return at, nil
 }
@@ -266,24 +267,24 @@ func (s *Source) Poll(ctx context.Context) kgo.Fetches {
 }
 
 // Seek sets where owned partitions are read from next. Polls that begin afterwards return nothing from before.
-func (s *Source) Seek(next map[checkpoint.Partition]int64) {
+func (s *Source) Seek(next map[checkpoint.Partition]checkpoint.Position) {
 	s.client.SetOffsets(epochOffsets(next))
 }
 
-func epochOffsets(next map[checkpoint.Partition]int64) map[string]map[int32]kgo.EpochOffset {
+func epochOffsets(next map[checkpoint.Partition]checkpoint.Position) map[string]map[int32]kgo.EpochOffset {
 	m := map[string]map[int32]kgo.EpochOffset{}
-	for p, offset := range next {
+	for p, at := range next {
 		if m[p.Topic] == nil {
 			m[p.Topic] = map[int32]kgo.EpochOffset{}
 		}
-		m[p.Topic][p.ID] = kgo.EpochOffset{Epoch: -1, Offset: offset}
+		m[p.Topic][p.ID] = kgo.EpochOffset{Epoch: at.Epoch.Leader(), Offset: at.Next}
 	}
 	return m
 }
 
 // Report tells the group how far the table is. It is advisory, for tools that watch the group's lag: the table alone
 // decides where reading goes on.
-func (s *Source) Report(ctx context.Context, next map[checkpoint.Partition]int64) error {
+func (s *Source) Report(ctx context.Context, next map[checkpoint.Partition]checkpoint.Position) error {
 	var err error
 	s.client.CommitOffsetsSync(ctx, epochOffsets(next), func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, e error) {
 		err = e

@@ -52,6 +52,7 @@ func TestConfig(t *testing.T) {
 		"a broker with a scheme":      {func(c *source.Config) { c.Brokers = []string{"kafka://a:1"} }, "without a scheme"},
 		"no topic":                    {func(c *source.Config) { c.Topic = "" }, "source.topic is empty"},
 		"a start that is not known":   {func(c *source.Config) { c.Start = "newest" }, "use earliest or latest"},
+		"a loss to be ignored":        {func(c *source.Config) { c.OnDataLoss = "ignore" }, "use fail or continue"},
 		"an isolation of databases":   {func(c *source.Config) { c.Isolation = "serializable" }, "read_committed"},
 		"a session in milliseconds":   {func(c *source.Config) { c.SessionTimeout = 10 }, "source.session_timeout"},
 		"a rebalance in milliseconds": {func(c *source.Config) { c.RebalanceTimeout = 10 }, "source.rebalance_timeout"},
@@ -178,8 +179,8 @@ func TestErrorsAreJudged(t *testing.T) {
 func open(t *testing.T, c source.Config, next map[checkpoint.Partition]int64) *source.Source {
 	t.Helper()
 	s, err := source.New(c, "group", source.Callbacks{
-		Positions: func(_ context.Context, assigned []checkpoint.Partition) (map[checkpoint.Partition]int64, error) {
-			return next, nil
+		Positions: func(_ context.Context, assigned []checkpoint.Partition) (map[checkpoint.Partition]checkpoint.Position, error) {
+			return positions(next), nil
 		},
 		Joined:  func() {},
 		Revoked: func(context.Context, []checkpoint.Partition) {},
@@ -191,6 +192,15 @@ func open(t *testing.T, c source.Config, next map[checkpoint.Partition]int64) *s
 	}
 	t.Cleanup(func() { s.Close(context.Background()) }) //nolint:usetesting // t.Context is done by then
 	return s
+}
+
+// positions have no leader epoch.
+func positions(next map[checkpoint.Partition]int64) map[checkpoint.Partition]checkpoint.Position {
+	m := map[checkpoint.Partition]checkpoint.Position{}
+	for p, offset := range next {
+		m[p] = checkpoint.Position{Next: offset}
+	}
+	return m
 }
 
 func (f fixture) config(topic string) source.Config {
@@ -234,7 +244,7 @@ func TestReadingBeginsWhereThePositionsSay(t *testing.T) {
 	if got[0][0] != 7 || len(got[0]) != 3 || got[1][0] != 0 {
 		t.Errorf("the messages are %v, want partition 0 from 7 and partition 1 from 0", got)
 	}
-	s.Seek(map[checkpoint.Partition]int64{{Topic: "topic", ID: 0}: 2})
+	s.Seek(positions(map[checkpoint.Partition]int64{{Topic: "topic", ID: 0}: 2}))
 	if got := offsets(t, s, 8); got[0][0] != 2 || len(got) != 1 {
 		t.Errorf("after seeking the messages are %v, want partition 0 from 2", got)
 	}
@@ -247,7 +257,7 @@ func TestReportIsAdvisory(t *testing.T) {
 	s := open(t, f.config("topic"), map[checkpoint.Partition]int64{p: 0})
 	s.Start()
 	offsets(t, s, 10)
-	if err := s.Report(t.Context(), map[checkpoint.Partition]int64{p: 9}); err != nil {
+	if err := s.Report(t.Context(), positions(map[checkpoint.Partition]int64{p: 9})); err != nil {
 		t.Fatal(err)
 	}
 	s.Close(t.Context())

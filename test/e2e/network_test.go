@@ -289,7 +289,7 @@ func (r *faultRun) write(ctx context.Context, own int32) error {
 			if err != nil {
 				return err
 			}
-			at = claimed[id]
+			at = claimed[id].Next
 			next[p] = at
 		}
 		if at == faultOffsets {

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import tables
 
 faults = []
+lost = collections.Counter()  # offsets that Kafka had deleted before they were read, by the commits
 
 
 def fault(kind, text):
@@ -110,6 +111,9 @@ def check_commits(log):
             if rows[u["unit"]] != counted:
                 fault("row_count", f"version {version}: unit {u['unit']} has {rows[u['unit']]} rows in its files, {counted} in its spans")
             for s in u["spans"]:
+                if s["next"] - s["first"] != s["records"] + s["gaps"] or not 0 <= s.get("lost", 0) <= s["gaps"]:
+                    fault("broken_record", f"version {version}: the span {s} does not add up")
+                lost[(u["name"], s["partition"])] += s.get("lost", 0)
                 app = f"{u['name']}-{s['partition']}"
                 if txns.get(app) != s["next"] - 1:
                     fault("forged_txn", f"version {version}: txn {app} is {txns.get(app)}, its span ends with {s['next'] - 1}")
@@ -211,7 +215,7 @@ def main(folder):
     for line in faults:
         print(line)
     if not faults:
-        print(f"ok: {sum(len(s) for s in seen.values())} rows, {sum(len(s) for s in spans.values())} spans of {len(spans)} partitions")
+        print(f"ok: {sum(len(s) for s in seen.values())} rows, {sum(len(s) for s in spans.values())} spans of {len(spans)} partitions" + (f", {lost.total()} offsets lost" if lost.total() else ""))
     sys.stdout.flush()
     os._exit(1 if faults else 0)  # a regular end may abort: a thread of Arrow's pool can outlive what it needs
 

@@ -1,0 +1,431 @@
+package pipeline_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kafkadelta/checkpoint"
+	"kafkadelta/internal/kafkatest"
+	"kafkadelta/source"
+)
+
+func goOn(s *setup) { s.Options.Source.OnDataLoss = source.OnDataLossContinue }
+
+// refused waits for the worker's end, which must be a refusal with a remedy that has all of the words.
+func (k *worker) refused(words ...string) {
+	k.w.t.Helper()
+	err := k.wait()
+	refused, ok := errors.AsType[*checkpoint.RefusedError](err)
+	if !ok || refused.Remedy == "" {
+		k.w.t.Fatalf("the run ended with %v, want a *checkpoint.RefusedError with a remedy", err)
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			k.w.t.Errorf("the refusal %q does not say %q", err, word)
+		}
+	}
+}
+
+// counter is the sum of a metric over its labels.
+func (k *worker) counter(name string) (sum float64) {
+	k.w.t.Helper()
+	families, err := k.Gatherer().Gather()
+	k.w.check(err)
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == name {
+				sum += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
+}
+
+// setTxn has another writer set a txn, and moveTxn that of a partition.
+func (w *world) setTxn(appID string, version int64) {
+	w.t.Helper()
+	w.foreign(fmt.Sprintf(`{"txn":{"appId":%q,"version":%d}}`, appID, version))
+}
+
+func (w *world) moveTxn(partition int32, last int64) {
+	w.t.Helper()
+	w.setTxn(checkpoint.AppID(stream, partition), last)
+}
+
+// spans are those of a partition in the whole log, pins left out.
+func (w *world) spans(partition int32) []checkpoint.Span {
+	w.t.Helper()
+	var spans []checkpoint.Span
+	for v := range w.version() + 1 {
+		for _, l := range w.logLines(v) {
+			value, ok := l.CommitInfo[checkpoint.CommitInfoKey]
+			if !ok {
+				continue
+			}
+			record, err := checkpoint.DecodeCommit(value)
+			w.check(err)
+			for _, u := range record.Units {
+				for _, s := range u.Spans {
+					if s.ID == partition && !u.Pin {
+						spans = append(spans, s)
+					}
+				}
+			}
+		}
+	}
+	return spans
+}
+
+// lose has Kafka delete the messages of a partition before an offset, and returns how many of them were wanted.
+func (w *world) lose(partition int32, before int64) (n int64) {
+	w.t.Helper()
+	w.check(w.kafka.DeleteRecords(topic, partition, before))
+	for at := range w.want {
+		if at.partition == partition && at.offset < before {
+			n++
+			delete(w.want, at)
+		}
+	}
+	return n
+}
+
+func TestMessagesLostToRetentionEndTheRun(t *testing.T) {
+	scenario(t, 1, func(w *world) {
+		w.produce(0, 5)
+		w.untilEnd()
+		w.produce(0, 10)
+		w.check(w.kafka.DeleteRecords(topic, 0, 9))
+		begun := time.Now()
+		w.start().refused(topic+"[0]", "offsets 5 to 8 (4)", "on_data_loss: continue", "retention")
+		if took := time.Since(begun); took < 30*time.Second {
+			t.Errorf("it was refused after %v: a leader must be asked for 30 s", took)
+		}
+		if got := w.txn(0); got != 4 {
+			t.Errorf("the table stands at offset %d, want 4", got)
+		}
+	})
+}
+
+// TestLostMessagesAreCounted: under continue the offsets that are gone are in a span, whether or not messages follow them, and the
+// other partitions flow on.
+func TestLostMessagesAreCounted(t *testing.T) {
+	scenario(t, 3, func(w *world) {
+		w.produceAll(3, 5)
+		w.untilEnd()
+		rows := map[place]int64{}
+		for at, n := range w.want { // in the table already
+			rows[at] = n
+		}
+		w.produceAll(3, 10)
+		w.lose(0, 9)
+		w.lose(1, 15) // nothing is left
+		for at, n := range rows {
+			w.want[at] = n
+		}
+		k := w.start(goOn)
+		w.eventually("partition 2 flows on", func() bool { return w.txn(2) == 14 })
+		if got := w.txn(0); got != 4 {
+			t.Errorf("partition 0 stands at %d before the leader has been heard for long enough, want 4", got)
+		}
+		w.eventually("the losses are committed", func() bool { return w.txn(0) == 14 && w.txn(1) == 14 })
+		w.produceAll(3, 2)
+		w.landed()
+		k.stop()
+		for id, want := range map[int32]int64{0: 4, 1: 10, 2: 0} {
+			var lost int64
+			for _, s := range w.spans(id) {
+				lost += s.Lost
+			}
+			if lost != want {
+				t.Errorf("partition %d: %d offsets are counted as lost, want %d", id, lost, want)
+			}
+		}
+		if got := k.counter("kafkadelta_lost_offsets_total"); got != 14 {
+			t.Errorf("the metric tells %v lost offsets, want 14", got)
+		}
+		w.exactlyOnce()
+	})
+}
+
+// TestALossThatIsDroppedIsCountedOnce has another writer fence the partition while its loss waits to be committed.
+func TestALossThatIsDroppedIsCountedOnce(t *testing.T) {
+	scenario(t, 1, func(w *world) {
+		w.produce(0, 5)
+		w.untilEnd()
+		w.produce(0, 10)
+		w.check(w.kafka.DeleteRecords(topic, 0, 9))
+		k := w.start(goOn, func(s *setup) { s.Flush.Interval = 10 * time.Minute })
+		w.eventually("the loss is found", func() bool { return strings.Contains(w.logs.String(), "as on_data_loss says") })
+		w.moveTxn(0, 4)
+		w.eventually("it is found again", func() bool { return strings.Count(w.logs.String(), "as on_data_loss says") == 2 })
+		w.eventually("it is committed", func() bool { return w.txn(0) == 14 })
+		k.stop()
+		if spans := w.spans(0); len(spans) != 2 || spans[1].Lost != 4 || spans[1].Rows != 6 {
+			t.Errorf("the spans are %+v, want 4 lost and 6 rows in the second", spans)
+		}
+		if got := k.counter("kafkadelta_lost_offsets_total"); got != 4 {
+			t.Errorf("the metric tells %v lost offsets, want 4", got)
+		}
+	})
+}
+
+// TestFalseAlarms has brokers say for a while, or the wrong ones for ever, that an offset is out of range. Nothing is refused, lost
+// or doubled.
+func TestFalseAlarms(t *testing.T) {
+	outOfRange := func(w *world, until func() bool) {
+		w.kafka.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			if until() {
+				return nil, nil, false
+			}
+			w.kafka.KeepControl()
+			r := req.(*kmsg.FetchRequest)
+			resp := r.ResponseKind().(*kmsg.FetchResponse)
+			some := false
+			for _, t := range r.Topics {
+				rt := kmsg.NewFetchResponseTopic()
+				rt.Topic, rt.TopicID = t.Topic, t.TopicID
+				for _, p := range t.Partitions {
+					rp := kmsg.NewFetchResponseTopicPartition()
+					rp.Partition, rp.ErrorCode = p.Partition, kerr.OffsetOutOfRange.Code
+					rt.Partitions = append(rt.Partitions, rp)
+					some = true
+				}
+				resp.Topics = append(resp.Topics, rt)
+			}
+			return resp, nil, some
+		})
+	}
+	wrongEnds := func(w *world, until func() bool) {
+		w.kafka.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			if until() {
+				return nil, nil, false
+			}
+			w.kafka.KeepControl()
+			r := req.(*kmsg.ListOffsetsRequest)
+			resp := r.ResponseKind().(*kmsg.ListOffsetsResponse)
+			for _, t := range r.Topics {
+				rt := kmsg.NewListOffsetsResponseTopic()
+				rt.Topic = t.Topic
+				for _, p := range t.Partitions {
+					rp := kmsg.NewListOffsetsResponseTopicPartition()
+					rp.Partition, rp.Offset, rp.LeaderEpoch = p.Partition, 3, 0 // a log that is behind
+					rt.Partitions = append(rt.Partitions, rp)
+				}
+				resp.Topics = append(resp.Topics, rt)
+			}
+			return resp, nil, true
+		})
+	}
+	for name, disturb := range map[string]func(w *world){
+		"fetches are refused for two minutes, the leader has the offsets": func(w *world) {
+			end := time.Now().Add(2 * time.Minute)
+			outOfRange(w, func() bool { return time.Now().After(end) })
+		},
+		"a new leader is behind for 20 seconds": func(w *world) {
+			end := time.Now().Add(20 * time.Second)
+			outOfRange(w, func() bool { return time.Now().After(end) })
+			wrongEnds(w, func() bool { return time.Now().After(end) })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			scenario(t, 2, func(w *world) {
+				w.produceAll(2, 5)
+				w.untilEnd()
+				w.produceAll(2, 5)
+				disturb(w)
+				k := w.start()
+				w.landed()
+				k.running()
+				k.stop()
+				if !strings.Contains(w.logs.String(), "after all") {
+					t.Error("the leader was not asked")
+				}
+				w.exactlyOnce()
+			})
+		})
+	}
+}
+
+func TestTableBeyondTheEndOfTheLogIsRefused(t *testing.T) {
+	scenario(t, 1, func(w *world) {
+		w.produce(0, 5)
+		w.untilEnd()
+		w.moveTxn(0, 99)
+		w.start(goOn).refused(topic+"[0]", "up to offset 99", "ends at 4", "connector rewind")
+	})
+}
+
+// TestControlRecordsAreCommittedAloneAfterAWhile has retention remove the marker of a transaction that was aborted: had the table's
+// offset stayed before it, that would look like a loss.
+func TestControlRecordsAreCommittedAloneAfterAWhile(t *testing.T) {
+	scenario(t, 1, func(w *world) {
+		w.produce(0, 3)
+		w.untilEnd()
+		producer := w.kafka.Client(kgo.TransactionalID("tx"))
+		w.check(producer.BeginTransaction())
+		kafkatest.ProduceTo(w.t, producer, []*kgo.Record{w.message(0), w.message(0)})
+		w.check(producer.EndTransaction(w.t.Context(), kgo.TryAbort))
+		k := w.start()
+		time.Sleep(9 * time.Minute)
+		if got := w.txn(0); got != 2 {
+			t.Errorf("after 9 minutes the table stands at offset %d: the marker has made a version", got)
+		}
+		time.Sleep(2 * time.Minute)
+		if got := w.txn(0); got != 5 {
+			t.Errorf("after 11 minutes the table stands at offset %d, want 5", got)
+		}
+		versions := w.version()
+		time.Sleep(30 * time.Minute)
+		if got := w.version(); got != versions {
+			t.Errorf("an idle worker has made %d versions", got-versions)
+		}
+		k.stop()
+		w.check(w.kafka.DeleteRecords(topic, 0, 6))
+		w.untilEnd()
+		w.exactlyOnce()
+	})
+}
+
+// epochs makes the brokers answer with an end of the asked leader epoch, from now on.
+func (w *world) epochEnd(end int64) *atomic.Int64 {
+	asked := &atomic.Int64{}
+	w.kafka.ControlKey(int16(kmsg.OffsetForLeaderEpoch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		w.kafka.KeepControl()
+		asked.Add(1)
+		r := req.(*kmsg.OffsetForLeaderEpochRequest)
+		resp := r.ResponseKind().(*kmsg.OffsetForLeaderEpochResponse)
+		for _, t := range r.Topics {
+			rt := kmsg.NewOffsetForLeaderEpochResponseTopic()
+			rt.Topic = t.Topic
+			for _, p := range t.Partitions {
+				rp := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
+				rp.Partition, rp.LeaderEpoch, rp.EndOffset = p.Partition, p.LeaderEpoch, end
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			resp.Topics = append(resp.Topics, rt)
+		}
+		return resp, nil, true
+	})
+	return asked
+}
+
+// elect moves a partition to another broker, which raises its leader epoch.
+func (w *world) elect(partition int32) {
+	w.t.Helper()
+	w.check(w.kafka.MoveTopicPartition(topic, partition, (w.kafka.LeaderFor(topic, partition)+1)%3))
+}
+
+func electionWorld(t *testing.T, f func(w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { f(newWorld(t, 1, kfake.NumBrokers(3), kfake.Ports(9092, 9093, 9094))) })
+}
+
+// leader is the leader epoch that the table holds of partition 0, and how many versions have written it.
+func (w *world) leader() (epoch int64, written int) {
+	w.t.Helper()
+	epoch = -1
+	for v := range w.version() + 1 {
+		for _, l := range w.logLines(v) {
+			if l.Txn != nil && l.Txn.AppID == checkpoint.LeaderAppID(stream, 0) {
+				epoch = l.Txn.Version
+				written++
+			}
+		}
+	}
+	return epoch, written
+}
+
+func TestLeaderEpochsAreKeptOnChange(t *testing.T) {
+	electionWorld(t, func(w *world) {
+		k := w.start()
+		w.produce(0, 5)
+		w.landed()
+		first, _ := w.leader()
+		for range 3 {
+			w.produce(0, 5)
+			w.landed()
+		}
+		if epoch, written := w.leader(); epoch != first || first < 0 || written != 1 {
+			t.Errorf("after four commits under one leader its epoch %d is written %d times as %d", first, written, epoch)
+		}
+		w.elect(0)
+		w.produce(0, 5)
+		w.landed()
+		if epoch, written := w.leader(); epoch <= first || written != 2 {
+			t.Errorf("after an election the epoch is %d, written %d times; it was %d", epoch, written, first)
+		}
+		k.stop()
+		w.untilEnd()
+		w.exactlyOnce()
+	})
+}
+
+// TestLogThatWasCutBackIsRefused: brokers that know the epoch of the last row no further than before it have given its offset to
+// another message, or will.
+func TestLogThatWasCutBackIsRefused(t *testing.T) {
+	words := []string{topic + "[0]", "unclean leader election", "up to offset 4", "from offset 3 on", "connector rewind` to offset 3"}
+	t.Run("at the start", func(t *testing.T) {
+		electionWorld(t, func(w *world) {
+			w.produce(0, 5)
+			w.untilEnd()
+			w.elect(0)
+			w.produce(0, 5)
+			w.epochEnd(3)
+			w.start(goOn).refused(words...)
+			if got := w.txn(0); got != 4 {
+				t.Errorf("the table stands at offset %d, want 4", got)
+			}
+		})
+	})
+	t.Run("under a running worker", func(t *testing.T) {
+		electionWorld(t, func(w *world) {
+			k := w.start()
+			w.produce(0, 5)
+			w.landed()
+			w.epochEnd(3)
+			w.elect(0)
+			w.produce(0, 5)
+			k.refused(words...)
+			if got := w.txn(0); got != 4 {
+				t.Errorf("the table stands at offset %d, want 4", got)
+			}
+		})
+	})
+	t.Run("a log of earlier epochs", func(t *testing.T) { // of a backup: the brokers know nothing of the later epoch
+		electionWorld(t, func(w *world) {
+			w.produce(0, 5)
+			w.untilEnd()
+			w.setTxn(checkpoint.LeaderAppID(stream, 0), 77)
+			w.produce(0, 5)
+			w.start(goOn).refused(topic+"[0]", "leader epoch 77", "can't tell")
+		})
+	})
+}
+
+// TestElectionIsNoAlarm: a new leader that has all is read on from, also where the table's epoch is none or that of a record behind.
+func TestElectionIsNoAlarm(t *testing.T) {
+	electionWorld(t, func(w *world) {
+		k := w.start()
+		for range 4 {
+			w.produce(0, 5)
+			w.landed()
+			w.elect(0)
+		}
+		w.landed()
+		k.stop()
+		w.setTxn(checkpoint.LeaderAppID(stream, 0), -1)
+		w.produce(0, 5)
+		w.untilEnd()
+		w.exactlyOnce()
+	})
+}
