@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -32,11 +33,9 @@ func explain(err error) Failure {
 // served answers requests with these status codes, in turn; 0 cuts the connection.
 func served(t *testing.T, header http.Header, codes ...int) (*Client, *httptest.Server, *[]string) {
 	t.Helper()
+	var next atomic.Int64 // a request that was cut off may still be served beside the one after it
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		code := codes[0]
-		if len(codes) > 1 {
-			codes = codes[1:]
-		}
+		code := codes[min(int(next.Add(1)), len(codes))-1]
 		if code == 0 {
 			panic(http.ErrAbortHandler)
 		}
