@@ -58,7 +58,8 @@ type Identity struct {
 const identityMark = "#topic/"
 
 // IdentityAppID is the app id of the txn that fixes the identity: <name>#topic/<cluster id>/<topic id>. Its version is
-// the number of partitions that are pinned, that is, have had a txn since they were first seen.
+// the number of partitions that are pinned, that is, have had a txn since they were first seen. It is 0 once the stream was
+// rewound to another topic: txns can't be taken away.
 func IdentityAppID(name string, id Identity) string {
 	return name + identityMark + id.ClusterID + "/" + id.TopicID
 }
@@ -72,13 +73,17 @@ func LeaderAppID(name string, partition int32) string {
 	return name + leaderMark + strconv.FormatInt(int64(partition), 10)
 }
 
+// GenerationAppID is the app id of the txn that counts a stream's rewinds: <name>#gen. It is absent before the first one.
+func GenerationAppID(name string) string { return name + "#gen" }
+
 // IsIdentity tells whether an app id is that of the identity of a topic of the stream `name`.
 func IsIdentity(appID, name string) bool { return strings.HasPrefix(appID, name+identityMark) }
 
-// IsStreams tells whether an app id is one of the stream `name`: of a partition, of its leader epoch, or of its topic's identity.
+// IsStreams tells whether an app id is one of the stream `name`: of a partition, of its leader epoch, of its topic's identity, or of
+// its generation.
 func IsStreams(appID, name string) bool {
 	_, isPartition := PartitionOf(name, appID)
-	return isPartition || IsIdentity(appID, name) || strings.HasPrefix(appID, name+leaderMark)
+	return isPartition || IsIdentity(appID, name) || strings.HasPrefix(appID, name+leaderMark) || appID == GenerationAppID(name)
 }
 
 // StreamOf finds the stream that an app id belongs to among those whose identity the table's txns (app id, version) hold;
@@ -98,8 +103,10 @@ func StreamOf(appID string, txns iter.Seq2[string, int64]) (name string, ok bool
 
 // Progress is what a table knows about one stream.
 type Progress struct {
-	Identities map[Identity]int32 // identity -> number of pinned partitions
+	Identities map[Identity]int32 // identity -> number of pinned partitions, without those that a rewind has ended
+	Former     []Identity         // those that a rewind has ended
 	Last       map[int32]int64    // partition -> last offset taken
+	Generation int64              // number of rewinds
 }
 
 // ReadProgress picks out of a table's txns (app id, version) those of the stream `name`.
@@ -108,6 +115,10 @@ func ReadProgress(name string, txns iter.Seq2[string, int64]) (Progress, error) 
 	for appID, version := range txns {
 		if n, ok := PartitionOf(name, appID); ok {
 			p.Last[n] = version
+			continue
+		}
+		if appID == GenerationAppID(name) {
+			p.Generation = version
 			continue
 		}
 		rest, ok := strings.CutPrefix(appID, name+identityMark)
@@ -121,13 +132,20 @@ func ReadProgress(name string, txns iter.Seq2[string, int64]) (Progress, error) 
 				Remedy: "another program or a newer version has written it: use that, or another `name`",
 			}
 		}
-		p.Identities[Identity{ClusterID: cluster, TopicID: topic}] = int32(version)
+		id := Identity{ClusterID: cluster, TopicID: topic}
+		if version == 0 {
+			p.Former = append(p.Former, id)
+			continue
+		}
+		p.Identities[id] = int32(version)
 	}
 	return p, nil
 }
 
 // Fresh reports whether the table has never heard of the stream.
-func (p Progress) Fresh() bool { return len(p.Identities) == 0 && len(p.Last) == 0 }
+func (p Progress) Fresh() bool {
+	return len(p.Identities) == 0 && len(p.Former) == 0 && len(p.Last) == 0
+}
 
 // RefusedError says why a stream must not go on, and what the operator can do. Going on would lose or double rows.
 type RefusedError struct {
@@ -154,7 +172,7 @@ func (p Progress) Pins(name string, id Identity, partitions int32) (missing []in
 		return nil, false, &RefusedError{
 			Cause: fmt.Sprintf("the table's offsets of stream %q belong to topic id %s of cluster %s, but the configured topic has id %s in cluster %s",
 				name, other.TopicID, other.ClusterID, id.TopicID, id.ClusterID),
-			Remedy: "the topic was made anew, or another stream has the same name: use another `name`, or another table",
+			Remedy: "check source.brokers: they may be those of another cluster. If the topic was made anew, `connector rewind --to earliest --new-topic` begins with it; if another stream has the same name, use another `name`",
 		}
 	}
 	for n := range partitions {
@@ -165,7 +183,7 @@ func (p Progress) Pins(name string, id Identity, partitions int32) (missing []in
 			return nil, false, &RefusedError{
 				Cause: fmt.Sprintf("the table has lost the offset of partition %d of stream %q (no txn %q, but %d partitions were pinned)",
 					n, name, AppID(name, n), pinned),
-				Remedy: "most likely delta.setTransactionRetentionDuration let it expire: unset that property and write the txn back with the last offset of the partition that the table holds",
+				Remedy: fmt.Sprintf("most likely delta.setTransactionRetentionDuration let it expire: unset that property, and say from where to go on with `connector rewind --to-offsets %d=OFFSET`", n),
 			}
 		}
 		missing = append(missing, n)

@@ -75,6 +75,13 @@ func TestReadProgress(t *testing.T) {
 	if p.Fresh() {
 		t.Error("the progress is fresh")
 	}
+	former := Identity{"cluster", "former"}
+	p, err = ReadProgress("events", pairs(map[string]int64{
+		IdentityAppID("events", id): 2, IdentityAppID("events", former): 0, "events#gen": 3, "events-1#gen": 9,
+	}))
+	if err != nil || p.Generation != 3 || len(p.Identities) != 1 || !slices.Equal(p.Former, []Identity{former}) || p.Fresh() {
+		t.Errorf("after a rewind to another topic: %+v, %v", p, err)
+	}
 	if p, err := ReadProgress("events", pairs(map[string]int64{"other-0": 1})); err != nil || !p.Fresh() {
 		t.Errorf("a table of others is not fresh for us: %v, %v", p, err)
 	}
@@ -99,18 +106,24 @@ func TestPins(t *testing.T) {
 	}{
 		"a fresh table pins all":     {partitions: 3, missing: []int32{0, 1, 2}, fresh: true},
 		"a topic without partitions": {fresh: true},
-		"all pinned":                 {progress: Progress{map[Identity]int32{here: 2}, map[int32]int64{0: 5, 1: -1}}, partitions: 2},
-		"new partitions":             {progress: Progress{map[Identity]int32{here: 2}, map[int32]int64{0: 5, 1: 6}}, partitions: 4, missing: []int32{2, 3}},
+		"all pinned":                 {progress: Progress{Identities: map[Identity]int32{here: 2}, Last: map[int32]int64{0: 5, 1: -1}}, partitions: 2},
+		"new partitions":             {progress: Progress{Identities: map[Identity]int32{here: 2}, Last: map[int32]int64{0: 5, 1: 6}}, partitions: 4, missing: []int32{2, 3}},
 		"new partitions, one of them written by a newer worker already": {
-			progress: Progress{map[Identity]int32{here: 2}, map[int32]int64{0: 5, 1: 6, 3: 1}}, partitions: 4, missing: []int32{2},
+			progress: Progress{Identities: map[Identity]int32{here: 2}, Last: map[int32]int64{0: 5, 1: 6, 3: 1}}, partitions: 4, missing: []int32{2},
 		},
-		"fewer partitions than pinned, by stale metadata": {progress: Progress{map[Identity]int32{here: 3}, map[int32]int64{0: 5, 1: 6, 2: 7}}, partitions: 2},
-		"an offset has expired":                           {progress: Progress{map[Identity]int32{here: 2}, map[int32]int64{0: 5}}, partitions: 2, refused: `no txn "events-1"`},
-		"all offsets have expired":                        {progress: Progress{map[Identity]int32{here: 2}, nil}, partitions: 2, refused: `no txn "events-0"`},
-		"another topic":                                   {progress: Progress{map[Identity]int32{elsewhere: 2}, map[int32]int64{0: 5, 1: 6}}, partitions: 2, refused: "topic made anew"},
-		"another topic, all offsets expired":              {progress: Progress{map[Identity]int32{elsewhere: 2}, nil}, partitions: 2, refused: "topic made anew"},
-		"both topics, after a change of identity":         {progress: Progress{map[Identity]int32{elsewhere: 2, here: 2}, map[int32]int64{0: 5, 1: 6}}, partitions: 2},
-		"filled by kafka-delta-ingest":                    {progress: Progress{nil, map[int32]int64{0: 5, 2: 9}}, partitions: 3, missing: []int32{1}},
+		"fewer partitions than pinned, by stale metadata": {progress: Progress{Identities: map[Identity]int32{here: 3}, Last: map[int32]int64{0: 5, 1: 6, 2: 7}}, partitions: 2},
+		"an offset has expired":                           {progress: Progress{Identities: map[Identity]int32{here: 2}, Last: map[int32]int64{0: 5}}, partitions: 2, refused: `no txn "events-1"`},
+		"all offsets have expired":                        {progress: Progress{Identities: map[Identity]int32{here: 2}, Last: nil}, partitions: 2, refused: `no txn "events-0"`},
+		"another topic":                                   {progress: Progress{Identities: map[Identity]int32{elsewhere: 2}, Last: map[int32]int64{0: 5, 1: 6}}, partitions: 2, refused: "topic made anew"},
+		"another topic, all offsets expired":              {progress: Progress{Identities: map[Identity]int32{elsewhere: 2}, Last: nil}, partitions: 2, refused: "topic made anew"},
+		"both topics, after a change of identity":         {progress: Progress{Identities: map[Identity]int32{elsewhere: 2, here: 2}, Last: map[int32]int64{0: 5, 1: 6}}, partitions: 2},
+		"rewound to the topic, from another one": {
+			progress: Progress{Identities: map[Identity]int32{here: 2}, Former: []Identity{elsewhere}, Last: map[int32]int64{0: 5, 1: 6}}, partitions: 2,
+		},
+		"rewound to another topic": {
+			progress: Progress{Identities: map[Identity]int32{elsewhere: 2}, Former: []Identity{here}, Last: map[int32]int64{0: 5, 1: 6}}, partitions: 2, refused: "topic made anew",
+		},
+		"filled by kafka-delta-ingest": {progress: Progress{Identities: nil, Last: map[int32]int64{0: 5, 2: 9}}, partitions: 3, missing: []int32{1}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -203,6 +216,22 @@ func TestPersistedFormIsVersion1(t *testing.T) {
 	}
 }
 
+const goldenRewind = `{"v":1,"unit":"u-4","name":"events","gen":2,"rv":9,"spans":[{"topic":"t","partition":0,"first":5,"next":5,"records":0,"rows":0,"skipped":0,"gaps":0}],"pin":true,"rewind":{"how":"--to earliest","from":[41]}}`
+
+func TestRewindRoundTrips(t *testing.T) {
+	u := UnitRecord{
+		Version: 1, Unit: "u-4", Name: "events", Generation: 2, ReadAt: 9, Spans: []Span{{Partition: Partition{"t", 0}, First: 5, Next: 5}},
+		Pin: true, Rewind: &Rewind{How: "--to earliest", From: []int64{41}},
+	}
+	text, err := u.Encode()
+	if err != nil || text != goldenRewind {
+		t.Errorf("encoded is\n%s, %v; want\n%s", text, err, goldenRewind)
+	}
+	if got, err := DecodeUnit(goldenRewind); err != nil || !reflect.DeepEqual(got, u) {
+		t.Errorf("decoded is %+v, %v; want %+v", got, err, u)
+	}
+}
+
 func TestUnknownFieldsArePassedOver(t *testing.T) {
 	got, err := DecodeUnit(strings.Replace(goldenUnit, `"gen":0`, `"gen":0,"new":{"a":[1]}`, 1))
 	if err != nil || !reflect.DeepEqual(got, unit) {
@@ -212,17 +241,20 @@ func TestUnknownFieldsArePassedOver(t *testing.T) {
 
 func TestDecodingRefuses(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
-		"a newer version":         {`{"v":2,"spans":"another form"}`, "use a newer binary"},
-		"version 0":               {`{"v":0}`, "format version 0"},
-		"no version":              {`{"unit":"u"}`, "format version 0"},
-		"not JSON":                {`{"v":1`, "unexpected end"},
-		"nothing":                 {``, "unexpected end"},
-		"a wrong type":            {`{"v":1,"rv":"x"}`, "cannot unmarshal"},
-		"two versions":            {`{"v":1,"V":2}`, "format version"},
-		"a span that runs back":   {`{"v":1,"spans":[{"topic":"t","first":5,"next":4}]}`, "not an offset range"},
-		"rows that do not add up": {`{"v":1,"spans":[{"topic":"t","first":0,"next":5,"records":5,"rows":4,"gaps":0}]}`, "5 records but 4 rows"},
-		"gaps that do not add up": {`{"v":1,"spans":[{"topic":"t","first":0,"next":5,"records":4,"rows":4,"gaps":0}]}`, "0 gaps are written"},
-		"an overflow":             {`{"v":1,"spans":[{"topic":"t","first":-9223372036854775808,"next":9223372036854775807,"gaps":-1}]}`, "not an offset range"},
+		"a newer version":            {`{"v":2,"spans":"another form"}`, "use a newer binary"},
+		"version 0":                  {`{"v":0}`, "format version 0"},
+		"no version":                 {`{"unit":"u"}`, "format version 0"},
+		"not JSON":                   {`{"v":1`, "unexpected end"},
+		"nothing":                    {``, "unexpected end"},
+		"a wrong type":               {`{"v":1,"rv":"x"}`, "cannot unmarshal"},
+		"two versions":               {`{"v":1,"V":2}`, "format version"},
+		"a span that runs back":      {`{"v":1,"spans":[{"topic":"t","first":5,"next":4}]}`, "not an offset range"},
+		"rows that do not add up":    {`{"v":1,"spans":[{"topic":"t","first":0,"next":5,"records":5,"rows":4,"gaps":0}]}`, "5 records but 4 rows"},
+		"gaps that do not add up":    {`{"v":1,"spans":[{"topic":"t","first":0,"next":5,"records":4,"rows":4,"gaps":0}]}`, "0 gaps are written"},
+		"a rewind without starts":    {strings.Replace(goldenRewind, `[41]`, `[]`, 1), "0 starts for 1 partitions"},
+		"a rewind of generation 0":   {strings.Replace(goldenRewind, `"gen":2`, `"gen":0`, 1), "generation 0"},
+		"a rewind that brings files": {strings.Replace(goldenRewind, `"pin":true,`, ``, 1), "is a rewind"},
+		"an overflow":                {`{"v":1,"spans":[{"topic":"t","first":-9223372036854775808,"next":9223372036854775807,"gaps":-1}]}`, "not an offset range"},
 	} {
 		if _, err := DecodeUnit(c.text); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: decoding answered %v, want %q", name, err, c.want)

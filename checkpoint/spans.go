@@ -25,6 +25,24 @@ type UnitRecord struct {
 	ReadAt     int64  `json:"rv"`           // Delta version at which the unit's bases were read
 	Spans      []Span `json:"spans"`        // one per partition, ordered
 	Pin        bool   `json:"pin,omitzero"` // the unit pins starts: its spans are empty and hold no rows
+	// Rewind tells of a pin that it begins the generation, for all partitions of the stream (rule A5).
+	Rewind *Rewind `json:"rewind,omitzero"`
+}
+
+// Rewind is what an operator has asked for. Its unit's spans say where each partition goes on.
+type Rewind struct {
+	How  string  `json:"how"`  // such as "--to earliest"
+	From []int64 `json:"from"` // for each span: the first offset that the generation before had not taken; -1: it had no txn
+	// NewTopic tells that offsets are those of another topic from here on.
+	NewTopic bool `json:"newTopic,omitzero"`
+}
+
+// check refuses a record that speaks of a rewind and can't be one.
+func (u UnitRecord) check() error {
+	if u.Rewind != nil && (!u.Pin || u.Generation < 1 || len(u.Rewind.From) != len(u.Spans)) {
+		return fmt.Errorf("unit %q is a rewind with %d starts for %d partitions, generation %d", u.Unit, len(u.Rewind.From), len(u.Spans), u.Generation)
+	}
+	return nil
 }
 
 // CommitRecord is the persisted form of one commit: all its units, those that it carried for other workers last.
@@ -91,6 +109,9 @@ func DecodeUnit(text string) (UnitRecord, error) {
 	if err := decodeVersioned([]byte(text), &u, func() int { return u.Version }); err != nil {
 		return UnitRecord{}, fmt.Errorf("reading the spans of a unit: %w", err)
 	}
+	if err := u.check(); err != nil {
+		return UnitRecord{}, fmt.Errorf("reading the spans of a unit: %w", err)
+	}
 	return u, nil
 }
 
@@ -112,6 +133,9 @@ func DecodeCommit(value json.RawMessage) (CommitRecord, error) {
 	for _, u := range c.Units {
 		if err := checkVersion(u.Version); err != nil {
 			return CommitRecord{}, fmt.Errorf("reading the spans of a commit, unit %q: %w", u.Unit, err)
+		}
+		if err := u.check(); err != nil {
+			return CommitRecord{}, fmt.Errorf("reading the spans of a commit: %w", err)
 		}
 	}
 	return c, nil

@@ -38,7 +38,7 @@ func (t *Table) Claim(ctx context.Context, parts []checkpoint.Partition) (map[ch
 		if !ok {
 			return nil, &checkpoint.RefusedError{
 				Cause:  fmt.Sprintf("the table has no txn %q although %s was pinned", appID, p),
-				Remedy: "somebody has removed it from the table's log: look at `table inspect`",
+				Remedy: fmt.Sprintf("somebody has removed it from the table's log: say from where to go on with `connector rewind --to-offsets %d=OFFSET`", p.ID),
 			}
 		}
 		t.claims[appID] = &claim{partition: p, last: txn.Version, asOf: t.log.Version()}
@@ -249,7 +249,8 @@ func (t *Table) refuseReported(reported map[int32]int64, missing []int32) error 
 			return &checkpoint.RefusedError{
 				Cause: fmt.Sprintf("the table has no offset of partition %d of stream %q, but offset %d was reported to the consumer group",
 					n, t.opts.Name, offset),
-				Remedy: "the table has lost the txn, or another program uses the same consumer group: set source.group to one of your own, or write the txn back",
+				Remedy: "the table has lost the txn, or another program uses the same consumer group: set source.group to one of your own, or say from where to go on with " +
+					fmt.Sprintf("`connector rewind --to-offsets %d=OFFSET`", n),
 			}
 		}
 	}

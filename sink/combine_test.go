@@ -206,7 +206,8 @@ func TestProposalsThatAreNotCarried(t *testing.T) {
 		"the table has changed": {before: func(b *bench, carrier *sink.Table) {
 			b.alter(func(m *delta.Metadata) { m.Description = "x" })
 		}},
-		"the carrier owns it": {before: func(b *bench, carrier *sink.Table) { b.claim(carrier, 0) }},
+		"of a generation that is over": {doctor: change(func(p map[string]any) { recordOf(p)["gen"] = 1 })},
+		"the carrier owns it":          {before: func(b *bench, carrier *sink.Table) { b.claim(carrier, 0) }},
 		"the carrier came later": {before: func(b *bench, carrier *sink.Table) {
 			_, _, err := carrier.Follow(b.t.Context())
 			b.check(err)

@@ -294,7 +294,7 @@ func (t *Table) transaction(units []*Unit, carried []*proposal, record checkpoin
 		}
 	}
 	for _, u := range units {
-		r := u.record(t.opts.Name, t.readAt(u))
+		r := t.recordFor(u, t.readAt(u))
 		adds, err := u.taggedAdds(r)
 		if err != nil {
 			return nil, err

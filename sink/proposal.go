@@ -113,7 +113,7 @@ func (p *proposal) check() error {
 //
 // Its rv is the newest version that was judged: no version up to that touches a claim of the unit, which fits.
 func (t *Table) propose(ctx context.Context, u *Unit) error {
-	record := u.record(t.opts.Name, t.log.Version())
+	record := t.recordFor(u, t.log.Version())
 	born, ok := u.born()
 	if !ok {
 		born = t.opts.Now()
@@ -172,6 +172,9 @@ func (p *proposal) misfit(t *Table, now time.Time, taken map[string]bool) string
 		return "the table has changed since" // C1b
 	case now.Sub(time.UnixMilli(p.Born)) > maxUnitAge:
 		return "its files are too old" // C8
+	}
+	if gen, _ := t.log.Txn(checkpoint.GenerationAppID(record.Name)); gen.Version != record.Generation {
+		return fmt.Sprintf("it is of generation %d, and the stream was rewound to generation %d", record.Generation, gen.Version) // A5
 	}
 	for _, s := range record.Spans {
 		appID := checkpoint.AppID(record.Name, s.ID)

@@ -11,8 +11,8 @@ import (
 
 // refreshUnit writes anew the txns of claimed partitions that no unit of the commit moves and that log checkpoints would forget
 // (rule A4): an empty unit [next, next), under the rules for every unit, once a quarter of the retention has passed. A blind
-// write would lower a txn that another worker has moved. It is nil where nothing is due, as in every table without
-// delta.setTransactionRetentionDuration.
+// write would lower a txn that another worker has moved. The stream's other txns go with it, and are due by themselves, too: no
+// unit moves them. It is nil where nothing is due, as in every table without delta.setTransactionRetentionDuration.
 func (t *Table) refreshUnit(units []*Unit) *Unit {
 	retention, expire := t.log.TxnRetention()
 	if !expire {
@@ -31,7 +31,8 @@ func (t *Table) refreshUnit(units []*Unit) *Unit {
 			refresh.Spans = append(refresh.Spans, checkpoint.Span{Partition: c.partition, First: c.last + 1, Next: c.last + 1})
 		}
 	}
-	if len(refresh.Spans) == 0 {
+	due := slices.ContainsFunc(t.identities(), func(txn delta.Txn) bool { return t.writtenBefore(txn.AppID, since) })
+	if len(t.claims) == 0 || len(refresh.Spans) == 0 && !due {
 		return nil
 	}
 	slices.SortFunc(refresh.Spans, func(a, b checkpoint.Span) int { return a.Compare(b.Partition) })
@@ -53,15 +54,21 @@ func (t *Table) refresh(ctx context.Context) error {
 	return t.land(ctx, []*Unit{u})
 }
 
-// marks are the txns that go with those of the partitions of a refresh, as they stand, since they expire like them: the identity of
-// the topic, and the partitions' leader epochs.
-func (t *Table) marks(refresh *Unit) []delta.Txn {
+// identities are the txns of the stream's topic and of its generation as they stand: they expire like the others.
+func (t *Table) identities() []delta.Txn {
 	var txns []delta.Txn
 	for txn := range t.log.Txns() {
-		if checkpoint.IsIdentity(txn.AppID, t.opts.Name) {
+		if checkpoint.IsIdentity(txn.AppID, t.opts.Name) || txn.AppID == checkpoint.GenerationAppID(t.opts.Name) {
 			txns = append(txns, delta.Txn{AppID: txn.AppID, Version: txn.Version})
 		}
 	}
+	return txns
+}
+
+// marks are the txns that go with those of the partitions of a refresh, as they stand: those of the stream, and the partitions'
+// leader epochs.
+func (t *Table) marks(refresh *Unit) []delta.Txn {
+	txns := t.identities()
 	for _, s := range refresh.Spans {
 		if txn, ok := t.log.Txn(checkpoint.LeaderAppID(t.opts.Name, s.ID)); ok {
 			txns = append(txns, delta.Txn{AppID: txn.AppID, Version: txn.Version})

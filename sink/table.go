@@ -65,6 +65,7 @@ type Table struct {
 	log     *delta.Table
 	layout  *Layout
 	changed int64             // newest version after Open with metaData or protocol; units that still fit were judged against it
+	gen     int64             // the stream's generation, as of the newest known version (rule A5)
 	claims  map[string]*claim // by app id
 
 	// What proposals of others are judged by (rule C1): every version after judgedFrom was read, and touched has the newest of
@@ -104,7 +105,7 @@ func Open(ctx context.Context, store delta.LogStore, cfg Config, opts Options) (
 	if err != nil {
 		return nil, err
 	}
-	t.layout, t.judgedFrom = layout, t.log.Version()
+	t.layout, t.judgedFrom, t.gen = layout, t.log.Version(), t.generation()
 	return t, nil
 }
 
@@ -268,10 +269,8 @@ func (t *Table) reload(ctx context.Context, inFlight []*Unit, reason error) erro
 	if t.isStream() && t.log.Metadata().ID != table { // rule C1c, as in judge
 		return replaced(t.log.Version(), "its id has changed")
 	}
-	for _, c := range t.claims {
-		c.fenced = true
-	}
-	t.judgedFrom = t.log.Version()
+	t.fenceAll()
+	t.judgedFrom, t.gen = t.log.Version(), t.generation()
 	clear(t.touched)
 	return t.relayout()
 }
@@ -295,6 +294,12 @@ func (t *Table) judge(commit *delta.Commit, inFlight []*Unit) error {
 				"app_id", txn.AppID, "table_offset", txn.Version, "own_offset", c.last, "version", commit.Version)
 		}
 	}
+	if gen := t.generation(); gen != t.gen {
+		t.opts.Log.Warn("the stream was rewound in the table: what is not committed is dropped, and reading goes on where the rewind says",
+			"generation", gen, "version", commit.Version)
+		t.gen = gen
+		t.fenceAll()
+	}
 	if !commit.ChangesTable() {
 		return nil
 	}
@@ -302,6 +307,19 @@ func (t *Table) judge(commit *delta.Commit, inFlight []*Unit) error {
 		return &Error{Op: fmt.Sprintf("following the table to version %d", commit.Version), Err: err}
 	}
 	return t.relayout()
+}
+
+// generation is the number of the stream's rewinds, as of the newest known version. What is committed on top of that version is of
+// it (rule A5): a rewind has every txn of the stream, and so it fences all that was taken before, here and elsewhere.
+func (t *Table) generation() int64 {
+	txn, _ := t.log.Txn(checkpoint.GenerationAppID(t.opts.Name))
+	return txn.Version
+}
+
+func (t *Table) fenceAll() {
+	for _, c := range t.claims {
+		c.fenced = true
+	}
 }
 
 // relayout takes over what the log says of rows and files. An equal layout stays, so that nobody has to begin anew.
@@ -325,7 +343,7 @@ func replaced(version int64, how string) error {
 	return &Error{
 		Op:   "reading the table's log",
 		Err:  fmt.Errorf("version %d replaced or restored the table (%s)", version, how),
-		Hint: "rows went back or away but the offsets did not, so that going on would lose rows silently: decide from which offsets to go on, and start with another name or table",
+		Hint: "rows went back or away but the offsets did not, so that going on would lose rows silently: after a RESTORE to version N, `connector rewind --to-table-version N` takes the offsets back to that version; start again then",
 	}
 }
 

@@ -105,8 +105,10 @@ func (u *Unit) taggedAdds(record checkpoint.UnitRecord) ([]delta.Add, error) {
 	return u.adds(map[string]string{checkpoint.TagKey: tag}), nil
 }
 
-func (u *Unit) record(name string, readAt int64) checkpoint.UnitRecord {
-	return checkpoint.UnitRecord{Version: checkpoint.FormatVersion, Unit: u.ID, Name: name, ReadAt: readAt, Spans: u.Spans, Pin: u.pin != nil}
+func (t *Table) recordFor(u *Unit, readAt int64) checkpoint.UnitRecord {
+	return checkpoint.UnitRecord{
+		Version: checkpoint.FormatVersion, Unit: u.ID, Name: t.opts.Name, Generation: t.gen, ReadAt: readAt, Spans: u.Spans, Pin: u.pin != nil,
+	}
 }
 
 // recordOf reads what a version says of its units. It is empty where another program made it, or a newer one: then none of
