@@ -96,14 +96,27 @@ func (f *fixture) open(s setup) {
 		starts[p] = s.start
 		parts = append(parts, checkpoint.Partition{Topic: topic, ID: p})
 	}
-	f.check(table.Pin(f.t.Context(), sink.PinRequest{
-		Topic: topic, Identity: identity, Partitions: s.partitions,
-		Reported: func(ctx context.Context) (map[int32]int64, error) { return nil, nil },
-		Starts:   func(context.Context, bool) (map[int32]int64, error) { return starts, nil },
-	}))
+	request := pinRequest(s.partitions)
+	request.Starts = func(context.Context, bool) (map[int32]int64, error) { return starts, nil }
+	f.check(table.Pin(f.t.Context(), request))
 	_, err = table.Claim(f.t.Context(), parts)
 	f.check(err)
 	f.table = table
+}
+
+// pinRequest describes the topic, whose partitions begin at 0.
+func pinRequest(partitions int32) sink.PinRequest {
+	return sink.PinRequest{
+		Topic: topic, Identity: identity, Partitions: partitions,
+		Reported: func(context.Context) (map[int32]int64, error) { return nil, nil },
+		Starts: func(context.Context, bool) (map[int32]int64, error) {
+			starts := map[int32]int64{}
+			for p := range partitions {
+				starts[p] = 0
+			}
+			return starts, nil
+		},
+	}
 }
 
 func (f *fixture) check(err error) {

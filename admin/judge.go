@@ -23,6 +23,7 @@ func (v *verifier) judge() {
 		}
 		attributed += t.lacking
 	}
+	v.rewindNotes()
 	v.countUnits()
 	v.judgeOthers(attributed)
 	if len(v.tracks) == 0 {
@@ -96,6 +97,11 @@ func (v *verifier) tile(t *track) {
 	case t.txn == -2 && v.isNewest(t):
 		v.faultOffsets(t, ForgedTxn, at, at, "the table has no txn %q any more, though spans up to offset %d are recorded: a start is refused or reads again",
 			checkpoint.AppID(t.name, t.ID), at-1)
+	case t.closed >= 0 && t.closed < at:
+		v.faultOffsets(t, ForgedTxn, t.closed, at, "the rewind that ended it found it at offset %d, but its spans go up to offset %d", t.closed, at-1)
+	case t.closed > at:
+		v.hole(t, at, t.closed, ForgedTxn)
+		t.end = t.closed
 	case t.txn == -2:
 	case t.txn+1 < at:
 		v.faultOffsets(t, ForgedTxn, t.txn+1, at, "the txn %q is %d, but the spans go up to offset %d: a start would read [%d, %d) again",
@@ -108,7 +114,7 @@ func (v *verifier) tile(t *track) {
 
 // isNewest reports whether the track should have a txn.
 func (v *verifier) isNewest(t *track) bool {
-	gen, _ := v.snap.Txn(t.name + "#gen")
+	gen, _ := v.snap.Txn(checkpoint.GenerationAppID(t.name))
 	for _, o := range v.byPlace[t.Partition] {
 		if o.name == t.name && o.gen > t.gen {
 			return false

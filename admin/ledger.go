@@ -33,6 +33,7 @@ type track struct {
 	trackKey
 	spans []span
 	pin   int64 // first offset of the pinned start; -1 where no pin is recorded
+	pinAt int64 // version of the pin; -1 for none
 	txn   int64 // of the table's version, for the newest generation; -2 where there is none
 	floor int64 // offsets before it were not asked for
 	// From strict on every offset must be in a span that is recorded: their commits are in the log.
@@ -40,6 +41,7 @@ type track struct {
 	limit  int64 // no offset from here on was taken
 	logged int64 // lowest first offset of the spans that commits tell of; MaxInt64 for none
 	before int64 // the txn's value + 1 before the connector's first commit, by another program; -1 for none
+	closed int64 // where the next generation's rewind has found it; -1 for none
 
 	mu      sync.Mutex
 	have    offsets // of rows
@@ -48,7 +50,7 @@ type track struct {
 	end         int64 // behind the last span
 	from        int64
 	fromKnown   bool
-	until       int64 // before which offsets must have their rows: a later generation begins there
+	until       int64 // before which offsets must have their rows: later generations have the others
 	holes       []hole
 	found       int64
 	lacking     int64 // rows that others have deleted, or that nothing tells of
@@ -63,6 +65,8 @@ type hole struct{ first, next, absent int64 }
 // unit is what is known of one unit.
 type unit struct {
 	id      string
+	name    string // of the stream
+	gen     int64
 	sum     uint64 // hash of its record, as it is persisted
 	version int64  // -1: its commit was cleaned from the log, only tags tell of it
 	rows    int64  // by its spans
@@ -97,6 +101,7 @@ type ledger struct {
 	streams  map[string]bool
 	others   []OtherCommit
 	moves    []txnMove
+	rewinds  []rewind           // newest first
 	pending  map[uint64][]int32 // files that a later commit has removed, by which of others
 	fresh    []delta.Add        // the version's files that came after base; only with since
 	isFresh  map[uint64]bool    // keys of added files that were met already, with since
@@ -311,7 +316,7 @@ func (l *ledger) register(u checkpoint.UnitRecord, version int64, file string) i
 		panic(err)
 	}
 	at := int32(len(l.units))
-	n := unit{id: u.Unit, sum: maphash.String(l.seed, text), version: version, file: file, stray: version < 0 && (l.base == nil || l.reaches(u))}
+	n := unit{id: u.Unit, name: u.Name, gen: u.Generation, sum: maphash.String(l.seed, text), version: version, file: file, stray: version < 0 && (l.base == nil || l.reaches(u))}
 	if known, ok := l.unitByID[u.Unit]; ok && (version < 0 || l.units[known].version < 0) {
 		if version >= 0 { // a later version has brought one of its files again, with the tag
 			l.units[known].version, l.units[known].stray = version, false
@@ -332,7 +337,7 @@ func (l *ledger) register(u checkpoint.UnitRecord, version int64, file string) i
 		t := l.track(trackKey{u.Name, s.Partition, u.Generation})
 		switch {
 		case u.Pin:
-			t.pin = s.First
+			t.pin, t.pinAt = s.First, version
 		case !s.Empty():
 			t.spans = append(t.spans, span{s.First, s.Next, s.Rows, s.Skipped, s.Lost, at})
 		}
@@ -341,13 +346,16 @@ func (l *ledger) register(u checkpoint.UnitRecord, version int64, file string) i
 		}
 	}
 	l.units = append(l.units, n)
+	if u.Rewind != nil {
+		l.rewinds = append(l.rewinds, rewind{u, version})
+	}
 	return at
 }
 
 func (l *ledger) track(k trackKey) *track {
 	t := l.tracks[k]
 	if t == nil {
-		t = &track{trackKey: k, pin: -1, txn: -2, before: -1, logged: math.MaxInt64, until: math.MaxInt64}
+		t = &track{trackKey: k, pin: -1, pinAt: -1, txn: -2, before: -1, closed: -1, logged: math.MaxInt64, until: math.MaxInt64}
 		l.tracks[k] = t
 		l.byPlace[k.Partition] = append(l.byPlace[k.Partition], t)
 	}
@@ -451,10 +459,10 @@ func (l *ledger) tagged(path, tag string) int32 {
 
 // reaches reports whether a unit has offsets that the oldest state had not taken.
 func (l *ledger) reaches(u checkpoint.UnitRecord) bool {
-	gen, _ := l.base.Txn(u.Name + "#gen") // what later ones take is in the log
+	gen := l.baseGeneration(u.Name) // what later ones take is in the log
 	return slices.ContainsFunc(u.Spans, func(s checkpoint.Span) bool {
 		txn, ok := l.base.Txn(checkpoint.AppID(u.Name, s.ID))
-		return u.Generation >= gen.Version && (!ok || s.Next > txn.Version+1)
+		return u.Generation > gen || u.Generation == gen && (!ok || s.Next > txn.Version+1)
 	})
 }
 

@@ -21,24 +21,25 @@ type Kind string
 
 // The kinds of faults.
 const (
-	Gap            Kind = "gap"              // offsets that no commit has taken
-	Overlap        Kind = "overlap"          // offsets that two commits have taken
-	Duplicate      Kind = "duplicate"        // a message that is in two rows
-	LostRows       Kind = "lost_rows"        // rows that were committed, are not there, and that nobody is known to have deleted
-	RowCount       Kind = "row_count"        // the numbers of rows of a file, its statistics and its spans differ
-	OutsideSpan    Kind = "outside_span"     // a row whose offset is not in the spans of its file
-	MissingFile    Kind = "missing_file"     // the log names a file that is not there
-	BrokenFile     Kind = "broken_file"      // a file that can't be read
-	LyingTag       Kind = "lying_tag"        // what a file's tag says of its unit is not what the commit says
-	ForgedTxn      Kind = "forged_txn"       // a txn that is not the end of the spans
-	BrokenRecord   Kind = "broken_record"    // spans that can't be read
-	Restored       Kind = "restored"         // RESTORE or REPLACE took rows back and left the txns
-	MissingMessage Kind = "missing_message"  // a message of Kafka that should be a row and is none
-	UnknownMessage Kind = "unknown_message"  // a row of a message that Kafka does not have
-	WrongTopic     Kind = "wrong_topic"      // Kafka's topic is not the one that the table's offsets are of
-	Unaccounted    Kind = "unaccounted"      // not a fault: nothing is left that tells what became of offsets
-	NothingLeft    Kind = "nothing_recorded" // not a fault: no record of the connector at all
-	Unreadable     Kind = "unreadable"       // not a fault: what is stored where it can't be read
+	Gap             Kind = "gap"              // offsets that no commit has taken
+	Overlap         Kind = "overlap"          // offsets that two commits have taken
+	Duplicate       Kind = "duplicate"        // a message that is in two rows
+	LostRows        Kind = "lost_rows"        // rows that were committed, are not there, and that nobody is known to have deleted
+	RowCount        Kind = "row_count"        // the numbers of rows of a file, its statistics and its spans differ
+	OutsideSpan     Kind = "outside_span"     // a row whose offset is not in the spans of its file
+	MissingFile     Kind = "missing_file"     // the log names a file that is not there
+	BrokenFile      Kind = "broken_file"      // a file that can't be read
+	LyingTag        Kind = "lying_tag"        // what a file's tag says of its unit is not what the commit says
+	ForgedTxn       Kind = "forged_txn"       // a txn that is not the end of the spans
+	WrongGeneration Kind = "wrong_generation" // a unit that landed after a rewind had given it up, or rewinds that don't follow each other
+	BrokenRecord    Kind = "broken_record"    // spans that can't be read
+	Restored        Kind = "restored"         // RESTORE or REPLACE took rows back and left the txns
+	MissingMessage  Kind = "missing_message"  // a message of Kafka that should be a row and is none
+	UnknownMessage  Kind = "unknown_message"  // a row of a message that Kafka does not have
+	WrongTopic      Kind = "wrong_topic"      // Kafka's topic is not the one that the table's offsets are of
+	Unaccounted     Kind = "unaccounted"      // not a fault: nothing is left that tells what became of offsets
+	NothingLeft     Kind = "nothing_recorded" // not a fault: no record of the connector at all
+	Unreadable      Kind = "unreadable"       // not a fault: what is stored where it can't be read
 )
 
 // Finding is one thing that was found, with its place as far as it has one.

@@ -26,6 +26,9 @@ func (l *ledger) checkTxns(e delta.HistoryEntry, record checkpoint.CommitRecord,
 		for _, s := range u.Spans {
 			want[checkpoint.AppID(u.Name, s.ID)] = s.Next - 1
 		}
+		if u.Rewind != nil {
+			want[checkpoint.GenerationAppID(u.Name)] = u.Generation
+		}
 	}
 	for _, txn := range e.Txns {
 		next, ok := want[txn.AppID]
@@ -33,7 +36,7 @@ func (l *ledger) checkTxns(e delta.HistoryEntry, record checkpoint.CommitRecord,
 		switch {
 		case ok && next != txn.Version:
 			l.faults.add(Finding{Kind: ForgedTxn, Version: &e.Version, Text: fmt.Sprintf(
-				"version %d: the txn %q is %d, but the commit's spans end with offset %d", e.Version, txn.AppID, txn.Version, next)})
+				"version %d: the txn %q is %d, but by the commit's spans it is %d", e.Version, txn.AppID, txn.Version, next)})
 		case ok:
 		default:
 			m := txnMove{appID: txn.AppID, version: e.Version, value: txn.Version}
@@ -46,7 +49,7 @@ func (l *ledger) checkTxns(e delta.HistoryEntry, record checkpoint.CommitRecord,
 	for appID, last := range want {
 		if ours {
 			l.faults.add(Finding{Kind: ForgedTxn, Version: &e.Version, Text: fmt.Sprintf(
-				"version %d: it has spans up to offset %d, but no txn %q", e.Version, last, appID)})
+				"version %d: by its spans the txn is %d, but it has no txn %q", e.Version, last, appID)})
 		}
 	}
 }
@@ -64,44 +67,55 @@ func (l *ledger) settle() {
 		}
 	}
 	l.strays()
+	l.judgeGenerations()
 	l.traceless()
 	for _, tracks := range l.byPlace {
 		slices.SortFunc(tracks, func(a, b *track) int { return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.gen, b.gen)) })
-		for i, t := range tracks {
+		for i, t := range slices.Backward(tracks) {
 			slices.SortFunc(t.spans, func(a, b span) int { return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.next, b.next)) })
 			appID := checkpoint.AppID(t.name, t.ID)
 			later := i < len(tracks)-1 && tracks[i+1].name == t.name
-			gen, _ := l.snap.Txn(t.name + "#gen")
+			gen, _ := l.snap.Txn(checkpoint.GenerationAppID(t.name))
 			newest := !later && t.gen >= gen.Version
 			if txn, ok := l.snap.Txn(appID); ok && newest {
 				t.txn = txn.Version
 			}
-			t.limit = t.txn + 1
-			if t.txn == -2 && len(t.spans) > 0 {
+			t.limit = max(t.txn+1, t.closed)
+			if t.limit < 0 && len(t.spans) > 0 {
 				t.limit = t.spans[len(t.spans)-1].next
 			}
 			if later {
-				t.until = tracks[i+1].beginning()
+				t.until = min(tracks[i+1].beginning(), tracks[i+1].until)
 			}
-			if l.base == nil {
-				continue
-			}
-			txn, ok := l.base.Txn(appID)
-			switch {
-			case l.since && ok:
-				t.strict, t.floor = txn.Version+1, txn.Version+1
-				if t.pin < 0 && t.logged == t.floor || t.logged == math.MaxInt64 {
-					t.pin = t.floor
-				}
-			case t.pin >= 0: // its beginning is in the log
-			case ok && (t.logged == txn.Version+1 || newest):
-				t.strict = txn.Version + 1
-			default:
-				t.strict = math.MaxInt64
+			if l.base != nil {
+				l.fit(t, appID)
 			}
 		}
 	}
 	l.judgeMoves()
+}
+
+// fit fits a track to the oldest state: which of its spans must be in commits, and from where on it was asked for.
+func (l *ledger) fit(t *track, appID string) {
+	txn, ok := l.base.Txn(appID)
+	switch gen := l.baseGeneration(t.name); {
+	case t.gen > gen: // all of it is in the log
+	case t.gen < gen:
+		t.strict = math.MaxInt64
+		if l.since {
+			t.floor = math.MaxInt64
+		}
+	case l.since && ok:
+		t.strict, t.floor = txn.Version+1, txn.Version+1
+		if t.pin < 0 && t.logged == t.floor || t.logged == math.MaxInt64 {
+			t.pin = t.floor
+		}
+	case t.pin >= 0: // its beginning is in the log
+	case ok:
+		t.strict = txn.Version + 1
+	default:
+		t.strict = math.MaxInt64
+	}
 }
 
 // strays tells of the units that only tags know although their commits should be in the log, and takes their word for nothing.
@@ -132,12 +146,14 @@ func (l *ledger) traceless() {
 	known := map[string]bool{}
 	for k := range l.tracks {
 		topics[k.name] = k.Topic
-		known[checkpoint.AppID(k.name, k.ID)] = true
+		if gen, _ := l.snap.Txn(checkpoint.GenerationAppID(k.name)); k.gen >= gen.Version {
+			known[checkpoint.AppID(k.name, k.ID)] = true
+		}
 	}
 	for txn := range l.snap.Txns() {
 		for name := range l.streams {
 			if id, ok := checkpoint.PartitionOf(name, txn.AppID); ok && !known[txn.AppID] {
-				gen, _ := l.snap.Txn(name + "#gen")
+				gen, _ := l.snap.Txn(checkpoint.GenerationAppID(name))
 				l.track(trackKey{name, checkpoint.Partition{Topic: topics[name], ID: id}, gen.Version})
 			}
 		}
@@ -160,6 +176,10 @@ func (t *track) beginning() int64 {
 func (l *ledger) judgeMoves() {
 	for _, m := range l.moves {
 		for name := range l.streams {
+			if m.appID == checkpoint.GenerationAppID(name) && m.value != l.generationAt(name, m.version) {
+				l.faults.add(Finding{Kind: ForgedTxn, Stream: name, Version: &m.version, Text: fmt.Sprintf(
+					"version %d (%s) has moved the txn %q from %d to %d, and is no rewind", m.version, orUnknown(m.operation, m.engine), m.appID, l.generationAt(name, m.version), m.value)})
+			}
 			id, ok := checkpoint.PartitionOf(name, m.appID)
 			if !ok {
 				continue
@@ -182,20 +202,23 @@ func (l *ledger) judgeMoves() {
 	}
 }
 
-// lastBefore is the last offset that the connector's commits before a version have taken.
+// lastBefore is the last offset that the connector's commits before a version have taken, or have been told to begin behind.
 func (l *ledger) lastBefore(name string, id int32, version int64) (last int64, in *track) {
 	at := int64(-1)
+	told := func(t *track, v, next int64) {
+		if v < version && (in == nil || v > at || v == at && (t.gen > in.gen || t.gen == in.gen && next-1 > last)) {
+			at, last, in = v, next-1, t
+		}
+	}
 	for _, t := range l.tracks {
 		if t.name != name || t.ID != id {
 			continue
 		}
-		if in == nil && t.pin >= 0 {
-			last, in = t.pin-1, t
+		if t.pin >= 0 {
+			told(t, t.pinAt, t.pin)
 		}
 		for _, s := range t.spans {
-			if v := l.units[s.unit].version; v < version && (in == nil || v > at || v == at && s.next-1 > last) {
-				at, last, in = v, s.next-1, t
-			}
+			told(t, l.units[s.unit].version, s.next)
 		}
 	}
 	return last, in

@@ -378,8 +378,8 @@ func (p *placer) finding(kind Kind, o int64, text string) Finding {
 	return Finding{Kind: kind, Topic: p.at.Topic, Partition: &partition, First: &o, Next: &next, File: p.job.name, Text: text}
 }
 
-// ofOthers takes rows of a file that no unit has brought, such as one of OPTIMIZE: the row is of the first generation that has
-// the offset and lacks its row.
+// ofOthers takes rows of a file that no unit has brought, such as one of OPTIMIZE: the row is of the newest generation that has the
+// offset and lacks its row. Rows of earlier ones may have been deleted for it.
 func (p *placer) ofOthers(b *batch, i, n int) {
 	for ; i < n; i++ {
 		o := b.offsets[i]
@@ -388,7 +388,7 @@ func (p *placer) ofOthers(b *batch, i, n int) {
 			p.told++
 		}
 		covered, taken := false, false
-		for _, t := range p.tracks {
+		for _, t := range slices.Backward(p.tracks) {
 			if o < t.floor { // not asked for
 				covered, taken = true, true
 				break

@@ -1,7 +1,6 @@
 package admin_test
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -418,37 +417,6 @@ func TestTwoStreams(t *testing.T) {
 	f.rewrite("OPTIMIZE", false, all)
 	r := f.verify()
 	wantVerdict(t, r, admin.OK)
-	f.foreign("WRITE", f.write("again.parquet", true, []place{{0, 3}}))
-	wantFault(t, f.verify(), admin.Duplicate, "offset 3")
-}
-
-func TestGenerations(t *testing.T) {
-	f := newFixture(t, setup{partitions: 1})
-	f.commit(take{0, 0, 10, nil, 0})
-	f.commit(take{0, 10, 20, nil, 0})
-	// A rewind to offset 5, as it is planned: a pin of the next generation, and a txn that says which is the present one.
-	record := checkpoint.CommitRecord{Units: []checkpoint.UnitRecord{{Unit: "rewind", Name: stream, Generation: 1, Pin: true,
-		Spans: []checkpoint.Span{{Partition: checkpoint.Partition{Topic: topic}, First: 5, Next: 5}}}}}
-	value, err := record.Encode()
-	f.check(err)
-	version := f.snapshot().Version() + 1
-	f.check(f.store.PutIfAbsent(t.Context(), logName(version), fmt.Appendf(nil,
-		"{\"commitInfo\":{\"kafkadelta\":%s}}\n{\"txn\":{\"appId\":\"events-0\",\"version\":4}}\n{\"txn\":{\"appId\":\"events#gen\",\"version\":1}}\n", value)))
-	wantVerdict(t, f.verify(), admin.OK)
-	add := f.write("second.parquet", true, []place{{0, 5}, {0, 6}, {0, 7}})
-	unit := checkpoint.UnitRecord{Version: 1, Unit: "u", Name: stream, Generation: 1, Spans: []checkpoint.Span{{Partition: checkpoint.Partition{Topic: topic}, First: 5, Next: 8, Records: 3, Rows: 3}}}
-	tag, err := unit.Encode()
-	f.check(err)
-	add.Tags = map[string]string{checkpoint.TagKey: tag}
-	value, err = checkpoint.CommitRecord{Units: []checkpoint.UnitRecord{unit}}.Encode()
-	f.check(err)
-	v := f.foreign("STREAMING UPDATE", add, delta.Txn{AppID: "events-0", Version: 7})
-	f.edit(v, `"operation":"STREAMING UPDATE"`, `"operation":"STREAMING UPDATE","kafkadelta":`+string(value))
-	r := f.verify()
-	wantVerdict(t, r, admin.OK)
-	if len(r.Partitions) != 2 || r.Partitions[1].Generation != 1 || r.Partitions[1].From != 5 || r.Partitions[1].Next != 8 || r.Partitions[0].Txn != nil {
-		t.Errorf("the generations: %s", show(r))
-	}
 	f.foreign("WRITE", f.write("again.parquet", true, []place{{0, 3}}))
 	wantFault(t, f.verify(), admin.Duplicate, "offset 3")
 }

@@ -66,6 +66,39 @@ func (i *Inspector) Inspect(ctx context.Context) (Inspection, error) {
 	return x, err
 }
 
+// OffsetsAt returns, by partition, the offset of the first message that is not older than a time, and the end where all are.
+func (i *Inspector) OffsetsAt(ctx context.Context, at time.Time) (map[int32]int64, error) {
+	l, err := i.admin.ListOffsetsAfterMilli(ctx, at.UnixMilli(), i.cfg.Topic)
+	found, err := offsets(i.cfg, "listing the offsets at "+at.UTC().Format(time.RFC3339), l, err)
+	if err != nil {
+		return nil, err
+	}
+	ends, err := endOffsets(ctx, i.admin, i.cfg)
+	for id, end := range ends { // a message of an open producer transaction can't be read yet
+		if offset := found[id]; offset < 0 || offset > end {
+			found[id] = end
+		}
+	}
+	return found, err
+}
+
+// Group is what Kafka tells of a consumer group.
+type Group struct {
+	State   string // "Empty" where it has no members; "" where Kafka does not know it, or does not show it to this user
+	Offsets map[int32]int64
+}
+
+// Group asks for a group's state, and for the offsets that it has reported of the topic.
+func (i *Inspector) Group(ctx context.Context, name string) (Group, error) {
+	groups, err := i.admin.ListGroups(ctx)
+	if err != nil {
+		return Group{}, newError("asking for group "+name, err)
+	}
+	g := Group{State: groups[name].State}
+	g.Offsets, err = reported(ctx, i.admin, name, i.cfg.Topic)
+	return g, err
+}
+
 // compacted takes a topic whose configuration may not be read for a compacted one: then a row without a message proves nothing.
 func (i *Inspector) compacted(ctx context.Context) bool {
 	configs, err := i.admin.DescribeTopicConfigs(ctx, i.cfg.Topic)

@@ -227,8 +227,12 @@ func endOffsets(ctx context.Context, admin *kadm.Client, cfg Config) (map[int32]
 
 // Reported returns what the group has reported, by partition, for those that it has.
 func (s *Source) Reported(ctx context.Context) (map[int32]int64, error) {
-	op := fmt.Sprintf("asking for the offsets of group %s", s.group)
-	all, err := s.admin.FetchOffsetsForTopics(ctx, s.group, s.cfg.Topic)
+	return reported(ctx, s.admin, s.group, s.cfg.Topic)
+}
+
+func reported(ctx context.Context, admin *kadm.Client, group, topic string) (map[int32]int64, error) {
+	op := fmt.Sprintf("asking for the offsets of group %s", group)
+	all, err := admin.FetchOffsetsForTopics(ctx, group, topic)
 	if errors.Is(err, kerr.GroupIDNotFound) {
 		return nil, nil // a group that never was has reported nothing
 	}
@@ -239,7 +243,7 @@ func (s *Source) Reported(ctx context.Context) (map[int32]int64, error) {
 		return nil, newError(op, err)
 	}
 	m := map[int32]int64{}
-	for id, o := range all[s.cfg.Topic] {
+	for id, o := range all[topic] {
 		if o.At >= 0 {
 			m[id] = o.At
 		}

@@ -103,7 +103,7 @@ var table = []rule{
 	},
 
 	{
-		pkg: "admin", imports: []string{"checkpoint", "delta"}, modules: []string{arrow}, pure: true,
+		pkg: "admin", imports: []string{"checkpoint", "delta", "internal/backoff"}, modules: []string{arrow, uuid}, pure: true,
 		because: "it checks what sink and pipeline have written, and so shares nothing with them but the meaning of what is written",
 	},
 

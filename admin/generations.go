@@ -1,0 +1,106 @@
+package admin
+
+import (
+	"fmt"
+	"slices"
+
+	"kafkadelta/checkpoint"
+)
+
+// rewind is the commit that begins a generation of a stream (rule A5).
+type rewind struct {
+	checkpoint.UnitRecord
+	version int64
+}
+
+// baseGeneration is the stream's generation in the oldest state.
+func (l *ledger) baseGeneration(name string) int64 {
+	if l.base == nil {
+		return 0
+	}
+	txn, _ := l.base.Txn(checkpoint.GenerationAppID(name))
+	return txn.Version
+}
+
+// baseVersion is the oldest state's; -1 for none.
+func (l *ledger) baseVersion() int64 {
+	if l.base == nil {
+		return -1
+	}
+	return l.base.Version()
+}
+
+// generationAt is the stream's generation before a version, by the rewinds in the log.
+func (l *ledger) generationAt(name string, version int64) int64 {
+	for _, r := range l.rewinds { // newest first
+		if r.Name == name && r.version < version {
+			return r.Generation
+		}
+	}
+	return l.baseGeneration(name)
+}
+
+// judgeGenerations holds the rewinds against each other, and every unit against the generation that it has landed in. A rewind ends
+// the tracks of the generation before it.
+func (l *ledger) judgeGenerations() {
+	for _, r := range l.rewinds {
+		if before := l.generationAt(r.Name, r.version); r.Generation != before+1 && r.version > l.baseVersion() {
+			l.faults.add(Finding{Kind: WrongGeneration, Stream: r.Name, Version: &r.version, Text: fmt.Sprintf(
+				"version %d rewinds stream %s to generation %d, but the one before is %d", r.version, r.Name, r.Generation, before)})
+		}
+		for i, s := range r.Spans {
+			if from := r.Rewind.From[i]; from >= 0 {
+				l.track(trackKey{r.Name, s.Partition, r.Generation - 1}).closed = from
+			}
+		}
+	}
+	rewound := func(u *unit) bool {
+		return slices.ContainsFunc(l.rewinds, func(r rewind) bool { return r.Unit == u.id })
+	}
+	for i := range l.units {
+		u := &l.units[i]
+		if u.version <= l.baseVersion() {
+			continue
+		}
+		if gen := l.generationAt(u.name, u.version); u.gen != gen && !rewound(u) {
+			l.faults.add(Finding{Kind: WrongGeneration, Stream: u.name, Version: &u.version, Text: fmt.Sprintf(
+				"version %d has unit %s of generation %d, but generation %d of stream %s was running: what a rewind has given up has landed after it",
+				u.version, u.id, u.gen, gen, u.name)})
+		}
+	}
+}
+
+// rewindNotes tell of the rewinds in the log.
+func (v *verifier) rewindNotes() {
+	for _, r := range slices.Backward(v.rewinds) {
+		text := fmt.Sprintf("version %d has rewound stream %s (%s): it begins generation %d", r.version, r.Name, r.Rewind.How, r.Generation)
+		var again, passed int64
+		for i, s := range r.Spans {
+			if from := r.Rewind.From[i]; from >= 0 && !r.Rewind.NewTopic {
+				again += max(from-s.First, 0)
+				passed += max(s.First-from, 0)
+			}
+		}
+		switch {
+		case r.Rewind.NewTopic:
+			text += ", with the offsets of another topic"
+		case passed > 0:
+			text += fmt.Sprintf("; %d offsets were to be read again, and %d were passed over: nothing of those is looked for", again, passed)
+		default:
+			text += fmt.Sprintf("; %d offsets were to be read again", again)
+		}
+		v.notes = append(v.notes, text)
+	}
+}
+
+// ofThisTopic tells whether a track's offsets are of the topic that the stream reads now. Which topic an earlier generation has
+// read is known only while the rewind to another one is in the log.
+func (v *verifier) ofThisTopic(t *track) bool {
+	for _, r := range v.rewinds { // newest first
+		if r.Name == t.name && r.Rewind.NewTopic {
+			return t.gen >= r.Generation
+		}
+	}
+	p, err := progressOf(t.name, v.snap.Txns())
+	return err != nil || len(p.Former) == 0 || t.gen >= p.Generation
+}
