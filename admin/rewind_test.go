@@ -47,7 +47,7 @@ func (f *fixture) claim() map[int32]int64 {
 	f.check(err)
 	at := map[int32]int64{}
 	for p, o := range next {
-		at[p.ID] = o
+		at[p.ID] = o.Next
 	}
 	return at
 }
@@ -163,6 +163,17 @@ func TestRewindWhoseAnswerIsLost(t *testing.T) {
 				t.Errorf("the rewind is version %d of %d, txns %v", version, f.snapshot().Version(), f.txns())
 			}
 		})
+	}
+}
+
+// TestRewindForgetsLeaderEpochs: they are of the last record before. One that is still the last one's stays.
+func TestRewindForgetsLeaderEpochs(t *testing.T) {
+	f := newFixture(t, setup{})
+	f.commit(take{0, 0, 20, nil, 0}, take{1, 0, 9, nil, 0})
+	f.foreign("WRITE", delta.Txn{AppID: "events#leader/0", Version: 7}, delta.Txn{AppID: "events#leader/1", Version: 8})
+	f.rewind(rewinding(map[int32]int64{0: 5}))
+	if got := f.txns(); got["#leader/0"] != -1 || got["#leader/1"] != 8 {
+		t.Errorf("the txns are %v, want the leader epochs -1 and 8", got)
 	}
 }
 

@@ -54,7 +54,7 @@ func TestRewindToATopicMadeAnew(t *testing.T) {
 		values = append(values, fmt.Appendf(nil, `{"id":%d}`, i))
 	}
 	kafkatest.Produce(t, cluster.ListenAddrs(), "numbers", 2, values)
-	text := regexp.MustCompile(`127[^"]+`).ReplaceAllString(readAll(t, config), cluster.ListenAddrs()[0])
+	text := regexp.MustCompile(`127\.[^"]+`).ReplaceAllString(readAll(t, config), cluster.ListenAddrs()[0])
 	config = file(t, "anew.yaml", text)
 	for _, args := range [][]string{{"run", "--until-end"}, {"rewind", "--to", "earliest", "--yes"}} {
 		if o := command(t, append(args, "-c", config)...); o.code != exitRefused || !strings.Contains(o.stderr, "`connector rewind --to earliest --new-topic`") {

@@ -46,7 +46,7 @@ func TestVerifyAndExplain(t *testing.T) {
 			t.Errorf("verify does not say %q:\n%s", want, o.stdout)
 		}
 	}
-	brokers := regexp.MustCompile(`127[^"]+`).FindString(readAll(t, config))
+	brokers := regexp.MustCompile(`127\.[^"]+`).FindString(readAll(t, config))
 	for _, args := range [][]string{
 		{"--table", table}, {"--table", table, "-c", config}, {"-c", config, "--table-only"},
 		{"--table", table, "--brokers", brokers, "--topic", "numbers"}, {"--table", table, "--since", "1"},
