@@ -2,17 +2,19 @@
 connector but the documented form of what is in a table (docs/design.md, "What is persisted").
 
 delta-rs opens the table and tells its version, files, txns and rows. The log is read here again, since delta-rs does not tell the
-tags of files. Prints a line for each fault, "KIND: text", and exits with 1; else one line with the counts, and 0. For folders.
+tags of files. Prints a line for each fault, "KIND: text", and exits with 1; else one line with the counts, and 0. The table may
+be a folder or a location that STORAGE_OPTIONS tells how to reach, and may grow meanwhile: the newest version of the listing counts.
 """
 
 import collections
-import glob
+import concurrent.futures
 import json
 import os
 import re
 import sys
 import urllib.parse
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 import tables
@@ -25,24 +27,30 @@ def fault(kind, text):
     faults.append(f"{kind}: {text}")
 
 
+def in_parallel(do, items):
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        return list(pool.map(do, items))
+
+
+def read_commit(files, version):
+    return [json.loads(line) for line in files.read(f"_delta_log/{version:020}.json").decode().splitlines() if line.strip()]
+
+
 class Log:
     """What the commits and, where those are gone, the newest log checkpoint say."""
 
-    def __init__(self, folder):
-        self.commits = {}  # version -> actions
+    def __init__(self, files):
         self.checkpoint = -1
         self.adds = {}  # path -> add, of what is live
         self.txns = {}
-        for name in sorted(glob.glob(os.path.join(glob.escape(folder), "_delta_log", "*"))):
-            base = os.path.basename(name)
-            if re.fullmatch(r"\d{20}\.json", base):
-                with open(name, encoding="utf-8") as f:
-                    self.commits[int(base[:20])] = [json.loads(line) for line in f if line.strip()]
-            elif re.fullmatch(r"\d{20}\.checkpoint\.parquet", base):
-                self.checkpoint = max(self.checkpoint, int(base[:20]))
+        versions, last = self.look(files)
+        if versions and len(versions) <= last - min(versions):  # put while it was listed, a version may show without the one before
+            versions, last = self.look(files)
+        self.commits = dict(zip(versions, in_parallel(lambda v: read_commit(files, v), versions)))  # version -> actions
+        self.version = max(last, self.checkpoint)
         self.first = min(self.commits, default=self.checkpoint + 1)
         if self.first > 0:
-            rows = pq.read_table(os.path.join(folder, "_delta_log", f"{self.checkpoint:020}.checkpoint.parquet")).to_pylist()
+            rows = pq.read_table(pa.BufferReader(files.read(f"_delta_log/{self.checkpoint:020}.checkpoint.parquet"))).to_pylist()
             for row in rows:
                 add, txn = row.get("add"), row.get("txn")
                 if add and add.get("path") is not None:
@@ -55,6 +63,16 @@ class Log:
         for version in sorted(self.commits):
             if version > self.start:
                 self.apply(self.commits[version])
+
+    def look(self, files):
+        """The versions that are there, and the newest; the newest log checkpoint."""
+        versions = set()
+        for base in files.names("_delta_log"):
+            if re.fullmatch(r"\d{20}\.json", base):
+                versions.add(int(base[:20]))
+            elif re.fullmatch(r"\d{20}\.checkpoint\.parquet", base):
+                self.checkpoint = max(self.checkpoint, int(base[:20]))
+        return sorted(versions), max(versions, default=-1)
 
     def apply(self, actions):
         for action in actions:
@@ -147,20 +165,28 @@ def check_tiling(log, units):
     return spans
 
 
-def check_files(folder, log, units):
+def read_file(files, path):
+    """Number of rows of a data file, and each row's place, where it tells; or what is wrong with it."""
+    try:
+        data = files.read(urllib.parse.unquote(path))
+    except FileNotFoundError:
+        return "missing_file", f"{path} is not there"
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        if "_kafka" not in file.schema_arrow.names:
+            return file.metadata.num_rows, None
+        return file.metadata.num_rows, file.read(columns=["_kafka"]).column("_kafka").combine_chunks().to_pylist()
+    except Exception as e:
+        return "broken_file", f"{path}: {e}"
+
+
+def check_files(files, log, units):
     """Files are there, have the rows that the log tells, and their offsets are in their units' spans, each once."""
     seen = collections.defaultdict(set)
-    for path, add in log.adds.items():
-        name = os.path.join(folder, urllib.parse.unquote(path))
-        if not os.path.exists(name):
-            fault("missing_file", f"{path} is not there")
+    for (path, add), (rows, places) in zip(log.adds.items(), in_parallel(lambda path: read_file(files, path), log.adds)):
+        if isinstance(rows, str):
+            fault(rows, places)
             continue
-        try:
-            file = pq.ParquetFile(name)
-        except Exception as e:
-            fault("broken_file", f"{path}: {e}")
-            continue
-        rows = file.metadata.num_rows
         if stats_rows(add) is not None and stats_rows(add) != rows:
             fault("row_count", f"{path} has {rows} rows, the log says {stats_rows(add)}")
         tag = tag_of(add)
@@ -169,10 +195,7 @@ def check_files(folder, log, units):
                 fault("lying_tag", f"{path} names unit {tag['unit']}, which is in no commit")
             else:
                 units[tag["unit"]] = (-1, tag)
-        if "_kafka" not in file.schema_arrow.names:
-            continue
-        table = file.read(columns=["_kafka"]).column("_kafka").combine_chunks()
-        for row in table.to_pylist():
+        for row in places or ():
             if row is None or row["offset"] is None:
                 continue
             key, offset = (row["topic"], row["partition"]), row["offset"]
@@ -196,17 +219,18 @@ def check_rows(log, units, seen):
                       f"version {version}: [{s['first']}, {s['next']}) of {s['topic']}[{s['partition']}] has {there} rows, {s['rows']} were counted")
 
 
-def main(folder):
-    table = tables.table(folder)
-    log = Log(folder)
-    if table.version() != max(log.commits, default=log.checkpoint):
-        fault("log", f"delta-rs is at version {table.version()}, the log at {max(log.commits, default=log.checkpoint)}")
+def main(location):
+    files = tables.Files(location)
+    log = Log(files)
+    if log.commits and len(log.commits) <= log.version - log.first:
+        fault("log", f"of the versions {log.first} to {log.version} only {len(log.commits)} are there")
+    table = tables.table(location, log.version)
     theirs = {urllib.parse.unquote(os.path.basename(urllib.parse.urlparse(uri).path)) for uri in table.file_uris()}
     ours = {urllib.parse.unquote(os.path.basename(urllib.parse.unquote(path))) for path in log.adds}
     if {urllib.parse.unquote(n) for n in theirs} != ours:
         fault("log", f"delta-rs has other files: {sorted(theirs ^ ours)[:4]}")
     units = check_commits(log)
-    seen = check_files(folder, log, units)
+    seen = check_files(files, log, units)
     spans = check_tiling(log, units)
     for app, version in log.txns.items():
         if table.transaction_version(app) != version:
