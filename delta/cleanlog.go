@@ -31,7 +31,7 @@ type CleanResult struct {
 
 // CleanLog deletes what the log no longer needs (PROTOCOL.md, "Metadata Cleanup"): everything of the versions before the
 // newest log checkpoint that is not newer than the newest commit older than delta.logRetentionDuration, counted from
-// midnight UTC. So every version of the retention can still be opened, and after any of the deletes too: they go from the
+// midnight UTC unless it is shorter than a day. So every version of the retention can still be opened, and after any of the deletes too: they go from the
 // oldest on, and what is kept needs none of them.
 //
 // It does nothing where delta.enableExpiredLogCleanup is false or a feature forbids it (checkpointProtection), or is not
@@ -80,11 +80,21 @@ func cleanLog(ctx context.Context, store LogStore, o CleanOptions) (r CleanResul
 	return r, err
 }
 
+// LogRetention is how long versions can be opened (delta.logRetentionDuration): 30 days where the table does not say, and a
+// minute at least, since who reads the log takes a younger version that is missing for one that is not there yet (freshFor).
+func (s *state) LogRetention() time.Duration {
+	return max(s.interval("delta.logRetentionDuration", defaultLogRetention), freshFor)
+}
+
 // cutoff is the version of the log checkpoint that the oldest kept commit is rebuilt from; 0 when there is none.
 func cutoff(ctx context.Context, store LogStore, s *Snapshot, l *listing, sidecars map[string]bool, now time.Time) (int64, error) {
 	const day = 24 * time.Hour
-	midnight := now.Add(-s.interval("delta.logRetentionDuration", defaultLogRetention)).UTC().Truncate(day)
-	commit, err := versionAt(ctx, store, midnight)
+	retention := s.LogRetention()
+	expired := now.Add(-retention).UTC()
+	if retention >= day {
+		expired = expired.Truncate(day)
+	}
+	commit, err := versionAt(ctx, store, expired)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil // all commits are younger, or nothing was committed since
 	}

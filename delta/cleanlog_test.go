@@ -148,3 +148,30 @@ func TestCleanLogCountsFromMidnight(t *testing.T) {
 		}
 	}
 }
+
+// A retention below a day is counted from now, and none is shorter than a minute: a reader takes a version of the last minute
+// that is missing for one that is not there yet.
+func TestCleanLogOfAShortRetention(t *testing.T) {
+	for _, tt := range []struct {
+		retention string
+		after     time.Duration // the newest log checkpoint's version
+		want      int64
+	}{
+		{"interval 3 hours", 3*time.Hour + time.Minute, 37},
+		{"interval 3 hours", 3*time.Hour - time.Minute, 15},
+		{"interval 0 days", 61 * time.Second, 37},
+		{"interval 0 days", 59 * time.Second, 15},
+	} {
+		l := newRandomLog(t, 1, map[string]string{"delta.logRetentionDuration": tt.retention})
+		for l.version < 40 {
+			l.step(t)
+		}
+		checkpointAt(t, l.store, 15, l.at)
+		checkpointAt(t, l.store, 37, l.at)
+		s := &aged{LogStore: l.store, start: time.Date(2026, 1, 5, 3, 0, 0, 0, time.UTC), failAt: -1}
+		now := func() time.Time { return s.start.Add(37*time.Hour + tt.after) }
+		if r, err := delta.CleanLog(ctx, s, delta.CleanOptions{Now: now}); err != nil || r.Before != tt.want {
+			t.Errorf("%s, %v after version 37: %+v, %v, want what is before %d to go", tt.retention, tt.after, r, err, tt.want)
+		}
+	}
+}

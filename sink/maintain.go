@@ -23,7 +23,7 @@ const (
 )
 
 const (
-	cleanupEvery   = time.Hour // by one process, and only after a log checkpoint
+	cleanupEvery   = time.Hour // by one process, and only after a log checkpoint; more often where versions expire sooner
 	checksumsAhead = 64        // that may wait to be put; beyond that they are left out
 )
 
@@ -165,16 +165,18 @@ func (u *upkeep) checkpoint(ctx context.Context, t *Table, version int64) {
 	t.opts.Log.Info("a log checkpoint is written", "version", r.Version, "files", r.Files.Files, "bytes", r.Bytes,
 		"sidecars", r.Sidecars, "reused_sidecars", r.Reused, "took", took.Round(time.Millisecond))
 	t.maintained(LogCheckpoint, took, r.Bytes)
-	if t.lock(ctx) == nil {
-		t.log.CountFiles(r.Version, r.Files)
-		t.unlock()
+	if t.lock(ctx) != nil {
+		return
 	}
-	u.clean(ctx, t)
+	t.log.CountFiles(r.Version, r.Files)
+	every := min(cleanupEvery, t.log.LogRetention()/10)
+	t.unlock()
+	u.clean(ctx, t, every)
 }
 
-func (u *upkeep) clean(ctx context.Context, t *Table) {
+func (u *upkeep) clean(ctx context.Context, t *Table, every time.Duration) {
 	began := t.opts.Now()
-	if !u.cleaned.IsZero() && began.Sub(u.cleaned) < cleanupEvery {
+	if !u.cleaned.IsZero() && began.Sub(u.cleaned) < every {
 		return
 	}
 	u.cleaned = began

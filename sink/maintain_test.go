@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"kafkadelta/delta"
@@ -16,7 +18,9 @@ import (
 
 // maintained opens a table whose upkeep tells what it did.
 func maintained(b *bench, interval string) (table *sink.Table, done func() string) {
-	b.cfg.Properties = map[string]string{"delta.checkpointInterval": interval, "delta.parquet.compression.codec": "none"}
+	properties := map[string]string{"delta.checkpointInterval": interval, "delta.parquet.compression.codec": "none"}
+	maps.Copy(properties, b.cfg.Properties)
+	b.cfg.Properties = properties
 	var mu sync.Mutex
 	var told []string
 	tell := func(task sink.Upkeep, how string) {
@@ -103,6 +107,36 @@ func TestMaintainCatchesUp(t *testing.T) {
 	if names := b.logNames(".parquet"); len(names) == 0 {
 		t.Errorf("no log checkpoint; told %q", done())
 	}
+}
+
+// A log is cleaned once an hour at most, and once in a tenth of its retention where that is sooner: then it stays as long as
+// the retention says, whatever the number of commits.
+func TestMaintainCleansAShortLogOften(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.cfg.Properties = map[string]string{"delta.logRetentionDuration": "interval 10 minutes"}
+		table, done := maintained(b, "4")
+		b.check(table.Pin(t.Context(), pins(1)))
+		b.claim(table, 0)
+		at := int64(0)
+		for range 6 {
+			b.commitRows(table, at, 4)
+			at += 4
+			time.Sleep(30 * time.Second)
+		}
+		if got := strings.Count(done(), "log_cleanup"); got != 3 {
+			t.Errorf("cleaned %d times in 3 minutes, want once a minute; told %q", got, done())
+		}
+		for range 60 {
+			b.commitRows(table, at, 4)
+			at += 4
+			time.Sleep(30 * time.Second)
+		}
+		if n := len(b.logNames(".json")); n > 4*22+4 {
+			t.Errorf("the log has %d versions after half an hour, want those of 11 minutes", n)
+		}
+		table.Close(t.Context())
+	})
 }
 
 // Nothing that upkeep does or fails to do reaches a commit.

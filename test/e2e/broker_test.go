@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Shopify/toxiproxy/v2"
 	"github.com/testcontainers/testcontainers-go"
 	"github.com/testcontainers/testcontainers-go/wait"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -41,13 +43,15 @@ var (
 	mutualListener = listener{"MUTUAL", "SSL", 9096}      // asks for a client certificate
 	bearerListener = listener{"BEARER", "SASL_SSL", 9097} // takes tokens
 	staleListener  = listener{"STALE", "SSL", 9098}       // its certificate has expired
-	listeners      = []listener{clearListener, tlsListener, saslListener, secureListener, mutualListener, bearerListener, staleListener}
+	frailListener  = listener{"FRAIL", "PLAINTEXT", 9099} // behind a Toxiproxy
+	listeners      = []listener{clearListener, tlsListener, saslListener, secureListener, mutualListener, bearerListener, staleListener, frailListener}
 )
 
 // broker is the real Kafka that all tests share.
 type broker struct {
 	container testcontainers.Container
 	endpoints map[listener]string
+	frail     *toxiproxy.Proxy // before frailListener
 	ca        authority
 	issuer    issuer
 }
@@ -81,6 +85,7 @@ func stopBroker() {
 	if theBroker.broker == nil || theBroker.container == nil {
 		return
 	}
+	theBroker.frail.Stop()
 	if err := testcontainers.TerminateContainer(theBroker.container, testcontainers.StopTimeout(0)); err != nil {
 		fmt.Fprintln(os.Stderr, "removing the container:", err)
 	}
@@ -129,6 +134,7 @@ func startBroker(ctx context.Context) (b *broker, lacking bool, err error) {
 // Files in the container.
 const (
 	startScript   = "/tmp/start-kafka.sh"
+	processID     = "/tmp/kafka.pid"
 	keystore      = "/tmp/broker.pem"
 	staleKeystore = "/tmp/stale.pem"
 	truststore    = "/tmp/ca.pem"
@@ -146,7 +152,8 @@ func (b *broker) files() (map[string][]byte, error) {
 }
 
 // options describe the container. The ports that the host gives are known only after the start, and the broker must
-// advertise them: the entrypoint waits for a script that does.
+// advertise them: the entrypoint waits for a script that does. A broker that ends is started again: with its container it
+// would get other ports.
 func (b *broker) options(files map[string][]byte) []testcontainers.ContainerCustomizer {
 	env := map[string]string{
 		"CLUSTER_ID":                                     "5L6g3nShT-eMCtK--X86sw",
@@ -216,7 +223,7 @@ func (b *broker) options(files map[string][]byte) []testcontainers.ContainerCust
 		testcontainers.WithExposedPorts(ports...),
 		testcontainers.WithEnv(env),
 		testcontainers.WithEntrypoint("sh"),
-		testcontainers.WithCmd("-c", "while [ ! -f "+startScript+" ]; do sleep 0.05; done; exec bash "+startScript),
+		testcontainers.WithCmd("-c", "until [ -f "+startScript+" ]; do sleep 0.05; done; while :; do bash "+startScript+" & echo $! >"+processID+"; wait; done"),
 		testcontainers.WithFiles(content...),
 		testcontainers.WithLifecycleHooks(testcontainers.ContainerLifecycleHooks{PostStarts: []testcontainers.ContainerHook{b.advertise}}),
 	}
@@ -237,6 +244,12 @@ func (b *broker) advertise(ctx context.Context, c testcontainers.Container) erro
 		endpoint, err := c.PortEndpoint(ctx, l.exposed(), "")
 		if err != nil {
 			return err
+		}
+		if l == frailListener {
+			if b.frail, err = newProxy(endpoint); err != nil {
+				return err
+			}
+			endpoint = b.frail.Listen
 		}
 		b.endpoints[l] = endpoint
 		advertised = append(advertised, l.name+"://"+endpoint)
@@ -278,6 +291,35 @@ func (b *broker) addUser(ctx context.Context, admin *kadm.Client) error {
 		}
 	}
 	return nil
+}
+
+// restart ends the broker's process by a signal and waits until the next one answers.
+func (b *broker) restart(ctx context.Context, signal string) error {
+	code, _, err := b.container.Exec(ctx, []string{"sh", "-c", "kill -" + signal + " $(cat " + processID + ")"})
+	if err == nil && code != 0 {
+		err = fmt.Errorf("exit code %d", code)
+	}
+	if err != nil {
+		return fmt.Errorf("kill -%s of the broker: %w", signal, err)
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.brokers()...))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	for down := false; ; time.Sleep(50 * time.Millisecond) {
+		try, cancel := context.WithTimeout(ctx, 2*time.Second)
+		err := client.Ping(try)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("waiting for the broker to answer again: %w", cmp.Or(err, ctx.Err()))
+		case err != nil:
+			down = true
+		case down:
+			return nil
+		}
+	}
 }
 
 // keepFrom takes a topic from one user.

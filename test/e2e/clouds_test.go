@@ -65,6 +65,15 @@ func (c cloud) through(address string) open.Options {
 	return o
 }
 
+// environment is that of a process which reaches the cloud at another address of the server.
+func (c cloud) environment(address string) []string {
+	var env []string
+	for name, value := range c.env {
+		env = append(env, name+"="+strings.ReplaceAll(value, c.address, address))
+	}
+	return env
+}
+
 // address is host:port of a URL.
 func address(url string) string {
 	_, rest, _ := strings.Cut(url, "://")
@@ -72,9 +81,13 @@ func address(url string) string {
 	return host
 }
 
-// onClouds runs a test on each cloud, with the environment that the connector needs. The tests don't run beside each other.
-func onClouds(t *testing.T, test func(t *testing.T, c cloud)) {
+// onClouds runs a test on each cloud, or on those named, with the environment that the connector needs. The tests don't run
+// beside each other.
+func onClouds(t *testing.T, test func(t *testing.T, c cloud), only ...string) {
 	for _, tt := range clouds {
+		if len(only) > 0 && !slices.Contains(only, tt.name) {
+			continue
+		}
 		t.Run(tt.name, func(t *testing.T) {
 			c := tt.start(t)
 			options, err := json.Marshal(c.options)

@@ -101,6 +101,11 @@ func start(t testing.TB, args ...string) *process {
 
 func startWith(t testing.TB, env []string, eager func(logLine), args ...string) *process {
 	t.Helper()
+	return startBinary(t, binary, env, eager, args...)
+}
+
+func startBinary(t testing.TB, binary string, env []string, eager func(logLine), args ...string) *process {
+	t.Helper()
 	p := &process{t: t, cmd: exec.Command(binary, args...), done: make(chan struct{}), news: make(chan struct{}), eager: eager}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout = &p.stdout

@@ -24,6 +24,7 @@ type tableLog struct {
 	next     map[int32]int64 // by partition: version of its txn + 1
 	rows     int64
 	commits  int             // versions with rows
+	carried  int             // units that other workers have left
 	attempts map[string]bool // commit ids
 	files    map[string]int64
 }
@@ -32,8 +33,9 @@ type logAction struct {
 	CommitInfo *struct {
 		TxnID      string `json:"txnId"`
 		KafkaDelta *struct {
-			V     int `json:"v"`
-			Units []struct {
+			V       int `json:"v"`
+			Carried int `json:"carried"`
+			Units   []struct {
 				Unit  string `json:"unit"`
 				Spans []struct {
 					Topic                      string `json:"topic"`
@@ -98,6 +100,7 @@ func (l *tableLog) apply(t testing.TB, objects map[string]int64, name string, v 
 			if a.CommitInfo.KafkaDelta == nil {
 				continue
 			}
+			l.carried += a.CommitInfo.KafkaDelta.Carried
 			for _, u := range a.CommitInfo.KafkaDelta.Units {
 				if before, ok := units[u.Unit]; ok {
 					t.Errorf("version %d: unit %s landed in version %d already", v, u.Unit, before)

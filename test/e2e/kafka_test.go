@@ -65,7 +65,8 @@ type load struct {
 // startLoad produces message(0), message(1), ... into a new topic.
 func startLoad(t testing.TB, brokers []string, topic string, partitions int32, perSecond int, message func(i int) []byte) *load {
 	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(5*time.Millisecond))
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(5*time.Millisecond),
+		kgo.AlwaysRetryEOF()) // Docker's proxy takes connections to a broker that is down, and closes them
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,6 +106,17 @@ func (l *load) produce(ctx context.Context, perSecond int, message func(int) []b
 		}
 		l.mu.Unlock()
 	}
+}
+
+// next is, by partition, the offset after the last message that was acknowledged so far.
+func (l *load) next() map[int32]int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := map[int32]int64{}
+	for p, values := range l.sent {
+		n[p] = int64(len(values))
+	}
+	return n
 }
 
 // stop ends the load and returns what was sent.

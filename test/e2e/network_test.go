@@ -191,12 +191,20 @@ func (r *faultRun) run() {
 
 func startProxy(t testing.TB, upstream string) *toxiproxy.Proxy {
 	t.Helper()
-	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())
-	proxy := toxiproxy.NewProxy(server, "store", "127.0.0.1:0", upstream)
-	if err := proxy.Start(); err != nil {
-		t.Fatalf("starting Toxiproxy: %v", err)
+	proxy, err := newProxy(upstream)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return proxy
+}
+
+func newProxy(upstream string) (*toxiproxy.Proxy, error) {
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())
+	proxy := toxiproxy.NewProxy(server, upstream, "127.0.0.1:0", upstream)
+	if err := proxy.Start(); err != nil {
+		return nil, fmt.Errorf("starting Toxiproxy before %s: %w", upstream, err)
+	}
+	return proxy, nil
 }
 
 // storm sends one fault after the other, with calm between them, until the writers are done.
@@ -214,7 +222,7 @@ func (r *faultRun) storm(done <-chan struct{}) {
 		kind := faultKinds[random.IntN(len(faultKinds))]
 		r.fault.Store(kind.name)
 		for _, x := range kind.toxics {
-			if err := r.poison(x, x.attributes(random)); err != nil {
+			if err := x.poison(r.proxy, x.attributes(random)); err != nil {
 				r.t.Errorf("run %d: %s: %v", r.seed, kind.name, err)
 				return
 			}
@@ -230,10 +238,10 @@ func (r *faultRun) storm(done <-chan struct{}) {
 	}
 }
 
-func (r *faultRun) poison(x toxic, attributes map[string]any) error {
+func (x toxic) poison(proxy *toxiproxy.Proxy, attributes map[string]any) error {
 	text, err := json.Marshal(map[string]any{"name": x.kind, "type": x.kind, "stream": x.stream, "toxicity": 1, "attributes": attributes})
 	if err == nil {
-		_, err = r.proxy.Toxics.AddToxicJson(bytes.NewReader(text))
+		_, err = proxy.Toxics.AddToxicJson(bytes.NewReader(text))
 	}
 	return err
 }

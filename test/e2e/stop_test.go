@@ -1,11 +1,13 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,20 +51,47 @@ func waitMetric(t testing.TB, address, line string) {
 	t.Helper()
 	var last string
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		resp, err := http.Get("http://" + address + "/metrics")
+		body, err := metrics(address)
 		if err != nil {
 			t.Fatal(err)
 		}
-		body, err := io.ReadAll(resp.Body)
-		if cerr := resp.Body.Close(); err != nil || cerr != nil {
-			t.Fatal(err, cerr)
-		}
-		last = string(body)
+		last = body
 		if strings.Contains(last, line+"\n") {
 			return
 		}
 	}
 	t.Fatalf("the metrics never had %q; the last:\n%s", line, last)
+}
+
+// metrics are the lines that a connector serves.
+func metrics(address string) (string, error) {
+	resp, err := http.Get("http://" + address + "/metrics")
+	if err != nil {
+		return "", err
+	}
+	body, err := io.ReadAll(resp.Body)
+	return string(body), errors.Join(err, resp.Body.Close())
+}
+
+// metricSum adds up the metrics whose line, without the value, has the text.
+func metricSum(t testing.TB, address, text string) (sum float64) {
+	t.Helper()
+	body, err := metrics(address)
+	if err != nil {
+		t.Errorf("reading the metrics: %v", err)
+	}
+	for line := range strings.Lines(body) {
+		at := strings.LastIndexByte(line, ' ')
+		if strings.HasPrefix(line, "#") || at < 0 || !strings.Contains(line[:at], text) {
+			continue
+		}
+		n, err := strconv.ParseFloat(strings.TrimSpace(line[at:]), 64)
+		if err != nil {
+			t.Errorf("metric %s: %v", line, err)
+		}
+		sum += n
+	}
+	return sum
 }
 
 // TestSecondSignal stops a connector twice while it cannot commit: it ends at once, and the next run finds everything.
