@@ -196,6 +196,10 @@ var table = []rule{
 		because: "the protocol written a second time: what it shared with the code, it could not contradict",
 	},
 	{
+		pkg: "test/soak", imports: []string{"storage/local", "internal/kafkatest"}, modules: []string{kgo}, testOnly: true,
+		because: "it watches a connector from outside for long, beside the other tests",
+	},
+	{
 		pkg: "test/e2e",
 		imports: []string{
 			"batch", "checkpoint", "decode", "decode/json", "delta", "pipeline", "sink", "sink/datafile", "source", "source/auth", "storage",
