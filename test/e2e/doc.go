@@ -9,4 +9,7 @@
 // reached. The tests kill 10 connectors; results/kill.txt was written by more of them:
 //
 //	go test ./test/e2e -run TestKill -v -kills 60 -results results/kill.txt
+//
+// TestChaos makes 8 rounds on each store, and results/chaos.txt was written by more; TestCombiningHappens has 32 processes, and
+// results/combining.txt more sizes side by side.
 package e2e
