@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	chaosRounds = flag.Int("chaos-rounds", 8, "rounds that TestChaos makes on each store; with 4 each kind of fault is dealt once")
+	chaosRounds = flag.Int("chaos-rounds", 8, "rounds that TestChaos makes on each store; with 6 each kind of fault is dealt once")
 	chaosSeed   = flag.Uint64("chaos-seed", 0, "seed of TestChaos; 0: of the clock")
 )
 
@@ -46,7 +46,10 @@ const (
 )
 
 // chaosDeck is what faults are dealt from, shuffled.
-var chaosDeck = []string{killed9, killed9, zombie, zombie, joined, joined, left, left, restarted, kafkaCut, storeCut, storeCut}
+var chaosDeck = []string{
+	killed9, killed9, killed9, zombie, zombie, zombie, joined, joined, joined, left, left, left, kafkaCut, kafkaCut, storeCut, storeCut, storeCut,
+	restarted, // takes as long as all others together
+}
 
 // TestChaos lets 1 to 6 workers of one stream run while a producer keeps producing to a real broker, and deals faults to them, some
 // at a time: kill -9, SIGSTOP for longer than the session timeout, workers that join and leave, a broker that restarts,
