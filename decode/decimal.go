@@ -193,3 +193,73 @@ func timesTenPlus(hi, lo, digit uint64) (uint64, uint64) {
 	low, c := bits.Add64(low, digit, 0)
 	return hi*10 + carry + c, low
 }
+
+// Rescale brings an unscaled value of one scale into DECIMAL(precision, scale), exactly. Reason is empty, ReasonInexact (digits
+// other than 0 beyond the scale) or ReasonOutOfRange.
+func Rescale(v decimal128.Num, from, precision, scale int32) (out decimal128.Num, reason string) {
+	negative := v.Sign() < 0
+	if negative {
+		v = v.Negate()
+	}
+	hi, lo := uint64(v.HighBits()), v.LowBits() // -2^127 stays what it is, and does not fit
+	if v.HighBits() < 0 || !v.FitsInPrecision(maxPrecision) {
+		return out, ReasonOutOfRange
+	}
+	for ; from > scale && hi|lo != 0; from-- {
+		var rest uint64
+		hi, rest = bits.Div64(0, hi, 10)
+		if lo, rest = bits.Div64(rest, lo, 10); rest != 0 {
+			return out, ReasonInexact
+		}
+	}
+	for ; from < scale && hi|lo != 0; from++ {
+		if !decimal128.New(int64(hi), lo).FitsInPrecision(maxPrecision - 1) {
+			return out, ReasonOutOfRange
+		}
+		hi, lo = timesTenPlus(hi, lo, 0)
+	}
+	if out = decimal128.New(int64(hi), lo); !out.FitsInPrecision(precision) {
+		return decimal128.Num{}, ReasonOutOfRange
+	}
+	if negative {
+		out = out.Negate()
+	}
+	return out, ""
+}
+
+// maxPrecision is the most digits of a decimal column.
+const maxPrecision = 38
+
+// EpochMicrosOf is a whole number of units since 1970 in microseconds. What is finer is cut off towards the past. Reason is empty
+// or ReasonOutOfRange.
+func EpochMicrosOf(n int64, unit Epoch) (micros int64, reason string) {
+	switch unit {
+	case EpochDays:
+		if n < int64(MinDay) || n > int64(MaxDay) {
+			return 0, ReasonOutOfRange
+		}
+		return n * microsPerDay, ""
+	case EpochSeconds:
+		if n < MinMicros/microsPerSecond || n > MaxMicros/microsPerSecond {
+			return 0, ReasonOutOfRange
+		}
+		return n * microsPerSecond, ""
+	case EpochNanos:
+		micros = n / 1000
+		if n%1000 < 0 {
+			micros--
+		}
+		return micros, "" // 64 bits of nanoseconds are the years 1677 to 2262
+	case EpochMicros:
+		micros = n
+	default:
+		if n < MinMicros/1000 || n > MaxMicros/1000 {
+			return 0, ReasonOutOfRange
+		}
+		micros = n * 1000
+	}
+	if micros < MinMicros || micros > MaxMicros {
+		return 0, ReasonOutOfRange
+	}
+	return micros, ""
+}

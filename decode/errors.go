@@ -3,6 +3,7 @@ package decode
 import (
 	"fmt"
 	"time"
+	"unicode/utf8"
 )
 
 // Reasons of a PoisonError. The words are stable: metrics, dead letters and tests use them.
@@ -18,6 +19,10 @@ const (
 	ReasonInexact      = "inexact"       // the column would lose digits: a fraction into an integer, scale into a decimal
 	ReasonTooDeep      = "too_deep"      // nested deeper than the limit
 	ReasonTooLarge     = "too_large"     // the message alone is larger than one batch can hold
+
+	ReasonInvalidAvro    = "invalid_avro"    // the bytes are no datum of the schema
+	ReasonInvalidFraming = "invalid_framing" // the message does not begin with what tells its schema
+	ReasonUnknownSchema  = "unknown_schema"  // nobody knows the schema that the message names
 )
 
 // PoisonError is a message that can never become a row under this plan. It left no trace in any builder.
@@ -25,6 +30,7 @@ type PoisonError struct {
 	Topic     string
 	Partition int32
 	Offset    int64
+	Schema    string // by which the message was read, like "schema 7"; empty where there is none, or only one
 	Path      string // source field, like "meta.producer.timestamp"; empty for the whole message
 	Reason    string // one of the Reason constants
 	Detail    string // what was found and what was expected, with the value shortened
@@ -34,6 +40,9 @@ func (e *PoisonError) Error() string {
 	at := ""
 	if e.Path != "" {
 		at = " at " + e.Path
+	}
+	if e.Schema != "" {
+		at += " (" + e.Schema + ")"
 	}
 	return fmt.Sprintf("decoding %s/%d offset %d: %s%s: %s", e.Topic, e.Partition, e.Offset, e.Reason, at, e.Detail)
 }
@@ -55,3 +64,19 @@ func (e *RetryLaterError) Unwrap() error { return e.Cause }
 
 // RetryLater tells how long to wait; a pipeline recognises the outcome by this method.
 func (e *RetryLaterError) RetryLater() time.Duration { return e.After }
+
+// maxShown is how much of a value an error shows, in bytes.
+const maxShown = 80
+
+// Shorten quotes the beginning of a value for an error.
+func Shorten(s []byte) string {
+	more := ""
+	if len(s) > maxShown {
+		n := maxShown
+		for n > maxShown-utf8.UTFMax && !utf8.RuneStart(s[n]) {
+			n--
+		}
+		s, more = s[:n], "..."
+	}
+	return fmt.Sprintf("%q%s", s, more)
+}

@@ -26,6 +26,8 @@ const rowSlack = 32
 // One goroutine uses it; the batches it hands out may be released on another.
 type Rows struct {
 	Columns []*Builder // in the table's order
+	// Growth is how many bytes of a column one byte of a message's value can become; a decoder sets it before Begin. 1 at first.
+	Growth int
 
 	schema   *arrow.Schema
 	fixed    int        // bytes that every row fills: fixed-width values and offsets outside lists and maps
@@ -42,7 +44,7 @@ type Rows struct {
 
 // NewRows returns empty builders for the plan's table.
 func (p *Plan) NewRows() *Rows {
-	r := &Rows{schema: p.schema, lease: &lease{}, limit: maxOffset, slack: rowSlack}
+	r := &Rows{Growth: 1, schema: p.schema, lease: &lease{}, limit: maxOffset, slack: rowSlack}
 	for _, f := range p.schema.Fields() {
 		b, err := NewBuilder(f.Type)
 		if err != nil {
@@ -101,7 +103,7 @@ func (r *Rows) Begin(rec *kgo.Record) error {
 	if r.leased {
 		r.reclaim()
 	}
-	if r.weight+len(rec.Value)+len(rec.Key)+len(rec.Topic)+r.slack > r.limit || len(rec.Headers) > 0 {
+	if r.weight+len(rec.Value)*r.Growth+len(rec.Key)+len(rec.Topic)+r.slack > r.limit || len(rec.Headers) > 0 {
 		return r.beginLarge(rec)
 	}
 	return nil
@@ -122,7 +124,7 @@ func (r *Rows) beginLarge(rec *kgo.Record) error {
 
 // recordWeight bounds what one record adds to the longest buffer of any column.
 func (r *Rows) recordWeight(rec *kgo.Record) int {
-	w := len(rec.Value) + len(rec.Key) + len(rec.Topic) + r.slack
+	w := len(rec.Value)*r.Growth + len(rec.Key) + len(rec.Topic) + r.slack
 	for i := range rec.Headers {
 		w += 3*len(rec.Headers[i].Key) + len(rec.Headers[i].Value) + 1 // 3: a replaced byte becomes U+FFFD
 	}
@@ -137,7 +139,7 @@ func (r *Rows) Commit(rec *kgo.Record) {
 	if len(rec.Headers) > 0 {
 		r.weight += r.recordWeight(rec)
 	} else {
-		r.weight += len(rec.Value) + len(rec.Key) + len(rec.Topic) + r.slack
+		r.weight += len(rec.Value)*r.Growth + len(rec.Key) + len(rec.Topic) + r.slack
 	}
 	r.n++
 }

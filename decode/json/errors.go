@@ -2,7 +2,6 @@ package json
 
 import (
 	"fmt"
-	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -57,24 +56,9 @@ func (d *Decoder) refuse(f *field, reason string, p, end int, why string) int {
 	return d.fail(reason, p, "%s into %s%s", d.shorten(p, end), decode.TypeName(f.b.Type), why)
 }
 
-// maxShown is how much of a value an error shows, in bytes.
-const maxShown = 80
-
 // shorten quotes a part of the message for an error.
 func (d *Decoder) shorten(p, end int) string {
-	return shorten(d.buf[p:max(p, min(end, d.n))])
-}
-
-func shorten(s []byte) string {
-	more := ""
-	if len(s) > maxShown {
-		n := maxShown
-		for n > maxShown-utf8.UTFMax && !utf8.RuneStart(s[n]) {
-			n--
-		}
-		s, more = s[:n], "..."
-	}
-	return fmt.Sprintf("%q%s", s, more)
+	return decode.Shorten(d.buf[p:max(p, min(end, d.n))])
 }
 
 // poison turns the problem into the message's error.

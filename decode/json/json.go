@@ -31,7 +31,7 @@ type Decoder struct {
 
 	computed []*decode.Builder // computed columns, which get a null when their field was missing
 	scratch  []byte            // the last string that had escapes
-	keys     keySet            // for duplicate keys of large maps
+	keys     decode.KeySet     // for duplicate keys of large maps
 	stack    [maxDepth / 64]uint64
 	problem  problem // what made the message poison
 }
@@ -98,5 +98,5 @@ func (d *Decoder) shrink() {
 	if cap(d.scratch) > keepBuffer {
 		d.scratch = nil
 	}
-	d.keys.shrink()
+	d.keys.Shrink()
 }

@@ -1,9 +1,6 @@
 package json
 
 import (
-	"bytes"
-	"hash/maphash"
-	"math/bits"
 	"slices"
 	"strconv"
 
@@ -43,10 +40,10 @@ func (d *Decoder) mapValue(f *field, p int) int {
 	if end < 0 {
 		return end
 	}
-	if d.keys.findDoubles(entries.Children[0], first) {
+	if d.keys.FindDoubles(entries.Children[0], first) {
 		// Rare: read the object again, leaving out the entries that a later one replaces. A map below may need the
 		// set of keys too, so this one is copied.
-		drop := slices.Clone(d.keys.drop)
+		drop := slices.Clone(d.keys.Drop)
 		entries.Truncate(first)
 		if end = d.entries(f, p+1, drop); end < 0 {
 			return end
@@ -204,84 +201,4 @@ func isNumber(text []byte) bool {
 		}
 	}
 	return true
-}
-
-// keySet finds equal keys among the entries of one map.
-type keySet struct {
-	slots []int32 // open addressing: row + 1 - first
-	drop  []bool  // entries that a later one replaces
-}
-
-// smallMap is up to how many entries comparing each with each is quicker than hashing.
-const smallMap = 12
-
-var keySeed = maphash.MakeSeed()
-
-// findDoubles tells whether the keys from row first on have equal ones, and marks in drop which to leave out.
-func (s *keySet) findDoubles(keys *decode.Builder, first int) (found bool) {
-	n := keys.Len - first
-	if n < 2 {
-		return false
-	}
-	if n <= smallMap {
-		for i := first + 1; i < keys.Len && !found; i++ {
-			for j := first; j < i && !found; j++ {
-				found = equalRows(keys, i, j)
-			}
-		}
-		if !found {
-			return false
-		}
-	}
-	size := 1 << bits.Len(uint(2*n))
-	if cap(s.slots) < size {
-		s.slots = make([]int32, size)
-	}
-	if cap(s.drop) < n {
-		s.drop = make([]bool, n)
-	}
-	s.slots, s.drop = s.slots[:size], s.drop[:n]
-	clear(s.slots)
-	clear(s.drop)
-	for i := range n {
-		h := hashRow(keys, first+i) & uint64(size-1)
-		for s.slots[h] != 0 && !equalRows(keys, first+int(s.slots[h])-1, first+i) {
-			h = (h + 1) & uint64(size-1)
-		}
-		if s.slots[h] != 0 {
-			s.drop[s.slots[h]-1] = true
-			found = true
-		}
-		s.slots[h] = int32(i + 1)
-	}
-	return found
-}
-
-// shrink gives back what one very large map made grow.
-func (s *keySet) shrink() {
-	if cap(s.slots) > 1<<16 {
-		*s = keySet{}
-	}
-}
-
-func hashRow(b *decode.Builder, i int) uint64 {
-	if b.Kind == decode.KindBool {
-		return uint64(b.Data[i/8] >> (i % 8) & 1)
-	}
-	return maphash.Bytes(keySeed, rowBytes(b, i))
-}
-
-func equalRows(b *decode.Builder, i, j int) bool {
-	if b.Kind == decode.KindBool {
-		return hashRow(b, i) == hashRow(b, j)
-	}
-	return bytes.Equal(rowBytes(b, i), rowBytes(b, j))
-}
-
-// rowBytes is the value of a row of any type but boolean.
-func rowBytes(b *decode.Builder, i int) []byte {
-	if b.Width == 0 {
-		return b.Data[b.Offsets[i]:b.Offsets[i+1]]
-	}
-	return b.Data[i*b.Width : (i+1)*b.Width]
 }

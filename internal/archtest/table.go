@@ -28,6 +28,7 @@ const (
 	compress   = "github.com/klauspost/compress"
 	containers = "github.com/testcontainers/testcontainers-go"
 	yaml       = "go.yaml.in/yaml/v3"
+	goavro     = "github.com/linkedin/goavro/v2"
 	gokrb5     = "github.com/jcmturner/gokrb5/v8"
 	goleak     = "go.uber.org/goleak"
 	googleAPI  = "google.golang.org/api"
@@ -70,6 +71,10 @@ var table = []rule{
 	{
 		pkg: "decode/json", imports: []string{"decode"}, modules: []string{arrow, kgo}, pure: true,
 		because: "a format adds parsing to the shared plan, nothing else; formats don't know each other",
+	},
+	{
+		pkg: "decode/avro", imports: []string{"decode"}, modules: []string{arrow, goavro, kgo}, pure: true,
+		because: "a format adds parsing to the shared plan, nothing else; the schema of an id comes from a function",
 	},
 	{
 		pkg: "batch", imports: []string{"checkpoint"}, modules: []string{arrow}, pure: true,
@@ -145,7 +150,7 @@ var table = []rule{
 	{
 		pkg: "cmd/connector",
 		imports: []string{
-			"admin", "batch", "checkpoint", "decode", "decode/json", "delta", "pipeline", "sink", "sink/datafile", "source",
+			"admin", "batch", "checkpoint", "decode", "decode/avro", "decode/json", "delta", "pipeline", "sink", "sink/datafile", "source",
 			"storage", "storage/local", "storage/memory", "storage/open", "internal/backoff", "internal/strictyaml",
 		},
 		modules: []string{arrow, cobra, compress, kadm, kerr, kfake, kgo, kmsg, prometheus, xsync, xsys},

@@ -1,0 +1,580 @@
+package avro
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"kafkadelta/decode"
+)
+
+// op is what a value becomes. It is chosen once, from the writer's type and the column's.
+type op uint8
+
+const (
+	opSkip op = iota
+	opNull
+	opRefuse // the value's presence makes the message poison
+	opUnion
+	opMembers // a union of several types, as a struct
+	opBool
+	opInt8 // from int, with a check of the range
+	opInt16
+	opInt32
+	opInt64 // from int or long
+	opIntToFloat32
+	opIntToFloat64
+	opFloat32
+	opFloat64
+	opFloatToDouble
+	opString // of bytes or string: the bytes have to be UTF-8
+	opBinary
+	opSymbol
+	opFixed
+	opFixedText // uuid
+	opIntToDecimal
+	opDecimal // of bytes
+	opDecimalFixed
+	opDecimalText
+	opDate
+	opDateText
+	opTimestamp
+	opTimestampText
+	opDuration
+	opRecord
+	opArray
+	opMap
+)
+
+// program is a decoder's plan for the messages of one writer's schema.
+type program struct {
+	root   value
+	growth int // how many bytes of a column one byte of a message can become
+}
+
+// value is one compiled type at one place. Nothing of it changes while messages are decoded.
+type value struct {
+	op       op
+	nullable uint8 // of a union of null and one type, which this is: 1 or 2, one more than the index of null
+	extra    bool  // computed or lookups is set
+	b        *decode.Builder
+	typ      *node // the writer's
+	path     string
+
+	epoch            decode.Epoch // of numbers and instants
+	precision, scale int32        // of a decimal column
+	symbols          []string     // of an enum, as the column gets them
+	refusal          string       // opRefuse: what the message's error says
+	record           *record      // opRecord
+	elem             *value       // opArray, opMap
+	branches         []value      // opUnion; opMembers, whose struct has the fields that members names
+	computed         []computed
+	lookups          []lookup // opMap: keys that computed columns read
+}
+
+// record is a compiled record. b is nil for the message itself, and where the table has no struct for it.
+type record struct {
+	b       *decode.Builder
+	fields  []value
+	missing []missing // columns that the writer's schema has no field for
+}
+
+// missing is a column without a field: the reader's default, or else what the table has for rows without a value.
+type missing struct {
+	b     *decode.Builder
+	text  []byte // the default, as Avro; nil for none
+	value value
+}
+
+// computed is a computed column that is fed from a value.
+type computed struct {
+	*decode.Computed
+	b     *decode.Builder
+	value value // without a cast: how the column takes the value
+}
+
+type lookup struct {
+	key   string
+	value value
+}
+
+// mismatch is why a writer's schema does not fit the table. Every message of that schema is poison.
+type mismatch struct{ path, detail string }
+
+func (e *mismatch) Error() string { return e.path + ": " + e.detail }
+
+type compiler struct {
+	d      *Decoder
+	growth int
+}
+
+// compile resolves a writer's schema against the table. reader may be nil.
+func (d *Decoder) compile(writer, reader *Schema) (*program, error) {
+	c := &compiler{d: d, growth: 1}
+	w := writer.root
+	var r *node
+	if reader != nil {
+		r = reader.root
+	}
+	p := &program{}
+	root := d.plan.Root()
+	var err error
+	switch {
+	case w.kind == kindRecord:
+		p.root = value{op: opRecord, typ: w}
+		p.root.record, err = c.record(w, resolved(w, r), root, nil, d.rows.Columns)
+	case w.kind == kindUnion: // of records: each message says which
+		p.root = value{op: opUnion, typ: w}
+		for _, branch := range w.branches {
+			v := value{op: opRefuse, typ: branch, refusal: fmt.Sprintf("the message is %s: want a record", branch)}
+			if branch.kind == kindRecord {
+				v = value{op: opRecord, typ: branch}
+				if v.record, err = c.record(branch, resolved(branch, r), root, nil, d.rows.Columns); err != nil {
+					return nil, err
+				}
+			}
+			p.root.branches = append(p.root.branches, v)
+		}
+	default:
+		return nil, &mismatch{"", fmt.Sprintf("the schema is %s: want a record, whose fields are columns", w)}
+	}
+	p.growth = c.growth
+	return p, err
+}
+
+// resolved is the reader's type for a writer's one, through unions; nil where there is none.
+func resolved(w, r *node) *node {
+	if r == nil || r.kind != kindUnion {
+		if r != nil && (r.kind != w.kind || w.name != "" && !r.isNamed(w.name)) {
+			return nil
+		}
+		return r
+	}
+	for _, branch := range r.branches {
+		if branch.kind == w.kind && (w.name == "" || branch.isNamed(w.name)) {
+			return branch
+		}
+	}
+	return nil
+}
+
+// isNamed compares full names, then, as most implementations do, names alone.
+func (n *node) isNamed(name string) bool {
+	return n.name == name || slices.Contains(n.aliases, name) || unqualified(n.name) == unqualified(name)
+}
+
+func unqualified(name string) string {
+	for i := len(name) - 1; i >= 0; i-- {
+		if name[i] == '.' {
+			return name[i+1:]
+		}
+	}
+	return name
+}
+
+// record compiles the fields of w into the columns of n. b is the struct's builder.
+func (c *compiler) record(w, r *node, n *decode.Node, b *decode.Builder, children []*decode.Builder) (*record, error) {
+	out := &record{b: b}
+	filled := map[*decode.Node]string{}
+	for i := range w.fields {
+		f := &w.fields[i]
+		rf := r.reads(f.name)
+		name, rt := f.name, (*node)(nil)
+		if rf != nil {
+			name, rt = rf.name, rf.typ
+		}
+		column := columnOf(n, name)
+		if column == nil {
+			out.fields = append(out.fields, value{op: opSkip, typ: f.typ, path: join(n.Path, name)})
+			continue
+		}
+		if other, twice := filled[column]; twice {
+			return nil, &mismatch{column.Path, fmt.Sprintf("both fields %s and %s of the schema are for this column", other, f.name)}
+		}
+		filled[column] = f.name
+		v, err := c.field(f.typ, rt, column, children)
+		if err != nil {
+			return nil, err
+		}
+		out.fields = append(out.fields, v)
+	}
+	for _, column := range n.Fields {
+		if _, ok := filled[column]; ok || column.Index < 0 {
+			continue
+		}
+		m := missing{b: children[column.Index]}
+		if rf := r.fieldNamed(column.Name); rf != nil && rf.hasOne {
+			text, err := appendDefault(nil, rf.typ, rf.value)
+			if err != nil {
+				return nil, &mismatch{column.Path, fmt.Sprintf("the default of the reader's schema: %v", err)}
+			}
+			if m.value, err = c.value(rf.typ, rf.typ, column, m.b); err != nil {
+				return nil, err
+			}
+			m.text = text
+			c.growth += len(text)
+		}
+		out.missing = append(out.missing, m)
+	}
+	return out, nil
+}
+
+// reads is the reader's field that takes the writer's field of that name.
+func (n *node) reads(name string) *field {
+	if f := n.fieldNamed(name); f != nil || n == nil {
+		return f
+	}
+	for i := range n.fields {
+		if slices.Contains(n.fields[i].aliases, name) {
+			return &n.fields[i]
+		}
+	}
+	return nil
+}
+
+func (n *node) fieldNamed(name string) *field {
+	if n == nil {
+		return nil
+	}
+	for i := range n.fields {
+		if n.fields[i].name == name {
+			return &n.fields[i]
+		}
+	}
+	return nil
+}
+
+func columnOf(n *decode.Node, name string) *decode.Node {
+	for _, f := range n.Fields {
+		if f.Name == name {
+			return f
+		}
+	}
+	return nil
+}
+
+func join(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+// field compiles a field that the table has a column for, or that computed columns read.
+func (c *compiler) field(w, r *node, n *decode.Node, children []*decode.Builder) (value, error) {
+	if n.Index >= 0 {
+		return c.value(w, r, n, children[n.Index])
+	}
+	return c.value(w, r, n, nil)
+}
+
+// value compiles one place. Without a builder only what is computed from it counts.
+func (c *compiler) value(w, r *node, n *decode.Node, b *decode.Builder) (value, error) {
+	if w.kind == kindUnion {
+		return c.union(w, r, n, b)
+	}
+	v := value{op: opSkip, typ: w, path: n.Path, b: b, epoch: n.Epoch}
+	if err := c.shape(&v, w, resolved(w, r), n); err != nil {
+		return v, err
+	}
+	for _, from := range n.Computed {
+		out := computed{Computed: from, b: c.d.rows.Columns[from.Column]}
+		var err error
+		if from.Cast == decode.CastNone {
+			out.value, err = c.value(w, r, from.Value, out.b)
+		} else {
+			err = castable(w, from.Cast, n.Path)
+		}
+		if err != nil {
+			return v, err
+		}
+		v.computed = append(v.computed, out)
+	}
+	v.extra = len(v.computed) > 0 || len(v.lookups) > 0
+	return v, nil
+}
+
+// castable reports whether a computed column can be taken of a type.
+func castable(w *node, cast decode.Cast, path string) error {
+	switch {
+	case cast == decode.CastSubstring && (w.kind == kindString || w.kind == kindEnum):
+	case cast != decode.CastSubstring && (w.kind == kindString || w.kind == kindInt || w.kind == kindLong) && w.logical != timeMillis && w.logical != timeMicros:
+	case w.kind == kindNull:
+	default:
+		return &mismatch{path, fmt.Sprintf("a computed column's cast needs a text or an instant, and the schema has %s", w)}
+	}
+	return nil
+}
+
+// union compiles a union: of null and one type, which is what most are; as the struct of its members, where the column is one
+// that has fields of their names; or by the type of each.
+func (c *compiler) union(w, r *node, n *decode.Node, b *decode.Builder) (value, error) {
+	null := slices.IndexFunc(w.branches, func(b *node) bool { return b.kind == kindNull })
+	if len(w.branches) == 2 && null >= 0 {
+		v, err := c.value(w.branches[1-null], r, n, b)
+		v.nullable = uint8(null + 1)
+		return v, err
+	}
+	v := value{op: opUnion, typ: w, path: n.Path, b: b}
+	if b != nil && b.Kind == decode.KindStruct && hasMembers(w, n) {
+		return c.members(v, w, r, n)
+	}
+	for _, branch := range w.branches {
+		out, err := c.value(branch, r, n, b)
+		if e, ok := err.(*mismatch); ok { //nolint:errorlint // never wrapped
+			out = value{op: opRefuse, typ: branch, path: e.path, refusal: e.detail}
+			err = nil
+		}
+		if err != nil {
+			return v, err
+		}
+		v.branches = append(v.branches, out)
+	}
+	if !slices.ContainsFunc(v.branches, func(b value) bool { return b.op != opRefuse && b.op != opNull }) && len(w.branches) > 1 {
+		return v, &mismatch{n.Path, fmt.Sprintf("%s fits no column of type %s: use a struct with a field for each type, %s",
+			w, decode.TypeName(n.Type), memberName(0))}
+	}
+	return v, nil
+}
+
+// memberName is the struct's field for the i-th type of a union that is not null, as in Spark.
+func memberName(i int) string { return fmt.Sprintf("member%d", i) }
+
+func hasMembers(w *node, n *decode.Node) bool {
+	i := 0
+	for _, branch := range w.branches {
+		if branch.kind == kindNull {
+			continue
+		}
+		if columnOf(n, memberName(i)) != nil {
+			return true
+		}
+		i++
+	}
+	return false
+}
+
+func (c *compiler) members(v value, w, r *node, n *decode.Node) (value, error) {
+	v.op = opMembers
+	i := 0
+	for _, branch := range w.branches {
+		if branch.kind == kindNull {
+			v.branches = append(v.branches, value{op: opNull, typ: branch, path: n.Path, b: v.b})
+			continue
+		}
+		column := columnOf(n, memberName(i))
+		if column == nil || column.Index < 0 {
+			return v, &mismatch{n.Path, fmt.Sprintf("%s has a type %s, and the struct has no field %s for it", w, branch, memberName(i))}
+		}
+		out, err := c.value(branch, r, column, v.b.Children[column.Index])
+		if err != nil {
+			return v, err
+		}
+		v.branches = append(v.branches, out)
+		i++
+	}
+	return v, nil
+}
+
+// shape chooses the op.
+func (c *compiler) shape(v *value, w, r *node, n *decode.Node) error {
+	var err error
+	if v.b == nil {
+		switch w.kind {
+		case kindRecord:
+			if len(n.Fields) > 0 {
+				v.op = opRecord
+				v.record, err = c.record(w, r, n, nil, nil)
+			}
+		case kindMap:
+			if len(n.Fields) > 0 {
+				v.op = opMap
+				err = c.lookups(v, w, r, n)
+			}
+		default:
+			if len(n.Fields) > 0 && w.kind != kindNull {
+				err = &mismatch{n.Path, fmt.Sprintf("a computed column reads a field below this one, and the schema has %s", w)}
+			}
+		}
+		return err
+	}
+	switch w.kind {
+	case kindNull:
+		v.op = opNull
+		return nil
+	case kindRecord:
+		if v.b.Kind != decode.KindStruct {
+			return c.refuse(v, w)
+		}
+		v.op = opRecord
+		v.record, err = c.record(w, r, n, v.b, v.b.Children)
+	case kindArray:
+		if v.b.Kind != decode.KindList {
+			return c.refuse(v, w)
+		}
+		v.op = opArray
+		v.elem, err = c.elem(w.items, r.itemsOf(), n.Elem, v.b.Children[0])
+	case kindMap:
+		if v.b.Kind != decode.KindMap || n.Key.Type.ID() != arrow.STRING {
+			return c.refuse(v, w)
+		}
+		v.op = opMap
+		if v.elem, err = c.elem(w.items, r.itemsOf(), n.Elem, v.b.Children[0].Children[1]); err == nil {
+			err = c.lookups(v, w, r, n)
+		}
+	default:
+		return c.scalar(v, w, r)
+	}
+	return err
+}
+
+func (n *node) itemsOf() *node {
+	if n == nil {
+		return nil
+	}
+	return n.items
+}
+
+func (c *compiler) elem(w, r *node, n *decode.Node, b *decode.Builder) (*value, error) {
+	v, err := c.value(w, r, n, b)
+	return &v, err
+}
+
+func (c *compiler) lookups(v *value, w, r *node, n *decode.Node) error {
+	for _, f := range n.Fields {
+		if f.Index >= 0 { // a struct's field, which a map does not have
+			continue
+		}
+		out, err := c.value(w.items, r.itemsOf(), f, nil)
+		if err != nil {
+			return err
+		}
+		v.lookups = append(v.lookups, lookup{f.Name, out})
+	}
+	return nil
+}
+
+func (c *compiler) refuse(v *value, w *node) error {
+	return &mismatch{v.path, fmt.Sprintf("%s into %s: change the column's type, or leave the column out", w.described(), decode.TypeName(v.b.Type))}
+}
+
+// described is a type with its logical type.
+func (n *node) described() string {
+	for name, l := range logicals {
+		if n.logical != plain && l.logical == n.logical {
+			return fmt.Sprintf("%s (%s)", n, name)
+		}
+	}
+	return n.String()
+}
+
+// scalar chooses the op of a single value: the specification's promotions, the logical types, and, as in every format, texts of
+// dates, timestamps and decimals.
+func (c *compiler) scalar(v *value, w, r *node) error {
+	to := v.b.Kind
+	if d, ok := v.b.Type.(*arrow.Decimal128Type); ok {
+		v.precision, v.scale = d.Precision, d.Scale
+	}
+	instant := to == decode.KindTimestamp || to == decode.KindTimestampNTZ
+	switch w.kind {
+	case kindBoolean:
+		if to == decode.KindBool {
+			v.op = opBool
+		}
+	case kindInt, kindLong:
+		v.op = wholeNumber(w, to)
+		if w.logical != plain {
+			v.epoch = epochOf[w.logical]
+		}
+	case kindFloat:
+		v.op = map[decode.Kind]op{decode.KindFloat32: opFloat32, decode.KindFloat64: opFloatToDouble}[to]
+	case kindDouble:
+		v.op = map[decode.Kind]op{decode.KindFloat64: opFloat64}[to]
+	case kindBytes:
+		v.op = map[decode.Kind]op{decode.KindBinary: opBinary, decode.KindString: opString}[to]
+		if w.logical == decimal && to == decode.KindDecimal {
+			v.op = opDecimal
+		}
+	case kindString:
+		switch {
+		case instant:
+			v.op = opTimestampText
+		default:
+			v.op = map[decode.Kind]op{
+				decode.KindBinary: opBinary, decode.KindString: opString, decode.KindDate: opDateText, decode.KindDecimal: opDecimalText,
+			}[to]
+		}
+	case kindEnum:
+		if to == decode.KindString {
+			v.op = opSymbol
+			c.symbols(v, w, r)
+		}
+	case kindFixed:
+		c.fixed(v, w, to)
+	default:
+	}
+	if v.op == opSkip {
+		return c.refuse(v, w)
+	}
+	return nil
+}
+
+// epochOf are the units of logical types.
+var epochOf = map[logical]decode.Epoch{
+	date: decode.EpochDays, timestampMillis: decode.EpochMillis, timestampMicros: decode.EpochMicros, timestampNanos: decode.EpochNanos,
+	localMillis: decode.EpochMillis, localMicros: decode.EpochMicros, localNanos: decode.EpochNanos,
+}
+
+func wholeNumber(w *node, to decode.Kind) op {
+	if w.logical == date || w.kind == kindLong && w.logical != plain && w.logical != timeMicros { // days, or an instant
+		switch to {
+		case decode.KindDate:
+			return opDate
+		case decode.KindTimestamp, decode.KindTimestampNTZ:
+			return opTimestamp
+		default:
+		}
+	}
+	ops := map[decode.Kind]op{
+		decode.KindInt64: opInt64, decode.KindFloat32: opIntToFloat32, decode.KindFloat64: opIntToFloat64, decode.KindDecimal: opIntToDecimal,
+	}
+	if w.kind == kindInt {
+		ops[decode.KindInt8], ops[decode.KindInt16], ops[decode.KindInt32] = opInt8, opInt16, opInt32
+	}
+	if w.logical == plain {
+		ops[decode.KindDate], ops[decode.KindTimestamp], ops[decode.KindTimestampNTZ] = opDate, opTimestamp, opTimestamp
+	}
+	return ops[to]
+}
+
+// symbols are what the column gets for each symbol of the writer: itself, or the reader's default for one that the reader lacks.
+func (c *compiler) symbols(v *value, w, r *node) {
+	v.symbols = w.symbols
+	if r != nil && r.fallback != "" {
+		v.symbols = slices.Clone(w.symbols)
+		for i, s := range v.symbols {
+			if !slices.Contains(r.symbols, s) {
+				v.symbols[i] = r.fallback
+			}
+		}
+	}
+	for _, s := range v.symbols {
+		c.growth = max(c.growth, len(s))
+	}
+}
+
+func (c *compiler) fixed(v *value, w *node, to decode.Kind) {
+	switch {
+	case to == decode.KindDecimal && w.logical == decimal:
+		v.op = opDecimalFixed
+	case to == decode.KindBinary:
+		v.op = opFixed
+	case to == decode.KindString && w.logical == uuid:
+		v.op = opFixedText
+		c.growth = max(c.growth, 3)
+	case to == decode.KindString && w.logical == duration:
+		v.op = opDuration
+		c.growth = max(c.growth, 4)
+	}
+}

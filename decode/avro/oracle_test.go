@@ -1,0 +1,406 @@
+package avro
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/linkedin/goavro/v2"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/decode"
+)
+
+// generator makes random schemas, and values for goavro to encode.
+type generator struct {
+	*rand.Rand
+	names int
+}
+
+func (g *generator) name() string {
+	g.names++
+	return fmt.Sprintf("n%d", g.names)
+}
+
+// schema gives a type as JSON.
+func (g *generator) schema(depth int) any {
+	n := 16
+	if depth <= 0 {
+		n = 12
+	}
+	switch g.IntN(n) {
+	case 0:
+		return "boolean"
+	case 1:
+		return "int"
+	case 2:
+		return "long"
+	case 3:
+		return "float"
+	case 4:
+		return "double"
+	case 5:
+		return "bytes"
+	case 6:
+		return "string"
+	case 7:
+		return map[string]any{"type": "enum", "name": g.name(), "symbols": []string{"A", "LONGER_SYMBOL", "c"}}
+	case 8:
+		return map[string]any{"type": "fixed", "name": g.name(), "size": 1 + g.IntN(20)}
+	case 9:
+		return map[string]any{"type": "long", "logicalType": []string{"timestamp-millis", "timestamp-micros"}[g.IntN(2)]}
+	case 10:
+		return map[string]any{"type": "int", "logicalType": "date"}
+	case 11:
+		precision := 1 + g.IntN(38)
+		return map[string]any{"type": "bytes", "logicalType": "decimal", "precision": precision, "scale": g.IntN(precision + 1)}
+	case 12:
+		return map[string]any{"type": "array", "items": g.schema(depth - 1)}
+	case 13:
+		return map[string]any{"type": "map", "values": g.schema(depth - 1)}
+	case 14:
+		return g.union(depth)
+	default:
+		return g.record(depth - 1)
+	}
+}
+
+func (g *generator) record(depth int) any {
+	var fields []any
+	for i := range 1 + g.IntN(5) {
+		fields = append(fields, map[string]any{"name": fmt.Sprintf("f%d", i), "type": g.schema(depth)})
+	}
+	return map[string]any{"type": "record", "name": g.name(), "fields": fields}
+}
+
+// union is of null and something, in either order, or of several.
+func (g *generator) union(depth int) any {
+	switch g.IntN(3) {
+	case 0:
+		return []any{"null", g.single(depth)}
+	case 1:
+		return []any{g.single(depth), "null"}
+	}
+	return []any{"null", "int", "string", g.record(depth - 1)}
+}
+
+func (g *generator) single(depth int) any {
+	for {
+		if s := g.schema(depth - 1); reflect.TypeOf(s).Kind() != reflect.Slice {
+			return s
+		}
+	}
+}
+
+// value gives a value of a type as goavro takes it, and as a batch shows it (see shown).
+func (g *generator) value(n *node) (native, want any) {
+	switch n.kind {
+	case kindNull:
+		return nil, nil
+	case kindBoolean:
+		v := g.IntN(2) == 0
+		return v, v
+	case kindInt:
+		v := int32(g.Uint32() >> g.IntN(32))
+		if n.logical == date {
+			day := int32(g.IntN(40000))
+			return time.Unix(int64(day)*86400, 0).UTC(), float64(day)
+		}
+		return v, float64(v)
+	case kindLong:
+		switch n.logical {
+		case timestampMillis:
+			v := int64(g.Uint64() % (1 << 42))
+			return time.UnixMilli(v).UTC(), fmt.Sprint(v * 1000)
+		case timestampMicros:
+			v := int64(g.Uint64() % (1 << 52))
+			return time.UnixMicro(v).UTC(), fmt.Sprint(v)
+		default:
+		}
+		v := int64(g.Uint64() >> g.IntN(64))
+		return v, fmt.Sprint(v)
+	case kindFloat:
+		v := g.Float32()
+		return v, float64(v)
+	case kindDouble:
+		v := g.NormFloat64()
+		return v, v
+	case kindBytes, kindFixed:
+		return g.bytes(n)
+	case kindString:
+		v := strings.Repeat("wörd ", g.IntN(30))
+		return v, v
+	case kindEnum:
+		v := n.symbols[g.IntN(len(n.symbols))]
+		return v, v
+	case kindArray:
+		native, want := []any{}, []any{}
+		for range g.IntN(4) {
+			v, w := g.value(n.items)
+			native, want = append(native, v), append(want, w)
+		}
+		return native, want
+	case kindMap:
+		native, want := map[string]any{}, map[string]any{}
+		for range g.IntN(4) {
+			key := fmt.Sprint("k", g.IntN(100))
+			native[key], want[key] = g.value(n.items)
+		}
+		return native, want
+	case kindUnion:
+		return g.unionValue(n)
+	default:
+		native, want := map[string]any{}, map[string]any{}
+		for _, f := range n.fields {
+			native[f.name], want[f.name] = g.value(f.typ)
+		}
+		return native, want
+	}
+}
+
+func (g *generator) bytes(n *node) (native, want any) {
+	if n.logical == decimal {
+		digits := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(1+g.IntN(int(n.precision)))), nil)
+		unscaled := new(big.Int).SetUint64(g.Uint64())
+		unscaled.Mul(unscaled, new(big.Int).SetUint64(g.Uint64())).Mod(unscaled, digits)
+		if g.IntN(2) == 0 {
+			unscaled.Neg(unscaled)
+		}
+		v := new(big.Rat).SetFrac(unscaled, new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(n.scale)), nil))
+		return v, v.FloatString(int(n.scale))
+	}
+	size := n.size
+	if n.kind == kindBytes {
+		size = g.IntN(20)
+	}
+	v := make([]byte, size)
+	for i := range v {
+		v[i] = byte(g.Uint32())
+	}
+	return v, fmt.Sprintf("%x", v)
+}
+
+func (g *generator) unionValue(n *node) (native, want any) {
+	i := g.IntN(len(n.branches))
+	branch := n.branches[i]
+	if branch.kind == kindNull {
+		return nil, nil
+	}
+	v, w := g.value(branch)
+	name := branch.kind.String()
+	switch {
+	case branch.name != "":
+		name = branch.name
+	case branch.logical != plain:
+		for text, l := range logicals {
+			if l.logical == branch.logical {
+				name += "." + text
+			}
+		}
+	}
+	native = map[string]any{name: v}
+	if len(n.branches) == 2 {
+		return native, w
+	}
+	members, at := map[string]any{}, 0
+	for j, b := range n.branches {
+		if b.kind == kindNull {
+			continue
+		}
+		members[memberName(at)] = nil
+		if j == i {
+			members[memberName(at)] = w
+		}
+		at++
+	}
+	return native, members
+}
+
+// shown is a value of an array as the generator expects it.
+func shown(a arrow.Array, i int) any {
+	if a.IsNull(i) {
+		return nil
+	}
+	switch a := a.(type) {
+	case *array.Boolean:
+		return a.Value(i)
+	case *array.Int32:
+		return float64(a.Value(i))
+	case *array.Date32:
+		return float64(a.Value(i))
+	case *array.Int64:
+		return fmt.Sprint(a.Value(i))
+	case *array.Timestamp:
+		return fmt.Sprint(int64(a.Value(i)))
+	case *array.Float32:
+		return float64(a.Value(i))
+	case *array.Float64:
+		return a.Value(i)
+	case *array.String:
+		return a.Value(i)
+	case *array.Binary:
+		return fmt.Sprintf("%x", a.Value(i))
+	case *array.Decimal128:
+		return a.Value(i).ToString(a.DataType().(*arrow.Decimal128Type).Scale)
+	case *array.Map:
+		out := map[string]any{}
+		begin, end := a.ValueOffsets(i)
+		for j := begin; j < end; j++ {
+			out[a.Keys().(*array.String).Value(int(j))] = shown(a.Items(), int(j))
+		}
+		return out
+	case *array.List:
+		out := []any{}
+		begin, end := a.ValueOffsets(i)
+		for j := begin; j < end; j++ {
+			out = append(out, shown(a.ListValues(), int(j)))
+		}
+		return out
+	case *array.Struct:
+		out := map[string]any{}
+		for j, f := range a.DataType().(*arrow.StructType).Fields() {
+			out[f.Name] = shown(a.Field(j), i)
+		}
+		return out
+	}
+	return fmt.Sprintf("%T", a)
+}
+
+func rowShown(b arrow.RecordBatch, i int) map[string]any {
+	out := map[string]any{}
+	for j, f := range b.Schema().Fields() {
+		out[f.Name] = shown(b.Column(j), i)
+	}
+	return out
+}
+
+func planFor(t testing.TB, table *arrow.Schema, cfg decode.Config) *decode.Plan {
+	t.Helper()
+	plan, err := decode.NewPlan(table, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
+
+// FuzzAgainstGoavro holds that random values of random schemas come out of goavro's encoder and this decoder as they went in.
+func FuzzAgainstGoavro(f *testing.F) {
+	for seed := range uint64(300) {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64) {
+		g := &generator{Rand: rand.New(rand.NewPCG(seed, 1))}
+		text, err := json.Marshal(g.record(3))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := Parse("", string(text))
+		if err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		codec, err := goavro.NewCodec(string(text))
+		if err != nil {
+			t.Skip(err) // goavro refuses some decimals
+		}
+		table, err := TableSchema(s)
+		if err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		d := New(planFor(t, table, decode.Config{}), Options{Framing: Bare(s)})
+		var want []any
+		for range 20 {
+			native, row := g.value(s.root)
+			message, err := codec.BinaryFromNative(nil, native)
+			if err != nil {
+				t.Fatalf("%s: goavro: %v", text, err)
+			}
+			if err := d.Append(&kgo.Record{Value: message}); err != nil {
+				t.Fatalf("%s\n%v: %v", text, native, err)
+			}
+			want = append(want, row)
+			if len(message) > 0 { // and nothing is left of one that is cut off, or longer
+				for _, broken := range [][]byte{message[:len(message)-1], append(message[:len(message):len(message)], 0)} {
+					if err := d.Append(&kgo.Record{Value: broken}); err == nil {
+						t.Fatalf("%s: a broken message was taken: %x", text, broken)
+					}
+				}
+			}
+		}
+		b := d.NewBatch()
+		defer b.Release()
+		if err := validate(b); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		if b.NumRows() != int64(len(want)) {
+			t.Fatalf("%d rows of %d", b.NumRows(), len(want))
+		}
+		for i := range want {
+			if got := rowShown(b, i); !equal(got, want[i]) {
+				t.Fatalf("%s\nrow %d\ngot  %v\nwant %v", text, i, got, want[i])
+			}
+		}
+	})
+}
+
+func equal(a, b any) bool { return fmt.Sprint(a) == fmt.Sprint(b) }
+
+// validate has arrow check lengths and offsets of all columns.
+func validate(b arrow.RecordBatch) error {
+	for i, c := range b.Columns() {
+		if c.Len() != int(b.NumRows()) {
+			return fmt.Errorf("column %s has %d rows of %d", b.ColumnName(i), c.Len(), b.NumRows())
+		}
+	}
+	_, err := b.MarshalJSON()
+	return err
+}
+
+// FuzzBytes holds that no bytes make the decoder panic, loop, or leave a trace when it refuses them.
+func FuzzBytes(f *testing.F) {
+	for seed := range uint64(50) {
+		f.Add(seed, []byte{0, 2, 4, byte(seed), 1, 255, 127, 3})
+	}
+	f.Fuzz(func(t *testing.T, seed uint64, message []byte) {
+		g := &generator{Rand: rand.New(rand.NewPCG(seed, 1))}
+		text, err := json.Marshal(g.record(3))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := Parse("", string(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		table, err := TableSchema(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept := arrow.NewSchema(table.Fields()[:1], nil) // what is passed over is attacked as well
+		for _, schema := range []*arrow.Schema{table, kept} {
+			d := New(planFor(t, schema, decode.Config{}), Options{Framing: Bare(s)})
+			good, rows := []byte(nil), 0
+			if codec, err := goavro.NewCodec(string(text)); err == nil {
+				native, _ := g.value(s.root)
+				if good, err = codec.BinaryFromNative(nil, native); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, m := range [][]byte{good, message, good} {
+				if d.Append(&kgo.Record{Value: m}) == nil {
+					rows++
+				}
+			}
+			b := d.NewBatch()
+			if b.NumRows() != int64(rows) || validate(b) != nil {
+				t.Fatalf("%s: %x: %d rows of %d, %v", text, message, b.NumRows(), rows, validate(b))
+			}
+			b.Release()
+		}
+	})
+}

@@ -1,0 +1,401 @@
+package avro
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/linkedin/goavro/v2"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/decode"
+)
+
+// message encodes a value by goavro.
+func message(t testing.TB, schema string, native any) []byte {
+	t.Helper()
+	codec, err := goavro.NewCodec(schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := codec.BinaryFromNative(nil, native)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func parsed(t testing.TB, text string) *Schema {
+	t.Helper()
+	s, err := Parse("schema 7", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func recordOf(fields string) string { return `{"type":"record","name":"r","fields":[` + fields + `]}` }
+
+var (
+	timestamp = &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}
+	local     = &arrow.TimestampType{Unit: arrow.Microsecond}
+	noon      = time.Date(2013, 1, 2, 12, 0, 0, 123456000, time.UTC)
+)
+
+// TestValues has a case for each type that a value may come from and each column that it may go to.
+func TestValues(t *testing.T) {
+	fixed := func(n int, logical string) string {
+		return fmt.Sprintf(`{"type":"fixed","name":"x","size":%d,"logicalType":%q,"precision":20,"scale":2}`, n, logical)
+	}
+	with := func(typ, logical string) string { return fmt.Sprintf(`{"type":%q,"logicalType":%q}`, typ, logical) }
+	decimals := `{"type":"bytes","logicalType":"decimal","precision":10,"scale":2}`
+	price := big.NewRat(1234567, 100)
+	for _, tt := range []struct {
+		name, typ string // of the writer
+		raw       any    // as goavro takes it; []byte: as it is on the wire
+		column    arrow.DataType
+		want      any
+		refused   string // the reason, or for a schema that never fits type_mismatch
+	}{
+		{"int", `"int"`, int32(7), arrow.PrimitiveTypes.Int32, 7.0, ""},
+		{"int to bigint", `"int"`, int32(-7), arrow.PrimitiveTypes.Int64, "-7", ""},
+		{"int to float", `"int"`, int32(7), arrow.PrimitiveTypes.Float32, 7.0, ""},
+		{"int to double", `"int"`, int32(7), arrow.PrimitiveTypes.Float64, 7.0, ""},
+		{"int to decimal", `"int"`, int32(-7), &arrow.Decimal128Type{Precision: 5, Scale: 2}, "-7.00", ""},
+		{"int that the decimal has no room for", `"int"`, int32(1000), &arrow.Decimal128Type{Precision: 5, Scale: 2}, nil, "out_of_range"},
+		{"int to tinyint", `"int"`, int32(127), arrow.PrimitiveTypes.Int8, "int8", ""},
+		{"int beyond tinyint", `"int"`, int32(128), arrow.PrimitiveTypes.Int8, nil, "out_of_range"},
+		{"int beyond smallint", `"int"`, int32(-32769), arrow.PrimitiveTypes.Int16, nil, "out_of_range"},
+		{"int to text", `"int"`, int32(7), arrow.BinaryTypes.String, nil, "type_mismatch"},
+		{"int of more than 32 bits", `"int"`, []byte{0x80, 0x80, 0x80, 0x80, 0x20}, arrow.PrimitiveTypes.Int64, nil, "invalid_avro"},
+		{"long to int", `"long"`, int64(7), arrow.PrimitiveTypes.Int32, nil, "type_mismatch"},
+		{"long to double", `"long"`, int64(1) << 40, arrow.PrimitiveTypes.Float64, float64(int64(1) << 40), ""},
+		{"the largest long", `"long"`, int64(1<<63 - 1), arrow.PrimitiveTypes.Int64, "9223372036854775807", ""},
+		{"the smallest long", `"long"`, int64(-1 << 63), arrow.PrimitiveTypes.Int64, "-9223372036854775808", ""},
+		{"a long of 11 bytes", `"long"`, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01}, arrow.PrimitiveTypes.Int64, nil, "invalid_avro"},
+		{"a long of 65 bits", `"long"`, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02}, arrow.PrimitiveTypes.Int64, nil, "invalid_avro"},
+		{"float to double", `"float"`, float32(0.5), arrow.PrimitiveTypes.Float64, 0.5, ""},
+		{"double to float", `"double"`, 0.5, arrow.PrimitiveTypes.Float32, nil, "type_mismatch"},
+		{"string to binary", `"string"`, "ab", arrow.BinaryTypes.Binary, "6162", ""},
+		{"bytes to string", `"bytes"`, []byte{4, 'a', 'b'}, arrow.BinaryTypes.String, "ab", ""},
+		{"bytes to string that are not UTF-8", `"bytes"`, []byte{4, 0xff, 'b'}, arrow.BinaryTypes.String, nil, "invalid_utf8"},
+		{"string that is not UTF-8", `"string"`, []byte{4, 0xff, 'b'}, arrow.BinaryTypes.String, nil, "invalid_utf8"},
+		{"string of a date", `"string"`, "2013-01-02", arrow.FixedWidthTypes.Date32, 15707.0, ""},
+		{"string of an instant", `"string"`, "2013-01-02T12:00:00.123456Z", timestamp, fmt.Sprint(noon.UnixMicro()), ""},
+		{"string of no instant", `"string"`, "yesterday", timestamp, nil, "invalid_value"},
+		{"string of a decimal", `"string"`, "1.5", &arrow.Decimal128Type{Precision: 5, Scale: 2}, "1.50", ""},
+		{"uuid", with("string", "uuid"), "550e8400-e29b-41d4-a716-446655440000", arrow.BinaryTypes.String, "550e8400-e29b-41d4-a716-446655440000", ""},
+		{"uuid of bytes", fixed(16, "uuid"), []byte("\x55\x0e\x84\x00\xe2\x9b\x41\xd4\xa7\x16\x44\x66\x55\x44\x00\x00"), arrow.BinaryTypes.String, "550e8400-e29b-41d4-a716-446655440000", ""},
+		{"fixed", fixed(2, ""), []byte{1, 2}, arrow.BinaryTypes.Binary, "0102", ""},
+		{"fixed to string", fixed(2, ""), []byte{1, 2}, arrow.BinaryTypes.String, nil, "type_mismatch"},
+		{"duration", fixed(12, "duration"), []byte{1, 0, 0, 0, 2, 0, 0, 0, 0xbc, 0x0b, 0, 0}, arrow.BinaryTypes.String, "P1M2DT3.004S", ""},
+		{"duration as bytes", fixed(12, "duration"), make([]byte, 12), arrow.BinaryTypes.Binary, strings.Repeat("00", 12), ""},
+		{"decimal", decimals, price, &arrow.Decimal128Type{Precision: 10, Scale: 2}, "12345.67", ""},
+		{"decimal to a wider one", decimals, price, &arrow.Decimal128Type{Precision: 38, Scale: 10}, "12345.6700000000", ""},
+		{"decimal to a narrower scale", decimals, price, &arrow.Decimal128Type{Precision: 10, Scale: 1}, nil, "inexact"},
+		{"decimal to a narrower scale that has room", decimals, big.NewRat(123, 10), &arrow.Decimal128Type{Precision: 10, Scale: 1}, "12.3", ""},
+		{"decimal to a narrower precision", decimals, price, &arrow.Decimal128Type{Precision: 6, Scale: 2}, nil, "out_of_range"},
+		{"decimal of 17 bytes", decimals, append([]byte{34, 1}, make([]byte, 16)...), &arrow.Decimal128Type{Precision: 38, Scale: 2}, nil, "out_of_range"},
+		{"the smallest 128 bits", decimals, append([]byte{32, 0x80}, make([]byte, 15)...), &arrow.Decimal128Type{Precision: 38, Scale: 2}, nil, "out_of_range"},
+		{"decimal with a long sign", decimals, append([]byte{40}, append(bytesOf(0xff, 19), 0x85)...), &arrow.Decimal128Type{Precision: 10, Scale: 2}, "-1.23", ""},
+		{"fixed decimal", fixed(3, "decimal"), []byte{0xff, 0xff, 0x85}, &arrow.Decimal128Type{Precision: 20, Scale: 2}, "-1.23", ""},
+		{"date", with("int", "date"), []byte{2}, arrow.FixedWidthTypes.Date32, 1.0, ""},
+		{"date to timestamp", with("int", "date"), []byte{2}, timestamp, "86400000000", ""},
+		{"date to int", with("int", "date"), []byte{2}, arrow.PrimitiveTypes.Int32, 1.0, ""},
+		{"time-millis", with("int", "time-millis"), []byte{2}, arrow.PrimitiveTypes.Int32, 1.0, ""},
+		{"time-millis to timestamp", with("int", "time-millis"), []byte{2}, timestamp, nil, "type_mismatch"},
+		{"timestamp-millis", with("long", "timestamp-millis"), noon, timestamp, fmt.Sprint(noon.UnixMilli() * 1000), ""},
+		{"timestamp-micros", with("long", "timestamp-micros"), noon, timestamp, fmt.Sprint(noon.UnixMicro()), ""},
+		{"timestamp-micros to date", with("long", "timestamp-micros"), noon, arrow.FixedWidthTypes.Date32, 15707.0, ""},
+		{"timestamp-micros to bigint", with("long", "timestamp-micros"), noon, arrow.PrimitiveTypes.Int64, fmt.Sprint(noon.UnixMicro()), ""},
+		{"timestamp-nanos", with("long", "timestamp-nanos"), varint(-1), timestamp, "-1", ""},
+		{"local-timestamp-millis", with("long", "local-timestamp-millis"), varint(-1), local, "-1000", ""},
+		{"timestamp beyond the year 9999", with("long", "timestamp-millis"), varint(253402300800000), timestamp, nil, "out_of_range"},
+		{"long to timestamp", `"long"`, varint(1500), timestamp, "1500000", ""},
+		{"enum", `{"type":"enum","name":"e","symbols":["A","B"]}`, "B", arrow.BinaryTypes.String, "B", ""},
+		{"enum without that symbol", `{"type":"enum","name":"e","symbols":["A","B"]}`, []byte{4}, arrow.BinaryTypes.String, nil, "invalid_avro"},
+		{"boolean of 2", `"boolean"`, []byte{2}, arrow.FixedWidthTypes.Boolean, nil, "invalid_avro"},
+		{"union of int and long", `["null","int","long"]`, []byte{4, 6}, arrow.PrimitiveTypes.Int64, "3", ""},
+		{"union of int and string, the int", `["int","string"]`, []byte{0, 6}, arrow.PrimitiveTypes.Int64, "3", ""},
+		{"union of int and string, the string", `["int","string"]`, []byte{2, 2, 'x'}, arrow.PrimitiveTypes.Int64, nil, "type_mismatch"},
+		{"union without that type", `["null","int"]`, []byte{4, 6}, arrow.PrimitiveTypes.Int32, nil, "invalid_avro"},
+		{"union of one", `["int"]`, []byte{0, 6}, arrow.PrimitiveTypes.Int32, 3.0, ""},
+		{"union of two as members", `["string","null","int"]`, []byte{4, 6}, arrow.StructOf(
+			arrow.Field{Name: "member0", Type: arrow.BinaryTypes.String, Nullable: true}, arrow.Field{Name: "member1", Type: arrow.PrimitiveTypes.Int32, Nullable: true},
+			arrow.Field{Name: "more", Type: arrow.PrimitiveTypes.Int32, Nullable: true},
+		), map[string]any{"member0": nil, "member1": 3.0, "more": nil}, ""},
+		{"array in blocks with sizes", `{"type":"array","items":"int"}`, []byte{3, 4, 2, 4, 2, 6, 0}, arrow.ListOf(arrow.PrimitiveTypes.Int32), []any{1.0, 2.0, 3.0}, ""},
+		{"array of more items than bytes", `{"type":"array","items":"null"}`, []byte{0x80, 0x80, 0x80, 0x80, 0x10, 0}, arrow.ListOf(arrow.PrimitiveTypes.Int32), nil, "too_large"},
+		{"map with a key twice", `{"type":"map","values":"int"}`, []byte{6, 2, 'a', 2, 2, 'b', 4, 2, 'a', 6, 0}, arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int32), map[string]any{"a": 3.0, "b": 2.0}, ""},
+		{"null", `"null"`, []byte{}, arrow.PrimitiveTypes.Int32, nil, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			schema := recordOf(`{"name":"c","type":` + tt.typ + `},{"name":"end","type":"int"}`)
+			value, wire := tt.raw.([]byte)
+			if wire {
+				value = append(value[:len(value):len(value)], 0x54)
+			} else {
+				value = message(t, schema, map[string]any{"c": native(tt.typ, tt.raw), "end": 42})
+			}
+			table := arrow.NewSchema([]arrow.Field{{Name: "c", Type: tt.column, Nullable: true}, {Name: "end", Type: arrow.PrimitiveTypes.Int32, Nullable: true}}, nil)
+			d := New(planFor(t, table, decode.Config{}), Options{Framing: Bare(parsed(t, schema))})
+			err := d.Append(&kgo.Record{Topic: "t", Partition: 1, Offset: 5, Value: value})
+			if tt.refused != "" {
+				e, ok := errors.AsType[*decode.PoisonError](err)
+				if !ok || e.Reason != tt.refused || e.Path != "c" || e.Schema != "schema 7" || e.Offset != 5 || d.Rows() != 0 {
+					t.Fatalf("want %s at c, got %v", tt.refused, err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := d.NewBatch()
+			defer b.Release()
+			got := rowShown(b, 0)
+			if tt.want == "int8" {
+				tt.want = fmt.Sprintf("%T", b.Column(0))
+			}
+			if !equal(got["c"], tt.want) || !equal(got["end"], 42.0) {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// native wraps what stands in a union, as goavro wants it.
+func native(_ string, v any) any { return v }
+
+func bytesOf(b byte, n int) []byte { return []byte(strings.Repeat(string([]byte{b}), n)) }
+
+func varint(v int64) []byte { return binary.AppendVarint(nil, v) }
+
+// TestResolution holds the rules about fields: any order, unknown ones passed over, missing ones by the reader's default, names by
+// the reader's aliases.
+func TestResolution(t *testing.T) {
+	writer := recordOf(`{"name":"extra","type":{"type":"record","name":"deep","fields":[{"name":"next","type":["null","deep"]},{"name":"text","type":"string"}]}},
+		{"name":"old","type":"int"},{"name":"b","type":"string"},{"name":"inner","type":{"type":"record","name":"i","fields":[{"name":"x","type":"int"}]}},
+		{"name":"kind","type":{"type":"enum","name":"k","symbols":["A","NEW"]}}`)
+	reader := recordOf(`{"name":"b","type":"string"},{"name":"a","type":"long","aliases":["old"]},
+		{"name":"list","type":{"type":"array","items":["null","int"]},"default":[1,null,3]},{"name":"price","type":{"type":"bytes","logicalType":"decimal","precision":5,"scale":2},"default":"\u0001\u0000"},
+		{"name":"inner","type":{"type":"record","name":"i","fields":[{"name":"x","type":"int"},{"name":"y","type":["null","string"],"default":null},{"name":"z","type":{"type":"map","values":"string"},"default":{"k":"v"}}]}},
+		{"name":"kind","type":{"type":"enum","name":"k","symbols":["A","OTHER"],"default":"OTHER"}}`)
+	f := func(name string, t arrow.DataType) arrow.Field {
+		return arrow.Field{Name: name, Type: t, Nullable: true}
+	}
+	text := arrow.BinaryTypes.String
+	table := arrow.NewSchema([]arrow.Field{
+		f("a", arrow.PrimitiveTypes.Int64), f("b", text), f("list", arrow.ListOf(arrow.PrimitiveTypes.Int32)), f("price", &arrow.Decimal128Type{Precision: 5, Scale: 2}),
+		f("inner", arrow.StructOf(f("z", arrow.MapOf(text, text)), f("x", arrow.PrimitiveTypes.Int32), f("y", text))), f("kind", text), f("none", text),
+	}, nil)
+	value := message(t, writer, map[string]any{
+		"extra": map[string]any{"next": map[string]any{"deep": map[string]any{"next": nil, "text": "two"}}, "text": "one"},
+		"old":   1, "b": "bee", "inner": map[string]any{"x": 5}, "kind": "NEW",
+	})
+	d := New(planFor(t, table, decode.Config{}), Options{Framing: Bare(parsed(t, writer)), Reader: parsed(t, reader)})
+	for range 2 {
+		if err := d.Append(&kgo.Record{Value: value}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := d.NewBatch()
+	defer b.Release()
+	want := map[string]any{
+		"a": "1", "b": "bee", "list": []any{1.0, nil, 3.0}, "price": "2.56", "kind": "OTHER", "none": nil,
+		"inner": map[string]any{"x": 5.0, "y": nil, "z": map[string]any{"k": "v"}},
+	}
+	for i := range 2 {
+		if got := rowShown(b, i); !equal(got, want) {
+			t.Errorf("got  %v\nwant %v", got, want)
+		}
+	}
+	d = New(planFor(t, table, decode.Config{}), Options{Framing: Bare(parsed(t, writer))})
+	if err := d.Append(&kgo.Record{Value: value}); err != nil {
+		t.Fatal(err)
+	}
+	without := d.NewBatch()
+	defer without.Release()
+	want = map[string]any{
+		"a": nil, "b": "bee", "list": nil, "price": nil, "kind": "NEW", "none": nil, "inner": map[string]any{"x": 5.0, "y": nil, "z": nil},
+	}
+	if got := rowShown(without, 0); !equal(got, want) {
+		t.Errorf("without a reader\ngot  %v\nwant %v", got, want)
+	}
+}
+
+// TestComputedColumns feeds columns from other fields: copies, parts of instants, substrings, fields of records and keys of maps.
+func TestComputedColumns(t *testing.T) {
+	writer := recordOf(`{"name":"at","type":["null",{"type":"long","logicalType":"timestamp-millis"}]},{"name":"text","type":"string"},
+		{"name":"meta","type":["null",{"type":"record","name":"m","fields":[{"name":"host","type":"string"},{"name":"n","type":"int"}]}]},
+		{"name":"tags","type":{"type":"map","values":"string"}}`)
+	f := func(name string, t arrow.DataType) arrow.Field {
+		return arrow.Field{Name: name, Type: t, Nullable: true}
+	}
+	text := arrow.BinaryTypes.String
+	table := arrow.NewSchema([]arrow.Field{
+		f("text", text), f("day", arrow.FixedWidthTypes.Date32), f("hour", arrow.PrimitiveTypes.Int32), f("start", text), f("host", text), f("color", text), f("copy", text),
+	}, nil)
+	cfg := decode.Config{Columns: map[string]decode.Column{
+		"day": {From: "at", Cast: "date"}, "hour": {From: "at", Cast: "hour"}, "start": {From: "text", Cast: "substring(1, 3)"},
+		"host": {From: "meta.host"}, "color": {From: "tags.color"}, "copy": {From: "text"},
+	}}
+	d := New(planFor(t, table, cfg), Options{Framing: Bare(parsed(t, writer))})
+	for _, m := range []map[string]any{
+		{"at": goavro.Union("long.timestamp-millis", noon), "text": "wörld", "meta": goavro.Union("m", map[string]any{"host": "h", "n": 1}), "tags": map[string]any{"color": "red", "x": "y"}},
+		{"at": nil, "text": "", "meta": nil, "tags": map[string]any{}},
+	} {
+		if err := d.Append(&kgo.Record{Value: message(t, writer, m)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := d.NewBatch()
+	defer b.Release()
+	for i, want := range []map[string]any{
+		{"text": "wörld", "day": 15707.0, "hour": 12.0, "start": "wör", "host": "h", "color": "red", "copy": "wörld"},
+		{"text": "", "day": nil, "hour": nil, "start": "", "host": nil, "color": nil, "copy": ""},
+	} {
+		if got := rowShown(b, i); !equal(got, want) {
+			t.Errorf("got  %v\nwant %v", got, want)
+		}
+	}
+}
+
+// TestFramings tells schemas by id and by fingerprint, and what is wrong where they can't be told.
+func TestFramings(t *testing.T) {
+	one, two := recordOf(`{"name":"a","type":"int"}`), recordOf(`{"name":"b","type":"string"},{"name":"a","type":"int"}`)
+	table := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int32, Nullable: true}}, nil)
+	schemas := map[int32]*Schema{1: parsed(t, one), 300: parsed(t, two)}
+	later := &decode.RetryLaterError{After: time.Second, Cause: errors.New("the registry does not answer")}
+	registry := Registry(func(id int32) (*Schema, error) {
+		switch {
+		case schemas[id] != nil:
+			return schemas[id], nil
+		case id == 404:
+			return nil, &FramingError{decode.ReasonUnknownSchema, "the registry has no schema 404"}
+		}
+		return nil, later
+	})
+	single, err := SingleObject(schemas[1], schemas[300])
+	if err != nil {
+		t.Fatal(err)
+	}
+	print := func(schema string) []byte {
+		codec, err := goavro.NewCodec(schema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := codec.SingleFromNative(nil, map[string]any{"a": 5, "b": "x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	first, second := message(t, one, map[string]any{"a": 5}), message(t, two, map[string]any{"a": 5, "b": "x"})
+	for _, tt := range []struct {
+		name    string
+		framing Framing
+		value   []byte
+		want    string // the row, the reason, or "later"
+	}{
+		{"registry, one", registry, append([]byte{0, 0, 0, 0, 1}, first...), "map[a:5]"},
+		{"registry, two", registry, append([]byte{0, 0, 0, 1, 44}, second...), "map[a:5]"},
+		{"registry, unknown", registry, []byte{0, 0, 0, 1, 0x94, 2}, "unknown_schema"},
+		{"registry down", registry, []byte{0, 0, 0, 0, 9, 2}, "later"},
+		{"no registry's magic byte", registry, []byte{1, 0, 0, 0, 1, 2}, "invalid_framing"},
+		{"shorter than a registry's header", registry, []byte{0, 0, 0, 0}, "invalid_framing"},
+		{"single object, one", single, print(one), "map[a:5]"},
+		{"single object, two", single, print(two), "map[a:5]"},
+		{"single object, unknown", single, print(recordOf(`{"name":"a","type":"long"}`)), "unknown_schema"},
+		{"no single object", single, first, "invalid_framing"},
+		{"bytes behind the datum", registry, append([]byte{0, 0, 0, 0, 1}, 10, 10), "trailing_data"},
+		{"no value", registry, nil, "tombstone"},
+		{"no bytes", registry, []byte{}, "empty"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := New(planFor(t, table, decode.Config{}), Options{Framing: tt.framing})
+			err := d.Append(&kgo.Record{Value: tt.value})
+			poison, _ := errors.AsType[*decode.PoisonError](err)
+			switch {
+			case tt.want == "later" && errors.Is(err, later):
+			case poison != nil && poison.Reason == tt.want:
+			case err == nil:
+				b := d.NewBatch()
+				defer b.Release()
+				if got := fmt.Sprint(rowShown(b, 0)); got != tt.want {
+					t.Errorf("got %s, want %s", got, tt.want)
+				}
+			default:
+				t.Errorf("got %v, want %s", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestSchemas are texts that are no schemas, and some that look as if they were none.
+func TestSchemas(t *testing.T) {
+	for _, tt := range []struct{ text, err string }{
+		{`{"type":"record","name":"r","fields":[{"name":"a","type":"nothing"}]}`, `field a: the type "nothing" is not defined`},
+		{`{"type":"record","name":"r"}`, "no array of fields"},
+		{`{"type":"enum","name":"e","symbols":[]}`, "no symbols"},
+		{`{"type":"fixed","name":"f","size":-1}`, "no size"},
+		{`{"type":"record","name":"r","fields":[{"name":"a","type":{"type":"fixed","name":"r","size":1}}]}`, "defined twice"},
+		{`{"type":"record","name":"1r","fields":[]}`, "1r"},
+		{`[]`, "no types"},
+		{`{"type":`, "unexpected EOF"},
+		{`{"type":"int"} {}`, "more follows"},
+		{strings.Repeat(`{"type":"array","items":`, 200) + `"int"` + strings.Repeat("}", 200), "nested deeper"},
+		{`{"type":"record","name":"r","namespace":"a.b","fields":[{"name":"x","type":{"type":"enum","name":"e","symbols":["A"]}},{"name":"y","type":"e"},{"name":"z","type":"a.b.e"}]}`, ""},
+		{`{"type":"record","name":"r","fields":[{"name":"next","type":["null","r"]}]}`, ""},
+		{`{"type":"record","name":"r","fields":[{"name":"a","type":"bytes","logicalType":"decimal","precision":4}]}`, ""},
+		{`{"type":{"type":"record","name":"r","fields":[{"name":"a","type":"int","default":"seven"}]}}`, ""},
+		{`string`, ""},
+	} {
+		_, err := Parse("", tt.text)
+		if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
+			t.Errorf("%.80s: got %v, want %q", tt.text, err, tt.err)
+		}
+	}
+	if _, err := Parse("", recordOf(`{"name":"a","type":"other.T"}`), `{"type":"fixed","name":"other.T","size":4}`); err != nil {
+		t.Errorf("a reference: %v", err)
+	}
+	recursive := parsed(t, `{"type":"record","name":"r","fields":[{"name":"next","type":["null","r"]}]}`)
+	if _, err := TableSchema(recursive); err == nil || !strings.Contains(err.Error(), "contains itself") {
+		t.Errorf("a table of a recursive type: %v", err)
+	}
+}
+
+// TestSkippedRecursionIsBounded: what is passed over may be as deep as the message is long.
+func TestSkippedRecursionIsBounded(t *testing.T) {
+	writer := recordOf(`{"name":"deep","type":{"type":"record","name":"d","fields":[{"name":"next","type":["null","d"]}]}},{"name":"a","type":"int"}`)
+	table := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int32, Nullable: true}}, nil)
+	d := New(planFor(t, table, decode.Config{}), Options{Framing: Bare(parsed(t, writer))})
+	err := d.Append(&kgo.Record{Value: append(bytesOf(2, 1<<20), 0, 10)})
+	if e, ok := errors.AsType[*decode.PoisonError](err); !ok || e.Reason != decode.ReasonTooDeep {
+		t.Errorf("got %v", err)
+	}
+	if err := d.Append(&kgo.Record{Value: append(bytesOf(2, 400), 0, 10)}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestGrowthIsBounded: one byte may become a long symbol, and a batch's offsets have 31 bits.
+func TestGrowthIsBounded(t *testing.T) {
+	symbol := strings.Repeat("S", 100_000)
+	writer := recordOf(`{"name":"a","type":{"type":"array","items":{"type":"enum","name":"e","symbols":["` + symbol + `"]}}}`)
+	s := parsed(t, writer)
+	table, err := TableSchema(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := New(planFor(t, table, decode.Config{}), Options{Framing: Bare(s)})
+	n := 30_000 // 3 GB of text in 30 kB
+	value := append(append(varint(int64(n)), bytesOf(0, n)...), 0)
+	if e, ok := errors.AsType[*decode.PoisonError](d.Append(&kgo.Record{Value: value})); !ok || e.Reason != decode.ReasonTooLarge {
+		t.Errorf("got %v", e)
+	}
+}
