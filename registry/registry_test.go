@@ -1,0 +1,234 @@
+package registry
+
+import (
+	"context"
+	"encoding/pem"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/sr"
+	"github.com/twmb/franz-go/pkg/sr/srfake"
+)
+
+// client makes one of servers, with an environment.
+func client(t *testing.T, c Config, env map[string]string) *Client {
+	t.Helper()
+	if err := c.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := New(t.Context(), c, func(k string) string { return env[k] }, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(out.Close)
+	return out
+}
+
+// wait asks until the answer is not "later".
+func wait(t *testing.T, c *Client, id int32) (*Schema, error) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		s, err := c.ByID(id)
+		if _, later := errors.AsType[*LaterError](err); !later {
+			return s, err
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
+const number = `{"type":"record","name":"n","fields":[{"name":"a","type":"int"}]}`
+
+// TestSchemasByID: a schema is asked for once, comes with what it refers to, and one that does not exist is told so after the
+// registry has said it three times.
+func TestSchemasByID(t *testing.T) {
+	fake := srfake.New()
+	t.Cleanup(fake.Close)
+	var requests atomic.Int64
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		http.Redirect(w, r, fake.URL()+r.URL.Path, http.StatusTemporaryRedirect)
+	}))
+	t.Cleanup(front.Close)
+	admin, err := sr.NewClient(sr.URLs(fake.URL()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	base, err := admin.CreateSchema(t.Context(), "base", sr.Schema{Schema: number})
+	if err != nil {
+		t.Fatal(err)
+	}
+	top, err := admin.CreateSchema(t.Context(), "top-value", sr.Schema{
+		Schema:     `{"type":"record","name":"t","fields":[{"name":"x","type":"n"}]}`,
+		References: []sr.SchemaReference{{Name: "n", Subject: "base", Version: 1}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := client(t, Config{URLs: []string{front.URL}}, nil)
+	if _, err := c.ByID(int32(top.ID)); !errors.As(err, new(*LaterError)) {
+		t.Errorf("the first answer does not wait: %v", err)
+	}
+	s, err := wait(t, c, int32(top.ID))
+	if err != nil || s.Type != "AVRO" || !strings.Contains(s.Text, `"t"`) || len(s.References) != 1 || s.References[0] != number || s.ID != int32(top.ID) {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	asked := requests.Load()
+	if again, err := c.ByID(int32(top.ID)); again != s || err != nil || requests.Load() != asked {
+		t.Errorf("asked again: %v, %v", again, err)
+	}
+	begin := requests.Load()
+	if _, err := wait(t, c, 999); !errors.Is(err, ErrUnknown) || requests.Load()-begin != confirmed {
+		t.Errorf("%v after %d requests", err, requests.Load()-begin)
+	}
+	if _, err := c.ByID(999); !errors.Is(err, ErrUnknown) || requests.Load()-begin != confirmed {
+		t.Errorf("%v: asked again for what is known not to be", err)
+	}
+	latest, err := c.Latest(t.Context(), "base")
+	if err != nil || latest.Text != number || latest.ID != int32(base.ID) {
+		t.Errorf("%+v, %v", latest, err)
+	}
+	if _, err := c.Latest(t.Context(), "nothing"); !errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), `"nothing"`) {
+		t.Error(err)
+	}
+}
+
+// TestFailures: whatever goes wrong is waited for, and never makes a schema unknown; the next server is asked where one fails.
+func TestFailures(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{
+		"500":            func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
+		"a proxy's 404":  func(w http.ResponseWriter, _ *http.Request) { http.NotFound(w, nil) },
+		"401":            func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) },
+		"a wrong type":   func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"schema":7}`)) },
+		"no JSON":        func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`<html>`)) },
+		"no server":      nil,
+		"unknown, once":  unknownOnce(),
+		"cut connection": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var healthy atomic.Bool
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if !healthy.Load() && answer != nil {
+					answer(w, r)
+					return
+				}
+				_, _ = w.Write([]byte(`{"schema":"\"int\""}`))
+			}))
+			t.Cleanup(server.Close)
+			urls := []string{server.URL}
+			if answer == nil {
+				urls = []string{"http://127.0.0.1:1", server.URL}
+			}
+			c := client(t, Config{URLs: urls}, nil)
+			until := time.Now().Add(400 * time.Millisecond)
+			for time.Now().Before(until) {
+				s, err := c.ByID(5)
+				if _, later := errors.AsType[*LaterError](err); !later && (answer != nil && name != "unknown, once" || err != nil) {
+					t.Fatalf("while it fails: %v, %v", s, err)
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+			healthy.Store(true)
+			if s, err := wait(t, c, 5); err != nil || s.Text != `"int"` {
+				t.Errorf("once it is well: %+v, %v", s, err)
+			}
+		})
+	}
+}
+
+// unknownOnce is a follower that lags behind.
+func unknownOnce() http.HandlerFunc {
+	var n atomic.Int64
+	return func(w http.ResponseWriter, _ *http.Request) {
+		if n.Add(1) == 1 {
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = w.Write([]byte(`{"error_code":40403,"message":"Schema not found"}`))
+			return
+		}
+		_, _ = w.Write([]byte(`{"schema":"\"int\""}`))
+	}
+}
+
+// TestCredentials: each kind reaches the registry, is read again for each request, and is in no error.
+func TestCredentials(t *testing.T) {
+	var header atomic.Value
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		header.Store(r.Header.Get("Authorization"))
+		_, _ = w.Write([]byte(`{"schema":"\"int\""}`))
+	}))
+	t.Cleanup(server.Close)
+	ca, secret := filepath.Join(t.TempDir(), "ca.pem"), filepath.Join(t.TempDir(), "secret")
+	writeCertificate(t, ca, server)
+	if err := os.WriteFile(secret, []byte("first\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{"PASS": "hunter2"}
+	for _, tt := range []struct {
+		c    Config
+		want string
+	}{
+		{Config{}, ""},
+		{Config{Username: "u", PasswordEnv: "PASS"}, "Basic dTpodW50ZXIy"},
+		{Config{TokenFile: secret}, "Bearer first"},
+	} {
+		tt.c.URLs, tt.c.CAFile = []string{server.URL}, ca
+		c := client(t, tt.c, env)
+		if _, err := wait(t, c, 1); err != nil || header.Load() != tt.want {
+			t.Errorf("%+v: %v, %v", tt.c, header.Load(), err)
+		}
+		if tt.c.TokenFile != "" {
+			if err := os.WriteFile(secret, []byte("second"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := wait(t, c, 2); err != nil || header.Load() != "Bearer second" {
+				t.Errorf("after a change: %v, %v", header.Load(), err)
+			}
+		}
+	}
+	c := client(t, Config{URLs: []string{server.URL}}, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := c.Latest(ctx, "x"); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("without the authority: %v", err)
+	}
+}
+
+func TestConfig(t *testing.T) {
+	for _, tt := range []struct {
+		c    Config
+		want string
+	}{
+		{Config{URLs: []string{"registry:8081"}}, "urls[0] is no address"},
+		{Config{URLs: []string{"http://u:p@registry"}}, "password_env"},
+		{Config{Username: "u"}, "username needs"},
+		{Config{PasswordEnv: "X"}, "username is missing"},
+		{Config{TokenEnv: "X", TokenFile: "y"}, "exclude each other"},
+		{Config{CertFile: "x"}, "go together"},
+	} {
+		if err := tt.c.Validate(); err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "u:p@") {
+			t.Errorf("%+v: %v", tt.c, err)
+		}
+	}
+	for _, c := range []Config{{TokenEnv: "NOT_SET"}, {TokenFile: "/nowhere"}, {CAFile: "/nowhere"}, {CertFile: "/nowhere", KeyFile: "/nowhere"}} {
+		if _, err := New(t.Context(), c, func(string) string { return "" }, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "source.schema_registry.") {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+func writeCertificate(t *testing.T, path string, server *httptest.Server) {
+	t.Helper()
+	data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
