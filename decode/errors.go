@@ -23,6 +23,7 @@ const (
 	ReasonInvalidAvro    = "invalid_avro"    // the bytes are no datum of the schema
 	ReasonInvalidFraming = "invalid_framing" // the message does not begin with what tells its schema
 	ReasonUnknownSchema  = "unknown_schema"  // nobody knows the schema that the message names
+	ReasonInvalidSchema  = "invalid_schema"  // it is no schema, or one of another format
 )
 
 // PoisonError is a message that can never become a row under this plan. It left no trace in any builder.

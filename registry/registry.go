@@ -59,6 +59,7 @@ type Client struct {
 	log     *slog.Logger
 	ctx     context.Context //nolint:containedctx // of the requests in the background, which Close ends
 	cancel  context.CancelFunc
+	idle    func()
 	asking  sync.WaitGroup
 
 	mu  sync.Mutex
@@ -83,7 +84,7 @@ func New(ctx context.Context, c Config, getenv func(string) string, log *slog.Lo
 		return nil, err
 	}
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: conf, TLSHandshakeTimeout: limit, ForceAttemptHTTP2: true}
-	out := &Client{log: log, ids: map[int32]*entry{}}
+	out := &Client{log: log, idle: transport.CloseIdleConnections, ids: map[int32]*entry{}}
 	out.ctx, out.cancel = context.WithCancel(ctx)
 	for _, u := range c.URLs {
 		server, err := sr.NewClient(sr.URLs(u), sr.UserAgent("kafkadelta"), sr.HTTPClient(&http.Client{Timeout: limit, Transport: transport}),
@@ -110,6 +111,7 @@ func New(ctx context.Context, c Config, getenv func(string) string, log *slog.Lo
 func (c *Client) Close() {
 	c.cancel()
 	c.asking.Wait()
+	c.idle()
 }
 
 // ByID gives the schema of an id. It does not wait: what is not known yet is asked for in the background, and the error is a

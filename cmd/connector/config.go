@@ -14,6 +14,7 @@ import (
 	"kafkadelta/delta"
 	"kafkadelta/internal/strictyaml"
 	"kafkadelta/pipeline"
+	"kafkadelta/registry"
 	"kafkadelta/sink"
 	"kafkadelta/source"
 	"kafkadelta/storage/open"
@@ -31,8 +32,10 @@ type config struct {
 }
 
 type sourceSection struct {
-	Kafka  source.Config `yaml:",inline"`
-	Format string        `yaml:"format"`
+	Kafka    source.Config   `yaml:",inline"`
+	Format   string          `yaml:"format"`
+	Avro     avroConfig      `yaml:"avro"`
+	Registry registry.Config `yaml:"schema_registry"`
 }
 
 type tableSection struct {
@@ -40,12 +43,9 @@ type tableSection struct {
 	Decode decode.Config `yaml:",inline"`
 }
 
-// formatJSON is the one message format for now.
-const formatJSON = "json"
-
 func defaultConfig() config {
 	return config{
-		Source:   sourceSection{Kafka: source.DefaultConfig(), Format: formatJSON},
+		Source:   sourceSection{Kafka: source.DefaultConfig(), Format: formatJSON, Avro: avroConfig{Framing: framingRegistry}},
 		Table:    tableSection{Sink: sink.DefaultConfig()},
 		Pipeline: pipeline.DefaultConfig(),
 		HTTP:     httpConfig{Listen: ":9464"},
@@ -78,10 +78,7 @@ func readFile(path string) ([]byte, error) {
 func (c config) validate() error {
 	errs := []error{
 		checkpoint.ValidateName(c.Name), c.Source.Kafka.Validate(), c.Table.Sink.Validate(), c.Table.Decode.Validate(),
-		c.Storage.Validate(), c.Pipeline.Validate(), c.HTTP.Validate(), c.Verify.Validate(),
-	}
-	if c.Source.Format != formatJSON {
-		errs = append(errs, fmt.Errorf("source.format is %q: use json", c.Source.Format))
+		c.Storage.Validate(), c.Pipeline.Validate(), c.HTTP.Validate(), c.Verify.Validate(), c.Source.validateFormat(),
 	}
 	if c.Table.Sink.Schema != "" {
 		if schema, err := c.createSchema(); err != nil {
@@ -105,10 +102,15 @@ func (c config) createSchema() (*arrow.Schema, error) {
 	if err != nil {
 		return nil, fmt.Errorf("table.schema: %w", err)
 	}
+	return c.withMetadata(schema)
+}
+
+// withMetadata appends the Kafka metadata column.
+func (c config) withMetadata(schema *arrow.Schema) (*arrow.Schema, error) {
 	fields := schema.Fields()
 	if f, ok := c.Table.Decode.Metadata.Field(); ok {
 		if len(schema.FieldIndices(f.Name)) > 0 {
-			return nil, fmt.Errorf("table.schema has a column %q, which is the name of the Kafka metadata column: rename it, or set table.kafka_metadata.column", f.Name)
+			return nil, fmt.Errorf("the schema has a column %q, which is the name of the Kafka metadata column: rename it, or set table.kafka_metadata.column", f.Name)
 		}
 		fields = append(fields, f)
 	}

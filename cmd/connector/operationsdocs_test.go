@@ -22,7 +22,7 @@ func TestOperationsGuideNamesEveryLogLineAndMetric(t *testing.T) {
 	guide := string(text)
 	root := os.DirFS("../..")
 	lines, metrics := 0, 0
-	for _, folder := range []string{"cmd", "pipeline", "sink", "source"} {
+	for _, folder := range []string{"cmd", "pipeline", "registry", "sink", "source"} {
 		err := fs.WalkDir(root, folder, func(path string, _ fs.DirEntry, err error) error {
 			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 				return err

@@ -15,7 +15,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/decode"
-	"kafkadelta/decode/json"
 	"kafkadelta/pipeline"
 	"kafkadelta/sink"
 	"kafkadelta/storage/open"
@@ -85,17 +84,14 @@ type runOptions struct {
 
 // runStream wires one stream's stages together and runs it.
 func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) error {
-	schema, err := c.createSchema()
-	if err != nil {
-		return &configError{err}
-	}
 	if err := c.Source.Kafka.CheckSecrets(); err != nil {
 		return &configError{err}
 	}
-	create := schema
-	if c.Table.Sink.Create == sink.CreateNever {
-		create = nil
+	messages, err := openFormat(ctx, c.Source, log)
+	if err != nil {
+		return &configError{err}
 	}
+	defer messages.close()
 	metrics := o.metrics
 	if metrics == nil {
 		metrics = pipeline.NewMetrics(c.Name, time.Now)
@@ -126,6 +122,14 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 		Config: c.Pipeline, Name: c.Name, Source: c.Source.Kafka, UntilEnd: o.untilEnd,
 		Metrics: metrics, Log: log, Now: time.Now, ClientOptions: o.client,
 		OpenTable: func(ctx context.Context, events sink.Events) (*sink.Table, error) {
+			schema, err := c.newTableSchema(ctx, store, messages)
+			if err != nil {
+				return nil, err
+			}
+			create := schema
+			if c.Table.Sink.Create == sink.CreateNever {
+				create = nil
+			}
 			t, err := sink.Open(ctx, store, c.Table.Sink, sink.Options{
 				Name: c.Name, Create: create, Engine: engine(), Now: time.Now, Log: log, Events: events,
 			})
@@ -139,7 +143,7 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 			if err != nil {
 				return nil, &sink.Error{Op: "fitting the configured columns to the table", Err: err}
 			}
-			return json.New(plan), nil
+			return messages.newDecoder(plan), nil
 		},
 	})
 	if err == nil {

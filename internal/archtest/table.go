@@ -43,6 +43,7 @@ const (
 	kversion   = "github.com/twmb/franz-go/pkg/kversion"
 	oauth2     = "golang.org/x/oauth2"
 	prometheus = "github.com/prometheus/client_golang"
+	srClient   = "github.com/twmb/franz-go/pkg/sr"
 	sasl       = "github.com/twmb/franz-go/pkg/sasl"
 	xsync      = "golang.org/x/sync"
 	xsys       = "golang.org/x/sys"
@@ -63,6 +64,10 @@ var table = []rule{
 	{
 		pkg: "source/auth", modules: []string{awsSDK, azcore, azidentity, gokrb5, kerr, kgo, oauth2, sasl},
 		because: "how brokers are convinced of who we are: the clouds' SDKs and Kerberos are here, and nothing of topics and groups",
+	},
+	{
+		pkg: "registry", modules: []string{srClient},
+		because: "it asks a schema registry and knows no format: each parses its own schemas",
 	},
 	{
 		pkg: "decode", modules: []string{arrow, kgo}, pure: true,
@@ -150,7 +155,7 @@ var table = []rule{
 	{
 		pkg: "cmd/connector",
 		imports: []string{
-			"admin", "batch", "checkpoint", "decode", "decode/avro", "decode/json", "delta", "pipeline", "sink", "sink/datafile", "source",
+			"admin", "batch", "checkpoint", "decode", "decode/avro", "decode/json", "delta", "pipeline", "registry", "sink", "sink/datafile", "source",
 			"storage", "storage/local", "storage/memory", "storage/open", "internal/backoff", "internal/strictyaml",
 		},
 		modules: []string{arrow, cobra, compress, kadm, kerr, kfake, kgo, kmsg, prometheus, xsync, xsys},

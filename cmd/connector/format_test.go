@@ -1,0 +1,124 @@
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/linkedin/goavro/v2"
+	"github.com/twmb/franz-go/pkg/sr"
+	"github.com/twmb/franz-go/pkg/sr/srfake"
+
+	"kafkadelta/internal/kafkatest"
+)
+
+// encoded is a value by goavro, framed as a registry's serializers do.
+func encoded(t *testing.T, id int, schema string, native map[string]any) []byte {
+	t.Helper()
+	codec, err := goavro.NewCodec(schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := codec.BinaryFromNative(binary.BigEndian.AppendUint32([]byte{0}, uint32(id)), native)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestAvroByARegistry runs a stream of messages of two schemas, with a registry that does not answer in the beginning: a table is
+// made from the latest schema, each message is a row, and one of a schema that does not exist stops the run.
+func TestAvroByARegistry(t *testing.T) {
+	fake := srfake.New()
+	t.Cleanup(fake.Close)
+	target, err := url.Parse(fake.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var down atomic.Int64
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/ids/") && down.Add(1) <= 2 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		httputil.NewSingleHostReverseProxy(target).ServeHTTP(w, r)
+	}))
+	t.Cleanup(front.Close)
+	client, err := sr.NewClient(sr.URLs(fake.URL()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := `{"type":"record","name":"order","fields":[{"name":"id","type":"long"},{"name":"note","type":["null","string"],"default":null}]}`
+	second := `{"type":"record","name":"order","fields":[{"name":"price","type":["null",{"type":"bytes","logicalType":"decimal","precision":9,"scale":2}],"default":null},
+		{"name":"id","type":"long"},{"name":"note","type":["null","string"],"default":null}]}`
+	var ids []int
+	for _, text := range []string{first, second} {
+		s, err := client.CreateSchema(t.Context(), "orders-value", sr.Schema{Schema: text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, s.ID)
+	}
+	cluster := kafkatest.Start(t, "orders", 2)
+	var messages [][]byte
+	for i := range 100 {
+		row := map[string]any{"id": i, "note": goavro.Union("string", fmt.Sprint("n", i))}
+		if i%2 == 1 {
+			row["price"] = nil
+		}
+		messages = append(messages, encoded(t, ids[i%2], []string{first, second}[i%2], row))
+	}
+	kafkatest.Produce(t, cluster.ListenAddrs(), "orders", 2, messages)
+	table := filepath.Join(t.TempDir(), "table")
+	config := file(t, "c.yaml", fmt.Sprintf(`name: orders
+source: {brokers: [%q], topic: orders, format: avro, schema_registry: {urls: [%q]}}
+table: {uri: %q}
+http: {listen: "off"}
+`, cluster.ListenAddrs()[0], front.URL, table))
+	o := mustRun(t, "run", "-c", config, "--until-end")
+	if !strings.Contains(o.stderr, "the schema registry does not answer") {
+		t.Errorf("nothing is said of the registry: %s", o.stderr)
+	}
+	if o := mustRun(t, "table", "inspect", table); !strings.Contains(o.stdout, "DECIMAL(9,2)") {
+		t.Errorf("the table is not of the latest schema:\n%s", o.stdout)
+	}
+	if o := mustRun(t, "verify", "-c", config); !strings.Contains(o.stdout, "100 rows") {
+		t.Error(o.stdout)
+	}
+
+	kafkatest.Produce(t, cluster.ListenAddrs(), "orders", 2, [][]byte{encoded(t, 999, first, map[string]any{"id": 1, "note": nil})})
+	o = command(t, "run", "-c", config, "--until-end")
+	if o.code == exitOK || !strings.Contains(o.stderr, "unknown_schema") || !strings.Contains(o.stderr, "999") {
+		t.Errorf("exit code %d: %s", o.code, o.stderr)
+	}
+}
+
+// TestFormatSettings are settings that contradict each other, and files that are no schemas.
+func TestFormatSettings(t *testing.T) {
+	schema := file(t, "s.avsc", `{"type":"record","name":"r","fields":[{"name":"a","type":"int"}]}`)
+	broken := file(t, "b.avsc", `{"type":"record","name":"r","fields":[{"name":"a","type":"nothing"}]}`)
+	for _, tt := range []struct{ source, want string }{
+		{"format: xml", `source.format is "xml": use json or avro`},
+		{"format: avro", "source.schema_registry.urls is empty"},
+		{"format: avro, avro: {framing: other}", `source.avro.framing is "other"`},
+		{"format: avro, avro: {framing: none}", "source.avro.schema is empty"},
+		{"format: avro, avro: {framing: none, schema: x, subject: y}", "are for framing registry"},
+		{"avro: {framing: none}", "source.format is json"},
+		{`schema_registry: {urls: ["http://x"]}`, "source.format is json"},
+		{"format: avro, avro: {framing: none, schema: " + filepath.Dir(schema) + "}", "is a folder"},
+		{"format: avro, avro: {framing: none, schema: /nowhere.avsc}", "no such file"},
+		{"format: avro, avro: {framing: none, schema: " + broken + "}", `the type "nothing" is not defined`},
+	} {
+		config := file(t, "c.yaml", fmt.Sprintf("name: n\nsource: {brokers: [\"127.0.0.1:1\"], topic: n, %s}\ntable: {uri: %s}\nhttp: {listen: \"off\"}\n", tt.source, t.TempDir()))
+		if o := command(t, "run", "-c", config); o.code == exitOK || !strings.Contains(o.stderr, tt.want) {
+			t.Errorf("%s: exit code %d, want %q: %s", tt.source, o.code, tt.want, o.stderr)
+		}
+	}
+}
