@@ -104,9 +104,15 @@ def stats_rows(add):
     return json.loads(add.get("stats") or "{}").get("numRecords")
 
 
+def generation(txns, name):
+    """How often the stream was rewound."""
+    return (txns or {}).get(f"{name}#gen", 0)
+
+
 def check_commits(log):
     """Each commit by itself: its files, tags and txns against its units. Returns all units with their version."""
     units = {}
+    generations = {app: v for app, v in (log.base or {}).items() if app.endswith("#gen")}
     for version, actions in sorted(log.commits.items()):
         own = {u["unit"]: u for u in units_of(actions)}
         rows = collections.Counter()
@@ -121,6 +127,8 @@ def check_commits(log):
             if tag is not None:
                 rows[tag["unit"]] += stats_rows(add) or 0
         txns = {a["txn"]["appId"]: a["txn"]["version"] for a in actions if "txn" in a}
+        if version > log.start:
+            check_generations(version, own, txns, generations)
         for u in own.values():
             if u["unit"] in units:
                 fault("overlap", f"unit {u['unit']} is in versions {units[u['unit']][0]} and {version}")
@@ -138,31 +146,75 @@ def check_commits(log):
     return units
 
 
+def check_generations(version, own, txns, generations):
+    """A rewind begins the next generation, and says what each partition had come to; every unit is of the one that runs."""
+    for u in own.values():
+        app = f"{u['name']}#gen"
+        now = generations.get(app, 0)
+        if u["gen"] != now + (1 if "rewind" in u else 0):
+            fault("wrong_generation", f"version {version}: unit {u['unit']} is of generation {u['gen']}, and {now} was running")
+        if "rewind" in u and txns.get(app) != u["gen"]:
+            fault("forged_txn", f"version {version}: it rewinds to generation {u['gen']}, and txn {app} is {txns.get(app)}")
+    for app, value in txns.items():
+        if not app.endswith("#gen"):
+            continue
+        if value != generations.get(app, 0) and not any("rewind" in u and f"{u['name']}#gen" == app for u in own.values()):
+            fault("forged_txn", f"version {version}: it moves txn {app} to {value}, and is no rewind")
+        generations[app] = value
+
+
 def check_tiling(log, units):
-    """Units of commits, and of tags whose commits are gone, tile up to the txns."""
+    """Units of commits, and of tags whose commits are gone, tile up to the txns, or to where the next generation's rewind found them.
+    Returns the spans by stream, topic, partition and generation, and where those that come later begin."""
     spans = collections.defaultdict(list)
-    pins = {}
+    pins, ends = {}, {}
     for version, u in units.values():
-        for s in u["spans"]:
-            key = (u["name"], s["topic"], s["partition"])
+        for i, s in enumerate(u["spans"]):
+            key = (u["name"], s["topic"], s["partition"], u["gen"])
             if u.get("pin"):
                 pins[key] = s["first"]
             elif s["next"] > s["first"]:
                 spans[key].append((s["first"], s["next"], version, u["unit"]))
+            if "rewind" in u and u["rewind"]["from"][i] >= 0:
+                ends[key[:3] + (u["gen"] - 1,)] = u["rewind"]["from"][i]
+    until = {}
+    for key in set(spans) | set(pins):
+        later = [k for k in set(spans) | set(pins) if k[:3] == key[:3] and k[3] > key[3]]
+        until[key] = min((pins.get(k, min(spans[k], default=(float("inf"),))[0]) for k in later), default=float("inf"))
     for key in set(spans) | set(pins):
         app = f"{key[0]}-{key[2]}"
         mine = sorted(spans[key])
         at = pins.get(key, mine[0][0] if mine else 0)
-        proven = 0 if log.base is None else log.base.get(app, -1) + 1  # before it a unit without files may be forgotten
+        proven = 0  # before it a unit without files may be forgotten
+        if log.base is not None and key[3] == generation(log.base, key[0]):
+            proven = log.base.get(app, -1) + 1
+        elif log.base is not None and key[3] < generation(log.base, key[0]):
+            proven = float("inf")
         for first, after, version, unit in mine:
             if first > at and first > proven:
                 fault("gap", f"{key}: [{max(at, proven)}, {first}) is missing before version {version}")
             if first < at:
                 fault("overlap", f"{key}: [{first}, {min(at, after)}) is taken again by version {version}, unit {unit}")
             at = max(at, after)
-        if log.txns.get(app) != at - 1:
+        if key[3] >= generation(log.txns, key[0]) and log.txns.get(app) != at - 1:
             fault("forged_txn", f"{key}: txn {app} is {log.txns.get(app)}, the spans end with {at - 1}")
-    return spans
+        if key[3] < generation(log.txns, key[0]) and ends.get(key, at) != at:
+            fault("forged_txn", f"{key}: the rewind that ended it found it at {ends[key]}, the spans end before {at}")
+    return spans, until
+
+
+def of_generation(units, place, seen, offset):
+    """The generation that a row in a file of nobody's unit is of: the newest that has taken the offset and lacks its row."""
+    if all(u["gen"] == 0 for _, u in units.values()):
+        return 0
+    taken = {
+        u["gen"]
+        for _, u in units.values()
+        for s in u["spans"]
+        if (s["topic"], s["partition"]) == place and s["first"] <= offset < s["next"]
+    }
+    lacking = [gen for gen in taken if offset not in seen[place + (gen,)]]
+    return max(lacking, default=max(taken, default=0))
 
 
 def read_file(files, path):
@@ -181,9 +233,10 @@ def read_file(files, path):
 
 
 def check_files(files, log, units):
-    """Files are there, have the rows that the log tells, and their offsets are in their units' spans, each once."""
+    """Files are there, have the rows that the log tells, and their offsets are in their units' spans, each once in a generation."""
     seen = collections.defaultdict(set)
-    for (path, add), (rows, places) in zip(log.adds.items(), in_parallel(lambda path: read_file(files, path), log.adds)):
+    adds = dict(sorted(log.adds.items(), key=lambda item: tag_of(item[1]) is None))  # those of units first
+    for (path, add), (rows, places) in zip(adds.items(), in_parallel(lambda path: read_file(files, path), adds)):
         if isinstance(rows, str):
             fault(rows, places)
             continue
@@ -198,23 +251,27 @@ def check_files(files, log, units):
         for row in places or ():
             if row is None or row["offset"] is None:
                 continue
-            key, offset = (row["topic"], row["partition"]), row["offset"]
+            place, offset = (row["topic"], row["partition"]), row["offset"]
             if tag is not None and not any(
-                (s["topic"], s["partition"]) == key and s["first"] <= offset < s["next"] for s in tag["spans"]
+                (s["topic"], s["partition"]) == place and s["first"] <= offset < s["next"] for s in tag["spans"]
             ):
-                fault("outside_span", f"{path} has offset {offset} of {key}")
+                fault("outside_span", f"{path} has offset {offset} of {place}")
+            key = place + (tag["gen"] if tag is not None else of_generation(units, place, seen, offset),)
             if offset in seen[key]:
                 fault("duplicate", f"offset {offset} of {key} is in two rows, one in {path}")
             seen[key].add(offset)
     return seen
 
 
-def check_rows(log, units, seen):
-    """Each span has as many rows as it counts: files that others have made in place of its own count too."""
+def check_rows(units, seen, until):
+    """Each span has as many rows as it counts: files that others have made in place of its own count too. What a later generation has
+    taken again may be deleted."""
     for version, u in units.values():
         for s in u["spans"]:
-            there = sum(1 for o in range(s["first"], s["next"]) if o in seen[(s["topic"], s["partition"])])
-            if seen and there != s["rows"]:
+            there = sum(1 for o in range(s["first"], s["next"]) if o in seen[(s["topic"], s["partition"], u["gen"])])
+            begins = until.get((u["name"], s["topic"], s["partition"], u["gen"]), float("inf"))
+            replaced = s["next"] > begins and there < s["rows"]
+            if seen and there != s["rows"] and not replaced:
                 fault("lost_rows" if there < s["rows"] else "row_count",
                       f"version {version}: [{s['first']}, {s['next']}) of {s['topic']}[{s['partition']}] has {there} rows, {s['rows']} were counted")
 
@@ -231,11 +288,11 @@ def main(location):
         fault("log", f"delta-rs has other files: {sorted(theirs ^ ours)[:4]}")
     units = check_commits(log)
     seen = check_files(files, log, units)
-    spans = check_tiling(log, units)
+    spans, until = check_tiling(log, units)
     for app, version in log.txns.items():
         if table.transaction_version(app) != version:
             fault("forged_txn", f"delta-rs has txn {app} at {table.transaction_version(app)}, the log at {version}")
-    check_rows(log, units, seen)
+    check_rows(units, seen, until)
     for line in faults:
         print(line)
     if not faults:
