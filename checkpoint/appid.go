@@ -151,6 +151,8 @@ func (p Progress) Fresh() bool {
 type RefusedError struct {
 	Cause  string
 	Remedy string
+	// Passing says that an answer that was out of date may be the cause: it is to be asked for again for a while before it is believed.
+	Passing bool
 }
 
 func (e *RefusedError) Error() string { return e.Cause + "; " + e.Remedy }
@@ -173,6 +175,14 @@ func (p Progress) Pins(name string, id Identity, partitions int32) (missing []in
 			Cause: fmt.Sprintf("the table's offsets of stream %q belong to topic id %s of cluster %s, but the configured topic has id %s in cluster %s",
 				name, other.TopicID, other.ClusterID, id.TopicID, id.ClusterID),
 			Remedy: "check source.brokers: they may be those of another cluster. If the topic was made anew, `connector rewind --to earliest --new-topic` begins with it; if another stream has the same name, use another `name`",
+		}
+	}
+	if partitions < pinned {
+		return nil, false, &RefusedError{
+			Cause: fmt.Sprintf("the topic has %d partitions, but %d partitions of stream %q were pinned", partitions, pinned, name),
+			Remedy: "a topic never gets smaller: it was deleted and made anew with fewer partitions, or the brokers are those of another cluster. Check source.brokers and source.topic; " +
+				"to read the new topic from its beginning into the same table, use another `name`",
+			Passing: true,
 		}
 	}
 	for n := range partitions {

@@ -111,12 +111,12 @@ func TestPins(t *testing.T) {
 		"new partitions, one of them written by a newer worker already": {
 			progress: Progress{Identities: map[Identity]int32{here: 2}, Last: map[int32]int64{0: 5, 1: 6, 3: 1}}, partitions: 4, missing: []int32{2},
 		},
-		"fewer partitions than pinned, by stale metadata": {progress: Progress{Identities: map[Identity]int32{here: 3}, Last: map[int32]int64{0: 5, 1: 6, 2: 7}}, partitions: 2},
-		"an offset has expired":                           {progress: Progress{Identities: map[Identity]int32{here: 2}, Last: map[int32]int64{0: 5}}, partitions: 2, refused: `no txn "events-1"`},
-		"all offsets have expired":                        {progress: Progress{Identities: map[Identity]int32{here: 2}, Last: nil}, partitions: 2, refused: `no txn "events-0"`},
-		"another topic":                                   {progress: Progress{Identities: map[Identity]int32{elsewhere: 2}, Last: map[int32]int64{0: 5, 1: 6}}, partitions: 2, refused: "topic made anew"},
-		"another topic, all offsets expired":              {progress: Progress{Identities: map[Identity]int32{elsewhere: 2}, Last: nil}, partitions: 2, refused: "topic made anew"},
-		"both topics, after a change of identity":         {progress: Progress{Identities: map[Identity]int32{elsewhere: 2, here: 2}, Last: map[int32]int64{0: 5, 1: 6}}, partitions: 2},
+		"fewer partitions than pinned":            {progress: Progress{Identities: map[Identity]int32{here: 3}, Last: map[int32]int64{0: 5, 1: 6, 2: 7}}, partitions: 2, refused: "has 2 partitions, but 3"},
+		"an offset has expired":                   {progress: Progress{Identities: map[Identity]int32{here: 2}, Last: map[int32]int64{0: 5}}, partitions: 2, refused: `no txn "events-1"`},
+		"all offsets have expired":                {progress: Progress{Identities: map[Identity]int32{here: 2}, Last: nil}, partitions: 2, refused: `no txn "events-0"`},
+		"another topic":                           {progress: Progress{Identities: map[Identity]int32{elsewhere: 2}, Last: map[int32]int64{0: 5, 1: 6}}, partitions: 2, refused: "topic made anew"},
+		"another topic, all offsets expired":      {progress: Progress{Identities: map[Identity]int32{elsewhere: 2}, Last: nil}, partitions: 2, refused: "topic made anew"},
+		"both topics, after a change of identity": {progress: Progress{Identities: map[Identity]int32{elsewhere: 2, here: 2}, Last: map[int32]int64{0: 5, 1: 6}}, partitions: 2},
 		"rewound to the topic, from another one": {
 			progress: Progress{Identities: map[Identity]int32{here: 2}, Former: []Identity{elsewhere}, Last: map[int32]int64{0: 5, 1: 6}}, partitions: 2,
 		},

@@ -11,6 +11,10 @@ var (
 	// ErrNotTable says that the folder holds no Delta log. It wraps fs.ErrNotExist.
 	ErrNotTable = fmt.Errorf("no Delta table here (_delta_log has no version); create it with `table create` or check the table's URI: %w", fs.ErrNotExist)
 
+	// ErrVanished says that the log of a table that was followed is gone, or another one's: nothing of the known version or a later
+	// one is there. A commit would begin a log in the middle.
+	ErrVanished = errors.New("the table's log is gone")
+
 	// ErrMissingCommit says that the JSON of the version after the followed one is gone although later versions exist: the
 	// log was cleaned past it, and what happened in between cannot be proven any more (rule C2). The remedy is Reload.
 	ErrMissingCommit = errors.New("commit was cleaned from the log")

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"iter"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -304,6 +305,13 @@ type Table struct {
 	files  fileTally
 	base   int64     // version of the log checkpoint that the table was opened from; -1 for none
 	latest time.Time // when the version was last known to be the newest; zero for never
+	sight  sight     // of the log as it was before commits of this process
+}
+
+// sight is when a version was last read or listed that others had made, or that had been there for a while.
+type sight struct {
+	seen    time.Time
+	version int64
 }
 
 // freshFor is how long the knowledge of the newest version stands for a listing (rule C7): a version that is put meanwhile
@@ -312,9 +320,12 @@ const freshFor = time.Minute
 
 // fresh tells whether the version was the newest less than freshFor ago, by the wall clock and by the monotonic one: either
 // may stand still while a machine sleeps.
-func (t *Table) fresh() bool {
+func (t *Table) fresh() bool { return t.lately(t.latest) }
+
+// lately tells whether less than freshFor has passed since.
+func (t *Table) lately(since time.Time) bool {
 	now := t.opts.Now()
-	wall, monotonic := now.Round(0).Sub(t.latest.Round(0)), now.Sub(t.latest)
+	wall, monotonic := now.Round(0).Sub(since.Round(0)), now.Sub(since)
 	return min(wall, monotonic) >= 0 && max(wall, monotonic) < freshFor
 }
 
@@ -339,7 +350,7 @@ func (t *Table) Reload(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("opening the Delta log: %w", err)
 	}
-	t.state, t.winner, t.files, t.base, t.latest = *s, nil, fileTally{}, seg.base, asked
+	t.state, t.winner, t.files, t.base, t.latest, t.sight = *s, nil, fileTally{}, seg.base, asked, sight{asked, s.version}
 	return nil
 }
 
@@ -424,7 +435,7 @@ func (t *Table) read(ctx context.Context, version int64) (*Commit, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.tableID = t.metadata.ID
+	c.tableID, t.sight = t.metadata.ID, sight{t.opts.Now(), c.Version}
 	return c, nil
 }
 
@@ -460,15 +471,30 @@ func (t *Table) standing(ctx context.Context) error {
 
 // probe finds out why a version's JSON is not there; nil when it is by now.
 func (t *Table) probe(ctx context.Context, version int64) error {
-	l, err := listLog(ctx, t.store, version)
+	l, err := t.present(ctx)
 	if err != nil {
 		return err
 	}
 	switch newest := l.newest(); {
-	case len(l.commits) > 0 && l.commits[0] == version:
+	case slices.Contains(l.commits, version):
 		return nil
 	case newest >= version:
 		return fmt.Errorf("following the Delta log: version %d is gone, the newest is %d: %w", version, newest, ErrMissingCommit)
 	}
 	return io.EOF
+}
+
+// present lists the log from the version on that was seen last. Where that is not there, and no log checkpoint stands for it, the table
+// was removed, or another one is in its place. A later version proves nothing: this process may have put it into the empty place.
+func (t *Table) present(ctx context.Context) (*listing, error) {
+	asked := t.opts.Now()
+	l, err := listLog(ctx, t.store, t.sight.version)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(l.commits, t.sight.version) && l.newestCheckpoint(t.sight.version, math.MaxInt64, nil) < 0 {
+		return nil, fmt.Errorf("following the Delta log: version %d is not there any more, and no log checkpoint: %w", t.sight.version, ErrVanished)
+	}
+	t.sight = sight{asked, t.version}
+	return l, nil
 }

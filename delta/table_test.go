@@ -345,7 +345,7 @@ func TestNextFollowsTheLog(t *testing.T) {
 		}
 		want := []string{"get 00000000000000000001.json"}
 		if i > 0 && i%4 == 0 {
-			want = append(want, "list 00000000000000000001")
+			want = append(want, "list .") // from the known version on
 		}
 		if !slices.Equal(s.calls, want) {
 			t.Errorf("after %d s an idle poll calls %v, want %v", i*15, s.calls, want)
@@ -411,7 +411,7 @@ func TestNextSeesWhatAppearsBetweenReadAndListing(t *testing.T) {
 	table := open(t, s, clock)
 	clock.add(time.Minute)
 	s.get = func(name string) error {
-		if name == delta.CommitName(7) && s.calls[len(s.calls)-1] == "get 00000000000000000007.json" && !slices.Contains(s.calls, "list 00000000000000000007") {
+		if name == delta.CommitName(7) && s.calls[len(s.calls)-1] == "get 00000000000000000007.json" && !slices.Contains(s.calls, "list 00000000000000000006") {
 			defer putLog(t, store, 7, last)
 			return fmt.Errorf("reading: %w", fs.ErrNotExist)
 		}
@@ -421,6 +421,53 @@ func TestNextSeesWhatAppearsBetweenReadAndListing(t *testing.T) {
 	check(t, err)
 	if c.Version != 7 {
 		t.Errorf("version %d", c.Version)
+	}
+}
+
+// TestVanishedLog has the whole log removed under whoever follows it: a minute later neither looking nor committing takes that for a
+// log without news.
+func TestVanishedLog(t *testing.T) {
+	for name, look := range map[string]func(*delta.Table) error{
+		"an idle look": func(table *delta.Table) error { _, err := table.Next(ctx); return err },
+		"a commit": func(table *delta.Table) error {
+			outcome, err := table.Commit(ctx, &delta.Transaction{Operation: "WRITE"})
+			if outcome != delta.Refused {
+				t.Errorf("the commit is %v", outcome)
+			}
+			return err
+		},
+		"a commit of who only commits": func(table *delta.Table) error {
+			_, err := table.Commit(ctx, &delta.Transaction{Operation: "WRITE"})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clock := newClock()
+			store := created(t, clock, "a INT")
+			table := open(t, store, clock)
+			if name == "a commit of who only commits" { // which shows nothing of what was there before
+				for range 5 {
+					clock.add(20 * time.Second)
+					if outcome, err := table.Commit(ctx, &delta.Transaction{Operation: "WRITE"}); outcome != delta.Committed {
+						t.Fatalf("%v, %v", outcome, err)
+					}
+				}
+			}
+			clock.add(30 * time.Second)
+			var left []string
+			for info, err := range store.List(ctx, "", "") {
+				check(t, err)
+				left = append(left, info.Name)
+			}
+			drop(t, store, left...)
+			clock.add(time.Minute)
+			if err := look(table); !errors.Is(err, delta.ErrVanished) {
+				t.Errorf("%v, want ErrVanished", err)
+			}
+			for info := range store.List(ctx, "", "") {
+				t.Errorf("%s was made anew", info.Name)
+			}
+		})
 	}
 }
 

@@ -74,7 +74,7 @@ func (tx *Transaction) Pending() (version int64, ok bool) { return tx.open - 1, 
 //     puts the same version again under a new attempt id. A version that already exists settles it: an id of this
 //     transaction in its commitInfo is Committed, another one Conflict. Until then Commit at another version is Refused.
 //   - Refused, cause: nothing was sent by this call. The transaction is invalid, the table asks for more than an append
-//     honours (CheckAppend), or the transaction is pending at another version.
+//     honours (CheckAppend), its log is gone (ErrVanished, looked for once a minute), or the transaction is pending at another version.
 //
 // Everything that depends on the version before is built anew for every attempt. The attempt is never retried here.
 func (t *Table) Commit(ctx context.Context, tx *Transaction) (Outcome, error) {
@@ -91,6 +91,13 @@ func (t *Table) Commit(ctx context.Context, tx *Transaction) (Outcome, error) {
 	}
 	if t.winner != nil {
 		return t.judge(ctx, tx, t.winner) // read already, for this transaction or another one
+	}
+	if !t.lately(t.sight.seen) { // a put would make a folder that was removed anew
+		if _, err := t.present(ctx); errors.Is(err, ErrVanished) {
+			return Refused, fmt.Errorf("committing version %d: %w", version, err)
+		} else if err != nil {
+			return Unknown, fmt.Errorf("committing version %d: looking for the log: %w", version, err)
+		}
 	}
 	id := uuid.NewString()
 	data, landed, err := t.build(tx, next, version, id)

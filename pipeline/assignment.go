@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -43,7 +44,22 @@ func (d *dispatcher) positions(ctx context.Context, assigned []checkpoint.Partit
 	return answer, err
 }
 
+// pin makes sure that the topic is the one of the table's offsets, and that all its partitions have one. What may be the answer of a
+// broker that is out of date is asked for again before it is believed.
 func (d *dispatcher) pin(ctx context.Context, assigned []checkpoint.Partition) error {
+	for since := d.Now(); ; {
+		err := d.pinOnce(ctx, assigned)
+		refused, ok := errors.AsType[*checkpoint.RefusedError](err)
+		if !ok || !refused.Passing || d.Now().Sub(since) >= doubtFor {
+			return err
+		}
+		if err := backoff.Sleep(ctx, doubtEvery); err != nil {
+			return err
+		}
+	}
+}
+
+func (d *dispatcher) pinOnce(ctx context.Context, assigned []checkpoint.Partition) error {
 	topic, err := d.source.Describe(ctx)
 	if err != nil {
 		return err

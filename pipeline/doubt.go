@@ -127,13 +127,13 @@ func (d *dispatcher) passLost() {
 	}
 }
 
-const backward = "`connector rewind` to offset %d takes what Kafka has now, in a new generation beside the rows of before"
+const backward = "`connector rewind --to-offsets %d=%d` takes what Kafka has now, in a new generation beside the rows of before"
 
 func retired(p *part, x source.Extent) error {
 	return &checkpoint.RefusedError{
 		Cause: fmt.Sprintf("Kafka has deleted messages of %s that the table does not have: offsets %d to %d (%d), its log begins at %d (OFFSET_OUT_OF_RANGE)",
 			p.Partition, p.next, x.First-1, x.First-p.next, x.First),
-		Remedy: "retention was faster than this stream, or somebody has deleted records: raise retention.ms of the topic; to go on without them set source.on_data_loss: continue, which counts them",
+		Remedy: "retention was faster than this stream, or somebody has deleted records: raise retention.ms of the topic; to go on without them set source.on_data_loss: continue, which counts them, or run `connector rewind --to-offsets " + fmt.Sprintf("%d=earliest`", p.ID),
 	}
 }
 
@@ -142,7 +142,7 @@ func beyondEnd(p *part, x source.Extent) error {
 		Cause: fmt.Sprintf("the table has taken %s up to offset %d, but Kafka's log of it ends at %d: its last %d offsets are not there any more",
 			p.Partition, p.next-1, x.End-1, p.next-x.End),
 		Remedy: "the topic was cut back (an unclean leader election), or restored from a backup. Messages that come now would get the offsets of rows that are in the table: " +
-			fmt.Sprintf(backward, x.End),
+			fmt.Sprintf(backward, p.ID, x.End),
 	}
 }
 
@@ -154,6 +154,6 @@ func cutBack(p *part, x source.Extent) error {
 	return &checkpoint.RefusedError{
 		Cause: fmt.Sprintf("Kafka's log of %s was cut back, as an unclean leader election does: the messages of leader epoch %d up to offset %d, which the table has, are not there any more %s, and others may have their offsets",
 			p.Partition, p.leader.Leader(), p.next-1, where),
-		Remedy: fmt.Sprintf("source.on_data_loss does not cover this, since nothing that Kafka has must be lost: "+backward, max(to, x.First)),
+		Remedy: fmt.Sprintf("source.on_data_loss does not cover this, since nothing that Kafka has must be lost: "+backward, p.ID, max(to, x.First)),
 	}
 }

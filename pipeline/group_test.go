@@ -9,10 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/internal/kafkatest"
 	"kafkadelta/pipeline"
+	"kafkadelta/source"
 	"kafkadelta/storage/faultstore"
 )
 
@@ -69,18 +71,26 @@ func soon(s *setup) {
 func TestWorkersJoinAndLeaveWhileMessagesFlow(t *testing.T) {
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			parallelWorld(t, 4, func(w *world) { churn(w, seed) })
+			parallelWorld(t, 4, func(w *world) { churn(w, seed, source.ProtocolClassic) })
+		})
+	}
+	for seed := range uint64(2) {
+		t.Run(fmt.Sprintf("KIP-848, seed %d", seed), func(t *testing.T) {
+			parallelWorld(t, 4, func(w *world) { churn(w, seed, source.ProtocolConsumer) }, kfake.BrokerConfigs(map[string]string{
+				"group.consumer.session.timeout.ms": "1500", "group.consumer.heartbeat.interval.ms": "150",
+			}))
 		})
 	}
 }
 
-func churn(w *world, seed uint64) {
+func churn(w *world, seed uint64, protocol string) {
 	rnd := rand.New(rand.NewPCG(seed, 7))
 	var live, frozen []*member
 	start := func() {
 		m := w.join(soon, func(s *setup) {
 			s.Flush.Interval = time.Duration(20+rnd.IntN(400)) * time.Millisecond
 			s.Source.RebalanceTimeout = time.Duration(1+rnd.IntN(4)) * time.Second
+			s.Source.GroupProtocol = protocol
 		})
 		m.store.SetPlan(unreliable(rand.New(rand.NewPCG(seed, rnd.Uint64()))))
 		live = append(live, m)

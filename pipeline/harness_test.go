@@ -68,10 +68,10 @@ type world struct {
 
 // parallelWorld runs f in a world of its own in real time, beside others. A group of several workers cannot be in a bubble: the
 // Kafka client waits with a mutex for a join to end before it reports offsets, and a bubble's clock stands still meanwhile.
-func parallelWorld(t *testing.T, partitions int32, f func(w *world)) {
+func parallelWorld(t *testing.T, partitions int32, f func(w *world), opts ...kfake.Opt) {
 	t.Helper()
 	t.Parallel()
-	w := newWorld(t, partitions)
+	w := newWorld(t, partitions, opts...)
 	w.limit, w.poll = time.Minute, 20*time.Millisecond
 	f(w)
 }
@@ -80,6 +80,12 @@ func parallelWorld(t *testing.T, partitions int32, f func(w *world)) {
 func scenario(t *testing.T, partitions int32, f func(w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { f(newWorld(t, partitions)) })
+}
+
+// scenarioOf is a scenario on a Kafka with options.
+func scenarioOf(t *testing.T, partitions int32, f func(w *world), opts ...kfake.Opt) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { f(newWorld(t, partitions, opts...)) })
 }
 
 func newWorld(t *testing.T, partitions int32, opts ...kfake.Opt) *world {

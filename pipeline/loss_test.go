@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -165,9 +164,9 @@ func TestALossThatIsDroppedIsCountedOnce(t *testing.T) {
 		w.produce(0, 10)
 		w.check(w.kafka.DeleteRecords(topic, 0, 9))
 		k := w.start(goOn, func(s *setup) { s.Flush.Interval = 10 * time.Minute })
-		w.eventually("the loss is found", func() bool { return strings.Contains(w.logs.String(), "as on_data_loss says") })
+		w.eventually("the loss is found", func() bool { return strings.Contains(w.logs.String(), "as source.on_data_loss says") })
 		w.moveTxn(0, 4)
-		w.eventually("it is found again", func() bool { return strings.Count(w.logs.String(), "as on_data_loss says") == 2 })
+		w.eventually("it is found again", func() bool { return strings.Count(w.logs.String(), "as source.on_data_loss says") == 2 })
 		w.eventually("it is committed", func() bool { return w.txn(0) == 14 })
 		k.stop()
 		if spans := w.spans(0); len(spans) != 2 || spans[1].Lost != 4 || spans[1].Rows != 6 {
@@ -327,7 +326,7 @@ func (w *world) elect(partition int32) {
 
 func electionWorld(t *testing.T, f func(w *world)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { f(newWorld(t, 1, kfake.NumBrokers(3), kfake.Ports(9092, 9093, 9094))) })
+	scenarioOf(t, 1, f, kfake.NumBrokers(3), kfake.Ports(9092, 9093, 9094))
 }
 
 // leader is the leader epoch that the table holds of partition 0, and how many versions have written it.
@@ -373,7 +372,7 @@ func TestLeaderEpochsAreKeptOnChange(t *testing.T) {
 // TestLogThatWasCutBackIsRefused: brokers that know the epoch of the last row no further than before it have given its offset to
 // another message, or will.
 func TestLogThatWasCutBackIsRefused(t *testing.T) {
-	words := []string{topic + "[0]", "unclean leader election", "up to offset 4", "from offset 3 on", "connector rewind` to offset 3"}
+	words := []string{topic + "[0]", "unclean leader election", "up to offset 4", "from offset 3 on", "connector rewind --to-offsets 0=3`"}
 	t.Run("at the start", func(t *testing.T) {
 		electionWorld(t, func(w *world) {
 			w.produce(0, 5)

@@ -218,6 +218,9 @@ func (t *Table) pinUnit(ctx context.Context, r PinRequest, reported map[int32]in
 			return nil, err
 		}
 	}
+	if fresh && len(reported) > 0 {
+		return nil, t.refuseFresh(reported)
+	}
 	pinned, known := progress.Identities[r.Identity]
 	if len(missing) == 0 && known && pinned >= r.Partitions {
 		return nil, nil
@@ -240,6 +243,17 @@ func (t *Table) pinUnit(ctx context.Context, r PinRequest, reported map[int32]in
 		})
 	}
 	return unit, nil
+}
+
+// refuseFresh refuses a table that has never heard of the stream although offsets of it were reported, which is done after commits alone:
+// the table was another one. To begin again would lose, or double elsewhere, what was taken since.
+func (t *Table) refuseFresh(reported map[int32]int64) error {
+	n := slices.Min(slices.Collect(maps.Keys(reported)))
+	return &checkpoint.RefusedError{
+		Cause: fmt.Sprintf("the table knows nothing of stream %q, but the consumer group has reported offsets of the topic (%d of partition %d)", t.opts.Name, reported[n], n),
+		Remedy: "the table that the stream wrote to was removed, or is another one: check table.uri. To begin a new table, delete the group's offsets (kafka-consumer-groups.sh --delete), " +
+			"or use another `name` or source.group",
+	}
 }
 
 // refuseReported refuses partitions that the table does not know, but whose offsets were reported after a commit.

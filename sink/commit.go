@@ -86,6 +86,9 @@ func (t *Table) land(ctx context.Context, units []*Unit) error {
 				return unlessDone(ctx, err)
 			}
 		case delta.Refused:
+			if errors.Is(err, delta.ErrVanished) {
+				return vanished(fmt.Sprintf("committing version %d", version), err)
+			}
 			return &Error{Op: fmt.Sprintf("committing version %d", version), Err: err}
 		case delta.Unknown:
 			late := errors.Is(err, delta.ErrMissingCommit)

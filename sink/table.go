@@ -215,6 +215,8 @@ func finalError(op string, err error) error {
 	switch {
 	case errors.As(err, &own), errors.As(err, &refused):
 		return err
+	case errors.Is(err, delta.ErrVanished), errors.Is(err, delta.ErrNotTable):
+		return vanished(op, err)
 	case errors.As(err, &unsupported), errors.Is(err, delta.ErrCorrupt):
 		return &Error{Op: op, Err: err}
 	case errors.Is(err, fs.ErrPermission):
@@ -338,6 +340,13 @@ func (t *Table) relayout() error {
 
 // isStream tells whether offsets go with the rows. Without them an append may follow whatever it finds, also a RESTORE.
 func (t *Table) isStream() bool { return t.opts.Name != "" }
+
+func vanished(op string, err error) error {
+	return &Error{
+		Op: op, Err: err,
+		Hint: "the table's folder was removed, moved, or is not mounted: bring it back, and start. To begin a new table instead, use another name, or delete the consumer group's offsets first",
+	}
+}
 
 func replaced(version int64, how string) error {
 	return &Error{

@@ -17,6 +17,12 @@ const (
 	ReadUncommitted = "read_uncommitted"
 )
 
+// Values of Config.GroupProtocol.
+const (
+	ProtocolClassic  = "classic"
+	ProtocolConsumer = "consumer"
+)
+
 // Values of Config.OnDataLoss.
 const (
 	OnDataLossFail     = "fail"
@@ -39,6 +45,9 @@ type Config struct {
 	// OnDataLoss says what happens once Kafka's retention has removed messages that were not read: fail (default) refuses to go on;
 	// continue goes on behind them and counts their offsets as lost.
 	OnDataLoss string `yaml:"on_data_loss"`
+	// GroupProtocol is how partitions are shared out: classic (default), by one of the workers; or consumer (KIP-848), by the broker, which
+	// then has its own session timeout. A broker that lacks that gets classic.
+	GroupProtocol string `yaml:"group_protocol"`
 	// SessionTimeout is how long the group waits for a worker that went silent before its partitions go to others.
 	// Default 10s; the broker's group.min.session.timeout.ms (6s) and group.max.session.timeout.ms bound it.
 	SessionTimeout time.Duration `yaml:"session_timeout"`
@@ -58,6 +67,7 @@ func DefaultConfig() Config {
 		Start:            StartEarliest,
 		Isolation:        ReadCommitted,
 		OnDataLoss:       OnDataLossFail,
+		GroupProtocol:    ProtocolClassic,
 		SessionTimeout:   10 * time.Second,
 		RebalanceTimeout: 60 * time.Second,
 		ClientID:         "kafkadelta",
@@ -87,6 +97,9 @@ func (c Config) Validate() error {
 	}
 	if c.OnDataLoss != OnDataLossFail && c.OnDataLoss != OnDataLossContinue {
 		bad("source.on_data_loss is %q: use %s or %s", c.OnDataLoss, OnDataLossFail, OnDataLossContinue)
+	}
+	if c.GroupProtocol != ProtocolClassic && c.GroupProtocol != ProtocolConsumer {
+		bad("source.group_protocol is %q: use %s or %s", c.GroupProtocol, ProtocolClassic, ProtocolConsumer)
 	}
 	if c.SessionTimeout < time.Second {
 		bad("source.session_timeout is %v: use at least 1s (most brokers ask for 6s)", c.SessionTimeout)

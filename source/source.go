@@ -96,6 +96,9 @@ func clientOptions(cfg Config, group string, stale func(error)) ([]kgo.Opt, erro
 		kgo.RebalanceTimeout(cfg.RebalanceTimeout),
 		kgo.DisableAutoCommit(),
 	}
+	if cfg.GroupProtocol == ProtocolConsumer {
+		opts = append(opts, kgo.ServerSideBalancer())
+	}
 	if cfg.InstanceID != "" {
 		opts = append(opts, kgo.InstanceID(cfg.InstanceID))
 	}
@@ -115,6 +118,8 @@ func readerOptions(cfg Config, stale func(error)) ([]kgo.Opt, error) {
 		kgo.FetchMaxPartitionBytes(4 << 20),
 		kgo.FetchMaxWait(500 * time.Millisecond),
 		kgo.MetadataMinAge(250 * time.Millisecond),
+		// New partitions are found by it.
+		kgo.MetadataMaxAge(30 * time.Second),
 	}
 	if cfg.Isolation == ReadCommitted {
 		opts = append(opts, kgo.FetchIsolationLevel(kgo.ReadCommitted()))

@@ -52,6 +52,7 @@ func TestConfig(t *testing.T) {
 		"a broker with a scheme":      {func(c *source.Config) { c.Brokers = []string{"kafka://a:1"} }, "without a scheme"},
 		"no topic":                    {func(c *source.Config) { c.Topic = "" }, "source.topic is empty"},
 		"a start that is not known":   {func(c *source.Config) { c.Start = "newest" }, "use earliest or latest"},
+		"a protocol of the future":    {func(c *source.Config) { c.GroupProtocol = "next" }, "use classic or consumer"},
 		"a loss to be ignored":        {func(c *source.Config) { c.OnDataLoss = "ignore" }, "use fail or continue"},
 		"an isolation of databases":   {func(c *source.Config) { c.Isolation = "serializable" }, "read_committed"},
 		"a session in milliseconds":   {func(c *source.Config) { c.SessionTimeout = 10 }, "source.session_timeout"},

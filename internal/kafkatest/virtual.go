@@ -32,6 +32,11 @@ func StartVirtual(t testing.TB, topic string, partitions int32, opts ...kfake.Op
 // Dialer connects a client to the cluster.
 func (v *Virtual) Dialer() kgo.Opt { return kgo.Dialer(v.network.DialContext) }
 
+// Dial connects to the cluster.
+func (v *Virtual) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return v.network.DialContext(ctx, network, address)
+}
+
 // Client returns a client that ends with the test.
 func (v *Virtual) Client(opts ...kgo.Opt) *kgo.Client {
 	v.t.Helper()

@@ -30,6 +30,7 @@ type verification struct {
 	Faults  []struct{ Kind, Text string }
 
 	Partitions []struct {
+		Lost    int64 `json:"lost"`
 		Deleted int64 `json:"deleted_by_others"`
 	} `json:"partitions"`
 	Kafka *struct {
