@@ -20,10 +20,11 @@ const (
 	ReasonTooDeep      = "too_deep"      // nested deeper than the limit
 	ReasonTooLarge     = "too_large"     // the message alone is larger than one batch can hold
 
-	ReasonInvalidAvro    = "invalid_avro"    // the bytes are no datum of the schema
-	ReasonInvalidFraming = "invalid_framing" // the message does not begin with what tells its schema
-	ReasonUnknownSchema  = "unknown_schema"  // nobody knows the schema that the message names
-	ReasonInvalidSchema  = "invalid_schema"  // it is no schema, or one of another format
+	ReasonInvalidAvro    = "invalid_avro"     // the bytes are no datum of the schema
+	ReasonInvalidProto   = "invalid_protobuf" // the bytes are no message of the type
+	ReasonInvalidFraming = "invalid_framing"  // the message does not begin with what tells its schema
+	ReasonUnknownSchema  = "unknown_schema"   // nobody knows the schema that the message names
+	ReasonInvalidSchema  = "invalid_schema"   // it is no schema, or one of another format
 )
 
 // PoisonError is a message that can never become a row under this plan. It left no trace in any builder.
@@ -65,6 +66,11 @@ func (e *RetryLaterError) Unwrap() error { return e.Cause }
 
 // RetryLater tells how long to wait; a pipeline recognises the outcome by this method.
 func (e *RetryLaterError) RetryLater() time.Duration { return e.After }
+
+// FramingError says why a message does not tell what it was written with. It becomes a PoisonError.
+type FramingError struct{ Reason, Detail string }
+
+func (e *FramingError) Error() string { return e.Reason + ": " + e.Detail }
 
 // maxShown is how much of a value an error shows, in bytes.
 const maxShown = 80

@@ -103,7 +103,7 @@ func (r *Rows) Begin(rec *kgo.Record) error {
 	if r.leased {
 		r.reclaim()
 	}
-	if r.weight+len(rec.Value)*r.Growth+len(rec.Key)+len(rec.Topic)+r.slack > r.limit || len(rec.Headers) > 0 {
+	if r.weight+(len(rec.Value)+1)*r.Growth+len(rec.Key)+len(rec.Topic)+r.slack > r.limit || len(rec.Headers) > 0 {
 		return r.beginLarge(rec)
 	}
 	return nil
@@ -124,7 +124,7 @@ func (r *Rows) beginLarge(rec *kgo.Record) error {
 
 // recordWeight bounds what one record adds to the longest buffer of any column.
 func (r *Rows) recordWeight(rec *kgo.Record) int {
-	w := len(rec.Value)*r.Growth + len(rec.Key) + len(rec.Topic) + r.slack
+	w := (len(rec.Value)+1)*r.Growth + len(rec.Key) + len(rec.Topic) + r.slack
 	for i := range rec.Headers {
 		w += 3*len(rec.Headers[i].Key) + len(rec.Headers[i].Value) + 1 // 3: a replaced byte becomes U+FFFD
 	}
@@ -139,7 +139,7 @@ func (r *Rows) Commit(rec *kgo.Record) {
 	if len(rec.Headers) > 0 {
 		r.weight += r.recordWeight(rec)
 	} else {
-		r.weight += len(rec.Value)*r.Growth + len(rec.Key) + len(rec.Topic) + r.slack
+		r.weight += (len(rec.Value)+1)*r.Growth + len(rec.Key) + len(rec.Topic) + r.slack
 	}
 	r.n++
 }

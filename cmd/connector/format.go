@@ -198,7 +198,7 @@ type parsedSchema struct {
 func (r *registered) byID(id int32) (*avro.Schema, error) {
 	s, err := r.client.ByID(id)
 	if errors.Is(err, registry.ErrUnknown) {
-		return nil, &avro.FramingError{Reason: decode.ReasonUnknownSchema, Detail: fmt.Sprintf("schema id %d: %v", id, err)}
+		return nil, &decode.FramingError{Reason: decode.ReasonUnknownSchema, Detail: fmt.Sprintf("schema id %d: %v", id, err)}
 	}
 	if err != nil {
 		return nil, err
@@ -208,7 +208,7 @@ func (r *registered) byID(id int32) (*avro.Schema, error) {
 	p, ok := r.parsed[s]
 	if !ok {
 		if p.schema, err = parseRegistered(s); err != nil {
-			p.err = &avro.FramingError{Reason: decode.ReasonInvalidSchema, Detail: err.Error()}
+			p.err = &decode.FramingError{Reason: decode.ReasonInvalidSchema, Detail: err.Error()}
 		}
 		r.parsed[s] = p
 	}

@@ -9,14 +9,9 @@ import (
 	"kafkadelta/decode"
 )
 
-// Framing tells which schema a message was written with, and where its datum begins. A *FramingError makes the message poison;
+// Framing tells which schema a message was written with, and where its datum begins. A *decode.FramingError makes the message poison;
 // any other error is handed on, such as a *decode.RetryLaterError while a registry does not answer.
 type Framing func(value []byte) (schema *Schema, begin int, err error)
-
-// FramingError says why a message does not tell its schema.
-type FramingError struct{ Reason, Detail string }
-
-func (e *FramingError) Error() string { return e.Reason + ": " + e.Detail }
 
 // Options of a decoder.
 type Options struct {
@@ -82,7 +77,7 @@ func (d *Decoder) Append(rec *kgo.Record) error {
 	}
 	schema, begin, err := d.opts.Framing(rec.Value)
 	if err != nil {
-		if e, ok := err.(*FramingError); ok { //nolint:errorlint // never wrapped
+		if e, ok := err.(*decode.FramingError); ok { //nolint:errorlint // never wrapped
 			return d.poison(rec, nil, problem{reason: e.Reason, detail: e.Detail})
 		}
 		return err

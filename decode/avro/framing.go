@@ -22,7 +22,7 @@ const registryHeader = 5
 func Registry(byID func(id int32) (*Schema, error)) Framing {
 	return func(value []byte) (*Schema, int, error) {
 		if len(value) < registryHeader || value[0] != 0 {
-			return nil, 0, &FramingError{decode.ReasonInvalidFraming, fmt.Sprintf(
+			return nil, 0, &decode.FramingError{Reason: decode.ReasonInvalidFraming, Detail: fmt.Sprintf(
 				"the message begins with %s: want a zero byte and a schema id of 4 bytes, as a schema registry's serializers write them", decode.Shorten(value[:min(len(value), registryHeader)]))}
 		}
 		s, err := byID(int32(binary.BigEndian.Uint32(value[1:])))
@@ -46,13 +46,13 @@ func SingleObject(schemas ...*Schema) (Framing, error) {
 	}
 	return func(value []byte) (*Schema, int, error) {
 		if len(value) < singleObjectHeader || value[0] != 0xc3 || value[1] != 0x01 {
-			return nil, 0, &FramingError{decode.ReasonInvalidFraming, fmt.Sprintf(
+			return nil, 0, &decode.FramingError{Reason: decode.ReasonInvalidFraming, Detail: fmt.Sprintf(
 				"the message begins with %s: want C3 01 and a fingerprint of 8 bytes, Avro's single-object encoding", decode.Shorten(value[:min(len(value), singleObjectHeader)]))}
 		}
 		print := binary.LittleEndian.Uint64(value[2:])
 		s, ok := byPrint[print]
 		if !ok {
-			return nil, 0, &FramingError{decode.ReasonUnknownSchema, fmt.Sprintf("none of the %d schemas has the fingerprint %016x", len(byPrint), print)}
+			return nil, 0, &decode.FramingError{Reason: decode.ReasonUnknownSchema, Detail: fmt.Sprintf("none of the %d schemas has the fingerprint %016x", len(byPrint), print)}
 		}
 		return s, singleObjectHeader, nil
 	}, nil

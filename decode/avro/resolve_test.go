@@ -276,7 +276,7 @@ func TestFramings(t *testing.T) {
 		case schemas[id] != nil:
 			return schemas[id], nil
 		case id == 404:
-			return nil, &FramingError{decode.ReasonUnknownSchema, "the registry has no schema 404"}
+			return nil, &decode.FramingError{Reason: decode.ReasonUnknownSchema, Detail: "the registry has no schema 404"}
 		}
 		return nil, later
 	})

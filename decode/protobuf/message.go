@@ -1,0 +1,330 @@
+package protobuf
+
+import (
+	"slices"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"kafkadelta/decode"
+)
+
+// tag reads a field's number and wire type; n is 0 where there is none.
+func tag(in []byte, p int) (number protowire.Number, typ protowire.Type, n int) {
+	if p < len(in) && in[p] < 0x80 {
+		number, typ = protowire.Number(in[p]>>3), protowire.Type(in[p]&7)
+		if number == 0 {
+			return 0, 0, 0
+		}
+		return number, typ, 1
+	}
+	number, typ, n = protowire.ConsumeTag(in[p:])
+	return number, typ, max(n, 0)
+}
+
+// payload reads what follows a tag: a number, or bytes; n is negative where it is broken.
+func payload(number protowire.Number, typ protowire.Type, in []byte) (u uint64, s []byte, n int) {
+	switch typ {
+	case protowire.VarintType:
+		if len(in) > 0 && in[0] < 0x80 {
+			return uint64(in[0]), nil, 1
+		}
+		u, n = protowire.ConsumeVarint(in)
+	case protowire.Fixed32Type:
+		var v uint32
+		v, n = protowire.ConsumeFixed32(in)
+		u = uint64(v)
+	case protowire.Fixed64Type:
+		u, n = protowire.ConsumeFixed64(in)
+	case protowire.BytesType:
+		s, n = protowire.ConsumeBytes(in)
+	case protowire.StartGroupType:
+		s, n = protowire.ConsumeGroup(number, in)
+	default:
+		n = -1
+	}
+	return u, s, n
+}
+
+// message decodes a message into the row with that index of its builders. This is the hot loop.
+func (d *Decoder) message(m *message, in []byte, row int) bool {
+	var parts []*field // messages that came more than once, to be merged in the end
+	for p := 0; p < len(in); {
+		number, typ, n := tag(in, p)
+		if n == 0 {
+			return d.broken()
+		}
+		p += n
+		f := m.field(number)
+		u, s, n := payload(number, typ, in[p:])
+		if n < 0 {
+			if d.broken(); f != nil {
+				d.within(f.path)
+			}
+			return false
+		}
+		p += n
+		switch {
+		case f == nil:
+		case f.isMap:
+			if typ == protowire.BytesType && !d.entry(f, s, nil) {
+				return d.within(f.path)
+			}
+		case f.elem != nil:
+			if !d.element(f.elem, typ, u, s) {
+				return d.within(f.elem.path)
+			}
+		case typ != f.wire: // the official runtime takes it for an unknown field
+		case f.inParts && (f.b != nil && f.b.Len != row || f.b == nil && d.came(f)):
+			if !slices.Contains(parts, f) {
+				parts = append(parts, f)
+			}
+		default:
+			if len(f.siblings) > 0 {
+				parts = d.clearSiblings(f, row, parts)
+			}
+			if f.b != nil && f.b.Len != row {
+				f.b.Truncate(row) // the last one counts
+			}
+			if !d.field(f, u, s) {
+				return d.within(f.path)
+			}
+		}
+	}
+	for _, f := range parts {
+		if !d.merge(f, in, row) {
+			return d.within(f.path)
+		}
+	}
+	return d.finish(m, in, row)
+}
+
+// clearSiblings takes away the other members of a oneof.
+func (d *Decoder) clearSiblings(f *field, row int, parts []*field) []*field {
+	for _, other := range f.siblings {
+		if other.b != nil && other.b.Len != row {
+			other.b.Truncate(row)
+		}
+		d.forget(other)
+		if i := slices.Index(parts, other); i >= 0 {
+			parts = slices.Delete(parts, i, i+1)
+		}
+	}
+	return parts
+}
+
+// forget takes back what was computed from a field, or from below it.
+func (d *Decoder) forget(f *field) {
+	for _, b := range f.below {
+		if row := d.rows.Len(); b.Len != row {
+			b.Truncate(row)
+		}
+	}
+}
+
+// merge decodes a message that came in parts: they stand for their bytes one after the other ("Last One Wins").
+func (d *Decoder) merge(f *field, in []byte, row int) bool {
+	all := []byte{}
+	for p := 0; p < len(in); {
+		number, typ, n := tag(in, p)
+		p += n
+		_, s, n := payload(number, typ, in[p:])
+		p += n
+		switch {
+		case number == f.number && typ == f.wire:
+			all = append(all, s...)
+		case slices.ContainsFunc(f.siblings, func(o *field) bool { return o.number == number && o.wire == typ }):
+			all = all[:0]
+		}
+	}
+	if f.b != nil {
+		f.b.Truncate(row)
+	}
+	d.forget(f)
+	return d.field(f, 0, all)
+}
+
+// finish completes the row: lists and maps end, and fields that did not come are absent.
+func (d *Decoder) finish(m *message, in []byte, row int) bool {
+	for _, f := range m.fields {
+		switch {
+		case f.isMap:
+			if f.b != nil && !d.endMap(f, in) {
+				return d.within(f.path)
+			}
+		case f.elem != nil:
+			f.b.EndRow()
+		case f.b != nil && f.b.Len != row || f.b == nil && d.came(f):
+		case f.required:
+			if f.b == nil && hasField(in, f) {
+				break
+			}
+			d.fail(decode.ReasonInvalidProto, "a required field is missing")
+			return d.within(f.path)
+		case f.implicit && f.kind == protoreflect.StringKind:
+			d.empty(f)
+		case f.implicit:
+			if !d.field(f, 0, nil) {
+				return d.within(f.path)
+			}
+		case f.b != nil:
+			f.b.AppendAbsent()
+		}
+	}
+	for _, b := range m.absent {
+		b.AppendAbsent()
+	}
+	if m.b != nil {
+		m.b.Len++
+	}
+	return true
+}
+
+// empty takes an implicit text, which is empty: as a date, an instant or a decimal there is none.
+func (d *Decoder) empty(f *field) {
+	switch {
+	case f.op == opText:
+		f.b.AppendAbsent()
+	case f.b != nil:
+		f.b.AppendBytes(nil)
+	}
+	for i := range f.computed {
+		switch c := &f.computed[i]; {
+		case c.Cast == decode.CastSubstring:
+			c.AppendSubstring(c.b, nil)
+		case c.Cast == decode.CastNone && c.value.op == opBytes:
+			c.b.AppendBytes(nil)
+		}
+	}
+}
+
+// came reports whether a field without a column of its own has been there, by what is computed from it.
+func (d *Decoder) came(f *field) bool {
+	return len(f.computed) > 0 && f.computed[0].b.Len != d.rows.Len()
+}
+
+// hasField looks for a field of proto2 that is required and has no column.
+func hasField(in []byte, f *field) bool {
+	for p := 0; p < len(in); {
+		number, typ, n := tag(in, p)
+		p += n
+		_, _, n = payload(number, typ, in[p:])
+		p += n
+		if number == f.number && typ == f.wire {
+			return true
+		}
+	}
+	return false
+}
+
+// element takes one value of a repeated field, or many that are packed.
+func (d *Decoder) element(f *field, typ protowire.Type, u uint64, s []byte) bool {
+	if typ == f.wire {
+		return d.single(f, u, s)
+	}
+	if typ != protowire.BytesType || f.wire == protowire.StartGroupType {
+		return true // the official runtime takes it for an unknown field
+	}
+	for len(s) > 0 {
+		u, _, n := payload(f.number, f.wire, s)
+		if n < 0 {
+			return d.broken()
+		}
+		if s = s[n:]; !d.single(f, u, nil) {
+			return false
+		}
+	}
+	return true
+}
+
+// entry takes one entry of a map, unless drop says that a later one replaces it; drop is only asked in a second round.
+func (d *Decoder) entry(f *field, in []byte, drop *dropped) bool {
+	var key, value datum
+	for p := 0; p < len(in); {
+		number, typ, n := tag(in, p)
+		if n == 0 {
+			return d.broken()
+		}
+		p += n
+		u, s, n := payload(number, typ, in[p:])
+		if n < 0 {
+			return d.broken()
+		}
+		p += n
+		switch {
+		case number == 1 && (f.key == nil || typ == f.key.wire):
+			key = datum{u, s}
+		case number == 2 && f.elem != nil && typ == f.elem.wire && f.elem.inParts && value.s != nil:
+			value.s = append(slices.Clip(value.s), s...) // parts of a message
+		case number == 2:
+			if f.elem == nil || typ == f.elem.wire {
+				value = datum{u, s}
+			}
+		}
+	}
+	for name, l := range f.lookups {
+		if string(key.s) != name || drop != nil {
+			continue
+		}
+		for i := range l.computed {
+			if b := l.computed[i].b; b.Len != d.rows.Len() {
+				b.Truncate(d.rows.Len())
+			}
+		}
+		if !d.field(l, value.u, value.s) {
+			return d.within(l.path)
+		}
+	}
+	if f.b == nil || drop.next() {
+		return true
+	}
+	if !d.single(f.key, key.u, key.s) {
+		return d.within(f.key.path)
+	}
+	if !d.single(f.elem, value.u, value.s) {
+		return d.within(f.elem.path)
+	}
+	f.b.Children[0].EndRow()
+	return true
+}
+
+// datum is a value as it stands in a message. The zero value stands for zero of every kind.
+type datum struct {
+	u uint64
+	s []byte
+}
+
+// dropped goes through the entries of a map.
+type dropped struct {
+	drop []bool
+	at   int
+}
+
+func (d *dropped) next() bool {
+	if d == nil {
+		return false
+	}
+	d.at++
+	return d.drop[d.at-1]
+}
+
+// endMap ends the row of a map. Of equal keys the last one counts.
+func (d *Decoder) endMap(f *field, in []byte) bool {
+	entries := f.b.Children[0]
+	first := int(f.b.Offsets[f.b.Len])
+	if d.keys.FindDoubles(entries.Children[0], first) { // rare: once more, without them
+		drop := &dropped{drop: slices.Clone(d.keys.Drop)}
+		entries.Truncate(first)
+		for p := 0; p < len(in); {
+			number, typ, n := tag(in, p)
+			p += n
+			_, s, n := payload(number, typ, in[p:])
+			p += n
+			if number == f.number && typ == protowire.BytesType && !d.entry(f, s, drop) {
+				return false
+			}
+		}
+	}
+	f.b.EndRow()
+	return true
+}

@@ -1,0 +1,433 @@
+package protobuf
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/bufbuild/protocompile"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	"kafkadelta/decode"
+)
+
+// encoded is a message that is given as text.
+func encoded(t testing.TB, typ *Type, text string) []byte {
+	t.Helper()
+	m := dynamicpb.NewMessage(typ.descriptor)
+	if err := prototext.Unmarshal([]byte(text), m); err != nil {
+		t.Fatal(err)
+	}
+	data, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data == nil {
+		data = []byte{}
+	}
+	return data
+}
+
+func column(t arrow.DataType) *arrow.Schema {
+	return arrow.NewSchema([]arrow.Field{{Name: "c", Type: t, Nullable: true}, {Name: "end", Type: arrow.PrimitiveTypes.Int32, Nullable: true}}, nil)
+}
+
+var (
+	timestamp = &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}
+	local     = &arrow.TimestampType{Unit: arrow.Microsecond}
+	text      = arrow.BinaryTypes.String
+)
+
+// TestValues has a case for each type that a value may come from and each column that it may go to.
+func TestValues(t *testing.T) {
+	structOf := func(names ...string) arrow.DataType {
+		var fields []arrow.Field
+		for _, n := range names {
+			fields = append(fields, arrow.Field{Name: n, Type: arrow.PrimitiveTypes.Int64, Nullable: true})
+		}
+		return arrow.StructOf(fields...)
+	}
+	for _, tt := range []struct {
+		name, typ, value string // value is text; a hexadecimal one, behind 0x:, is the wire's
+		column           arrow.DataType
+		want             string
+		refused          string
+	}{
+		{"int32", "int32", "c: -7", arrow.PrimitiveTypes.Int32, "-7", ""},
+		{"int32 that is absent is zero", "int32", "", arrow.PrimitiveTypes.Int32, "0", ""},
+		{"int32 that may be absent is null", "optional int32", "", arrow.PrimitiveTypes.Int32, "<nil>", ""},
+		{"int32 of 64 bits", "int32", "0x:08ffffffff1f", arrow.PrimitiveTypes.Int32, "-1", ""},
+		{"int32 to bigint", "int32", "c: -7", arrow.PrimitiveTypes.Int64, "-7", ""},
+		{"int32 to tinyint", "int32", "c: 127", arrow.PrimitiveTypes.Int8, "127", ""},
+		{"int32 beyond tinyint", "int32", "c: 128", arrow.PrimitiveTypes.Int8, "", "out_of_range"},
+		{"int32 beyond smallint", "sint32", "c: -32769", arrow.PrimitiveTypes.Int16, "", "out_of_range"},
+		{"int32 to decimal", "int32", "c: -7", &arrow.Decimal128Type{Precision: 5, Scale: 2}, "-7.00", ""},
+		{"int32 to text", "int32", "c: 7", text, "", "type_mismatch"},
+		{"int64 to int", "int64", "c: 7", arrow.PrimitiveTypes.Int32, "7", ""},
+		{"int64 beyond int", "int64", "c: 2147483648", arrow.PrimitiveTypes.Int32, "", "out_of_range"},
+		{"int64 to timestamp", "int64", "c: 1500", timestamp, "1500000", ""},
+		{"int64 to date", "int64", "c: 3", arrow.FixedWidthTypes.Date32, "3", ""},
+		{"int64 to double", "sfixed64", "c: -3", arrow.PrimitiveTypes.Float64, "-3", ""},
+		{"uint32", "uint32", "c: 4294967295", arrow.PrimitiveTypes.Int64, "4294967295", ""},
+		{"uint64", "uint64", "c: 18446744073709551615", &arrow.Decimal128Type{Precision: 20}, "18446744073709551615", ""},
+		{"uint64 beyond bigint", "fixed64", "c: 9223372036854775808", arrow.PrimitiveTypes.Int64, "", "out_of_range"},
+		{"uint64 to double", "uint64", "c: 18446744073709551615", arrow.PrimitiveTypes.Float64, "1.8446744073709552e+19", ""},
+		{"bool", "bool", "c: true", arrow.FixedWidthTypes.Boolean, "true", ""},
+		{"float to double", "float", "c: 0.5", arrow.PrimitiveTypes.Float64, "0.5", ""},
+		{"double to float", "double", "c: 0.5", arrow.PrimitiveTypes.Float32, "", "type_mismatch"},
+		{"string to binary", "string", `c: "ab"`, arrow.BinaryTypes.Binary, "6162", ""},
+		{"bytes to string", "bytes", `c: "ab"`, text, "ab", ""},
+		{"bytes that are not UTF-8", "bytes", `c: "\xff"`, text, "", "invalid_utf8"},
+		{"string that is not UTF-8", "string", "0x:0a01ff", text, "", "invalid_utf8"},
+		{"string of a date", "string", `c: "2013-01-02"`, arrow.FixedWidthTypes.Date32, "15707", ""},
+		{"no string of a date", "string", "", arrow.FixedWidthTypes.Date32, "<nil>", ""},
+		{"string of an instant", "string", `c: "1970-01-01T00:00:01Z"`, timestamp, "1000000", ""},
+		{"string with a zone, for a wall clock", "string", `c: "1970-01-01T00:00:01Z"`, local, "", "invalid_value"},
+		{"string of a decimal", "string", `c: "1.5"`, &arrow.Decimal128Type{Precision: 5, Scale: 2}, "1.50", ""},
+		{"enum", "E", "c: ONE", text, "ONE", ""},
+		{"enum that is absent", "E", "", text, "ZERO", ""},
+		{"enum without a name", "E", "0x:0863", text, "99", ""},
+		{"enum as a number", "E", "c: ONE", arrow.PrimitiveTypes.Int32, "1", ""},
+		{"timestamp", "google.protobuf.Timestamp", "c: {seconds: 1, nanos: 123456789}", timestamp, "1123456", ""},
+		{"timestamp that is absent", "google.protobuf.Timestamp", "", timestamp, "<nil>", ""},
+		{"timestamp to date", "google.protobuf.Timestamp", "c: {seconds: 86400}", arrow.FixedWidthTypes.Date32, "1", ""},
+		{"timestamp as a struct", "google.protobuf.Timestamp", "c: {seconds: 1}", structOf("seconds"), "map[seconds:1]", ""},
+		{"timestamp beyond 9999", "google.protobuf.Timestamp", "c: {seconds: 253402300800}", timestamp, "", "out_of_range"},
+		{"timestamp with too many nanos", "google.protobuf.Timestamp", "c: {nanos: 1000000000}", timestamp, "", "out_of_range"},
+		{"duration", "google.protobuf.Duration", "c: {seconds: -1, nanos: -340012000}", text, "-1.340012s", ""},
+		{"duration in microseconds", "google.protobuf.Duration", "c: {seconds: 1, nanos: 5000}", arrow.PrimitiveTypes.Int64, "1000005", ""},
+		{"duration of two signs", "google.protobuf.Duration", "c: {seconds: 1, nanos: -1}", text, "", "out_of_range"},
+		{"wrapper", "google.protobuf.StringValue", `c: {value: "x"}`, text, "x", ""},
+		{"wrapper of nothing", "google.protobuf.StringValue", `c: {}`, text, "", ""},
+		{"wrapper that is absent", "google.protobuf.StringValue", ``, text, "<nil>", ""},
+		{"wrapper as a struct", "google.protobuf.Int64Value", `c: {value: 5}`, structOf("value"), "map[value:5]", ""},
+		{"struct", "google.protobuf.Struct", `c: {fields: {key: "b", value: {number_value: 1}}, fields: {key: "a", value: {null_value: NULL_VALUE}}}`, text, `{"a":null,"b":1}`, ""},
+		{"value", "google.protobuf.Value", `c: {string_value: "x"}`, text, `"x"`, ""},
+		{"list value", "google.protobuf.ListValue", `c: {values: {bool_value: true}}`, text, `[true]`, ""},
+		{"a number that JSON lacks", "google.protobuf.Value", `c: {number_value: nan}`, text, `"NaN"`, ""},
+		{"message", "M", "c: {a: 1, b: 2}", structOf("b", "x"), "map[b:2 x:<nil>]", ""},
+		{"message to a number", "M", "c: {a: 1}", arrow.PrimitiveTypes.Int32, "", "type_mismatch"},
+		{"message that comes in parts", "M", "0x:0a0208010a021002", structOf("a", "b"), "map[a:1 b:2]", ""},
+		{"repeated", "repeated int32", "c: 1, c: 2", arrow.ListOf(arrow.PrimitiveTypes.Int32), "[1 2]", ""},
+		{"repeated, packed and not", "repeated int32", "0x:080108020a020304", arrow.ListOf(arrow.PrimitiveTypes.Int32), "[1 2 3 4]", ""},
+		{"repeated to a single one", "repeated int32", "c: 1", arrow.PrimitiveTypes.Int32, "", "type_mismatch"},
+		{"map", "map<string, int32>", `c: {key: "a", value: 1}, c: {key: "b"}`, arrow.MapOf(text, arrow.PrimitiveTypes.Int32), "map[a:1 b:0]", ""},
+		{"map with a key twice", "map<string, int32>", `0x:0a050a0161100` + `10a050a016210020a050a01611003`, arrow.MapOf(text, arrow.PrimitiveTypes.Int32), "map[a:3 b:2]", ""},
+		{"the last of two", "int32", "0x:08010802", arrow.PrimitiveTypes.Int32, "2", ""},
+		{"a wire type of another field", "int32", "0x:0a0101", arrow.PrimitiveTypes.Int32, "0", ""},
+		{"cut off", "string", "0x:0a05", text, "", "invalid_protobuf"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			typ := parsed(t, `syntax = "proto3"; import "google/protobuf/timestamp.proto"; import "google/protobuf/duration.proto"; import "google/protobuf/struct.proto";
+				import "google/protobuf/wrappers.proto"; message Top { `+tt.typ+` c = 1; int32 end = 15; message M { int64 a = 1; int64 b = 2; } enum E { ZERO = 0; ONE = 1; } }`)
+			var value []byte
+			if wire, ok := strings.CutPrefix(tt.value, "0x:"); ok {
+				if _, err := fmt.Sscanf(wire, "%x", &value); err != nil {
+					t.Fatal(err)
+				}
+				if tt.refused != "invalid_protobuf" {
+					value = append([]byte{0x78, 42}, value...)
+				}
+			} else {
+				value = encoded(t, typ, tt.value+" end: 42")
+			}
+			d := New(planFor(t, column(tt.column), decode.Config{}), Bare(typ))
+			err := d.Append(&kgo.Record{Topic: "t", Partition: 1, Offset: 5, Value: value})
+			if tt.refused != "" {
+				e, ok := errors.AsType[*decode.PoisonError](err)
+				if !ok || e.Reason != tt.refused || e.Path != "c" || e.Schema != "schema 7" || e.Offset != 5 || d.Rows() != 0 {
+					t.Fatalf("want %s at c, got %v", tt.refused, err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := d.NewBatch()
+			defer b.Release()
+			got := rowShown(b, 0)
+			if fmt.Sprint(got["c"]) != tt.want || got["end"] != "42" {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestOneofs: the last member counts, also where only a computed column reads it, and where the other has no column.
+func TestOneofs(t *testing.T) {
+	typ := parsed(t, `syntax = "proto3"; message Top { oneof o { int32 a = 1; string b = 2; M m = 3; } message M { int32 x = 1; int32 y = 2; } }`)
+	f := func(name string, t arrow.DataType) arrow.Field {
+		return arrow.Field{Name: name, Type: t, Nullable: true}
+	}
+	i32 := arrow.PrimitiveTypes.Int32
+	table := arrow.NewSchema([]arrow.Field{f("a", i32), f("m", arrow.StructOf(f("x", i32), f("y", i32))), f("copy", i32), f("deep", i32)}, nil)
+	cfg := decode.Config{Columns: map[string]decode.Column{"copy": {From: "a"}, "deep": {From: "m.x"}}}
+	d := New(planFor(t, table, cfg), Bare(typ))
+	for _, tt := range []struct {
+		wire []byte
+		want string
+	}{
+		{[]byte{0x08, 7}, "map[a:7 copy:7 deep:<nil> m:<nil>]"},
+		{[]byte{0x08, 7, 0x12, 0}, "map[a:<nil> copy:<nil> deep:<nil> m:<nil>]"},
+		{[]byte{0x08, 7, 0x1a, 2, 0x08, 1}, "map[a:<nil> copy:<nil> deep:1 m:map[x:1 y:0]]"},
+		{[]byte{0x1a, 2, 0x08, 1, 0x1a, 2, 0x10, 2}, "map[a:<nil> copy:<nil> deep:1 m:map[x:1 y:2]]"},
+		{[]byte{0x1a, 2, 0x08, 1, 0x08, 9, 0x1a, 2, 0x10, 2}, "map[a:<nil> copy:<nil> deep:0 m:map[x:0 y:2]]"},
+		{[]byte{0x1a, 2, 0x08, 1, 0x1a, 2, 0x10, 2, 0x08, 9}, "map[a:9 copy:9 deep:<nil> m:<nil>]"},
+	} {
+		if err := d.Append(&kgo.Record{Value: tt.wire}); err != nil {
+			t.Fatalf("%x: %v", tt.wire, err)
+		}
+		b := d.NewBatch()
+		if got := fmt.Sprint(rowShown(b, 0)); got != tt.want {
+			t.Errorf("%x: got %s, want %s", tt.wire, got, tt.want)
+		}
+		b.Release()
+	}
+}
+
+// TestComputedColumns feeds columns from other fields.
+func TestComputedColumns(t *testing.T) {
+	typ := parsed(t, `syntax = "proto3"; import "google/protobuf/timestamp.proto"; message Top { google.protobuf.Timestamp at = 1; string text = 2; map<string, string> tags = 3; E kind = 4; string when = 5;
+		enum E { UNKNOWN = 0; CLICK = 1; } }`)
+	f := func(name string, t arrow.DataType) arrow.Field {
+		return arrow.Field{Name: name, Type: t, Nullable: true}
+	}
+	table := arrow.NewSchema([]arrow.Field{
+		f("text", text), f("day", arrow.FixedWidthTypes.Date32), f("hour", arrow.PrimitiveTypes.Int32), f("start", text), f("color", text), f("k", text), f("year", arrow.PrimitiveTypes.Int32),
+	}, nil)
+	cfg := decode.Config{Columns: map[string]decode.Column{
+		"day": {From: "at", Cast: "date"}, "hour": {From: "at", Cast: "hour"}, "start": {From: "text", Cast: "substring(1, 3)"},
+		"color": {From: "tags.color"}, "k": {From: "kind", Cast: "substring(1, 2)"}, "year": {From: "when", Cast: "year"},
+	}}
+	d := New(planFor(t, table, cfg), Bare(typ))
+	for _, m := range []string{`at: {seconds: 7200} text: "wörld" tags: {key: "color" value: "red"} tags: {key: "x" value: "y"} kind: CLICK when: "2013-01-02"`, ``} {
+		if err := d.Append(&kgo.Record{Value: encoded(t, typ, m)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := d.NewBatch()
+	defer b.Release()
+	for i, want := range []string{
+		"map[color:red day:0 hour:2 k:CL start:wör text:wörld year:2013]", "map[color:<nil> day:<nil> hour:<nil> k:UN start: text: year:<nil>]",
+	} {
+		if got := fmt.Sprint(rowShown(b, i)); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+}
+
+// TestRequired: proto2's required fields are asked for, with a column and without.
+func TestRequired(t *testing.T) {
+	typ := parsed(t, `syntax = "proto2"; message Top { required int32 a = 1; required int32 hidden = 2; }`)
+	table := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int32, Nullable: true}}, nil)
+	d := New(planFor(t, table, decode.Config{}), Bare(typ))
+	for wire, path := range map[string]string{"\x08\x01\x10\x01": "", "\x10\x01": "a", "\x08\x01": "hidden"} {
+		err := d.Append(&kgo.Record{Value: []byte(wire)})
+		e, _ := errors.AsType[*decode.PoisonError](err)
+		if path == "" && err != nil || path != "" && (e == nil || e.Path != path || e.Reason != decode.ReasonInvalidProto) {
+			t.Errorf("%x: %v", wire, err)
+		}
+	}
+}
+
+const nested = `syntax = "proto3"; package shop; message Order { int32 a = 1; } message Other { message First { int32 x = 1; } message Inner { int32 a = 2; } }`
+
+// TestFramings tells types by a registry's message indexes.
+func TestFramings(t *testing.T) {
+	schema, err := Parse(t.Context(), "schema 1", nested)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int32, Nullable: true}}, nil)
+	later := errors.New("the registry does not answer")
+	framing := Registry(func(id int32) (*Schema, error) {
+		switch id {
+		case 1:
+			return schema, nil
+		case 404:
+			return nil, &decode.FramingError{Reason: decode.ReasonUnknownSchema, Detail: "the registry has no schema 404"}
+		}
+		return nil, later
+	})
+	head := func(id byte, indexes ...int64) []byte {
+		out := []byte{0, 0, 0, id >> 7, id}
+		for _, i := range indexes {
+			out = binary.AppendVarint(out, i)
+		}
+		return out
+	}
+	for _, tt := range []struct {
+		name  string
+		value []byte
+		want  string
+	}{
+		{"the first", append(head(1, 0), 8, 5), "map[a:5]"},
+		{"the first, in full", append(head(1, 1, 0), 8, 5), "map[a:5]"},
+		{"a nested one", append(head(1, 2, 1, 1), 16, 6), "map[a:6]"},
+		{"one that there is none of", append(head(1, 1, 2), 8, 5), "invalid_framing"},
+		{"negative indexes", append(head(1, 1, -1), 8, 5), "invalid_framing"},
+		{"too many indexes", append(head(1, 1000), 8, 5), "invalid_framing"},
+		{"cut off in the indexes", head(1, 2, 1), "invalid_framing"},
+		{"unknown", append([]byte{0, 0, 0, 1, 0x94, 0}, 8, 5), "unknown_schema"},
+		{"down", append(head(9, 0), 8, 5), "later"},
+		{"no magic byte", []byte{1, 0, 0, 0, 1, 0, 8, 5}, "invalid_framing"},
+		{"no message behind the header", head(1, 0), "map[a:0]"},
+		{"only an id", []byte{0, 0, 0, 0, 1}, "invalid_framing"},
+		{"no value", nil, "tombstone"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := New(planFor(t, table, decode.Config{}), framing)
+			err := d.Append(&kgo.Record{Value: tt.value})
+			poison, _ := errors.AsType[*decode.PoisonError](err)
+			switch {
+			case tt.want == "later" && errors.Is(err, later):
+			case poison != nil && poison.Reason == tt.want:
+			case err == nil:
+				b := d.NewBatch()
+				defer b.Release()
+				if got := fmt.Sprint(rowShown(b, 0)); got != tt.want {
+					t.Errorf("got %s, want %s", got, tt.want)
+				}
+			default:
+				t.Errorf("got %v, want %s", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestSchemas reads source text with references, and descriptor sets.
+func TestSchemas(t *testing.T) {
+	if _, err := Parse(t.Context(), "", `syntax = "proto3"; message`); err == nil || !strings.Contains(err.Error(), "schema.proto:1:") {
+		t.Errorf("broken text: %v", err)
+	}
+	s, err := Parse(t.Context(), "", `syntax = "proto3"; import "a/b.proto"; message Top { b.B b = 1; }`, Reference{"a/b.proto", `syntax = "proto3"; package b; message B { int32 x = 1; }`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	typ, err := s.First()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if table, err := TableSchema(typ); err != nil || table.String() == "" {
+		t.Error(err)
+	}
+	if _, err := TableSchema(parsed(t, `syntax = "proto3"; message Top { Top next = 1; }`)); err == nil || !strings.Contains(err.Error(), "contains itself") {
+		t.Errorf("a recursive type: %v", err)
+	}
+	set := descriptorSet(t, nested)
+	for name, want := range map[string]string{
+		"shop.Other.Inner": "", "shop.Nothing": `no message type "shop.Nothing": it has [shop.Order shop.Other]`, "": "has 2 message types",
+	} {
+		if _, err := FromDescriptorSet(set, name); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	if typ, err := FromDescriptorSet(descriptorSet(t, `syntax = "proto3"; package p; message Only { int32 a = 1; }`), ""); err != nil || typ.descriptor.FullName() != "p.Only" {
+		t.Error(err)
+	}
+	if _, err := FromDescriptorSet([]byte("no set"), "x"); err == nil {
+		t.Error("a broken set was read")
+	}
+}
+
+func descriptorSet(t *testing.T, text string) []byte {
+	t.Helper()
+	compiler := protocompile.Compiler{Resolver: &protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(map[string]string{"f.proto": text})}}
+	files, err := compiler.Compile(context.Background(), "f.proto")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{protodesc.ToFileDescriptorProto(protoreflect.FileDescriptor(files[0]))}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// TestGrowthIsBounded: two bytes may become a long name, and a batch's offsets have 31 bits.
+func TestGrowthIsBounded(t *testing.T) {
+	name := strings.Repeat("N", 100_000)
+	typ := parsed(t, `syntax = "proto3"; message Top { repeated E a = 1 [packed = true]; enum E { `+name+` = 0; } }`)
+	table, err := TableSchema(typ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := New(planFor(t, table, decode.Config{}), Bare(typ))
+	value := append(binary.AppendUvarint([]byte{0x0a}, 30_000), make([]byte, 30_000)...) // 3 GB of text in 30 kB
+	if e, ok := errors.AsType[*decode.PoisonError](d.Append(&kgo.Record{Value: value})); !ok || e.Reason != decode.ReasonTooLarge {
+		t.Errorf("got %v", e)
+	}
+}
+
+// BenchmarkDecode decodes web_requests into batches.
+func BenchmarkDecode(b *testing.B) {
+	typ, records := webRequests(b)
+	table, err := TableSchema(typ)
+	if err != nil {
+		b.Fatal(err)
+	}
+	d := New(planFor(b, table, decode.Config{}), Bare(typ))
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		if err := d.Append(records[i]); err != nil {
+			b.Fatal(err)
+		}
+		if i++; i == len(records) {
+			i = 0
+		}
+		if d.Rows() == 8192 {
+			d.NewBatch().Release()
+		}
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msgs/s")
+}
+
+func webRequests(t testing.TB) (*Type, []*kgo.Record) {
+	typ := parsed(t, `syntax = "proto3"; import "google/protobuf/timestamp.proto"; message WebRequest { Meta meta = 1; string method = 2; string session_id = 3; int32 status = 4; string url = 5; string uuid = 6;
+		message Meta { Producer producer = 1; } message Producer { google.protobuf.Timestamp timestamp = 1; } }`)
+	var records []*kgo.Record
+	for i := range 10_000 {
+		records = append(records, &kgo.Record{Value: encoded(t, typ, fmt.Sprintf(
+			`meta: {producer: {timestamp: {seconds: %d nanos: 321710000}}} method: "GET" session_id: "%08x-49bb-42b6-9c29-%012x" status: %d url: "http://www.site%d.com/abc" uuid: "%08x-c2b0-4e1a-8f9e-%012x"`,
+			1616598377+i, i*7919, i*31, 200+i%5, i%500, i*104729, i*17))})
+	}
+	return typ, records
+}
+
+// TestAppendDoesNotAllocate: nothing allocates per message once buffers have grown.
+func TestAppendDoesNotAllocate(t *testing.T) {
+	typ, records := webRequests(t)
+	table, err := TableSchema(typ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := New(planFor(t, table, decode.Config{}), Bare(typ))
+	for range 3 {
+		for _, r := range records[:1000] {
+			if err := d.Append(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d.NewBatch().Release()
+	}
+	i := 0
+	if n := testing.AllocsPerRun(900, func() {
+		if err := d.Append(records[i]); err != nil {
+			t.Fatal(err)
+		}
+		i++
+	}); n != 0 {
+		t.Errorf("%v allocations for a message", n)
+	}
+}

@@ -1,0 +1,130 @@
+// Package protobuf decodes Protobuf messages straight into Arrow buffers.
+//
+// It owns the reading of schemas (source text as a registry keeps it, or a descriptor set), the framing of a registry, what
+// each field becomes in which column, and the decoder, which is compiled once for each message type and walks a message's
+// bytes once.
+//
+// It promises what decode promises; that no bytes, however broken, make it panic or loop; and that it sees in a message what
+// the official runtime sees: the last value of a field counts, messages that come in parts are merged, of a oneof the last
+// member counts, and packed and unpacked are the same.
+//
+// It speaks to no schema registry: the schema of an id comes from a function that it is handed.
+//
+// Source: protobuf.dev, "Encoding", and the well-known types' documentation.
+package protobuf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/bufbuild/protocompile"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+)
+
+// Schema is a file of message types.
+type Schema struct {
+	file protoreflect.FileDescriptor
+	id   string // by which errors name it
+
+	mu    sync.Mutex
+	types map[string]*Type // by the path of indexes
+}
+
+// Type is one message type of a schema. It is told from others by its pointer.
+type Type struct {
+	descriptor protoreflect.MessageDescriptor
+	id         string // of the schema
+}
+
+// Reference is a file that another one imports, by the path that it is imported by.
+type Reference struct{ Path, Text string }
+
+// mainFile is the path of a schema that has none.
+const mainFile = "schema.proto"
+
+// Parse reads the source text of a .proto file. What it imports is among the references, but for the well-known types.
+// id is how errors name the schema.
+func Parse(ctx context.Context, id, text string, references ...Reference) (*Schema, error) {
+	sources := map[string]string{mainFile: text}
+	for _, r := range references {
+		sources[r.Path] = r.Text
+	}
+	compiler := protocompile.Compiler{Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{
+		Accessor: protocompile.SourceAccessorFromMap(sources),
+	})}
+	files, err := compiler.Compile(ctx, mainFile)
+	if err != nil {
+		return nil, fmt.Errorf("parsing a Protobuf schema: %w", err)
+	}
+	return &Schema{file: files[0], id: id, types: map[string]*Type{}}, nil
+}
+
+// FromDescriptorSet finds a message type, by its full name, in what protoc --descriptor_set_out --include_imports writes. The
+// name may be empty where the set's last file, the one that it was made for, has one message only.
+func FromDescriptorSet(data []byte, name string) (*Type, error) {
+	var set descriptorpb.FileDescriptorSet
+	if err := proto.Unmarshal(data, &set); err != nil {
+		return nil, fmt.Errorf("reading a descriptor set: %w", err)
+	}
+	if len(set.GetFile()) == 0 {
+		return nil, errors.New("reading a descriptor set: it has no file")
+	}
+	files, err := protodesc.NewFiles(&set)
+	if err != nil {
+		return nil, fmt.Errorf("reading a descriptor set: %w; was it made with --include_imports?", err)
+	}
+	if name == "" {
+		last := set.GetFile()[len(set.GetFile())-1]
+		if len(last.GetMessageType()) != 1 {
+			return nil, fmt.Errorf("%s has %d message types: name the one of the messages", last.GetName(), len(last.GetMessageType()))
+		}
+		name = last.GetMessageType()[0].GetName()
+		if last.GetPackage() != "" {
+			name = last.GetPackage() + "." + name
+		}
+	}
+	found, err := files.FindDescriptorByName(protoreflect.FullName(name))
+	m, ok := found.(protoreflect.MessageDescriptor)
+	if err != nil || !ok {
+		names := map[string]bool{}
+		files.RangeFiles(func(f protoreflect.FileDescriptor) bool {
+			for i := range f.Messages().Len() {
+				names[string(f.Messages().Get(i).FullName())] = true
+			}
+			return true
+		})
+		return nil, fmt.Errorf("the descriptor set has no message type %q: it has %v", name, slices.Sorted(maps.Keys(names)))
+	}
+	return &Type{descriptor: m}, nil
+}
+
+// First is the first message type of the file, which is that of a subject's values unless a message says otherwise.
+func (s *Schema) First() (*Type, error) { return s.at([]int{0}) }
+
+// at is the type at a path of indexes: of the file's message types, then of each one's nested types.
+func (s *Schema) at(path []int) (*Type, error) {
+	key := fmt.Sprint(path)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.types[key]; t != nil {
+		return t, nil
+	}
+	var m protoreflect.MessageDescriptor
+	for level, types := 0, s.file.Messages(); level < len(path); level++ {
+		if path[level] < 0 || path[level] >= types.Len() {
+			return nil, fmt.Errorf("%s has no message type at the indexes %v", s.id, path)
+		}
+		m = types.Get(path[level])
+		types = m.Messages()
+	}
+	t := &Type{descriptor: m, id: s.id}
+	s.types[key] = t
+	return t, nil
+}
