@@ -22,9 +22,15 @@ import (
 // Schema is a schema as a registry has it.
 type Schema struct {
 	ID         int32
-	Type       string   // AVRO, PROTOBUF or JSON
-	Text       string   // as it was registered
-	References []string // texts of the schemas that it uses, each before those that use it
+	Type       string // AVRO, PROTOBUF or JSON
+	Text       string // as it was registered
+	References []Reference
+}
+
+// Reference is a schema that another one uses, directly or not. It comes before those that use it.
+type Reference struct {
+	Name string // by which it is used: a full name in Avro, a path of an import in Protobuf
+	Text string
 }
 
 // ErrUnknown says that the registry has no schema of an id or a subject.
@@ -211,10 +217,10 @@ func (c *Client) fetch(ctx context.Context, get func(context.Context, *sr.Client
 }
 
 // references gives the schemas that refs name, with those that these use before them.
-func references(ctx context.Context, server *sr.Client, refs []sr.SchemaReference, seen map[string]bool) ([]string, error) {
-	var out []string
+func references(ctx context.Context, server *sr.Client, refs []sr.SchemaReference, seen map[string]bool) ([]Reference, error) {
+	var out []Reference
 	for _, ref := range refs {
-		key := fmt.Sprintf("%s/%d", ref.Subject, ref.Version)
+		key := fmt.Sprintf("%s/%s/%d", ref.Name, ref.Subject, ref.Version)
 		if seen[key] {
 			continue
 		}
@@ -229,7 +235,7 @@ func references(ctx context.Context, server *sr.Client, refs []sr.SchemaReferenc
 		if err != nil {
 			return nil, err
 		}
-		out = append(append(out, below...), found.Schema.Schema)
+		out = append(append(out, below...), Reference{ref.Name, found.Schema.Schema})
 	}
 	return out, nil
 }

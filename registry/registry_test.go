@@ -79,7 +79,7 @@ func TestSchemasByID(t *testing.T) {
 		t.Errorf("the first answer does not wait: %v", err)
 	}
 	s, err := wait(t, c, int32(top.ID))
-	if err != nil || s.Type != "AVRO" || !strings.Contains(s.Text, `"t"`) || len(s.References) != 1 || s.References[0] != number || s.ID != int32(top.ID) {
+	if err != nil || s.Type != "AVRO" || !strings.Contains(s.Text, `"t"`) || len(s.References) != 1 || s.References[0] != (Reference{"n", number}) || s.ID != int32(top.ID) {
 		t.Fatalf("%+v, %v", s, err)
 	}
 	asked := requests.Load()

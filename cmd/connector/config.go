@@ -35,6 +35,7 @@ type sourceSection struct {
 	Kafka    source.Config   `yaml:",inline"`
 	Format   string          `yaml:"format"`
 	Avro     avroConfig      `yaml:"avro"`
+	Protobuf protobufConfig  `yaml:"protobuf"`
 	Registry registry.Config `yaml:"schema_registry"`
 }
 
@@ -45,7 +46,7 @@ type tableSection struct {
 
 func defaultConfig() config {
 	return config{
-		Source:   sourceSection{Kafka: source.DefaultConfig(), Format: formatJSON, Avro: avroConfig{Framing: framingRegistry}},
+		Source:   sourceSection{Kafka: source.DefaultConfig(), Format: formatJSON, Avro: avroConfig{Framing: framingRegistry}, Protobuf: protobufConfig{Framing: framingRegistry}},
 		Table:    tableSection{Sink: sink.DefaultConfig()},
 		Pipeline: pipeline.DefaultConfig(),
 		HTTP:     httpConfig{Listen: ":9464"},

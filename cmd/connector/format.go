@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"kafkadelta/decode"
 	"kafkadelta/decode/avro"
 	"kafkadelta/decode/json"
+	"kafkadelta/decode/protobuf"
 	"kafkadelta/delta"
 	"kafkadelta/pipeline"
 	"kafkadelta/registry"
@@ -22,11 +24,12 @@ import (
 
 // Values of source.format.
 const (
-	formatJSON = "json"
-	formatAvro = "avro"
+	formatJSON     = "json"
+	formatAvro     = "avro"
+	formatProtobuf = "protobuf"
 )
 
-// Values of source.avro.framing.
+// Values of source.avro.framing and source.protobuf.framing.
 const (
 	framingRegistry     = "registry"
 	framingSingleObject = "single_object"
@@ -45,44 +48,87 @@ type avroConfig struct {
 	ReaderSchema string `yaml:"reader_schema"`
 }
 
+// protobufConfig says how Protobuf messages tell their type.
+type protobufConfig struct {
+	// Framing is registry (default) or none.
+	Framing string `yaml:"framing"`
+	// DescriptorSet is a file as protoc --descriptor_set_out --include_imports writes it, for framing none.
+	DescriptorSet string `yaml:"descriptor_set"`
+	// Message is the full name of the messages' type in it. It may be empty where the set was made for a file with one type.
+	Message string `yaml:"message"`
+	// Subject is whose latest schema a new table is made from, with framing registry. Default: <topic>-value.
+	Subject string `yaml:"subject"`
+}
+
 // validateFormat checks what goes with which format.
 func (c sourceSection) validateFormat() error {
 	errs := []error{c.Registry.Validate()}
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.Format != formatAvro && c.Avro != (avroConfig{Framing: framingRegistry}) {
+		bad("source.avro is set, but source.format is %s: set source.format to avro", c.Format)
+	}
+	if c.Format != formatProtobuf && c.Protobuf != (protobufConfig{Framing: framingRegistry}) {
+		bad("source.protobuf is set, but source.format is %s: set source.format to protobuf", c.Format)
+	}
+	framing := ""
 	switch c.Format {
 	case formatAvro:
+		framing = c.Avro.Framing
+		errs = append(errs, c.Avro.validate())
+	case formatProtobuf:
+		framing = c.Protobuf.Framing
+		errs = append(errs, c.Protobuf.validate())
 	case formatJSON:
-		if c.Avro != (avroConfig{Framing: framingRegistry}) {
-			bad("source.avro is set, but source.format is json: set source.format to avro")
-		}
-		if len(c.Registry.URLs) > 0 {
-			bad("source.schema_registry is set, but source.format is json, which needs none")
-		}
-		return errors.Join(errs...)
 	default:
-		bad("source.format is %q: use json or avro", c.Format)
-		return errors.Join(errs...)
+		bad("source.format is %q: use json, avro or protobuf", c.Format)
 	}
-	a := c.Avro
-	switch a.Framing {
-	case framingRegistry:
-		if len(c.Registry.URLs) == 0 {
-			bad("source.schema_registry.urls is empty: name the registry whose serializers wrote the messages, or set source.avro.framing to %s or %s", framingSingleObject, framingNone)
-		}
-		if a.Schema != "" {
-			bad("source.avro.schema is for framing %s and %s: with a registry each message names its schema", framingSingleObject, framingNone)
-		}
-	case framingSingleObject, framingNone:
-		if a.Schema == "" {
-			bad("source.avro.schema is empty: framing %s needs the schema's file%s", a.Framing, map[string]string{framingSingleObject: ", or a folder of them"}[a.Framing])
-		}
-		if a.Subject != "" || len(c.Registry.URLs) > 0 {
-			bad("source.avro.subject and source.schema_registry are for framing %s", framingRegistry)
-		}
-	default:
-		bad("source.avro.framing is %q: use %s, %s or %s", a.Framing, framingRegistry, framingSingleObject, framingNone)
+	switch uses := framing == framingRegistry; {
+	case uses && len(c.Registry.URLs) == 0:
+		bad("source.schema_registry.urls is empty: name the registry whose serializers wrote the messages, or set source.%s.framing", c.Format)
+	case !uses && len(c.Registry.URLs) > 0:
+		bad("source.schema_registry is set, but nothing asks it: it is for avro and protobuf with framing %s", framingRegistry)
 	}
 	return errors.Join(errs...)
+}
+
+func (c avroConfig) validate() error {
+	switch c.Framing {
+	case framingRegistry:
+		if c.Schema != "" {
+			return fmt.Errorf("source.avro.schema is for framing %s and %s: with a registry each message names its schema", framingSingleObject, framingNone)
+		}
+		return nil
+	case framingSingleObject, framingNone:
+		var errs []error
+		if c.Schema == "" {
+			errs = append(errs, fmt.Errorf("source.avro.schema is empty: framing %s needs the schema's file%s", c.Framing, map[string]string{framingSingleObject: ", or a folder of them"}[c.Framing]))
+		}
+		if c.Subject != "" {
+			errs = append(errs, fmt.Errorf("source.avro.subject is for framing %s", framingRegistry))
+		}
+		return errors.Join(errs...)
+	}
+	return fmt.Errorf("source.avro.framing is %q: use %s, %s or %s", c.Framing, framingRegistry, framingSingleObject, framingNone)
+}
+
+func (c protobufConfig) validate() error {
+	switch c.Framing {
+	case framingRegistry:
+		if c.DescriptorSet != "" || c.Message != "" {
+			return fmt.Errorf("source.protobuf.descriptor_set and message are for framing %s: with a registry each message names its type", framingNone)
+		}
+		return nil
+	case framingNone:
+		var errs []error
+		if c.DescriptorSet == "" {
+			errs = append(errs, errors.New("source.protobuf.descriptor_set is empty: framing none needs the file that protoc --descriptor_set_out --include_imports writes"))
+		}
+		if c.Subject != "" {
+			errs = append(errs, fmt.Errorf("source.protobuf.subject is for framing %s", framingRegistry))
+		}
+		return errors.Join(errs...)
+	}
+	return fmt.Errorf("source.protobuf.framing is %q: use %s or %s", c.Framing, framingRegistry, framingNone)
 }
 
 // format makes the decoders of a stream.
@@ -95,27 +141,50 @@ type format struct {
 
 // openFormat reads the schemas' files. A registry is not asked yet.
 func openFormat(ctx context.Context, c sourceSection, log *slog.Logger) (*format, error) {
-	if c.Format == formatJSON {
-		return &format{newDecoder: func(p *decode.Plan) pipeline.Decoder { return json.New(p) }, close: func() {}}, nil
+	f := &format{close: func() {}}
+	var client *registry.Client
+	if len(c.Registry.URLs) > 0 {
+		var err error
+		if client, err = registry.New(ctx, c.Registry, os.Getenv, log); err != nil {
+			return nil, err
+		}
+		f.close = client.Close
 	}
+	var err error
+	switch c.Format {
+	case formatAvro:
+		err = f.openAvro(c, client)
+	case formatProtobuf:
+		err = f.openProtobuf(ctx, c, client)
+	default:
+		f.newDecoder = func(p *decode.Plan) pipeline.Decoder { return json.New(p) }
+	}
+	if err != nil {
+		f.close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *format) openAvro(c sourceSection, client *registry.Client) error {
 	o := avro.Options{}
 	if c.Avro.ReaderSchema != "" {
 		reader, err := readSchemas("source.avro.reader_schema", c.Avro.ReaderSchema, false)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		o.Reader = reader[0]
 	}
-	f := &format{close: func() {}, newDecoder: func(p *decode.Plan) pipeline.Decoder { return avro.New(p, o) }}
+	f.newDecoder = func(p *decode.Plan) pipeline.Decoder { return avro.New(p, o) }
 	if c.Avro.Framing != framingRegistry {
 		schemas, err := readSchemas("source.avro.schema", c.Avro.Schema, c.Avro.Framing == framingSingleObject)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		o.Framing = avro.Bare(schemas[0])
 		if c.Avro.Framing == framingSingleObject {
 			if o.Framing, err = avro.SingleObject(schemas...); err != nil {
-				return nil, err
+				return err
 			}
 		}
 		f.tableSchema = func(context.Context) (*arrow.Schema, error) {
@@ -124,31 +193,62 @@ func openFormat(ctx context.Context, c sourceSection, log *slog.Logger) (*format
 			}
 			return avro.TableSchema(schemas[0])
 		}
-		return f, nil
+		return nil
 	}
-	client, err := registry.New(ctx, c.Registry, os.Getenv, log)
-	if err != nil {
-		return nil, err
-	}
-	f.close = client.Close
-	known := &registered{client: client, parsed: map[*registry.Schema]parsedSchema{}}
-	o.Framing = avro.Registry(known.byID)
-	subject := c.Avro.Subject
-	if subject == "" {
-		subject = c.Kafka.Topic + "-value"
-	}
-	f.tableSchema = func(ctx context.Context) (*arrow.Schema, error) {
-		latest, err := client.Latest(ctx, subject)
-		if err != nil {
-			return nil, fmt.Errorf("%w; set source.avro.subject, or say in table.schema which columns a new table gets", err)
+	known := &registered[*avro.Schema]{client: client, typ: "AVRO", parse: func(s *registry.Schema) (*avro.Schema, error) {
+		var references []string
+		for _, r := range s.References {
+			references = append(references, r.Text)
 		}
-		s, err := parseRegistered(latest)
+		return avro.Parse(idText(s), s.Text, references...)
+	}}
+	o.Framing = avro.Registry(known.byID)
+	f.tableSchema = func(ctx context.Context) (*arrow.Schema, error) {
+		s, err := known.latest(ctx, cmp.Or(c.Avro.Subject, c.Kafka.Topic+"-value"))
 		if err != nil {
 			return nil, err
 		}
 		return avro.TableSchema(s)
 	}
-	return f, nil
+	return nil
+}
+
+func (f *format) openProtobuf(ctx context.Context, c sourceSection, client *registry.Client) error {
+	var framing protobuf.Framing
+	f.newDecoder = func(p *decode.Plan) pipeline.Decoder { return protobuf.New(p, framing) }
+	if c.Protobuf.Framing == framingNone {
+		data, err := os.ReadFile(c.Protobuf.DescriptorSet)
+		if err != nil {
+			return fmt.Errorf("source.protobuf.descriptor_set: %w", err)
+		}
+		typ, err := protobuf.FromDescriptorSet(data, c.Protobuf.Message)
+		if err != nil {
+			return fmt.Errorf("source.protobuf.descriptor_set: %s: %w", c.Protobuf.DescriptorSet, err)
+		}
+		framing = protobuf.Bare(typ)
+		f.tableSchema = func(context.Context) (*arrow.Schema, error) { return protobuf.TableSchema(typ) }
+		return nil
+	}
+	known := &registered[*protobuf.Schema]{client: client, typ: "PROTOBUF", parse: func(s *registry.Schema) (*protobuf.Schema, error) {
+		var references []protobuf.Reference
+		for _, r := range s.References {
+			references = append(references, protobuf.Reference{Path: r.Name, Text: r.Text})
+		}
+		return protobuf.Parse(ctx, idText(s), s.Text, references...)
+	}}
+	framing = protobuf.Registry(known.byID)
+	f.tableSchema = func(ctx context.Context) (*arrow.Schema, error) {
+		s, err := known.latest(ctx, cmp.Or(c.Protobuf.Subject, c.Kafka.Topic+"-value"))
+		if err != nil {
+			return nil, err
+		}
+		typ, err := s.First()
+		if err != nil {
+			return nil, err
+		}
+		return protobuf.TableSchema(typ)
+	}
+	return nil
 }
 
 // readSchemas reads the schema of a file, or those of a folder's *.avsc files.
@@ -182,50 +282,60 @@ func readSchemas(key, path string, many bool) ([]*avro.Schema, error) {
 	return out, nil
 }
 
-// registered are a registry's schemas, parsed once for all decoders.
-type registered struct {
+// registered are a registry's schemas of one type, parsed once for all decoders.
+type registered[S any] struct {
 	client *registry.Client
-
-	mu     sync.Mutex
-	parsed map[*registry.Schema]parsedSchema
+	typ    string
+	parse  func(*registry.Schema) (S, error)
+	parsed sync.Map // *registry.Schema: parsedSchema[S]
 }
 
-type parsedSchema struct {
-	schema *avro.Schema
+type parsedSchema[S any] struct {
+	schema S
 	err    error
 }
 
-func (r *registered) byID(id int32) (*avro.Schema, error) {
+// byID gives an id's schema. What its messages are poison for is a *decode.FramingError.
+func (r *registered[S]) byID(id int32) (schema S, err error) {
 	s, err := r.client.ByID(id)
 	if errors.Is(err, registry.ErrUnknown) {
-		return nil, &decode.FramingError{Reason: decode.ReasonUnknownSchema, Detail: fmt.Sprintf("schema id %d: %v", id, err)}
+		return schema, &decode.FramingError{Reason: decode.ReasonUnknownSchema, Detail: fmt.Sprintf("schema id %d: %v", id, err)}
 	}
 	if err != nil {
-		return nil, err
+		return schema, err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	p, ok := r.parsed[s]
+	known, ok := r.parsed.Load(s)
 	if !ok {
-		if p.schema, err = parseRegistered(s); err != nil {
+		p := parsedSchema[S]{}
+		if p.schema, err = r.parseOf(s); err != nil {
 			p.err = &decode.FramingError{Reason: decode.ReasonInvalidSchema, Detail: err.Error()}
 		}
-		r.parsed[s] = p
+		known, _ = r.parsed.LoadOrStore(s, p) // one for all lanes: schemas are told apart by their pointers
 	}
+	p := known.(parsedSchema[S]) //nolint:errcheck // nothing else is in there
 	return p.schema, p.err
 }
 
-// parseRegistered parses what a registry has.
-func parseRegistered(s *registry.Schema) (*avro.Schema, error) {
-	if s.Type != "AVRO" {
-		return nil, fmt.Errorf("schema id %d is of type %s: want AVRO, as source.format says", s.ID, s.Type)
-	}
-	out, err := avro.Parse(fmt.Sprintf("schema id %d", s.ID), s.Text, s.References...)
+// latest gives the newest schema of a subject.
+func (r *registered[S]) latest(ctx context.Context, subject string) (schema S, err error) {
+	s, err := r.client.Latest(ctx, subject)
 	if err != nil {
-		return nil, fmt.Errorf("schema id %d: %w", s.ID, err)
+		return schema, fmt.Errorf("%w; name another subject in source.avro.subject or source.protobuf.subject, or say in table.schema which columns a new table gets", err)
 	}
-	return out, nil
+	return r.parseOf(s)
 }
+
+func (r *registered[S]) parseOf(s *registry.Schema) (schema S, err error) {
+	if s.Type != r.typ {
+		return schema, fmt.Errorf("%s is of type %s: want %s, as source.format says", idText(s), s.Type, r.typ)
+	}
+	if schema, err = r.parse(s); err != nil {
+		err = fmt.Errorf("%s: %w", idText(s), err)
+	}
+	return schema, err
+}
+
+func idText(s *registry.Schema) string { return fmt.Sprintf("schema id %d", s.ID) }
 
 // newTableSchema is the schema of the table if it has to be made: the configured one, or else the messages' own. It is nil where
 // the table is there already, or neither is known.

@@ -12,9 +12,13 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/bufbuild/protocompile"
 	"github.com/linkedin/goavro/v2"
 	"github.com/twmb/franz-go/pkg/sr"
 	"github.com/twmb/franz-go/pkg/sr/srfake"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/types/descriptorpb"
 
 	"kafkadelta/internal/kafkatest"
 )
@@ -100,18 +104,82 @@ http: {listen: "off"}
 	}
 }
 
+// TestProtobuf runs streams of messages that a registry tells the types of, with an import, and of one type of a descriptor set.
+func TestProtobuf(t *testing.T) {
+	fake := srfake.New()
+	t.Cleanup(fake.Close)
+	client, err := sr.NewClient(sr.URLs(fake.URL()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	price := `syntax = "proto3"; package shop; message Price { int64 units = 1; }`
+	order := `syntax = "proto3"; package shop; import "shop/price.proto"; message Order { int64 id = 1; Price price = 2; Kind kind = 3; enum Kind { NEW = 0; PAID = 1; } }`
+	if _, err := client.CreateSchema(t.Context(), "price", sr.Schema{Schema: price, Type: sr.TypeProtobuf}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := client.CreateSchema(t.Context(), "orders-value", sr.Schema{
+		Schema: order, Type: sr.TypeProtobuf, References: []sr.SchemaReference{{Name: "shop/price.proto", Subject: "price", Version: 1}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := func(i int) []byte { return []byte{0x08, byte(i), 0x12, 2, 0x08, 5, 0x18, 1} }
+	cluster := kafkatest.Start(t, "orders", 2)
+	var framed, bare [][]byte
+	for i := range 100 {
+		framed = append(framed, append(append(binary.BigEndian.AppendUint32([]byte{0}, uint32(s.ID)), 0), body(i)...))
+		bare = append(bare, body(i))
+	}
+	kafkatest.Produce(t, cluster.ListenAddrs(), "orders", 2, framed)
+	run := func(format string, rows string) {
+		t.Helper()
+		table := filepath.Join(t.TempDir(), "table")
+		config := file(t, "c.yaml", fmt.Sprintf("name: orders\nsource: {brokers: [%q], topic: orders, format: protobuf, %s}\ntable: {uri: %q}\nhttp: {listen: \"off\"}\n",
+			cluster.ListenAddrs()[0], format, table))
+		mustRun(t, "run", "-c", config, "--until-end")
+		if o := mustRun(t, "table", "inspect", table); !strings.Contains(o.stdout, "STRUCT<units: BIGINT>") || !strings.Contains(o.stdout, "kind") {
+			t.Errorf("the table is not of the type:\n%s", o.stdout)
+		}
+		if o := mustRun(t, "verify", "-c", config); !strings.Contains(o.stdout, rows) {
+			t.Error(o.stdout)
+		}
+	}
+	run(fmt.Sprintf("schema_registry: {urls: [%q]}", fake.URL()), "100 rows")
+
+	compiler := protocompile.Compiler{Resolver: &protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(map[string]string{"order.proto": order, "shop/price.proto": price})}}
+	files, err := compiler.Compile(t.Context(), "shop/price.proto", "order.proto")
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := &descriptorpb.FileDescriptorSet{}
+	for _, f := range files {
+		set.File = append(set.File, protodesc.ToFileDescriptorProto(f))
+	}
+	data, err := proto.Marshal(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster = kafkatest.Start(t, "orders", 2)
+	kafkatest.Produce(t, cluster.ListenAddrs(), "orders", 2, bare)
+	run(fmt.Sprintf("protobuf: {framing: none, descriptor_set: %q}", file(t, "order.pb", string(data))), "100 rows")
+}
+
 // TestFormatSettings are settings that contradict each other, and files that are no schemas.
 func TestFormatSettings(t *testing.T) {
 	schema := file(t, "s.avsc", `{"type":"record","name":"r","fields":[{"name":"a","type":"int"}]}`)
 	broken := file(t, "b.avsc", `{"type":"record","name":"r","fields":[{"name":"a","type":"nothing"}]}`)
 	for _, tt := range []struct{ source, want string }{
-		{"format: xml", `source.format is "xml": use json or avro`},
+		{"format: xml", `source.format is "xml": use json, avro or protobuf`},
 		{"format: avro", "source.schema_registry.urls is empty"},
 		{"format: avro, avro: {framing: other}", `source.avro.framing is "other"`},
 		{"format: avro, avro: {framing: none}", "source.avro.schema is empty"},
-		{"format: avro, avro: {framing: none, schema: x, subject: y}", "are for framing registry"},
+		{"format: avro, avro: {framing: none, schema: x, subject: y}", "is for framing registry"},
 		{"avro: {framing: none}", "source.format is json"},
-		{`schema_registry: {urls: ["http://x"]}`, "source.format is json"},
+		{`schema_registry: {urls: ["http://x"]}`, "nothing asks it"},
+		{"format: protobuf, protobuf: {framing: none}", "source.protobuf.descriptor_set is empty"},
+		{"format: protobuf, protobuf: {framing: none, descriptor_set: /nowhere}", "no such file"},
+		{"format: protobuf, protobuf: {message: M}", "are for framing none"},
+		{"format: avro, protobuf: {message: M}", "source.format is avro"},
 		{"format: avro, avro: {framing: none, schema: " + filepath.Dir(schema) + "}", "is a folder"},
 		{"format: avro, avro: {framing: none, schema: /nowhere.avsc}", "no such file"},
 		{"format: avro, avro: {framing: none, schema: " + broken + "}", `the type "nothing" is not defined`},

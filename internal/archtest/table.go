@@ -18,36 +18,38 @@ type rule struct {
 
 // Third-party code, by role.
 const (
-	azblob     = "github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
-	arrow      = "github.com/apache/arrow-go/v18"
-	awsSDK     = "github.com/aws/aws-sdk-go-v2"
-	smithy     = "github.com/aws/smithy-go"
-	azcore     = "github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	azidentity = "github.com/Azure/azure-sdk-for-go/sdk/azidentity"
-	cobra      = "github.com/spf13/cobra"
-	compress   = "github.com/klauspost/compress"
-	containers = "github.com/testcontainers/testcontainers-go"
-	yaml       = "go.yaml.in/yaml/v3"
-	goavro     = "github.com/linkedin/goavro/v2"
-	gokrb5     = "github.com/jcmturner/gokrb5/v8"
-	goleak     = "go.uber.org/goleak"
-	googleAPI  = "google.golang.org/api"
-	googleAuth = "cloud.google.com/go/auth"
-	googleMeta = "cloud.google.com/go/compute/metadata"
-	googleGCS  = "cloud.google.com/go/storage"
-	kadm       = "github.com/twmb/franz-go/pkg/kadm"
-	kerr       = "github.com/twmb/franz-go/pkg/kerr"
-	kfake      = "github.com/twmb/franz-go/pkg/kfake"
-	kgo        = "github.com/twmb/franz-go/pkg/kgo"
-	kmsg       = "github.com/twmb/franz-go/pkg/kmsg"
-	kversion   = "github.com/twmb/franz-go/pkg/kversion"
-	oauth2     = "golang.org/x/oauth2"
-	prometheus = "github.com/prometheus/client_golang"
-	srClient   = "github.com/twmb/franz-go/pkg/sr"
-	sasl       = "github.com/twmb/franz-go/pkg/sasl"
-	xsync      = "golang.org/x/sync"
-	xsys       = "golang.org/x/sys"
-	uuid       = "github.com/google/uuid"
+	azblob       = "github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
+	arrow        = "github.com/apache/arrow-go/v18"
+	awsSDK       = "github.com/aws/aws-sdk-go-v2"
+	smithy       = "github.com/aws/smithy-go"
+	azcore       = "github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	azidentity   = "github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	cobra        = "github.com/spf13/cobra"
+	compress     = "github.com/klauspost/compress"
+	containers   = "github.com/testcontainers/testcontainers-go"
+	yaml         = "go.yaml.in/yaml/v3"
+	goavro       = "github.com/linkedin/goavro/v2"
+	gokrb5       = "github.com/jcmturner/gokrb5/v8"
+	goleak       = "go.uber.org/goleak"
+	googleAPI    = "google.golang.org/api"
+	googleAuth   = "cloud.google.com/go/auth"
+	googleMeta   = "cloud.google.com/go/compute/metadata"
+	googleGCS    = "cloud.google.com/go/storage"
+	kadm         = "github.com/twmb/franz-go/pkg/kadm"
+	kerr         = "github.com/twmb/franz-go/pkg/kerr"
+	kfake        = "github.com/twmb/franz-go/pkg/kfake"
+	kgo          = "github.com/twmb/franz-go/pkg/kgo"
+	kmsg         = "github.com/twmb/franz-go/pkg/kmsg"
+	kversion     = "github.com/twmb/franz-go/pkg/kversion"
+	oauth2       = "golang.org/x/oauth2"
+	prometheus   = "github.com/prometheus/client_golang"
+	protocompile = "github.com/bufbuild/protocompile"
+	protobufGo   = "google.golang.org/protobuf"
+	srClient     = "github.com/twmb/franz-go/pkg/sr"
+	sasl         = "github.com/twmb/franz-go/pkg/sasl"
+	xsync        = "golang.org/x/sync"
+	xsys         = "golang.org/x/sys"
+	uuid         = "github.com/google/uuid"
 )
 
 // ioPackages are what a pure package does not import: it reaches the world through what it is handed.
@@ -79,6 +81,10 @@ var table = []rule{
 	},
 	{
 		pkg: "decode/avro", imports: []string{"decode"}, modules: []string{arrow, goavro, kgo}, pure: true,
+		because: "a format adds parsing to the shared plan, nothing else; the schema of an id comes from a function",
+	},
+	{
+		pkg: "decode/protobuf", imports: []string{"decode"}, modules: []string{arrow, kgo, protocompile, protobufGo}, pure: true,
 		because: "a format adds parsing to the shared plan, nothing else; the schema of an id comes from a function",
 	},
 	{
@@ -155,7 +161,7 @@ var table = []rule{
 	{
 		pkg: "cmd/connector",
 		imports: []string{
-			"admin", "batch", "checkpoint", "decode", "decode/avro", "decode/json", "delta", "pipeline", "registry", "sink", "sink/datafile", "source",
+			"admin", "batch", "checkpoint", "decode", "decode/avro", "decode/json", "decode/protobuf", "delta", "pipeline", "registry", "sink", "sink/datafile", "source",
 			"storage", "storage/local", "storage/memory", "storage/open", "internal/backoff", "internal/strictyaml",
 		},
 		modules: []string{arrow, cobra, compress, kadm, kerr, kfake, kgo, kmsg, prometheus, xsync, xsys},
