@@ -359,6 +359,9 @@ func (p *RewindPlan) transaction() (*delta.Transaction, error) {
 			tx.Txns = append(tx.Txns, delta.Txn{AppID: leader, Version: -1})
 		}
 	}
+	if _, ok := p.table.Txn(checkpoint.LastUnitAppID(p.r.Name)); ok { // a RESTORE may have taken its files
+		tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.LastUnitAppID(p.r.Name), Version: -1})
+	}
 	tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.GenerationAppID(p.r.Name), Version: p.Generation})
 	for _, id := range p.Former {
 		tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.IdentityAppID(p.r.Name, id)}) // 0: it has ended

@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"iter"
 	"math"
 	"regexp"
@@ -76,14 +77,27 @@ func LeaderAppID(name string, partition int32) string {
 // GenerationAppID is the app id of the txn that counts a stream's rewinds: <name>#gen. It is absent before the first one.
 func GenerationAppID(name string) string { return name + "#gen" }
 
+// LastUnitAppID is the app id of the txn that names the last unit with files that a commit of the stream has brought: <name>#last. Its
+// version is UnitMark of the unit's id. A RESTORE takes files back but no txn, so that a table without that unit's files was restored,
+// or somebody has rewritten or deleted them since. -1 is for nothing to be looked for.
+func LastUnitAppID(name string) string { return name + "#last" }
+
+// UnitMark is a number that stands for a unit's id in a txn: the upper 63 bits of the FNV-1a hash of 64 bits.
+func UnitMark(unit string) int64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(unit)) // never fails
+	return int64(h.Sum64() >> 1)
+}
+
 // IsIdentity tells whether an app id is that of the identity of a topic of the stream `name`.
 func IsIdentity(appID, name string) bool { return strings.HasPrefix(appID, name+identityMark) }
 
-// IsStreams tells whether an app id is one of the stream `name`: of a partition, of its leader epoch, of its topic's identity, or of
-// its generation.
+// IsStreams tells whether an app id is one of the stream `name`: of a partition, of its leader epoch, of its topic's identity, of its
+// generation, or of its last unit.
 func IsStreams(appID, name string) bool {
 	_, isPartition := PartitionOf(name, appID)
-	return isPartition || IsIdentity(appID, name) || strings.HasPrefix(appID, name+leaderMark) || appID == GenerationAppID(name)
+	return isPartition || IsIdentity(appID, name) || strings.HasPrefix(appID, name+leaderMark) || appID == GenerationAppID(name) ||
+		appID == LastUnitAppID(name)
 }
 
 // StreamOf finds the stream that an app id belongs to among those whose identity the table's txns (app id, version) hold;

@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"kafkadelta/checkpoint"
-	"kafkadelta/delta"
 )
 
 // claim is this process's belief that it owns a partition, and what it knows of the partition's txn. While it is not
@@ -113,36 +112,6 @@ func (t *Table) Positions(ctx context.Context) (map[int32]int64, error) {
 		next[p]++
 	}
 	return next, nil
-}
-
-// lookBack refuses a table that was restored or replaced while no worker followed its log (rule A6): it goes back from the
-// newest version to the stream's last commit. Once is enough: what comes later is judged. Where the log was cleaned
-// before that, nothing is found.
-func (t *Table) lookBack(ctx context.Context) error {
-	for version := t.log.Version(); !t.lookedBack && version >= 0; version-- {
-		commit, err := t.past(ctx, version)
-		switch {
-		case err != nil:
-			return err
-		case commit != nil && commit.Replaces():
-			return replaced(version, operation(commit))
-		case commit == nil || slices.ContainsFunc(commit.Txns, func(txn delta.Txn) bool { return checkpoint.IsStreams(txn.AppID, t.opts.Name) }):
-			t.lookedBack = true
-		}
-	}
-	t.lookedBack = true
-	return nil
-}
-
-// past reads a version that was before; nil where it was cleaned.
-func (t *Table) past(ctx context.Context, version int64) (commit *delta.Commit, err error) {
-	err = t.retry(ctx, "looking back in the table's log", func() (err error) {
-		if commit, err = t.log.Past(ctx, version); errors.Is(err, delta.ErrMissingCommit) {
-			return nil
-		}
-		return err
-	})
-	return commit, err
 }
 
 // pin is the content of a unit that fixes starts: the identity of the topic and the number of its partitions.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -286,9 +287,13 @@ func (t *Table) transaction(units []*Unit, carried []*proposal, record checkpoin
 		Parameters: map[string]string{"outputMode": "Append", "name": t.opts.Name},
 		Info:       map[string]json.RawMessage{},
 	}
+	last := map[string]string{} // by stream, the last unit with files
 	include := func(r checkpoint.UnitRecord, adds []delta.Add) {
 		record.Units = append(record.Units, r)
 		tx.Adds = append(tx.Adds, adds...)
+		if len(adds) > 0 {
+			last[r.Name] = r.Unit
+		}
 		for _, s := range r.Spans {
 			tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.AppID(r.Name, s.ID), Version: s.Next - 1})
 			if !s.Empty() && s.Epoch != t.epoch(r.Name, s.ID) {
@@ -312,6 +317,9 @@ func (t *Table) transaction(units []*Unit, carried []*proposal, record checkpoin
 	}
 	for _, p := range carried {
 		include(p.Record, p.Adds)
+	}
+	for _, name := range slices.Sorted(maps.Keys(last)) {
+		tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.LastUnitAppID(name), Version: checkpoint.UnitMark(last[name])})
 	}
 	value, err := record.Encode()
 	if err != nil {

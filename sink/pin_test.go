@@ -3,10 +3,13 @@ package sink_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"kafkadelta/checkpoint"
 	"kafkadelta/delta"
@@ -217,11 +220,7 @@ func TestRestoreWhileNoWorkerRan(t *testing.T) {
 		"a cleaned log": {func(b *bench) {
 			b.foreign(optimize)
 			b.foreign(optimize)
-			_, err := delta.WriteLogCheckpoint(t.Context(), b.memory, b.version(), delta.CheckpointOptions{Now: b.now})
-			b.check(err)
-			for v := range b.version() {
-				b.check(b.memory.Delete(t.Context(), logFile(v)))
-			}
+			b.clean()
 		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -231,6 +230,81 @@ func TestRestoreWhileNoWorkerRan(t *testing.T) {
 			tt.happens(b)
 			err := b.open().Pin(t.Context(), pins(1))
 			if refused := err != nil && strings.Contains(err.Error(), "RESTORE"); refused != tt.refused || err != nil && !refused {
+				t.Errorf("a new worker is told %v; want it refused: %v", err, tt.refused)
+			}
+		})
+	}
+}
+
+// clean has the log forget everything but its newest version and a log checkpoint of that.
+func (b *bench) clean() {
+	b.t.Helper()
+	_, err := delta.WriteLogCheckpoint(b.t.Context(), b.memory, b.version(), delta.CheckpointOptions{Now: b.now})
+	b.check(err)
+	for v := range b.version() {
+		b.check(b.memory.Delete(b.t.Context(), logFile(v)))
+	}
+}
+
+// TestRestoreThatWasCleanedFromTheLog has nothing left of the log since the stream's last commit (rule A6a): the files tell, as far as
+// nobody has rewritten them.
+func TestRestoreThatWasCleanedFromTheLog(t *testing.T) {
+	const other = `{"commitInfo":{"operation":"SET TBLPROPERTIES"}}`
+	remove := func(path string) string {
+		return fmt.Sprintf(`{"remove":{"path":%q,"dataChange":true,"deletionTimestamp":%d}}`, path, time.Now().UnixMilli())
+	}
+	add := func(path string, at time.Time) string {
+		return fmt.Sprintf(`{"add":{"path":%q,"partitionValues":{},"size":1,"modificationTime":%d,"dataChange":false,"stats":"{\"numRecords\":3}"}}`, path, at.UnixMilli())
+	}
+	for name, tt := range map[string]struct {
+		happens func(b *bench, files []string) // of the first and the second unit
+		refused bool
+	}{
+		"nothing": {func(b *bench, files []string) { b.foreign(other) }, false},
+		"RESTORE of the last unit": {func(b *bench, files []string) {
+			b.foreign(`{"commitInfo":{"operation":"RESTORE"}}`, remove(files[1]))
+			b.foreign(other)
+		}, true},
+		"RESTORE of all": {func(b *bench, files []string) {
+			b.foreign(`{"commitInfo":{"operation":"RESTORE"}}`, remove(files[0]), remove(files[1]))
+			b.foreign(other)
+		}, true},
+		"OPTIMIZE, a week before the last unit, then RESTORE to it": {func(b *bench, files []string) {
+			b.foreign(`{"commitInfo":{"operation":"RESTORE"}}`, remove(files[0]), remove(files[1]), add("optimized.parquet", b.now().Add(-7*day)))
+			b.foreign(other)
+		}, true},
+		"OPTIMIZE of all": {func(b *bench, files []string) {
+			b.foreign(`{"commitInfo":{"operation":"OPTIMIZE"}}`, remove(files[0]), remove(files[1]), add("optimized.parquet", b.now()))
+			b.foreign(other)
+		}, false},
+		"DELETE of older rows": {func(b *bench, files []string) {
+			b.foreign(`{"commitInfo":{"operation":"DELETE"}}`, remove(files[0]))
+			b.foreign(other)
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			table := b.owner(2)
+			var files []string
+			for i := range int64(2) {
+				b.commit(table, b.unit(table, span(0, 3*i, 3)))
+				for add, err := range b.snapshot().Files(t.Context()) {
+					b.check(err)
+					if !slices.Contains(files, add.Path) {
+						files = append(files, add.Path)
+					}
+				}
+			}
+			layout, err := table.Layout(t.Context())
+			b.check(err)
+			w := table.NewWriter(layout) // a span without rows is no reason to look for files
+			u, err := w.Finish([]checkpoint.Span{{Partition: partition(1), First: 0, Next: 4}})
+			b.check(err)
+			b.commit(table, u)
+			tt.happens(b, files)
+			b.clean()
+			err = b.open().Pin(t.Context(), pins(2))
+			if refused := err != nil && strings.Contains(err.Error(), "most likely the table was restored"); refused != tt.refused || err != nil && !refused {
 				t.Errorf("a new worker is told %v; want it refused: %v", err, tt.refused)
 			}
 		})

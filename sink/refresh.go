@@ -44,9 +44,33 @@ func (t *Table) writtenBefore(appID string, since time.Time) bool {
 	return ok && (txn.LastUpdated == nil || time.UnixMilli(*txn.LastUpdated).Before(since))
 }
 
+// presenceUnit writes one of the txns anew once no commit of this worker is younger than a quarter of the log's retention: a log that was
+// cleaned of all that the stream has made does not tell a later start whether the table was restored since (rule A6a).
+func (t *Table) presenceUnit() *Unit {
+	retention := t.log.LogRetention()
+	if len(t.claims) == 0 || retention < 24*time.Hour { // of a shorter one an idle stream would commit without end
+		return nil
+	}
+	since := t.opts.Now().Add(-retention / 4)
+	var first *claim
+	for appID, c := range t.claims {
+		if txn, _ := t.log.Txn(appID); c.fenced || txn.LastUpdated == nil || !t.writtenBefore(appID, since) {
+			return nil
+		}
+		if first == nil || c.partition.Compare(first.partition) < 0 {
+			first = c
+		}
+	}
+	span := checkpoint.Span{Partition: first.partition, First: first.last + 1, Next: first.last + 1}
+	return &Unit{ID: newUnitID(), layout: t.layout, refresh: true, Spans: []checkpoint.Span{span}}
+}
+
 // refresh commits the refresh of an idle worker.
 func (t *Table) refresh(ctx context.Context) error {
 	u := t.refreshUnit(nil)
+	if u == nil {
+		u = t.presenceUnit()
+	}
 	if u == nil {
 		return nil
 	}

@@ -16,7 +16,9 @@ import (
 func expiring(t *testing.T) (*bench, *sink.Table) {
 	t.Helper()
 	b := newBench(t)
-	b.cfg.Properties = map[string]string{"delta.setTransactionRetentionDuration": "interval 40 days"}
+	b.cfg.Properties = map[string]string{
+		"delta.setTransactionRetentionDuration": "interval 40 days", "delta.logRetentionDuration": "interval 4000 days",
+	}
 	table := b.owner(2)
 	b.commit(table, b.unit(table, span(0, 0, 3)))
 	return b, table
@@ -35,6 +37,9 @@ func (b *bench) age() map[string]int {
 	b.t.Helper()
 	ages := map[string]int{}
 	for txn := range b.snapshot().Txns() {
+		if txn.AppID == checkpoint.LastUnitAppID(stream) { // is of the time of its unit
+			continue
+		}
 		ages[strings.TrimPrefix(txn.AppID, stream)] = int(b.now().Sub(time.UnixMilli(*txn.LastUpdated)) / day)
 	}
 	return ages
@@ -110,10 +115,32 @@ func TestRefreshIsNotBlind(t *testing.T) {
 
 func TestNothingIsRefreshedWhereNothingExpires(t *testing.T) {
 	b := newBench(t)
+	b.cfg.Properties = map[string]string{"delta.logRetentionDuration": "interval 2 hours"} // a commit each half hour would be for nothing
 	table := b.owner(2)
 	b.passed.Add(int64(400 * day))
 	b.follow(table)
 	if version := b.version(); version != 1 {
 		t.Errorf("the table is at version %d, want 1", version)
+	}
+}
+
+// TestAnIdleStreamKeepsACommitInTheLog: what tells a later start that the table was not restored must not be cleaned away while workers run.
+func TestAnIdleStreamKeepsACommitInTheLog(t *testing.T) {
+	b := newBench(t)
+	table := b.owner(2)
+	b.commit(table, b.unit(table, span(0, 0, 3)))
+	for range 7 {
+		b.passed.Add(int64(day))
+		b.follow(table)
+	}
+	if version := b.version(); version != 2 {
+		t.Errorf("the table is at version %d after a week, want 2", version)
+	}
+	for range 60 {
+		b.passed.Add(int64(day))
+		b.follow(table)
+	}
+	if version := b.version(); version < 2+7 || version > 2+8 {
+		t.Errorf("the table is at version %d after 67 days, want a commit for each 7.5 of them", version)
 	}
 }

@@ -1,0 +1,97 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"kafkadelta/checkpoint"
+	"kafkadelta/delta"
+)
+
+// lookBack refuses a table that was restored or replaced while no worker followed its log (rule A6): it goes back from the
+// newest version to the stream's last commit. Once is enough: what comes later is judged. Where the log was cleaned
+// before that, it looks for the files of that commit (rule A6a).
+func (t *Table) lookBack(ctx context.Context) error {
+	for version := t.log.Version(); !t.lookedBack && version >= 0; version-- {
+		commit, err := t.past(ctx, version)
+		switch {
+		case err != nil:
+			return err
+		case commit != nil && commit.Replaces():
+			return replaced(version, operation(commit))
+		case commit == nil:
+			if err := t.lookForLastUnit(ctx); err != nil {
+				return err
+			}
+			t.lookedBack = true
+		case slices.ContainsFunc(commit.Txns, func(txn delta.Txn) bool { return checkpoint.IsStreams(txn.AppID, t.opts.Name) }):
+			t.lookedBack = true
+		}
+	}
+	t.lookedBack = true
+	return nil
+}
+
+// past reads a version that was before; nil where it was cleaned.
+func (t *Table) past(ctx context.Context, version int64) (commit *delta.Commit, err error) {
+	err = t.retry(ctx, "looking back in the table's log", func() (err error) {
+		if commit, err = t.log.Past(ctx, version); errors.Is(err, delta.ErrMissingCommit) {
+			return nil
+		}
+		return err
+	})
+	return commit, err
+}
+
+// rewriteSlack is by how much the clock of who rewrites files may be behind ours.
+const rewriteSlack = time.Hour
+
+// lookForLastUnit refuses a table that lacks the files of the last unit with rows, unless files of another writer are there that are younger than
+// the unit's commit: then its rows may have been moved into those, as by OPTIMIZE. Files are told from each other by their tags, and
+// looked at one by one.
+func (t *Table) lookForLastUnit(ctx context.Context) error {
+	last, ok := t.log.Txn(checkpoint.LastUnitAppID(t.opts.Name))
+	if !ok || last.Version < 0 || last.LastUpdated == nil {
+		t.opts.Log.Warn("the log of the stream's last commit was cleaned, and nothing is recorded that tells whether the table was restored since: run connector verify")
+		return nil
+	}
+	since := time.UnixMilli(*last.LastUpdated).Add(-rewriteSlack)
+	found, rewritten := false, false
+	err := t.retry(ctx, "looking for the files of the stream's last commit", func() error {
+		snapshot, err := delta.OpenSnapshot(ctx, t.store, t.log.Version())
+		if err != nil {
+			return err
+		}
+		for add, err := range snapshot.Files(ctx) {
+			if err != nil {
+				return err
+			}
+			if u, err := checkpoint.DecodeUnit(add.Tags[checkpoint.TagKey]); err == nil {
+				found = found || u.Name == t.opts.Name && checkpoint.UnitMark(u.Unit) == last.Version
+			} else {
+				rewritten = rewritten || !time.UnixMilli(add.ModificationTime).Before(since)
+			}
+			if found {
+				return nil
+			}
+		}
+		return nil
+	})
+	switch {
+	case err != nil || found:
+		return err
+	case rewritten:
+		t.opts.Log.Warn("the log of the stream's last commit was cleaned, and its files were rewritten: whether the table was restored since can't be told, run connector verify")
+		return nil
+	}
+	return &Error{
+		Op: "looking back in the table's log",
+		Err: fmt.Errorf("the files that the stream's last commit with rows has brought, at %s, are not in the table, nor files that were rewritten since; the log that would tell why was cleaned",
+			time.UnixMilli(*last.LastUpdated).UTC().Format(time.RFC3339)),
+		Hint: "most likely the table was restored, which takes rows back and leaves the offsets: `connector rewind --to-table-version N`, or `--to-offsets`, reads them again; " +
+			"if the rows were deleted on purpose, `connector rewind --to-offsets` to where the table stands goes on",
+	}
+}
