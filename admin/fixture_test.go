@@ -78,6 +78,24 @@ func (f *fixture) open(s setup) {
 	if s.name != "" {
 		f.name = s.name
 	}
+	table := f.openTable(s)
+	starts := map[int32]int64{}
+	var parts []checkpoint.Partition
+	for p := range s.partitions {
+		starts[p] = s.start
+		parts = append(parts, checkpoint.Partition{Topic: topic, ID: p})
+	}
+	request := pinRequest(s.partitions)
+	request.Starts = func(context.Context, bool) (map[int32]int64, error) { return starts, nil }
+	f.check(table.Pin(f.t.Context(), request))
+	_, err := table.Claim(f.t.Context(), parts)
+	f.check(err)
+	f.table = table
+}
+
+// openTable opens the table alone.
+func (f *fixture) openTable(s setup) *sink.Table {
+	f.t.Helper()
 	cfg := sink.DefaultConfig()
 	cfg.URI, cfg.Parquet.Compression, cfg.PartitionBy, cfg.Properties = "memory://table", "none", s.partitionBy, s.properties
 	var schema *arrow.Schema
@@ -90,18 +108,7 @@ func (f *fixture) open(s setup) {
 		Name: f.name, Create: schema, Engine: "kafkadelta/test", Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	})
 	f.check(err)
-	starts := map[int32]int64{}
-	var parts []checkpoint.Partition
-	for p := range s.partitions {
-		starts[p] = s.start
-		parts = append(parts, checkpoint.Partition{Topic: topic, ID: p})
-	}
-	request := pinRequest(s.partitions)
-	request.Starts = func(context.Context, bool) (map[int32]int64, error) { return starts, nil }
-	f.check(table.Pin(f.t.Context(), request))
-	_, err = table.Claim(f.t.Context(), parts)
-	f.check(err)
-	f.table = table
+	return table
 }
 
 // pinRequest describes the topic, whose partitions begin at 0.

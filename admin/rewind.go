@@ -210,26 +210,33 @@ func (p *RewindPlan) takeVersion(ctx context.Context, store delta.LogStore, now 
 // checkOffsets compares where it is to go with what Kafka has.
 func (p *RewindPlan) checkOffsets() error {
 	for _, id := range slices.Sorted(maps.Keys(p.r.To)) {
-		to := p.r.To[id]
-		start, ok := p.r.Kafka.Start[id]
-		switch end := p.r.Kafka.End[id]; {
-		case !ok && p.r.ToVersion >= 0:
+		if _, ok := p.r.Kafka.Start[id]; !ok && p.r.ToVersion >= 0 {
 			delete(p.r.To, id) // the topic has fewer partitions by now
-		case !ok:
-			return &checkpoint.RefusedError{
-				Cause:  fmt.Sprintf("topic %s has no partition %d", p.r.Topic, id),
-				Remedy: fmt.Sprintf("it has those from 0 to %d", len(p.r.Kafka.Start)-1),
-			}
-		case to > end:
-			return &checkpoint.RefusedError{
-				Cause:  fmt.Sprintf("offset %d of %s[%d] is beyond the end, which is %d", to, p.r.Topic, id, end),
-				Remedy: "name an offset up to the end; is it the right topic?",
-			}
-		case to < start && !p.r.Force:
-			return &checkpoint.RefusedError{
-				Cause:  fmt.Sprintf("Kafka no longer has offset %d of %s[%d]: its first one is %d", to, p.r.Topic, id, start),
-				Remedy: fmt.Sprintf("what is gone can't be read again; with --force it goes on at %d", start),
-			}
+		} else if err := p.r.Kafka.check(p.r.Topic, id, p.r.To[id], p.r.Force); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// check says why a partition can't be read from an offset on.
+func (k KafkaTopic) check(topic string, id int32, to int64, force bool) error {
+	start, ok := k.Start[id]
+	switch end := k.End[id]; {
+	case !ok:
+		return &checkpoint.RefusedError{
+			Cause:  fmt.Sprintf("topic %s has no partition %d", topic, id),
+			Remedy: fmt.Sprintf("it has those from 0 to %d", len(k.Start)-1),
+		}
+	case to > end:
+		return &checkpoint.RefusedError{
+			Cause:  fmt.Sprintf("offset %d of %s[%d] is beyond the end, which is %d", to, topic, id, end),
+			Remedy: "name an offset up to the end; is it the right topic?",
+		}
+	case to < start && !force:
+		return &checkpoint.RefusedError{
+			Cause:  fmt.Sprintf("Kafka no longer has offset %d of %s[%d]: its first one is %d", to, topic, id, start),
+			Remedy: fmt.Sprintf("what is gone can't be read again; with --force it goes on at %d", start),
 		}
 	}
 	return nil

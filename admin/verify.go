@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -289,6 +290,7 @@ type placer struct {
 	tracks []*track
 	first  int64 // offsets that the file's unit has of it
 	next   int64
+	origin int64 // where the stream began; rows of others before it are of another program
 }
 
 func (p *placer) place(b *batch) {
@@ -318,7 +320,7 @@ func (p *placer) place(b *batch) {
 
 // turnTo finds the tracks of a place. Where the rows don't tell a topic, it is that of the unit, or the only one.
 func (p *placer) turnTo(at checkpoint.Partition) {
-	p.at, p.first, p.next = at, 0, 0
+	p.at, p.first, p.next, p.origin = at, 0, 0, 0
 	p.tracks = []*track{}
 	if p.job.unit < 0 {
 		p.tracks = append(p.tracks, p.v.byPlace[at]...)
@@ -332,6 +334,7 @@ func (p *placer) turnTo(at checkpoint.Partition) {
 				}
 			}
 		}
+		p.origin = origin(p.tracks)
 		return
 	}
 	for _, s := range p.job.tag.Spans {
@@ -340,6 +343,20 @@ func (p *placer) turnTo(at checkpoint.Partition) {
 			p.tracks = append(p.tracks, p.v.tracks[trackKey{p.job.tag.Name, s.Partition, p.job.tag.Generation}])
 		}
 	}
+}
+
+// origin is where the first generation of one stream began, behind what another program had taken; 0 where that is not known.
+func origin(tracks []*track) int64 {
+	first := int64(math.MaxInt64)
+	for _, t := range tracks {
+		if t.gen == 0 {
+			first = min(first, max(t.pin, t.before, 0))
+		}
+	}
+	if first == math.MaxInt64 {
+		return 0
+	}
+	return first
 }
 
 // ofUnit takes rows of a file of a unit.
@@ -411,7 +428,7 @@ func (p *placer) ofOthers(b *batch, i, n int) {
 		}
 		switch {
 		case dead || taken:
-		case len(p.tracks) == 0:
+		case len(p.tracks) == 0, o < p.origin:
 			p.strangers++
 		case covered:
 			p.double(o)

@@ -95,6 +95,9 @@ func (i *Inspector) Group(ctx context.Context, name string) (Group, error) {
 		return Group{}, newError("asking for group "+name, err)
 	}
 	g := Group{State: groups[name].State}
+	if g.State == "" {
+		return g, nil
+	}
 	g.Offsets, err = reported(ctx, i.admin, name, i.cfg.Topic)
 	return g, err
 }

@@ -169,6 +169,7 @@ is in the table exactly once.
   connector verify -c connector.yaml   is each message in the table exactly once?
   connector explain PARTITION OFFSET   where is this one?
   connector rewind -c connector.yaml   go on from other offsets
+  connector adopt -c connector.yaml    begin where Spark or Kafka Connect has stopped
 
 ` + exitCodesHelp,
 		SilenceUsage:  true,
@@ -178,7 +179,7 @@ is in the table exactly once.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &configError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
-	root.AddCommand(runCommand(), validateCommand(), demoCommand(), tableCommand(), verifyCommand(), explainCommand(), rewindCommand(), versionCommand())
+	root.AddCommand(runCommand(), validateCommand(), demoCommand(), tableCommand(), verifyCommand(), explainCommand(), rewindCommand(), adoptCommand(), versionCommand())
 	return root
 }
 

@@ -1,0 +1,147 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"kafkadelta/checkpoint"
+	"kafkadelta/delta"
+)
+
+// Adoption is what an operator asks for: a stream is to begin where another program has stopped. One of Spark and Group is given.
+type Adoption struct {
+	Writer
+
+	Name, Topic string
+	From        string     // the operator's words, for the record
+	Kafka       KafkaTopic // the topic as it is now
+	Spark       *SparkCheckpoint
+	Group       *KafkaGroup
+	Force       bool // as of Rewinding
+}
+
+// KafkaGroup is a consumer group: its state, "" where Kafka does not know it, and the first offset of each partition that it has not
+// taken.
+type KafkaGroup struct {
+	Name, State string
+	Offsets     map[int32]int64
+}
+
+// AdoptionPlan is what an adoption would do, as of a version of the table. Each partition's From is -1.
+type AdoptionPlan struct {
+	Version int64
+	Moves   []Move
+	Notes   []string
+
+	a     Adoption
+	table *delta.Table
+}
+
+// PlanAdoption finds out what would be done, and writes nothing. It refuses a stream that has begun, a program that may still
+// run, and what does not fit the topic.
+func PlanAdoption(ctx context.Context, store delta.LogStore, a Adoption) (*AdoptionPlan, error) {
+	t, err := openForWriting(ctx, store, a.Writer)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.CheckAppend(); err != nil {
+		return nil, err
+	}
+	p := &AdoptionPlan{a: a, table: t, Version: t.Version()}
+	if err := p.fresh(); err != nil {
+		return nil, err
+	}
+	var next map[int32]int64
+	if a.Spark != nil {
+		var note string
+		if next, note, err = a.Spark.taken(t.Txn); err != nil {
+			return nil, err
+		}
+		p.Notes = append(p.Notes, note)
+	} else if next, err = a.Group.taken(); err != nil {
+		return nil, err
+	}
+	for _, id := range slices.Sorted(maps.Keys(a.Kafka.Start)) {
+		to, ok := next[id]
+		if !ok {
+			return nil, &checkpoint.RefusedError{
+				Cause:  fmt.Sprintf("the other program has no offset of %s[%d]", a.Topic, id),
+				Remedy: "it has to read every partition once, a new one too, before it is taken over; is it the right topic?",
+			}
+		}
+		if err := a.Kafka.check(a.Topic, id, to, a.Force); err != nil {
+			return nil, err
+		}
+		m := Move{Partition: id, From: -1, To: max(to, a.Kafka.Start[id])}
+		m.Gone = m.To - to
+		p.Moves = append(p.Moves, m)
+	}
+	for _, id := range slices.Sorted(maps.Keys(next)) {
+		if _, ok := a.Kafka.Start[id]; !ok {
+			return nil, &checkpoint.RefusedError{
+				Cause:  fmt.Sprintf("the other program has read %s[%d], and Kafka's topic has no such partition", a.Topic, id),
+				Remedy: "is it the topic of that program, and the right cluster?",
+			}
+		}
+	}
+	return p, nil
+}
+
+// fresh refuses a stream that the table knows.
+func (p *AdoptionPlan) fresh() error {
+	progress, err := progressOf(p.a.Name, p.table.Txns())
+	if err == nil && !progress.Fresh() {
+		return &checkpoint.RefusedError{
+			Cause:  fmt.Sprintf("the table has offsets of stream %q already: it begins where they say", p.a.Name),
+			Remedy: "`connector rewind` has it go on from others; those of kafka-delta-ingest need nothing at all",
+		}
+	}
+	return err
+}
+
+// taken are the group's offsets, if nobody moves them any more.
+func (g *KafkaGroup) taken() (map[int32]int64, error) {
+	switch {
+	case g.State == "":
+		return nil, &checkpoint.RefusedError{
+			Cause:  fmt.Sprintf("Kafka knows no consumer group %q, or does not show it to this user", g.Name),
+			Remedy: "the group of a sink of Kafka Connect is connect-<name of the connector>; `kafka-consumer-groups.sh --list` shows all. Grant DESCRIBE on it",
+		}
+	case g.State != "Empty" && g.State != "Dead":
+		return nil, &checkpoint.RefusedError{
+			Cause:  fmt.Sprintf("the consumer group %q is in the state %s: it has members, which go on and take more", g.Name, g.State),
+			Remedy: "stop the program that uses it, and wait until its session is over",
+		}
+	case len(g.Offsets) == 0:
+		return nil, &checkpoint.RefusedError{
+			Cause:  fmt.Sprintf("the consumer group %q has no offsets of the topic", g.Name),
+			Remedy: "is it the right group, and the right source.topic?",
+		}
+	}
+	return g.Offsets, nil
+}
+
+// Commit does it, in one version, which it returns.
+func (p *AdoptionPlan) Commit(ctx context.Context) (int64, error) {
+	return p.a.land(ctx, p.table, func() (*delta.Transaction, error) {
+		if err := p.fresh(); err != nil {
+			return nil, err
+		}
+		unit := checkpoint.UnitRecord{Unit: uuid.NewString(), Name: p.a.Name, ReadAt: p.table.Version(), Pin: true}
+		for _, m := range p.Moves {
+			unit.Spans = append(unit.Spans, checkpoint.Span{
+				Partition: checkpoint.Partition{Topic: p.a.Topic, ID: m.Partition}, First: m.To, Next: m.To,
+			})
+		}
+		tx, err := pinning(unit, "ADOPT", map[string]string{"name": p.a.Name, "from": p.a.From})
+		if err != nil {
+			return nil, err
+		}
+		tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.IdentityAppID(p.a.Name, p.a.Kafka.Identity), Version: int64(len(p.Moves))})
+		return tx, nil
+	})
+}

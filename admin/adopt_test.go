@@ -1,0 +1,218 @@
+package admin_test
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"kafkadelta/admin"
+	"kafkadelta/delta"
+	"kafkadelta/storage/memory"
+)
+
+const query = "1f6a2c1e-0000-4000-8000-000000000001"
+
+// sparkFolder is a checkpoint folder as Spark leaves it, whose batch n ends at 10 * (n+1) in partition 0 and 2 * (n+1) in partition 1.
+func sparkFolder(t *testing.T, begun, done int) *memory.Store {
+	t.Helper()
+	s := memory.New()
+	put := func(name, text string) {
+		if err := s.Put(t.Context(), name, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("metadata", `{"id":"`+query+`"}`)
+	put("sources/0/0", "v1\n{}")
+	for n := range begun {
+		put(fmt.Sprintf("offsets/%d", n), fmt.Sprintf("v1\n{\"batchWatermarkMs\":0,\"batchTimestampMs\":1,\"conf\":{}}\n-\n{\"other\":{\"0\":7}}\n{\"topic\":{\"1\":%d,\"0\":%d}}", 2*(n+1), 10*(n+1)))
+		put(fmt.Sprintf("offsets/.%d.crc", n), "x")
+	}
+	for n := range done {
+		put(fmt.Sprintf("commits/%d", n), "v1\n{\"nextBatchWatermarkMs\":0}")
+		put(fmt.Sprintf("commits/.%d.tmp", n+5), "x")
+	}
+	return s
+}
+
+// foreignTable is a table that another program has filled with the rows of partition 0 before an offset.
+func foreignTable(t *testing.T, rows int64, txns ...any) *fixture {
+	t.Helper()
+	f := &fixture{t: t, store: memory.New(), name: stream, rows: map[string][]place{}}
+	schema, err := delta.ParseDDL(withMetadata)
+	f.check(err)
+	f.check(delta.Create(t.Context(), f.store, delta.CreateOptions{Schema: schema, Now: time.Now, Engine: "other"}))
+	var places []place
+	for o := range rows {
+		places = append(places, place{0, o})
+	}
+	f.table = f.openTable(setup{})
+	f.foreign("STREAMING UPDATE", append(txns, f.write("other.parquet", true, places))...)
+	return f
+}
+
+func adoption() admin.Adoption {
+	return admin.Adoption{
+		Writer: admin.Writer{Engine: "kafkadelta/test", Now: time.Now}, Name: stream, Topic: topic, From: "--from-x", Kafka: rewinding(nil).Kafka,
+	}
+}
+
+func TestAdoptFromSpark(t *testing.T) {
+	for name, tt := range map[string]struct {
+		begun, done int
+		txn         int64 // of the query; -1 for none
+		want        map[string]int64
+		note        string
+		refused     [2]string
+	}{
+		"all is done":               {begun: 3, done: 3, txn: 2, want: map[string]int64{"-0": 29, "-1": 5}, note: "batch 2 is done"},
+		"of a sink without a txn":   {begun: 3, done: 3, txn: -1, want: map[string]int64{"-0": 29, "-1": 5}, note: "batch 2 is done"},
+		"begun, and in the table":   {begun: 3, done: 2, txn: 2, want: map[string]int64{"-0": 29, "-1": 5}, note: "batch 2 is in the table"},
+		"begun, not in the table":   {begun: 3, done: 2, txn: 1, want: map[string]int64{"-0": 19, "-1": 3}, note: "not in the table"},
+		"the first is in the table": {begun: 1, done: 0, txn: 0, want: map[string]int64{"-0": 9, "-1": 1}, note: "batch 0 is in the table"},
+		"begun, and no txn":         {begun: 3, done: 2, txn: -1, refused: [2]string{"foreachBatch", "once more"}},
+		"the first was only begun":  {begun: 1, done: 0, txn: -1, refused: [2]string{"no batch", "source.start"}},
+		"nothing was begun":         {txn: -1, refused: [2]string{"no batch", "source.start"}},
+		"of another table":          {begun: 3, done: 3, txn: 1, refused: [2]string{"later batches are not in this table", "is it the table"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var txns []any
+			if tt.txn >= 0 {
+				txns = append(txns, delta.Txn{AppID: query, Version: tt.txn})
+			}
+			f := foreignTable(t, 5, txns...)
+			a := adoption()
+			var err error
+			a.Spark, err = admin.ReadSparkCheckpoint(t.Context(), sparkFolder(t, tt.begun, tt.done), topic)
+			f.check(err)
+			p, err := admin.PlanAdoption(t.Context(), f.store, a)
+			if tt.want == nil {
+				wantRefusal(t, err, tt.refused[0], tt.refused[1])
+				return
+			}
+			f.check(err)
+			if len(p.Notes) != 1 || !strings.Contains(p.Notes[0], tt.note) {
+				t.Errorf("the plan says %q, want %q", p.Notes, tt.note)
+			}
+			if v := f.snapshot().Version(); v != 1 {
+				t.Errorf("a plan has made version %d", v)
+			}
+			_, err = p.Commit(t.Context())
+			f.check(err)
+			want := maps.Clone(tt.want)
+			want[identityTxn] = 2
+			if tt.txn >= 0 {
+				want[query] = tt.txn
+			}
+			if got := f.txns(); !maps.Equal(got, want) {
+				t.Errorf("the txns are %v, want %v", got, want)
+			}
+		})
+	}
+}
+
+// TestAdoptedStream goes on where the other program has stopped, and is verified from there: what came before is not ours.
+func TestAdoptedStream(t *testing.T) {
+	f := foreignTable(t, 20, delta.Txn{AppID: query, Version: 1})
+	a := adoption()
+	var err error
+	a.Spark, err = admin.ReadSparkCheckpoint(t.Context(), sparkFolder(t, 2, 2), topic)
+	f.check(err)
+	p, err := admin.PlanAdoption(t.Context(), f.store, a)
+	f.check(err)
+	_, err = p.Commit(t.Context())
+	f.check(err)
+	f.open(setup{})
+	if next := f.claim(); next[0] != 20 || next[1] != 4 {
+		t.Fatalf("a worker begins at %v, want 20 and 4", next)
+	}
+	f.commit(take{0, 20, 30, nil, 0}, take{1, 4, 9, nil, 0})
+	r := f.verify()
+	wantVerdict(t, r, admin.OK)
+	if r.OtherRows != 20 || r.Partitions[0].From != 20 || !r.Partitions[0].FromKnown {
+		t.Errorf("after the adoption: %s", show(r))
+	}
+	f.rewrite("OPTIMIZE", false, all)
+	wantVerdict(t, f.verify(), admin.OK)
+	_, err = p.Commit(t.Context())
+	wantRefusal(t, err, "already", "connector rewind")
+	_, err = admin.PlanAdoption(t.Context(), f.store, a)
+	wantRefusal(t, err, "already", "connector rewind")
+	f.rewind(rewinding(map[int32]int64{0: 15})) // behind what the other program has read
+	f.commit(take{0, 15, 40, nil, 0})
+	wantVerdict(t, f.verify(), admin.OK)
+	f.foreign("WRITE", f.write("again.parquet", true, []place{{0, 35}}))
+	wantFault(t, f.verify(), admin.Duplicate, "offset 35")
+}
+
+func TestAdoptFromAGroup(t *testing.T) {
+	f := foreignTable(t, 5)
+	group := func(state string, offsets map[int32]int64) *admin.KafkaGroup {
+		return &admin.KafkaGroup{Name: "connect-x", State: state, Offsets: offsets}
+	}
+	for name, tt := range map[string]struct {
+		group         *admin.KafkaGroup
+		cause, remedy string
+	}{
+		"unknown":               {group("", nil), `no consumer group "connect-x"`, "connect-<name"},
+		"with members":          {group("Stable", map[int32]int64{0: 1, 1: 2}), "state Stable", "stop the program"},
+		"rebalancing":           {group("PreparingRebalance", map[int32]int64{0: 1, 1: 2}), "it has members", "stop the program"},
+		"of another topic":      {group("Empty", nil), "no offsets of the topic", "right group"},
+		"a partition missing":   {group("Empty", map[int32]int64{0: 1}), "no offset of topic[1]", "every partition"},
+		"a partition too many":  {group("Empty", map[int32]int64{0: 1, 1: 1, 2: 1}), "topic[2]", "right cluster"},
+		"beyond the end":        {group("Empty", map[int32]int64{0: 101, 1: 1}), "beyond the end", "right topic"},
+		"before what Kafka has": {group("Empty", map[int32]int64{0: 50, 1: -1}), "no longer has offset -1", "--force"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := adoption()
+			a.Group = tt.group
+			_, err := admin.PlanAdoption(t.Context(), f.store, a)
+			wantRefusal(t, err, tt.cause, tt.remedy)
+		})
+	}
+	a := adoption()
+	a.Group = group("Empty", map[int32]int64{0: 5, 1: 0})
+	p, err := admin.PlanAdoption(t.Context(), f.store, a)
+	f.check(err)
+	version, err := p.Commit(t.Context())
+	f.check(err)
+	if want := map[string]int64{"-0": 4, "-1": -1, identityTxn: 2}; !maps.Equal(f.txns(), want) {
+		t.Errorf("the txns are %v, want %v", f.txns(), want)
+	}
+	if text := f.object(logName(version)); !strings.Contains(text, `"operation":"ADOPT"`) || !strings.Contains(text, "--from-x") {
+		t.Errorf("the version says %s", text)
+	}
+	f.open(setup{})
+	f.claim()
+	f.commit(take{0, 5, 9, nil, 0}, take{1, 0, 3, nil, 0})
+	wantVerdict(t, f.verify(), admin.OK)
+}
+
+func TestSparkCheckpointsThatAreRefused(t *testing.T) {
+	for name, tt := range map[string]struct {
+		change func(s *memory.Store)
+		want   string
+	}{
+		"no checkpoint":   {func(s *memory.Store) { _ = s.Delete(t.Context(), "metadata") }, "no file named metadata"},
+		"no query":        {func(s *memory.Store) { _ = s.Put(t.Context(), "metadata", []byte("{}")) }, "names no query"},
+		"commits missing": {func(s *memory.Store) { _ = s.Delete(t.Context(), "commits/1"); _ = s.Delete(t.Context(), "commits/2") }, "asyncProgressTrackingEnabled"},
+		"another form":    {func(s *memory.Store) { _ = s.Put(t.Context(), "offsets/2", []byte("v2\n{}\n{}")) }, "v1 is what is known"},
+		"another topic":   {func(s *memory.Store) { _ = s.Put(t.Context(), "offsets/2", []byte("v1\n{}\n{\"x\":{\"0\":1}}")) }, "no offsets of topic topic"},
+		"two sources": {func(s *memory.Store) {
+			_ = s.Put(t.Context(), "offsets/2", []byte("v1\n{}\n{\"topic\":{\"0\":1}}\n{\"topic\":{\"0\":1}}"))
+		}, "two sources"},
+		"offsets are gone": {func(s *memory.Store) {
+			_ = s.Delete(t.Context(), "offsets/2")
+			_ = s.Put(t.Context(), "commits/3", nil)
+		}, "offsets/3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := sparkFolder(t, 3, 3)
+			tt.change(s)
+			if _, err := admin.ReadSparkCheckpoint(t.Context(), s, topic); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("the answer is %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
