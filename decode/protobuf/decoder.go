@@ -18,7 +18,7 @@ type Decoder struct {
 	last     *compiled
 
 	keys    decode.KeySet
-	scratch []byte
+	partial bool // a part of a message is looked at
 	problem problem
 	all     []*decode.Builder // of computed columns
 }
@@ -78,6 +78,7 @@ func (d *Decoder) Append(rec *kgo.Record) error {
 	}
 	if !d.message(c.program.root, rec.Value[begin:], d.rows.Len()) {
 		d.rows.Rollback()
+		d.partial = false
 		p := d.problem
 		d.problem = problem{}
 		return d.poison(rec, typ, p)
@@ -122,24 +123,14 @@ func (d *Decoder) Bytes() int { return d.rows.Bytes() }
 // NewBatch returns the rows as a batch of exactly the table's schema and starts a new one. The batch's buffers are the
 // decoder's: release it before the next Append, or the decoder has to allocate new ones.
 func (d *Decoder) NewBatch() arrow.RecordBatch {
-	d.shrink()
+	d.keys.Shrink()
 	return d.rows.NewBatch()
 }
 
 // Reset drops the rows.
 func (d *Decoder) Reset() {
-	d.shrink()
-	d.rows.Reset()
-}
-
-// keepScratch is the most that is kept of what one very large message made grow.
-const keepScratch = 1 << 20
-
-func (d *Decoder) shrink() {
 	d.keys.Shrink()
-	if cap(d.scratch) > keepScratch {
-		d.scratch = nil
-	}
+	d.rows.Reset()
 }
 
 // problem is why a message is poison.

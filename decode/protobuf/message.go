@@ -19,7 +19,10 @@ func tag(in []byte, p int) (number protowire.Number, typ protowire.Type, n int) 
 		return number, typ, 1
 	}
 	number, typ, n = protowire.ConsumeTag(in[p:])
-	return number, typ, max(n, 0)
+	if n < 0 || number > protowire.MaxValidNumber {
+		return 0, 0, 0
+	}
+	return number, typ, n
 }
 
 // payload reads what follows a tag: a number, or bytes; n is negative where it is broken.
@@ -132,6 +135,9 @@ func (d *Decoder) merge(f *field, in []byte, row int) bool {
 		p += n
 		switch {
 		case number == f.number && typ == f.wire:
+			if !d.valid(f, row, s) {
+				return false
+			}
 			all = append(all, s...)
 		case slices.ContainsFunc(f.siblings, func(o *field) bool { return o.number == number && o.wire == typ }):
 			all = all[:0]
@@ -142,6 +148,24 @@ func (d *Decoder) merge(f *field, in []byte, row int) bool {
 	}
 	d.forget(f)
 	return d.field(f, 0, all)
+}
+
+// valid reports whether a part of a message is one by itself, as the official runtime asks. It leaves no row.
+func (d *Decoder) valid(f *field, row int, part []byte) bool {
+	if f.b == nil {
+		return true
+	}
+	if f.b.Len != row {
+		f.b.Truncate(row)
+	}
+	before := d.partial
+	d.partial = true // only the whole has to have what is required
+	ok := d.single(f, 0, part)
+	d.partial = before
+	if ok {
+		f.b.Truncate(row)
+	}
+	return ok
 }
 
 // finish completes the row: lists and maps end, and fields that did not come are absent.
@@ -155,7 +179,7 @@ func (d *Decoder) finish(m *message, in []byte, row int) bool {
 		case f.elem != nil:
 			f.b.EndRow()
 		case f.b != nil && f.b.Len != row || f.b == nil && d.came(f):
-		case f.required:
+		case f.required && !d.partial:
 			if f.b == nil && hasField(in, f) {
 				break
 			}
@@ -240,6 +264,7 @@ func (d *Decoder) element(f *field, typ protowire.Type, u uint64, s []byte) bool
 // entry takes one entry of a map, unless drop says that a later one replaces it; drop is only asked in a second round.
 func (d *Decoder) entry(f *field, in []byte, drop *dropped) bool {
 	var key, value datum
+	var parts []byte
 	for p := 0; p < len(in); {
 		number, typ, n := tag(in, p)
 		if n == 0 {
@@ -254,8 +279,15 @@ func (d *Decoder) entry(f *field, in []byte, drop *dropped) bool {
 		switch {
 		case number == 1 && (f.key == nil || typ == f.key.wire):
 			key = datum{u, s}
-		case number == 2 && f.elem != nil && typ == f.elem.wire && f.elem.inParts && value.s != nil:
-			value.s = append(slices.Clip(value.s), s...) // parts of a message
+		case number == 2 && f.elem != nil && typ == f.elem.wire && f.elem.inParts && value.s != nil: // parts of a message
+			if row := f.elem.b.Len; parts == nil && !d.valid(f.elem, row, value.s) || !d.valid(f.elem, row, s) {
+				return false
+			}
+			if parts == nil {
+				parts = append([]byte{}, value.s...)
+			}
+			parts = append(parts, s...)
+			value.s = parts
 		case number == 2:
 			if f.elem == nil || typ == f.elem.wire {
 				value = datum{u, s}
