@@ -216,6 +216,10 @@ var table = []rule{
 		because: "it watches a connector from outside for long, beside the other tests",
 	},
 	{
+		pkg: "test/sim", testOnly: true,
+		because: "all of it is in test files",
+	},
+	{
 		pkg: "test/e2e",
 		imports: []string{
 			"batch", "checkpoint", "decode", "decode/json", "delta", "pipeline", "sink", "sink/datafile", "source", "source/auth", "storage",

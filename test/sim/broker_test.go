@@ -1,0 +1,90 @@
+package sim
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"kafkadelta/checkpoint"
+)
+
+// memberLimit is how long a member of the group may be silent: longer than any session, and than any join may take.
+const memberLimit = 25 * time.Second
+
+// watch looks at what workers ask of Kafka.
+func (w *world) watch() {
+	w.kafka.ControlKey(int16(kmsg.OffsetCommit), func(r kmsg.Request) (kmsg.Response, error, bool) { //nolint:revive // kfake's signature
+		w.kafka.KeepControl()
+		w.reported(r.(*kmsg.OffsetCommitRequest))
+		return nil, nil, false
+	})
+	alive := func(member func(kmsg.Request) string) func(kmsg.Request) (kmsg.Response, error, bool) {
+		return func(r kmsg.Request) (kmsg.Response, error, bool) { //nolint:revive // kfake's signature
+			w.kafka.KeepControl()
+			if id := member(r); id != "" {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.members[id] = time.Now()
+			}
+			return nil, nil, false
+		}
+	}
+	w.kafka.ControlKey(int16(kmsg.JoinGroup), alive(func(r kmsg.Request) string { return r.(*kmsg.JoinGroupRequest).MemberID }))
+	w.kafka.ControlKey(int16(kmsg.SyncGroup), alive(func(r kmsg.Request) string { return r.(*kmsg.SyncGroupRequest).MemberID }))
+	w.kafka.ControlKey(int16(kmsg.Heartbeat), alive(func(r kmsg.Request) string { return r.(*kmsg.HeartbeatRequest).MemberID }))
+}
+
+// reported looks at what workers report to Kafka: never more than the table holds (C10).
+func (w *world) reported(r *kmsg.OffsetCommitRequest) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, t := range r.Topics {
+		for _, p := range t.Partitions {
+			if txn, ok := w.ledger.txns[checkpoint.AppID(streamName, p.Partition)]; !ok || p.Offset > txn+1 {
+				w.fault("I5: offset %d of partition %d is reported, and the table has txn %d", p.Offset, p.Partition, txn)
+			}
+		}
+	}
+}
+
+// expire takes silent members out of the group, as every broker does. kfake never does where a connection broke before a join
+// was answered (group.reply starts no timer then), so that such groups would never assign anything again.
+func (w *world) expire(ctx context.Context) {
+	client, err := kgo.NewClient(kgo.SeedBrokers(w.kafka.ListenAddrs()...), kgo.Dialer(w.network.DialContext))
+	w.check(err)
+	defer client.Close()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(5 * time.Second):
+		}
+		for _, id := range w.silent() {
+			w.trace.add("group", "%s is silent", id)
+			leave := kmsg.NewPtrLeaveGroupRequest()
+			member := kmsg.NewLeaveGroupRequestMember()
+			leave.Group, member.MemberID = streamName, id
+			leave.Members = append(leave.Members, member)
+			if _, err := leave.RequestWith(ctx, client); err != nil && ctx.Err() == nil {
+				w.fault("taking a member out of the group: %v", err)
+			}
+		}
+	}
+}
+
+func (w *world) silent() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var ids []string
+	for _, id := range slices.Sorted(maps.Keys(w.members)) {
+		if time.Since(w.members[id]) > memberLimit {
+			ids = append(ids, id)
+			delete(w.members, id)
+		}
+	}
+	return ids
+}

@@ -1,0 +1,192 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/checkpoint"
+)
+
+// produce sends messages until the context ends: alone, in producer transactions that are committed or aborted, and some that can
+// never become rows.
+func (w *world) produce(ctx context.Context, rnd *rand.Rand) {
+	dial := kgo.Dialer(w.network.DialContext)
+	manual := kgo.RecordPartitioner(kgo.ManualPartitioner())
+	plain, err := kgo.NewClient(kgo.SeedBrokers(w.kafka.ListenAddrs()...), dial, manual)
+	w.check(err)
+	defer plain.Close()
+	inTransactions, err := kgo.NewClient(kgo.SeedBrokers(w.kafka.ListenAddrs()...), dial, manual, kgo.TransactionalID("producer"))
+	w.check(err)
+	defer inTransactions.Close()
+	next := int64(0)
+	for ctx.Err() == nil {
+		var records []*kgo.Record
+		values := map[*kgo.Record]int64{}
+		for range 1 + rnd.IntN(10) {
+			r := &kgo.Record{Topic: topic, Partition: rnd.Int32N(w.partitions)}
+			if next++; rnd.IntN(40) == 0 {
+				r.Value = []byte(`{"n": "no number"}`)
+				w.count.Poison++
+			} else {
+				r.Value = fmt.Appendf(nil, `{"n": %d, "text": "message %d"}`, next, next)
+				values[r] = next
+			}
+			records = append(records, r)
+		}
+		if rnd.IntN(4) == 0 {
+			w.transaction(inTransactions, records, values, rnd)
+		} else {
+			w.check(plain.ProduceSync(context.WithoutCancel(ctx), records...).FirstErr())
+			w.produced(values)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Duration(rnd.Int64N(int64(800 * time.Millisecond)))):
+		}
+	}
+}
+
+func (w *world) produced(values map[*kgo.Record]int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for r, n := range values {
+		w.want[place{r.Partition, r.Offset}] = n
+	}
+}
+
+// transaction sends records that become visible together, or never.
+func (w *world) transaction(client *kgo.Client, records []*kgo.Record, values map[*kgo.Record]int64, rnd *rand.Rand) {
+	ctx := context.Background()
+	w.check(client.BeginTransaction())
+	w.check(client.ProduceSync(ctx, records...).FirstErr())
+	time.Sleep(time.Duration(rnd.Int64N(int64(2 * time.Second))))
+	if rnd.IntN(3) == 0 {
+		w.count.Aborts++
+		w.check(client.EndTransaction(ctx, kgo.TryAbort))
+		return
+	}
+	w.check(client.EndTransaction(ctx, kgo.TryCommit))
+	w.produced(values)
+}
+
+// foreign commits what another program does, as the next version. It takes no time, so that it loses no race. The caller
+// holds the lock.
+func (w *world) foreign(operation string, actions ...any) {
+	info := map[string]any{"operation": operation, "timestamp": time.Now().UnixMilli()}
+	if w.ledger.stamp != 0 {
+		info["inCommitTimestamp"] = max(time.Now().UnixMilli(), w.ledger.stamp+1)
+	}
+	var text bytes.Buffer
+	encode := json.NewEncoder(&text)
+	w.check(encode.Encode(map[string]any{"commitInfo": info}))
+	for _, a := range actions {
+		w.check(encode.Encode(a))
+	}
+	w.trace.add("others", "%s", operation)
+	w.check(w.put("others", versionFile(w.ledger.version+1), text.Bytes()))
+}
+
+// optimize rewrites files, as OPTIMIZE of another program does: several into one, without tags, or one by itself with its tags.
+func (w *world) optimize() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	names := slices.Sorted(maps.Keys(w.ledger.files))
+	w.rnd.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+	names = names[:min(len(names), 1+w.rnd.IntN(6))]
+	files := make([]*file, len(names))
+	for i, name := range names {
+		files[i] = w.ledger.files[name]
+	}
+	if len(names) == 0 {
+		return
+	}
+	var batches []arrow.RecordBatch
+	var schema *arrow.Schema
+	var actions []any
+	for i, f := range files {
+		table, err := readParquet(f.data)
+		w.check(err)
+		if schema == nil {
+			schema = table.Schema()
+		}
+		if !schema.Equal(table.Schema()) {
+			continue
+		}
+		reader := array.NewTableReader(table, 0)
+		for reader.Next() {
+			rb := reader.RecordBatch()
+			rb.Retain()
+			batches = append(batches, rb)
+		}
+		actions = append(actions, map[string]any{"remove": map[string]any{"path": names[i], "deletionTimestamp": time.Now().UnixMilli(), "dataChange": false}})
+	}
+	table := array.NewTableFromRecords(schema, batches)
+	var data bytes.Buffer
+	w.check(pqarrow.WriteTable(table, &data, 1<<20, parquet.NewWriterProperties(), pqarrow.DefaultWriterProps()))
+	name := fmt.Sprintf("optimized-%d.parquet", w.count.Optimized)
+	w.check(w.store.Put(context.Background(), name, data.Bytes()))
+	add := map[string]any{
+		"path": name, "partitionValues": map[string]string{}, "size": data.Len(), "modificationTime": time.Now().UnixMilli(),
+		"dataChange": false, "stats": fmt.Sprintf(`{"numRecords":%d}`, table.NumRows()),
+	}
+	if len(actions) == 1 {
+		add["tags"] = files[0].tags
+	}
+	w.count.Optimized++
+	w.foreign("OPTIMIZE", append(actions, map[string]any{"add": add})...)
+}
+
+// alter changes the table's metaData.
+func (w *world) alter(operation string, count *int, change func(metaData map[string]any)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ledger.metaData == nil {
+		return
+	}
+	text, err := json.Marshal(w.ledger.metaData)
+	w.check(err)
+	var metaData map[string]any
+	w.check(json.Unmarshal(text, &metaData))
+	change(metaData)
+	*count++
+	w.foreign(operation, map[string]any{"metaData": metaData})
+}
+
+// addColumn adds a column that may be null: files without it still fit.
+func (w *world) addColumn() {
+	w.alter("ADD COLUMNS", &w.count.Schemas, func(m map[string]any) {
+		field := fmt.Sprintf(`,{"name":"extra_%d","type":"long","nullable":true,"metadata":{}}]}`, w.count.Schemas)
+		m["schemaString"] = strings.TrimSuffix(m["schemaString"].(string), "]}") + field
+	})
+}
+
+// addRule adds a CHECK constraint, once: files that were written without it don't fit any more.
+func (w *world) addRule() {
+	if w.count.Rules == 0 {
+		w.alter("ADD CONSTRAINT", &w.count.Rules, func(m map[string]any) { m["configuration"].(map[string]any)[ruleKey] = ruleText })
+	}
+}
+
+// touch writes a partition's txn again as it is, which fences whoever owns it.
+func (w *world) touch() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	app := checkpoint.AppID(streamName, w.rnd.Int32N(w.partitions))
+	if txn, ok := w.ledger.txns[app]; ok {
+		w.count.Touches++
+		w.foreign("WRITE", map[string]any{"txn": map[string]any{"appId": app, "version": txn}})
+	}
+}

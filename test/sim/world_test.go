@@ -1,0 +1,447 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/admin"
+	"kafkadelta/decode"
+	"kafkadelta/delta"
+	"kafkadelta/internal/kafkatest"
+	"kafkadelta/storage/memory"
+)
+
+const (
+	streamName = "events"
+	topic      = "events-topic"
+	columns    = "n BIGINT NOT NULL, text STRING"
+	// ruleKey and ruled are a rule that the table may get while workers write: messages for which it does not hold must not
+	// land any more.
+	ruleKey  = "delta.constraints.no_sevens"
+	ruleText = "n % 7 <> 0"
+	// settleLimit is how long a world may take, after the last fault, until every message is in the table.
+	settleLimit = 10 * time.Minute
+)
+
+func ruled(n int64) bool { return n%7 == 0 }
+
+// world is all that a seed lets happen.
+type world struct {
+	t       *testing.T
+	seed    uint64
+	rnd     *rand.Rand // of the goroutine that directs
+	trace   *trace
+	network kfake.VirtualNetwork
+	kafka   *kfake.Cluster
+	store   *memory.Store
+	others  sync.WaitGroup // that live beside the workers
+
+	partitions int32
+	flush      time.Duration
+	life       time.Duration
+	calm       time.Duration // between two events, at most
+	usual      trouble       // of the store
+	properties map[string]string
+	create     *arrow.Schema
+
+	crowd   int // workers beside the first from the beginning
+	started int
+	live    []*process
+	frozen  []*process
+	gone    []*process
+	undo    []undo // of faults that pass
+
+	mu      sync.Mutex // guards what follows; held while the store changes
+	ledger  *ledger
+	want    map[place]int64 // column n of every message that must become a row
+	deleted map[string]bool
+	members map[string]time.Time // of the group: when each was heard of
+	count   counts
+
+	faultMu sync.Mutex
+	faults  []string
+}
+
+// undo ends a fault.
+type undo struct {
+	at time.Time
+	do func()
+}
+
+// counts are of what happened, so that a run of many seeds can show that all of it did.
+type counts struct {
+	Versions, Rows, Poison, Aborts                                                  int
+	Joins, Leaves, Kills, Pauses, KafkaCuts, StoreCuts, Storms, Troubles            int
+	Optimized, Schemas, Rules, Touches, Unseen                                      int
+	LostAnswers, Late, Fenced, Dropped, Proposed, Carried, LogCheckpoints, Cleanups int
+}
+
+func (c *counts) all() map[string]*int {
+	return map[string]*int{
+		"versions": &c.Versions, "rows": &c.Rows, "poison messages": &c.Poison, "aborted producer transactions": &c.Aborts,
+		"workers started": &c.Joins, "workers stopped": &c.Leaves, "workers killed": &c.Kills, "workers frozen": &c.Pauses,
+		"networks to Kafka cut": &c.KafkaCuts, "networks to the store cut": &c.StoreCuts, "rebalance storms": &c.Storms,
+		"times of a slow or failing store": &c.Troubles, "OPTIMIZE by others": &c.Optimized, "columns added by others": &c.Schemas,
+		"constraints added by others": &c.Rules, "offsets touched by others": &c.Touches, "versions that landed below the log checkpoint": &c.Unseen,
+		"writes without an answer": &c.LostAnswers, "writes that arrived late": &c.Late, "fences": &c.Fenced, "flushes dropped": &c.Dropped,
+		"proposals": &c.Proposed, "proposals carried": &c.Carried, "log checkpoints": &c.LogCheckpoints, "cleanups of the log": &c.Cleanups,
+	}
+}
+
+func (c *counts) add(o counts) {
+	more := o.all()
+	for what, n := range c.all() {
+		*n += *more[what]
+	}
+}
+
+// fault takes note of a broken invariant. The first ones count: what follows may be their consequence.
+func (w *world) fault(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	w.trace.add("BROKEN", "%s", text)
+	w.faultMu.Lock()
+	defer w.faultMu.Unlock()
+	w.faults = append(w.faults, text)
+}
+
+func (w *world) broken() bool {
+	w.faultMu.Lock()
+	defer w.faultMu.Unlock()
+	return len(w.faults) > 0
+}
+
+// run lets the world of a seed live, and returns it.
+func run(t *testing.T, seed uint64) (w *world) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		// Midnight UTC passes in the middle of a world's life: cleanups of the log count from it.
+		time.Sleep(24*time.Hour - 30*time.Second)
+		w = newWorld(t, seed)
+		w.run()
+	})
+	return w
+}
+
+func newWorld(t *testing.T, seed uint64) *world {
+	t.Helper()
+	w := &world{
+		t: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 1)), trace: &trace{begun: time.Now()}, store: memory.New(),
+		ledger: newLedger(), want: map[place]int64{}, deleted: map[string]bool{}, members: map[string]time.Time{},
+	}
+	w.partitions = 2 + w.rnd.Int32N(5)
+	w.flush = time.Duration(500+w.rnd.IntN(2500)) * time.Millisecond
+	w.life = time.Duration(60+w.rnd.IntN(90)) * time.Second
+	w.calm = time.Duration(2+w.rnd.IntN(8)) * time.Second
+	if w.rnd.IntN(4) == 0 { // so many commits that workers carry each other's
+		w.crowd, w.partitions = 3, 6
+		w.flush, w.calm = time.Duration(200+w.rnd.IntN(300))*time.Millisecond, 2*w.calm
+	}
+	w.usual = trouble{slow: time.Duration(5+w.rnd.IntN(100)) * time.Millisecond, fail: 0.01, lose: 0.02, veryOld: 0.1}
+	w.properties = map[string]string{"delta.checkpointInterval": fmt.Sprint(5 + w.rnd.IntN(15)), "delta.feature.checkConstraints": "supported"}
+	if w.rnd.IntN(2) == 0 {
+		w.properties["delta.logRetentionDuration"] = "interval 1 minutes"
+	}
+	if w.rnd.IntN(2) == 0 {
+		w.properties["delta.enableInCommitTimestamps"] = "true"
+	}
+	schema, err := delta.ParseDDL(columns)
+	w.check(err)
+	field, _ := decode.MetadataConfig{}.Field()
+	w.create = arrow.NewSchema(append(schema.Fields(), field), nil)
+	w.kafka = kafkatest.Start(t, topic, w.partitions, kfake.Ports(9092), kfake.ListenFn(w.network.Listen))
+	w.watch()
+	w.trace.add("world", "seed %d: %d partitions, flush %v, life %v, store %v, %v", seed, w.partitions, w.flush, w.life, w.usual.slow, w.properties)
+	return w
+}
+
+func (w *world) check(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// run directs the world's life.
+func (w *world) run() {
+	ctx, cancel := context.WithCancel(w.t.Context())
+	defer cancel()
+	produce := rand.New(rand.NewPCG(w.seed, 2))
+	var producing sync.WaitGroup
+	producing.Go(func() { w.produce(ctx, produce) })
+	beside, stop := context.WithCancel(w.t.Context())
+	defer stop()
+	w.others.Go(func() { w.expire(beside) })
+	w.join()
+	for range w.crowd {
+		w.join()
+	}
+	for end := time.Now().Add(w.life); time.Now().Before(end) && !w.broken(); {
+		time.Sleep(time.Duration(w.rnd.Int64N(int64(w.calm))))
+		w.pass()
+		w.act()
+	}
+	cancel()
+	producing.Wait()
+	w.settle()
+	for _, p := range slices.Concat(w.live, w.frozen, w.gone) {
+		if !p.ended() {
+			p.cancel()
+		}
+	}
+	for _, p := range slices.Concat(w.live, w.frozen, w.gone) {
+		<-p.done
+	}
+	stop()
+	w.others.Wait()
+	w.count.Versions, w.count.Rows, w.count.Carried = int(w.ledger.version)+1, len(w.ledger.seen), w.ledger.carried
+	w.count.LostAnswers, w.count.Late = w.trace.count("answer lost"), w.trace.count("arrives late: true")
+	w.count.Fenced, w.count.Dropped = w.trace.count("another writer has moved"), w.trace.count("a flush is dropped")
+	w.count.Proposed = w.trace.count("put _connector/proposals")
+	w.count.LogCheckpoints, w.count.Cleanups = w.trace.count("a log checkpoint is written"), w.trace.count("expired versions are removed")
+	if !w.broken() {
+		w.verify()
+	}
+}
+
+// pass ends faults whose time has passed.
+func (w *world) pass() {
+	w.undo = slices.DeleteFunc(w.undo, func(u undo) bool {
+		if time.Now().Before(u.at) {
+			return false
+		}
+		u.do()
+		return true
+	})
+}
+
+// during does something for a while.
+func (w *world) during(longest time.Duration, undone func()) {
+	w.undo = append(w.undo, undo{time.Now().Add(time.Second + time.Duration(w.rnd.Int64N(int64(longest)))), undone})
+}
+
+// act lets something happen.
+func (w *world) act() {
+	switch n := w.rnd.IntN(100); {
+	case len(w.live) == 0:
+		w.join()
+	case n < 15 && len(w.live) < 4:
+		w.join()
+	case n < 22:
+		w.leave()
+	case n < 32:
+		w.count.Kills++
+		p := w.take()
+		w.trace.add(p.name, "is killed")
+		p.kill()
+		w.gone = append(w.gone, p)
+	case n < 42:
+		w.pause()
+	case n < 50:
+		w.cut()
+	case n < 56:
+		w.cutStore()
+	case n < 66:
+		w.trouble()
+	case n < 70:
+		w.storm()
+	case n < 78:
+		w.optimize()
+	case n < 81:
+		w.addColumn()
+	case n < 83:
+		w.addRule()
+	case n < 86:
+		w.touch()
+	}
+}
+
+func (w *world) join() {
+	w.count.Joins++
+	w.live = append(w.live, w.start())
+}
+
+// take removes one of the live processes.
+func (w *world) take() *process {
+	i := w.rnd.IntN(len(w.live))
+	p := w.live[i]
+	w.live = slices.Delete(w.live, i, i+1)
+	return p
+}
+
+func (w *world) pick() *process { return w.live[w.rnd.IntN(len(w.live))] }
+
+// leave asks a process to stop.
+func (w *world) leave() {
+	w.count.Leaves++
+	p := w.take()
+	w.trace.add(p.name, "is asked to stop")
+	p.cancel()
+	w.gone = append(w.gone, p)
+}
+
+// pause freezes a process, often for longer than its session lasts.
+func (w *world) pause() {
+	w.count.Pauses++
+	p := w.take()
+	w.trace.add(p.name, "is frozen")
+	p.freeze()
+	w.frozen = append(w.frozen, p)
+	w.during(30*time.Second, func() {
+		w.trace.add(p.name, "wakes")
+		p.thaw()
+		w.frozen = slices.DeleteFunc(w.frozen, func(q *process) bool { return q == p })
+		w.live = append(w.live, p)
+	})
+}
+
+// cut takes a process's network to Kafka away. The store stays.
+func (w *world) cut() {
+	w.count.KafkaCuts++
+	p := w.pick()
+	w.trace.add(p.name, "loses Kafka")
+	p.kafka.lose()
+	w.during(30*time.Second, func() {
+		w.trace.add(p.name, "has Kafka again")
+		p.kafka.heal()
+	})
+}
+
+// cutStore takes a process's network to the store away. Kafka stays.
+func (w *world) cutStore() {
+	w.count.StoreCuts++
+	p := w.pick()
+	w.trace.add(p.name, "loses the store")
+	p.store.set(trouble{cut: true})
+	w.during(20*time.Second, func() {
+		w.trace.add(p.name, "has the store again")
+		p.store.set(w.usual)
+	})
+}
+
+// trouble makes the store bad for all, or for one.
+func (w *world) trouble() {
+	w.count.Troubles++
+	bad := trouble{
+		slow: time.Duration(w.rnd.Int64N(int64(3 * time.Second))), fail: 0.3 * w.rnd.Float64(), lose: 0.5 * w.rnd.Float64(), veryOld: 0.3 * w.rnd.Float64(),
+	}
+	who := slices.Clone(w.live)
+	if w.rnd.IntN(2) == 0 {
+		who = []*process{w.pick()}
+	}
+	w.trace.add("store", "has trouble: %+v", bad)
+	for _, p := range who {
+		p.store.set(bad)
+	}
+	w.during(15*time.Second, func() {
+		w.trace.add("store", "is well again")
+		for _, p := range who {
+			p.store.set(w.usual)
+		}
+	})
+}
+
+// storm has workers come and go faster than the group can follow.
+func (w *world) storm() {
+	w.count.Storms++
+	for range 2 + w.rnd.IntN(4) {
+		if len(w.live) > 3 || len(w.live) > 1 && w.rnd.IntN(2) == 0 {
+			w.leave()
+		} else {
+			w.join()
+		}
+		time.Sleep(time.Duration(w.rnd.Int64N(int64(1500 * time.Millisecond))))
+	}
+}
+
+// settle ends all faults and waits until the table holds everything that was produced: it must, within bounded time.
+func (w *world) settle() {
+	for _, u := range w.undo {
+		u.do()
+	}
+	w.undo, w.usual = nil, trouble{slow: 5 * time.Millisecond}
+	for _, p := range w.live {
+		p.store.set(w.usual)
+	}
+	if len(w.live) == 0 {
+		w.join()
+	}
+	w.trace.add("world", "no more faults")
+	for begun := time.Now(); !w.broken(); time.Sleep(time.Second) {
+		if wrong := w.missing(); len(wrong) == 0 {
+			w.trace.add("world", "everything is in the table after %v", time.Since(begun))
+			break
+		} else if time.Since(begun) > settleLimit {
+			w.describeGroup()
+			w.fault("not within %v after the last fault: %s, and %d others", settleLimit, wrong[0], len(wrong)-1)
+		}
+	}
+}
+
+// describeGroup tells in the trace who has what.
+func (w *world) describeGroup() {
+	client, err := kgo.NewClient(kgo.SeedBrokers(w.kafka.ListenAddrs()...), kgo.Dialer(w.network.DialContext))
+	w.check(err)
+	defer client.Close()
+	groups, err := kadm.NewClient(client).DescribeGroups(w.t.Context(), streamName)
+	w.check(err)
+	for _, g := range groups {
+		w.trace.add("group", "%s, %d members", g.State, len(g.Members))
+		for _, m := range g.Members {
+			assigned, _ := m.Assigned.AsConsumer()
+			joined, _ := m.Join.AsConsumer()
+			w.trace.add("group", "%s: assigned %v, joined with %v", m.MemberID, assigned, joined)
+		}
+	}
+}
+
+// verify has the connector's own verification look at the table, and compares what its snapshots show with the ledger.
+func (w *world) verify() {
+	ctx := w.t.Context()
+	for _, wrong := range w.missing() {
+		w.fault("at the end: %s", wrong)
+	}
+	snapshot, err := delta.OpenSnapshot(ctx, w.store, -1)
+	if err != nil {
+		w.fault("opening the table: %v", err)
+		return
+	}
+	files := 0
+	for add, err := range snapshot.Files(ctx) {
+		if err != nil {
+			w.fault("reading the table: %v", err)
+			return
+		}
+		files++
+		if _, ok := w.ledger.files[add.Path]; !ok {
+			w.fault("a snapshot of version %d has %s, which is not in the log", snapshot.Version(), add.Path)
+		}
+	}
+	if snapshot.Version() != w.ledger.version || files != len(w.ledger.files) {
+		w.fault("a snapshot has version %d with %d files, the log %d with %d", snapshot.Version(), files, w.ledger.version, len(w.ledger.files))
+	}
+	for app, version := range w.ledger.txns {
+		if txn, ok := snapshot.Txn(app); !ok || txn.Version != version {
+			w.fault("a snapshot has txn %v of %s, the log %d", txn, app, version)
+		}
+	}
+	report, err := admin.Verify(ctx, w.store, admin.Options{Since: -1, Until: -1})
+	switch {
+	case err != nil:
+		w.fault("verify: %v", err)
+	case report.Verdict == admin.Faulty:
+		w.fault("verify: %s: %+v", report.Verdict, report.Faults)
+	case report.Verdict != admin.OK && !(w.count.Optimized > 0 && report.LogFrom >= 0):
+		w.fault("verify: %s: %+v", report.Verdict, report.Unverified)
+	}
+}
