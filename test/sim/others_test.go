@@ -37,6 +37,9 @@ func (w *world) produce(ctx context.Context, rnd *rand.Rand) {
 		values := map[*kgo.Record]int64{}
 		for range 1 + rnd.IntN(10) {
 			r := &kgo.Record{Topic: topic, Partition: rnd.Int32N(w.partitions)}
+			if r.Partition == 0 && rnd.IntN(20) > 0 {
+				r.Partition = 1 // the first is idle for long
+			}
 			if next++; rnd.IntN(40) == 0 {
 				r.Value = []byte(`{"n": "no number"}`)
 				w.count.Poison++
@@ -187,6 +190,6 @@ func (w *world) touch() {
 	app := checkpoint.AppID(streamName, w.rnd.Int32N(w.partitions))
 	if txn, ok := w.ledger.txns[app]; ok {
 		w.count.Touches++
-		w.foreign("WRITE", map[string]any{"txn": map[string]any{"appId": app, "version": txn}})
+		w.foreign("WRITE", map[string]any{"txn": map[string]any{"appId": app, "version": txn, "lastUpdated": time.Now().UnixMilli()}})
 	}
 }

@@ -122,12 +122,14 @@ func (w *world) options(p *process) pipeline.Options {
 	table := sink.DefaultConfig()
 	table.URI, table.Parquet.Compression = "memory://table", "none" // the zstd library keeps channels between bubbles
 	table.Properties = w.properties
+	skew := time.Duration(w.rnd.IntN(1001)-500) * time.Millisecond
+	now := func() time.Time { return time.Now().Add(skew) }
 	o := pipeline.Options{
-		Config: pipeline.DefaultConfig(), Name: streamName, Source: source.DefaultConfig(), Now: time.Now, Log: log,
-		ClientOptions: []kgo.Opt{p.kafka.dialer()}, Metrics: pipeline.NewMetrics(streamName, time.Now),
+		Config: pipeline.DefaultConfig(), Name: streamName, Source: source.DefaultConfig(), Now: now, Log: log,
+		ClientOptions: []kgo.Opt{p.kafka.dialer()}, Metrics: pipeline.NewMetrics(streamName, now),
 		OpenTable: func(ctx context.Context, events sink.Events) (*sink.Table, error) {
 			return sink.Open(ctx, p.store, table, sink.Options{
-				Name: streamName, Create: w.create, Engine: "kafkadelta/sim", Now: time.Now, Log: log, Events: events,
+				Name: streamName, Create: w.create, Engine: "kafkadelta/sim", Now: now, Log: log, Events: events,
 			})
 		},
 		NewDecoder: newDecoder,

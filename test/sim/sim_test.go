@@ -14,6 +14,7 @@ import (
 var (
 	seeds = flag.Int("seeds", 0, "`number` of seeds; 0 for 300, or 20 under the race detector")
 	seed  = flag.Uint64("seed", 0, "the first `seed`; with -seeds 1 the only one")
+	once  = flag.Bool("until-broken", false, "end with the first seed that breaks an invariant")
 	tell  = flag.Bool("trace", false, "print the trace of every seed, not only that of one that fails")
 )
 
@@ -58,6 +59,9 @@ func TestWorld(t *testing.T) {
 		fmt.Println(resultMark + string(text))
 		if len(r.Faults) > 0 {
 			t.Errorf("seed %d: %s", s, strings.Join(r.Faults, "\n"))
+			if *once {
+				return
+			}
 		}
 	}
 }

@@ -51,6 +51,7 @@ type world struct {
 	flush      time.Duration
 	life       time.Duration
 	calm       time.Duration // between two events, at most
+	pauses     time.Duration // of a frozen process, at most
 	usual      trouble       // of the store
 	properties map[string]string
 	create     *arrow.Schema
@@ -125,8 +126,6 @@ func (w *world) broken() bool {
 func run(t *testing.T, seed uint64) (w *world) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		// Midnight UTC passes in the middle of a world's life: cleanups of the log count from it.
-		time.Sleep(24*time.Hour - 30*time.Second)
 		w = newWorld(t, seed)
 		w.run()
 	})
@@ -149,8 +148,13 @@ func newWorld(t *testing.T, seed uint64) *world {
 	}
 	w.usual = trouble{slow: time.Duration(5+w.rnd.IntN(100)) * time.Millisecond, fail: 0.01, lose: 0.02, veryOld: 0.1}
 	w.properties = map[string]string{"delta.checkpointInterval": fmt.Sprint(5 + w.rnd.IntN(15)), "delta.feature.checkConstraints": "supported"}
-	if w.rnd.IntN(2) == 0 {
-		w.properties["delta.logRetentionDuration"] = "interval 1 minutes"
+	w.pauses = 30 * time.Second
+	if w.rnd.IntN(3) == 0 { // so long that the log is cleaned meanwhile, and beyond what a frozen process knows
+		w.properties["delta.logRetentionDuration"] = "interval 65 seconds"
+		w.life, w.pauses = w.life+90*time.Second, 150*time.Second
+	}
+	if w.rnd.IntN(3) == 0 {
+		w.properties["delta.setTransactionRetentionDuration"] = "interval 4 minutes"
 	}
 	if w.rnd.IntN(2) == 0 {
 		w.properties["delta.enableInCommitTimestamps"] = "true"
@@ -297,7 +301,7 @@ func (w *world) pause() {
 	w.trace.add(p.name, "is frozen")
 	p.freeze()
 	w.frozen = append(w.frozen, p)
-	w.during(30*time.Second, func() {
+	w.during(w.pauses, func() {
 		w.trace.add(p.name, "wakes")
 		p.thaw()
 		w.frozen = slices.DeleteFunc(w.frozen, func(q *process) bool { return q == p })
