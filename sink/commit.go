@@ -296,8 +296,9 @@ func (t *Table) transaction(units []*Unit, carried []*proposal, record checkpoin
 		}
 		for _, s := range r.Spans {
 			tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.AppID(r.Name, s.ID), Version: s.Next - 1})
-			if !s.Empty() && s.Epoch != t.epoch(r.Name, s.ID) {
-				tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.LeaderAppID(r.Name, s.ID), Version: int64(s.Epoch.Leader())})
+			leader := checkpoint.LeaderAppID(r.Name, s.ID)
+			if !s.Empty() && (s.Epoch != t.epoch(r.Name, s.ID) || t.refreshDue(leader)) {
+				tx.Txns = append(tx.Txns, delta.Txn{AppID: leader, Version: int64(s.Epoch.Leader())})
 			}
 		}
 	}

@@ -14,8 +14,7 @@ import (
 // write would lower a txn that another worker has moved. The stream's other txns go with it, and are due by themselves, too: no
 // unit moves them. It is nil where nothing is due, as in every table without delta.setTransactionRetentionDuration.
 func (t *Table) refreshUnit(units []*Unit) *Unit {
-	retention, expire := t.log.TxnRetention()
-	if !expire {
+	if _, expire := t.log.TxnRetention(); !expire {
 		return nil
 	}
 	moved := map[string]bool{}
@@ -24,14 +23,13 @@ func (t *Table) refreshUnit(units []*Unit) *Unit {
 			moved[checkpoint.AppID(t.opts.Name, s.ID)] = true
 		}
 	}
-	since := t.opts.Now().Add(-retention / 4)
 	refresh := &Unit{ID: newUnitID(), layout: t.layout, refresh: true}
 	for appID, c := range t.claims {
-		if !c.fenced && !moved[appID] && t.writtenBefore(appID, since) {
+		if !c.fenced && !moved[appID] && t.refreshDue(appID) {
 			refresh.Spans = append(refresh.Spans, checkpoint.Span{Partition: c.partition, First: c.last + 1, Next: c.last + 1})
 		}
 	}
-	due := slices.ContainsFunc(t.identities(), func(txn delta.Txn) bool { return t.writtenBefore(txn.AppID, since) })
+	due := slices.ContainsFunc(t.identities(), func(txn delta.Txn) bool { return t.refreshDue(txn.AppID) })
 	if len(t.claims) == 0 || len(refresh.Spans) == 0 && !due {
 		return nil
 	}
@@ -39,9 +37,11 @@ func (t *Table) refreshUnit(units []*Unit) *Unit {
 	return refresh
 }
 
-func (t *Table) writtenBefore(appID string, since time.Time) bool {
+// refreshDue tells of a txn that log checkpoints would forget some day, and that a quarter of the retention is old.
+func (t *Table) refreshDue(appID string) bool {
+	retention, expire := t.log.TxnRetention()
 	txn, ok := t.log.Txn(appID)
-	return ok && (txn.LastUpdated == nil || time.UnixMilli(*txn.LastUpdated).Before(since))
+	return expire && ok && (txn.LastUpdated == nil || time.UnixMilli(*txn.LastUpdated).Before(t.opts.Now().Add(-retention/4)))
 }
 
 // presenceUnit writes one of the txns anew once no commit of this worker is younger than a quarter of the log's retention: a log that was

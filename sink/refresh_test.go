@@ -99,6 +99,24 @@ func TestABusyWorkerKeepsItsIdlePartitions(t *testing.T) {
 	}
 }
 
+// A busy partition's offset is written with every commit, its leader epoch only when it changes: that must not expire either.
+func TestLeaderEpochsOfBusyPartitionsAreKept(t *testing.T) {
+	b, table := expiring(t)
+	for i := range int64(21) {
+		b.passed.Add(int64(2 * day))
+		s := span(0, 3+i, 1)
+		s.Epoch = checkpoint.EpochOf(7)
+		b.commit(table, b.unit(table, s))
+		age, ok := b.age()["#leader/0"]
+		if !ok || age > 12 {
+			t.Fatalf("after %d days the leader epoch's age is %d days (there: %v), want it new after a quarter of 40 days", 2*(i+1), age, ok)
+		}
+	}
+	if fences, _, err := table.Follow(t.Context()); err != nil || len(fences) != 0 {
+		t.Errorf("fenced are %v, %v; want none", fences, err)
+	}
+}
+
 // TestRefreshIsNotBlind has another worker move the txn at the moment of the refresh.
 func TestRefreshIsNotBlind(t *testing.T) {
 	b, table := expiring(t)
