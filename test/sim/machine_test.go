@@ -17,6 +17,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/experimental"
@@ -109,6 +110,7 @@ func TestSeeds(t *testing.T) {
 		repeats(t, m)
 	}
 	var total counts
+	begun := time.Now()
 	var mu sync.Mutex
 	var wait sync.WaitGroup
 	var next atomic.Uint64
@@ -134,6 +136,7 @@ func TestSeeds(t *testing.T) {
 	}
 	wait.Wait()
 	t.Logf("%d seeds: %+v", number, total)
+	save(t, number, total, time.Since(begun), fmt.Sprintf("in machines for WebAssembly, %d at a time", runtime.GOMAXPROCS(0)))
 	if number >= 100 && !t.Failed() {
 		for what, n := range total.all() {
 			if *n == 0 {

@@ -138,6 +138,7 @@ func (w *world) options(p *process) pipeline.Options {
 	o.Flush.Interval = w.flush/2 + time.Duration(w.rnd.Int64N(int64(w.flush)))
 	o.Source.Brokers, o.Source.Topic = w.kafka.ListenAddrs(), topic
 	o.Source.SessionTimeout, o.Source.RebalanceTimeout = 6*time.Second, time.Duration(4+w.rnd.IntN(8))*time.Second
+	o.Source.GroupProtocol = w.protocol
 	return o
 }
 

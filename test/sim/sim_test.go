@@ -4,9 +4,13 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/parquet/compress"
 )
@@ -15,6 +19,7 @@ var (
 	seeds = flag.Int("seeds", 0, "`number` of seeds; 0 for 300, or 20 under the race detector")
 	seed  = flag.Uint64("seed", 0, "the first `seed`; with -seeds 1 the only one")
 	once  = flag.Bool("until-broken", false, "end with the first seed that breaks an invariant")
+	saved = flag.String("results", "", "`file` to write to what happened in all seeds")
 	tell  = flag.Bool("trace", false, "print the trace of every seed, not only that of one that fails")
 )
 
@@ -46,8 +51,12 @@ func TestWorld(t *testing.T) {
 	if !channelMutexes {
 		t.Skip("TestSeeds runs it, or go test -tags synctests: otherwise the Kafka client's mutexes stop the virtual clock")
 	}
-	for s := *seed; s < *seed+uint64(max(*seeds, 1)); s++ {
+	var total counts
+	begun := time.Now()
+	number := uint64(max(*seeds, 1))
+	for s := *seed; s < *seed+number; s++ {
 		w := run(t, s)
+		total.add(w.count)
 		r := result{Seed: s, Trace: fmt.Sprintf("%016x", w.trace.sum()), Faults: w.faults, Counts: w.count}
 		if *tell || len(r.Faults) > 0 {
 			fmt.Println(w.trace.text())
@@ -63,5 +72,27 @@ func TestWorld(t *testing.T) {
 				return
 			}
 		}
+	}
+	save(t, number, total, time.Since(begun), "native, one after the other")
+}
+
+// save writes down what happened in all seeds.
+func save(t *testing.T, number uint64, total counts, took time.Duration, how string) {
+	t.Helper()
+	if *saved == "" {
+		return
+	}
+	verdict := "Each message was in the table once, in every one."
+	if t.Failed() {
+		verdict = "Some broke an invariant."
+	}
+	text := fmt.Sprintf("# %d seeds\n\nSeeds %d to %d, %s, on %s, %s, %s, in %v. %s\n\n| what happened | times |\n|---|---|\n",
+		number, *seed, *seed+number-1, how, time.Now().UTC().Format(time.DateOnly), runtime.GOARCH, runtime.Version(), took.Round(time.Second), verdict)
+	all := total.all()
+	for _, what := range slices.Sorted(maps.Keys(all)) {
+		text += fmt.Sprintf("| %s | %d |\n", what, *all[what])
+	}
+	if err := os.WriteFile(*saved, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }

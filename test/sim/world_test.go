@@ -19,6 +19,7 @@ import (
 	"kafkadelta/decode"
 	"kafkadelta/delta"
 	"kafkadelta/internal/kafkatest"
+	"kafkadelta/source"
 	"kafkadelta/storage/memory"
 )
 
@@ -51,6 +52,7 @@ type world struct {
 	flush      time.Duration
 	life       time.Duration
 	calm       time.Duration // between two events, at most
+	protocol   string        // of the group
 	pauses     time.Duration // of a frozen process, at most
 	usual      trouble       // of the store
 	properties map[string]string
@@ -148,6 +150,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	}
 	w.usual = trouble{slow: time.Duration(5+w.rnd.IntN(100)) * time.Millisecond, fail: 0.01, lose: 0.02, veryOld: 0.1}
 	w.properties = map[string]string{"delta.checkpointInterval": fmt.Sprint(5 + w.rnd.IntN(15)), "delta.feature.checkConstraints": "supported"}
+	w.protocol = []string{source.ProtocolClassic, source.ProtocolClassic, source.ProtocolConsumer}[w.rnd.IntN(3)]
 	w.pauses = 30 * time.Second
 	if w.rnd.IntN(3) == 0 { // so long that the log is cleaned meanwhile, and beyond what a frozen process knows
 		w.properties["delta.logRetentionDuration"] = "interval 65 seconds"
@@ -165,7 +168,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w.create = arrow.NewSchema(append(schema.Fields(), field), nil)
 	w.kafka = kafkatest.Start(t, topic, w.partitions, kfake.Ports(9092), kfake.ListenFn(w.network.Listen))
 	w.watch()
-	w.trace.add("world", "seed %d: %d partitions, flush %v, life %v, store %v, %v", seed, w.partitions, w.flush, w.life, w.usual.slow, w.properties)
+	w.trace.add("world", "seed %d: group protocol %s, %d partitions, flush %v, life %v, store %v, %v", seed, w.protocol, w.partitions, w.flush, w.life, w.usual.slow, w.properties)
 	return w
 }
 
