@@ -40,8 +40,12 @@ func (t *Table) refreshUnit(units []*Unit) *Unit {
 // refreshDue tells of a txn that log checkpoints would forget some day, and that a quarter of the retention is old.
 func (t *Table) refreshDue(appID string) bool {
 	retention, expire := t.log.TxnRetention()
+	return expire && t.writtenBefore(appID, t.opts.Now().Add(-retention/4))
+}
+
+func (t *Table) writtenBefore(appID string, since time.Time) bool {
 	txn, ok := t.log.Txn(appID)
-	return expire && ok && (txn.LastUpdated == nil || time.UnixMilli(*txn.LastUpdated).Before(t.opts.Now().Add(-retention/4)))
+	return ok && (txn.LastUpdated == nil || time.UnixMilli(*txn.LastUpdated).Before(since))
 }
 
 // presenceUnit writes one of the txns anew once no commit of this worker is younger than a quarter of the log's retention: a log that was
