@@ -77,12 +77,19 @@ func TestWinnerCarriesWhatLosersLeft(t *testing.T) {
 	loser := b.owner(2)
 	carrier := b.open(b.memory) // its requests go past the hook
 	b.claim(carrier, 1)
-	u, w := b.unit(loser, span(0, 0, 3)), b.unit(carrier, span(1, 0, 4))
+	elected := span(0, 0, 3)
+	elected.Epoch = checkpoint.EpochOf(7)
+	u, w := b.unit(loser, elected), b.unit(carrier, span(1, 0, 4))
 	b.proposed(loser, u, func() {
 		b.commit(carrier, w)
 		b.want(w, sink.Landed)
 	})
 	b.want(u, sink.Landed)
+	for appID, want := range map[string]int64{checkpoint.LeaderAppID(stream, 0): 7, checkpoint.LastUnitAppID(stream): checkpoint.UnitMark(u.ID)} {
+		if txn, _ := b.snapshot().Txn(appID); txn.Version != want {
+			t.Errorf("the txn %s is %d, want %d: it goes with the unit, whoever carries it", appID, txn.Version, want)
+		}
+	}
 	if got := b.version(); got != 4 { // create, pin, two strangers, and both units in one
 		t.Errorf("the table is at version %d, want 4", got)
 	}
@@ -186,6 +193,7 @@ func TestProposalsThatAreNotCarried(t *testing.T) {
 		"another table":        {doctor: change(func(p map[string]any) { p["table"] = "x" })},
 		"not read here":        {doctor: change(func(p map[string]any) { recordOf(p)["rv"] = 0 })},
 		"made later":           {doctor: change(func(p map[string]any) { recordOf(p)["rv"] = 99 })},
+		"files of the future":  {doctor: change(func(p map[string]any) { p["born"] = time.Now().Add(6 * time.Minute).UnixMilli() })},
 		"old files":            {doctor: change(func(p map[string]any) { p["born"] = time.Now().Add(-61 * time.Minute).UnixMilli() })},
 		"where the table isnt": {doctor: change(func(p map[string]any) { spanOf(p)["first"], spanOf(p)["next"] = 1, 4 })},
 		"an unknown partition": {doctor: change(func(p map[string]any) { spanOf(p)["partition"] = 77 })},

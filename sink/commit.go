@@ -229,7 +229,7 @@ func (t *Table) misfit(u *Unit, taken map[string]bool) string {
 	}
 	born, hasFiles := u.born()
 	switch {
-	case hasFiles && t.opts.Now().Sub(born) > maxUnitAge:
+	case hasFiles && age(t.opts.Now(), born) > maxUnitAge:
 		return "its files are too old: a cleaning of the table might have taken them" // C8
 	case u.app != nil:
 		return t.appendMisfit(u)
@@ -252,6 +252,12 @@ func (t *Table) misfit(u *Unit, taken map[string]bool) string {
 		}
 	}
 	return ""
+}
+
+// age is how long ago something was, by the wall clock or by the monotonic one, whichever says longer: either may stand still while a
+// machine sleeps, and the wall clock may be set back.
+func age(now, since time.Time) time.Duration {
+	return max(now.Sub(since), now.Round(0).Sub(since.Round(0)))
 }
 
 // pinMisfit drops a pin whose partitions or identity somebody has written meanwhile. Pin builds it anew.

@@ -22,6 +22,10 @@ const proposalFolder = "_connector/proposals/"
 // proposalVersion is the format that is written. Another one is passed over: its writer lands it by itself.
 const proposalVersion = 1
 
+// maxClockSkew is by how much the clock of whoever left a proposal may be ahead of the carrier's. Files that seem to be younger than now
+// may be older than rule C8 allows: one of the two clocks was set.
+const maxClockSkew = 5 * time.Minute
+
 // maxProposal bounds a proposal's size in bytes. A unit that needs more is not proposed.
 const maxProposal = 4 << 20
 
@@ -172,6 +176,8 @@ func (p *proposal) misfit(t *Table, now time.Time, taken map[string]bool) string
 		return "the table has changed since" // C1b
 	case now.Sub(time.UnixMilli(p.Born)) > maxUnitAge:
 		return "its files are too old" // C8
+	case time.UnixMilli(p.Born).Sub(now) > maxClockSkew:
+		return "its files are from the future: how old they are can't be told"
 	}
 	if gen, _ := t.log.Txn(checkpoint.GenerationAppID(record.Name)); gen.Version != record.Generation {
 		return fmt.Sprintf("it is of generation %d, and the stream was rewound to generation %d", record.Generation, gen.Version) // A5

@@ -45,7 +45,12 @@ func (t *Table) refreshDue(appID string) bool {
 
 func (t *Table) writtenBefore(appID string, since time.Time) bool {
 	txn, ok := t.log.Txn(appID)
-	return ok && (txn.LastUpdated == nil || time.UnixMilli(*txn.LastUpdated).Before(since))
+	if !ok || txn.LastUpdated == nil {
+		return ok
+	}
+	// A clock that was ahead when it was written says nothing: it counts as old once it is as far ahead as it might be behind.
+	at, now := time.UnixMilli(*txn.LastUpdated), t.opts.Now()
+	return at.Before(since) || at.Sub(now) > now.Sub(since)
 }
 
 // presenceUnit writes one of the txns anew once no commit of this worker is younger than a quarter of the log's retention: a log that was

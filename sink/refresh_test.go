@@ -162,3 +162,44 @@ func TestAnIdleStreamKeepsACommitInTheLog(t *testing.T) {
 		t.Errorf("the table is at version %d after 67 days, want a commit for each 7.5 of them", version)
 	}
 }
+
+// TestClockThatWasAhead: a txn that was written by a clock that was months ahead is written anew, or it would be kept from expiring by
+// nobody until then.
+func TestClockThatWasAhead(t *testing.T) {
+	b, table := expiring(t)
+	b.passed.Add(int64(-300 * day))
+	b.follow(table)
+	if got := b.age(); slices.Max(slices.Collect(maps.Values(got))) > 1 || slices.Min(slices.Collect(maps.Values(got))) < 0 {
+		t.Errorf("the txns' ages are %v days, want all of them new", got)
+	}
+	version := b.version()
+	b.follow(table)
+	if b.version() != version {
+		t.Error("they are written again and again")
+	}
+}
+
+// TestClockJumps sets the clock by hours while units wait and land: what can't be proved is dropped and comes again, nothing is stuck.
+func TestClockJumps(t *testing.T) {
+	b := newBench(t)
+	table := b.owner(1)
+	at := int64(0)
+	for _, jump := range []time.Duration{0, 5 * time.Hour, -10 * time.Hour, 30 * time.Minute, -30 * time.Minute, 40 * day, -40 * day} {
+		waiting := b.unit(table, span(0, at, 1))
+		b.passed.Add(int64(jump))
+		b.commit(table, waiting)
+		if tooOld := jump > time.Hour; (waiting.State() == sink.Dropped) != tooOld {
+			t.Errorf("a unit from before the clock jumped by %v is %v (rule C8)", jump, waiting.State())
+		}
+		at = b.txn(0) + 1
+		next := b.unit(table, span(0, at, 1))
+		b.commit(table, next)
+		b.want(next, sink.Landed)
+		if b.txn(0) != at {
+			t.Errorf("the txn is %d, want %d", b.txn(0), at)
+		}
+		at++
+		b.follow(table)
+		at = b.txn(0) + 1
+	}
+}
