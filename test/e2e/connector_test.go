@@ -227,14 +227,20 @@ func (p *process) waitCommit(n int) {
 	})
 }
 
-// wantExit waits for the end and checks the exit code.
-func (p *process) wantExit(code int, limit time.Duration) {
+// wantEnd waits for the end.
+func (p *process) wantEnd(limit time.Duration) {
 	p.t.Helper()
 	select {
 	case <-p.done:
 	case <-time.After(limit):
 		p.t.Fatalf("the connector still runs after %v; the last lines:\n%s", limit, p.tail(30))
 	}
+}
+
+// wantExit waits for the end and checks the exit code.
+func (p *process) wantExit(code int, limit time.Duration) {
+	p.t.Helper()
+	p.wantEnd(limit)
 	if got := p.code(); got != code {
 		p.t.Fatalf("exit code %d, expected %d; the last lines:\n%s", got, code, p.tail(30))
 	}

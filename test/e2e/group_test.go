@@ -35,7 +35,10 @@ func groupRun(t *testing.T, brokers []string, topic string, partitions int32) {
 	stop := func(p *process) {
 		t.Helper()
 		p.signal(stopSignal)
-		p.wantExit(exitOK, 30*time.Second)
+		p.wantEnd(30 * time.Second)
+		if code := p.code(); code != exitOK && code != exitInterrupted { // interrupted: what was fenced while it stopped is for others
+			t.Fatalf("exit code %d after a stop; the last lines:\n%s", code, p.tail(30))
+		}
 	}
 	a := member("the first")
 	b := member("a second one")
@@ -47,6 +50,7 @@ func groupRun(t *testing.T, brokers []string, topic string, partitions int32) {
 	e := member("one in place of the killed one")
 	for i := range 3 { // joining and going at once
 		p := run(t, config)
+		p.waitFor("start", time.Minute, func(l logLine) bool { return l.msg() == "starting" })
 		time.Sleep(time.Duration(i+1) * 150 * time.Millisecond)
 		if i == 1 {
 			p.kill()
