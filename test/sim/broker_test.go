@@ -17,13 +17,13 @@ const memberLimit = 25 * time.Second
 
 // watch looks at what workers ask of Kafka.
 func (w *world) watch() {
-	w.kafka.ControlKey(int16(kmsg.OffsetCommit), func(r kmsg.Request) (kmsg.Response, error, bool) { //nolint:revive // kfake's signature
+	w.kafka.ControlKey(int16(kmsg.OffsetCommit), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		w.kafka.KeepControl()
 		w.reported(r.(*kmsg.OffsetCommitRequest))
 		return nil, nil, false
 	})
 	alive := func(member func(kmsg.Request) string) func(kmsg.Request) (kmsg.Response, error, bool) {
-		return func(r kmsg.Request) (kmsg.Response, error, bool) { //nolint:revive // kfake's signature
+		return func(r kmsg.Request) (kmsg.Response, error, bool) {
 			w.kafka.KeepControl()
 			if id := member(r); id != "" {
 				w.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -447,8 +448,16 @@ func (w *world) verify() {
 	case err != nil:
 		w.fault("verify: %v", err)
 	case report.Verdict == admin.Faulty:
-		w.fault("verify: %s: %+v", report.Verdict, report.Faults)
+		w.fault("verify: %s: %s", report.Verdict, texts(report.Faults))
 	case report.Verdict != admin.OK && !(w.count.Optimized > 0 && report.LogFrom >= 0):
-		w.fault("verify: %s: %+v", report.Verdict, report.Unverified)
+		w.fault("verify: %s: %s", report.Verdict, texts(report.Unverified))
 	}
+}
+
+func texts(findings []admin.Finding) string {
+	var all []string
+	for _, f := range findings {
+		all = append(all, fmt.Sprintf("%s: %s", f.Kind, f.Text))
+	}
+	return strings.Join(all, "; ")
 }
