@@ -203,3 +203,24 @@ func TestClockJumps(t *testing.T) {
 		at = b.txn(0) + 1
 	}
 }
+
+// TestLeaderEpochsAreKeptFromExpiring: that of an idle partition goes with its txn, that of a busy one is written anew though it did not change.
+func TestLeaderEpochsAreKeptFromExpiring(t *testing.T) {
+	b, table := expiring(t)
+	led := func(id int32, first int64) checkpoint.Span {
+		s := span(id, first, 1)
+		s.Epoch = checkpoint.EpochOf(4)
+		return s
+	}
+	b.commit(table, b.unit(table, led(0, 3), led(1, 0)))
+	for i := range int64(25) {
+		b.passed.Add(int64(day))
+		b.commit(table, b.unit(table, led(0, 4+i)))
+	}
+	for _, id := range []int32{0, 1} {
+		txn, ok := b.snapshot().Txn(checkpoint.LeaderAppID(stream, id))
+		if age := b.now().Sub(time.UnixMilli(*txn.LastUpdated)); !ok || txn.Version != 4 || age > 11*day {
+			t.Errorf("the leader epoch of partition %d is %d, written %v ago", id, txn.Version, age)
+		}
+	}
+}
