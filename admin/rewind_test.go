@@ -116,8 +116,8 @@ func TestRewindsInARow(t *testing.T) {
 	f.rewrite("OPTIMIZE", false, all)
 	r := f.verify()
 	wantVerdict(t, r, admin.OK)
-	if n := len(r.Partitions); n != 8 {
-		t.Errorf("%d partitions in their generations, want 8: %s", n, show(r))
+	if n := len(r.Partitions); n != 8 || r.Partitions[1].Generation != 1 || r.Partitions[1].Deleted != 0 {
+		t.Errorf("%d partitions in their generations, want 8, and nothing missed of what generation 3 has read again: %s", n, show(r))
 	}
 	f.rewrite("OPTIMIZE", false, func(p place) bool { return p != place{0, 55} })
 	wantFault(t, f.verify(), admin.LostRows)
