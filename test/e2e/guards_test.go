@@ -161,8 +161,8 @@ func TestGuardBeyondTheEnd(t *testing.T) {
 	g.refused(run(t, g.write(t)), exitRefused, "guard-beyond[0]", "up to offset 99", "ends at 19", "connector rewind")
 }
 
-// TestGuardLeaderEpoch looks whether a real broker's epochs are kept, and asked for without a false alarm. TestGuardUncleanElection
-// has one that cuts a log back.
+// TestGuardLeaderEpoch looks whether a real broker's epochs are kept, and asked for without a false alarm. An unclean election needs a
+// second broker, which this Kafka does not have: pipeline's TestLogThatWasCutBackIsRefused has one in process.
 func TestGuardLeaderEpoch(t *testing.T) {
 	g := newGuarded(t, "guard-epoch", 2)
 	found := regexp.MustCompile(`"appId":"e2e-guard-epoch#leader/0","version":0[,}]`)
