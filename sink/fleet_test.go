@@ -141,6 +141,8 @@ type fleet struct {
 	mu       sync.Mutex
 	owners   map[int32]int // the group's view
 	latency  []time.Duration
+	waiting  []time.Duration // of flushes that had not landed when the run ended: how long they had waited
+	landed   map[int]int     // flushes by worker
 	lost     int
 	carried  int
 	flushes  int
@@ -163,7 +165,7 @@ func runFleet(t *testing.T, o fleetOptions) *fleet {
 	t.Helper()
 	var f *fleet
 	synctest.Test(t, func(t *testing.T) {
-		f = &fleet{bench: newBench(t), fleetOptions: o, rnd: rand.New(rand.NewPCG(o.seed, 7)), owners: map[int32]int{}, requests: map[string]int{}}
+		f = &fleet{bench: newBench(t), fleetOptions: o, rnd: rand.New(rand.NewPCG(o.seed, 7)), owners: map[int32]int{}, landed: map[int]int{}, requests: map[string]int{}}
 		f.cfg.Combine = cmp.Or(o.combine, sink.CombineAuto)
 		f.owner(int32(o.partitions)) // makes and pins
 		ctx, cancel := context.WithTimeout(t.Context(), o.life)
@@ -244,7 +246,7 @@ func (f *fleet) live(ctx context.Context, id int, rnd *rand.Rand) error {
 			return err
 		}
 		begun := time.Now()
-		if err := f.flushOnce(ctx, table, next, rnd); err != nil {
+		if err := f.flushOnce(ctx, id, table, next, rnd); err != nil {
 			return err
 		}
 		pause := time.Duration(float64(f.flush) * (0.9 + 0.2*rnd.Float64()))
@@ -309,7 +311,7 @@ func (f *fleet) takeOver(ctx context.Context, table *sink.Table, claim []checkpo
 }
 
 // flushOnce writes and commits one or two units, and goes on where the table says if they did not land.
-func (f *fleet) flushOnce(ctx context.Context, table *sink.Table, next map[int32]int64, rnd *rand.Rand) error {
+func (f *fleet) flushOnce(ctx context.Context, id int, table *sink.Table, next map[int32]int64, rnd *rand.Rand) error {
 	if len(next) == 0 {
 		return nil
 	}
@@ -365,6 +367,13 @@ func (f *fleet) flushOnce(ctx context.Context, table *sink.Table, next map[int32
 	if len(again) == 0 {
 		f.mu.Lock()
 		f.latency = append(f.latency, time.Since(begun))
+		f.landed[id]++
+		f.mu.Unlock()
+		return nil
+	}
+	if ctx.Err() != nil {
+		f.mu.Lock()
+		f.waiting = append(f.waiting, time.Since(begun))
 		f.mu.Unlock()
 		return nil
 	}
@@ -513,8 +522,14 @@ func (f *fleet) verify() {
 		t.Errorf("seed %d: the files hold %d rows, the spans tell %d", f.seed, rows, told)
 	}
 	slices.Sort(f.latency)
-	f.report = fmt.Sprintf("%d workers, %d partitions, %v: %d flushes, %d versions, %d carried, %d races lost, %d dropped; latency p50 %v p99 %v max %v; requests %v",
-		f.workers, f.partitions, f.flush, f.flushes, versions, f.carried, f.lost, f.dropped, f.quantile(0.5), f.quantile(0.99), f.quantile(1), f.requests)
+	least := f.flushes
+	for w := range f.workers {
+		least = min(least, f.landed[w])
+	}
+	f.report = fmt.Sprintf("%d workers, %d partitions, %v: %d flushes, %d versions, %d carried, %d races lost, %d dropped; latency p50 %v p99 %v max %v; "+
+		"%d still waited at the end, %v at the longest; every worker landed at least %d; requests %v",
+		f.workers, f.partitions, f.flush, len(f.latency), versions, f.carried, f.lost, f.dropped, f.quantile(0.5), f.quantile(0.99), f.quantile(1),
+		len(f.waiting), slices.Max(append(f.waiting, 0)).Round(time.Millisecond), least, f.requests)
 }
 
 func (f *fleet) quantile(q float64) time.Duration {

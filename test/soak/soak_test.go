@@ -60,7 +60,10 @@ source: {brokers: [%s], topic: soak}
 table:
   uri: %s
   schema: "n BIGINT"
-  properties: {delta.logRetentionDuration: interval 60 seconds, delta.deletedFileRetentionDuration: interval 60 seconds}
+  properties:
+    delta.checkpointInterval: 20
+    delta.logRetentionDuration: interval 60 seconds
+    delta.deletedFileRetentionDuration: interval 60 seconds
 flush: {interval: %v}
 http: {listen: "127.0.0.1:0"}
 `, strings.Join(cluster.ListenAddrs(), ", "), table, interval), 0o600))
@@ -97,8 +100,9 @@ http: {listen: "127.0.0.1:0"}
 }
 
 // bounds are how much the median of the last quarter may be above that of the second one. A leak of memory of 20 KiB a commit
-// shows in the 900 commits that lie between them in CI, one of 1 KiB in those of an hour; less is the collector's play. The
-// log saws: it grows by 10 s of versions until the next log checkpoint lets those go that have expired.
+// shows in the 900 commits that lie between them in CI, one of 1 KiB in those of an hour; less is the collector's play. The log
+// reaches the length of its retention after a minute, in the middle of CI's second quarter, and saws: it grows by some seconds of
+// versions until the next cleanup.
 var bounds = []struct {
 	what   string
 	unit   float64
