@@ -94,14 +94,15 @@ func chaosOn(t *testing.T, kafka *broker, c cloud, seed uint64) {
 			t.Errorf("%s: none, so that nothing is proved; -chaos-seed %d", kind, seed)
 		}
 	}
-	report := fmt.Sprintf("%s: %d rounds in %v, seed %d: after each the table was whole by verify and by verify.py, in the end each message was in it once, by delta-rs\n",
+	var report strings.Builder
+	fmt.Fprintf(&report, "%s: %d rounds in %v, seed %d: after each the table was whole by verify and by verify.py, in the end each message was in it once, by delta-rs\n",
 		t.Name(), *chaosRounds, time.Since(begun).Round(time.Second), seed)
 	for _, what := range slices.Sorted(maps.Keys(total.counts)) {
-		report += fmt.Sprintf("  %7d %s\n", total.counts[what], what)
+		fmt.Fprintf(&report, "  %7d %s\n", total.counts[what], what)
 	}
-	t.Log(report)
+	t.Log(report.String())
 	if *results != "" && !t.Failed() {
-		writeResult(t, report)
+		writeResult(t, report.String())
 	}
 }
 

@@ -41,10 +41,10 @@ func TestCombiningHappens(t *testing.T) {
 		"| store | processes | combine | flushes | versions | carried | races lost | p50 | p99 | longest |", "|---|---|---|---|---|---|---|---|---|---|",
 	}
 	cells := func(t *testing.T, c cloud, store string, env []string) {
-		for _, size := range strings.Split(*crowdSizes, ",") {
+		for size := range strings.SplitSeq(*crowdSizes, ",") {
 			n, err := strconv.Atoi(size)
 			fatal(t, err)
-			for _, mode := range strings.Split(*crowdModes, ",") {
+			for mode := range strings.SplitSeq(*crowdModes, ",") {
 				t.Run(fmt.Sprintf("%d %s", n, mode), func(t *testing.T) {
 					crowd := &crowd{t: t, kafka: kafka, binary: plain, table: c.root + "/" + mode + size, env: env, store: store, size: n, combine: mode}
 					row := crowd.run()
@@ -54,7 +54,7 @@ func TestCombiningHappens(t *testing.T) {
 			}
 		}
 	}
-	for _, store := range strings.Split(*crowdStores, ",") {
+	for store := range strings.SplitSeq(*crowdStores, ",") {
 		if store == "disk" {
 			t.Run(store, func(t *testing.T) { cells(t, cloud{root: t.TempDir()}, store, nil) })
 			continue

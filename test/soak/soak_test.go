@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -67,7 +66,8 @@ table:
 flush: {interval: %v}
 http: {listen: "127.0.0.1:0"}
 `, strings.Join(cluster.ListenAddrs(), ", "), table, interval), 0o600))
-	c := start(t, config)
+	binary := build(t)
+	c := start(t, binary, config)
 	var wait sync.WaitGroup
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -95,7 +95,7 @@ http: {listen: "127.0.0.1:0"}
 	if int(last["rows"]) != produced {
 		t.Errorf("%v rows were committed, %d messages produced", last["rows"], produced)
 	}
-	wantNoFault(t, config)
+	wantNoFault(t, binary, config)
 	judge(t, samples, last)
 }
 
@@ -161,25 +161,18 @@ type connector struct {
 	done    chan struct{}
 }
 
-var binary = sync.OnceValues(func() (string, error) {
-	folder, err := os.MkdirTemp("", "kafkadelta-soak-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(folder, "connector")
-	out, err := exec.Command("go", "build", "-o", path, "kafkadelta/cmd/connector").CombinedOutput()
-	if err != nil {
-		return path, fmt.Errorf("building the connector: %w\n%s", err, out)
-	}
-	return path, nil
-})
-
-func start(t *testing.T, config string) *connector {
+func build(t *testing.T) string {
 	t.Helper()
-	path, err := binary()
-	check(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(filepath.Dir(path)) })
-	c := &connector{cmd: exec.Command(path, "run", "-c", config, "--log-format", "json"), log: filepath.Join(t.TempDir(), "log"), done: make(chan struct{})}
+	path := filepath.Join(t.TempDir(), "connector")
+	if out, err := exec.Command("go", "build", "-o", path, "kafkadelta/cmd/connector").CombinedOutput(); err != nil {
+		t.Fatalf("building the connector: %v\n%s", err, out)
+	}
+	return path
+}
+
+func start(t *testing.T, binary, config string) *connector {
+	t.Helper()
+	c := &connector{cmd: exec.Command(binary, "run", "-c", config, "--log-format", "json"), log: filepath.Join(t.TempDir(), "log"), done: make(chan struct{})}
 	f, err := os.Create(c.log)
 	check(t, err)
 	c.cmd.Stderr = f
@@ -231,11 +224,11 @@ func (c *connector) sample(t *testing.T, table string) sample {
 	check(t, errors.Join(err, resp.Body.Close()))
 	s := sample{}
 	for line := range strings.Lines(string(body)) {
-		for begin := range maps.Keys(sampled) {
+		for begin, what := range sampled {
 			if strings.HasPrefix(line, begin) {
 				n, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndexByte(line, ' '):]), 64)
 				check(t, err)
-				s[sampled[begin]] += n
+				s[what] += n
 			}
 		}
 	}
@@ -356,14 +349,14 @@ func (r *remover) remove(ctx context.Context) error {
 		return nil
 	}
 	now := time.Now()
-	lines := fmt.Sprintf(`{"commitInfo":{"timestamp":%d,"operation":"DELETE","operationParameters":{}}}`, now.UnixMilli()) + "\n"
+	lines := fmt.Appendf(nil, `{"commitInfo":{"timestamp":%d,"operation":"DELETE","operationParameters":{}}}`+"\n", now.UnixMilli())
 	for _, f := range r.live[:n] {
-		lines += fmt.Sprintf(`{"remove":{"path":%q,"deletionTimestamp":%d,"dataChange":true}}`, f.path, now.UnixMilli()) + "\n"
+		lines = fmt.Appendf(lines, `{"remove":{"path":%q,"deletionTimestamp":%d,"dataChange":true}}`+"\n", f.path, now.UnixMilli())
 		r.gone = append(r.gone, oldFile{f.path, now})
 	}
 	r.live = r.live[n:]
 	for {
-		err := r.store.PutIfAbsent(ctx, logName(r.next), []byte(lines))
+		err := r.store.PutIfAbsent(ctx, logName(r.next), lines)
 		if !errors.Is(err, fs.ErrExist) {
 			return err
 		}
@@ -386,11 +379,9 @@ func (r *remover) vacuum(ctx context.Context) error {
 }
 
 // wantNoFault has `verify` compare the table with Kafka. What was cleaned from the log it can't verify, and says so by 8.
-func wantNoFault(t *testing.T, config string) {
+func wantNoFault(t *testing.T, binary, config string) {
 	t.Helper()
-	path, err := binary()
-	check(t, err)
-	cmd := exec.Command(path, "verify", "-c", config)
+	cmd := exec.Command(binary, "verify", "-c", config)
 	out, err := cmd.CombinedOutput()
 	if code := cmd.ProcessState.ExitCode(); code != 0 && code != 8 {
 		t.Errorf("verify: %v\n%s", err, out)
