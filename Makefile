@@ -29,11 +29,12 @@ lint: ## run go vet, the linters and the format check of .golangci.yml
 bench: ## measure every stage, and the whole path from a broker; with BENCH="-against HEAD" side by side with a revision
 	$(GO) run ./bench $(BENCH)
 
-nightly: fuzz cross ## what takes long: fuzzing, all systems, every test three times in random order, Spark for longer, a million files, races and broken connections on each cloud's server, 100 rounds of chaos on each store, the model of the protocol in its large worlds, 10,000 seeds of the simulation, and each rule taken out of the code
+nightly: fuzz cross ## what takes long: fuzzing, all systems, every test three times in random order, Spark for longer, a million files, races and broken connections on each cloud's server, 100 rounds of chaos on each store, a thousand simulated workers, the model of the protocol in its large worlds, 10,000 seeds of the simulation, and each rule taken out of the code
 	$(GO) test -race -count 3 -shuffle on -timeout 2h ./...
 	$(GO) test -run TestSpark -timeout 1h ./test/e2e -spark-time 10m
 	$(GO) test -run 'OnClouds|TestNetworkFaults' -timeout 2h ./test/e2e -writers 8 -appends 20 -every 1 -fault-runs 200
 	$(GO) test -run TestChaos -timeout 6h ./test/e2e -chaos-rounds 100 -results results/chaos.txt
+	$(GO) test -run TestFleetScale -v -timeout 3h ./sink -fleet-workers 1000 -fleet-partitions 10000 -fleet-flush 10s -fleet-life 40s
 	$(GO) test -run 'TestConformance' -timeout 1h ./storage/local ./storage/azure ./storage/s3 ./storage/gcs -stream-mib 1024
 	$(GO) test -run TestWorlds -timeout 12h ./test/model -bounds large -results results/large.md
 	$(GO) test -run 'TestSeeds$$' -timeout 12h ./test/sim -seeds 10000 -results results/seeds.md
