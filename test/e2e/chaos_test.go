@@ -399,7 +399,7 @@ func (s *seat) ended(code int) bool {
 }
 
 func (w *world) restart(signal string) {
-	ctx, cancel := context.WithTimeout(w.t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(w.t.Context(), 4*time.Minute) // on a busy machine a start takes more than one
 	defer cancel()
 	begun := time.Now()
 	if err := w.kafka.restart(ctx, signal); err != nil {
