@@ -139,7 +139,7 @@ func newWorld(t *testing.T, kafka *broker, c cloud, random *rand.Rand, total *ta
 	t.Helper()
 	h := fnv.New32()
 	_, _ = h.Write([]byte(t.Name()))
-	topic := fmt.Sprintf("chaos-%x-%d", h.Sum32(), n)
+	topic := fmt.Sprintf("chaos-%x-%d-%d", h.Sum32(), n, time.Now().UnixMilli()) // a test may run more than once
 	createTopic(t, kafka.brokers(), topic, chaosPartitions)
 	table, interval := fmt.Sprintf("%s/chaos-%d", c.root, n), time.Second // whose versions are read again after each round
 	if c.address == "" {

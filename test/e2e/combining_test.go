@@ -102,7 +102,7 @@ type crowd struct {
 
 func (c *crowd) run() string {
 	c.t.Helper()
-	topic := fmt.Sprintf("crowd-%s-%d-%s", strings.ToLower(c.store), c.size, c.combine)
+	topic := fmt.Sprintf("crowd-%s-%d-%s-%d", strings.ToLower(c.store), c.size, c.combine, time.Now().UnixMilli()) // a test may run more than once
 	createTopic(c.t, c.kafka.brokers(), topic, crowdPartitions)
 	l := startLoad(c.t, c.kafka.brokers(), topic, crowdPartitions, crowdPerSecond, number)
 	config := c.config(topic)
