@@ -464,8 +464,8 @@ func TestVanishedLog(t *testing.T) {
 			if err := look(table); !errors.Is(err, delta.ErrVanished) {
 				t.Errorf("%v, want ErrVanished", err)
 			}
-			for info := range store.List(ctx, "", "") {
-				t.Errorf("%s was made anew", info.Name)
+			for info, err := range store.List(ctx, "", "") {
+				t.Errorf("%s was made anew (%v)", info.Name, err)
 			}
 		})
 	}

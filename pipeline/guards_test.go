@@ -179,7 +179,7 @@ func TestFewerPartitionsThanPinned(t *testing.T) {
 			b.Host, b.Port = "127.0.0.1", 9092
 			resp.Brokers = append(resp.Brokers, b)
 			mt := kmsg.NewMetadataResponseTopic()
-			mt.Topic, mt.TopicID = kmsg.StringPtr(topic), info.TopicID
+			mt.Topic, mt.TopicID = new(topic), info.TopicID
 			for id := range int32(2) {
 				p := kmsg.NewMetadataResponseTopicPartition()
 				p.Partition, p.Replicas, p.ISR = id, []int32{0}, []int32{0}

@@ -3,6 +3,7 @@ package pipeline_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -122,15 +123,11 @@ func TestLostMessagesAreCounted(t *testing.T) {
 		w.produceAll(3, 5)
 		w.untilEnd()
 		rows := map[place]int64{}
-		for at, n := range w.want { // in the table already
-			rows[at] = n
-		}
+		maps.Copy(rows, w.want) // in the table already
 		w.produceAll(3, 10)
 		w.lose(0, 9)
 		w.lose(1, 15) // nothing is left
-		for at, n := range rows {
-			w.want[at] = n
-		}
+		maps.Copy(w.want, rows)
 		k := w.start(goOn)
 		w.eventually("partition 2 flows on", func() bool { return w.txn(2) == 14 })
 		if got := w.txn(0); got != 4 {

@@ -198,7 +198,6 @@ func TestClockJumps(t *testing.T) {
 		if b.txn(0) != at {
 			t.Errorf("the txn is %d, want %d", b.txn(0), at)
 		}
-		at++
 		b.follow(table)
 		at = b.txn(0) + 1
 	}

@@ -195,7 +195,7 @@ func (f *format) openAvro(c sourceSection, client *registry.Client) error {
 		}
 		return nil
 	}
-	known := &registered[*avro.Schema]{client: client, typ: "AVRO", parse: func(s *registry.Schema) (*avro.Schema, error) {
+	known := &registered[*avro.Schema]{client: client, parsed: map[*registry.Schema]parsedSchema[*avro.Schema]{}, typ: "AVRO", parse: func(s *registry.Schema) (*avro.Schema, error) {
 		var references []string
 		for _, r := range s.References {
 			references = append(references, r.Text)
@@ -229,7 +229,7 @@ func (f *format) openProtobuf(ctx context.Context, c sourceSection, client *regi
 		f.tableSchema = func(context.Context) (*arrow.Schema, error) { return protobuf.TableSchema(typ) }
 		return nil
 	}
-	known := &registered[*protobuf.Schema]{client: client, typ: "PROTOBUF", parse: func(s *registry.Schema) (*protobuf.Schema, error) {
+	known := &registered[*protobuf.Schema]{client: client, parsed: map[*registry.Schema]parsedSchema[*protobuf.Schema]{}, typ: "PROTOBUF", parse: func(s *registry.Schema) (*protobuf.Schema, error) {
 		var references []protobuf.Reference
 		for _, r := range s.References {
 			references = append(references, protobuf.Reference{Path: r.Name, Text: r.Text})
@@ -287,7 +287,9 @@ type registered[S any] struct {
 	client *registry.Client
 	typ    string
 	parse  func(*registry.Schema) (S, error)
-	parsed sync.Map // *registry.Schema: parsedSchema[S]
+
+	mu     sync.Mutex
+	parsed map[*registry.Schema]parsedSchema[S]
 }
 
 type parsedSchema[S any] struct {
@@ -304,15 +306,15 @@ func (r *registered[S]) byID(id int32) (schema S, err error) {
 	if err != nil {
 		return schema, err
 	}
-	known, ok := r.parsed.Load(s)
+	r.mu.Lock() // one for all lanes: schemas are told apart by their pointers
+	defer r.mu.Unlock()
+	p, ok := r.parsed[s]
 	if !ok {
-		p := parsedSchema[S]{}
 		if p.schema, err = r.parseOf(s); err != nil {
 			p.err = &decode.FramingError{Reason: decode.ReasonInvalidSchema, Detail: err.Error()}
 		}
-		known, _ = r.parsed.LoadOrStore(s, p) // one for all lanes: schemas are told apart by their pointers
+		r.parsed[s] = p
 	}
-	p := known.(parsedSchema[S]) //nolint:errcheck // nothing else is in there
 	return p.schema, p.err
 }
 

@@ -98,6 +98,7 @@ func (d *deriver) typ(n *node, path string) (arrow.DataType, error) {
 		return arrow.ListOf(item), nil
 	case kindUnion:
 		return d.union(n, path)
+	case kindRecord:
 	}
 	fields, err := d.fields(n, path)
 	if err == nil && len(fields) == 0 {

@@ -49,10 +49,10 @@ func SingleObject(schemas ...*Schema) (Framing, error) {
 			return nil, 0, &decode.FramingError{Reason: decode.ReasonInvalidFraming, Detail: fmt.Sprintf(
 				"the message begins with %s: want C3 01 and a fingerprint of 8 bytes, Avro's single-object encoding", decode.Shorten(value[:min(len(value), singleObjectHeader)]))}
 		}
-		print := binary.LittleEndian.Uint64(value[2:])
-		s, ok := byPrint[print]
+		fingerprint := binary.LittleEndian.Uint64(value[2:])
+		s, ok := byPrint[fingerprint]
 		if !ok {
-			return nil, 0, &decode.FramingError{Reason: decode.ReasonUnknownSchema, Detail: fmt.Sprintf("none of the %d schemas has the fingerprint %016x", len(byPrint), print)}
+			return nil, 0, &decode.FramingError{Reason: decode.ReasonUnknownSchema, Detail: fmt.Sprintf("none of the %d schemas has the fingerprint %016x", len(byPrint), fingerprint)}
 		}
 		return s, singleObjectHeader, nil
 	}, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -138,7 +139,7 @@ func TestValues(t *testing.T) {
 			schema := recordOf(`{"name":"c","type":` + tt.typ + `},{"name":"end","type":"int"}`)
 			value, wire := tt.raw.([]byte)
 			if wire {
-				value = append(value[:len(value):len(value)], 0x54)
+				value = append(slices.Clip(value), 0x54)
 			} else {
 				value = message(t, schema, map[string]any{"c": native(tt.typ, tt.raw), "end": 42})
 			}
@@ -284,7 +285,7 @@ func TestFramings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	print := func(schema string) []byte {
+	single1 := func(schema string) []byte {
 		codec, err := goavro.NewCodec(schema)
 		if err != nil {
 			t.Fatal(err)
@@ -308,9 +309,9 @@ func TestFramings(t *testing.T) {
 		{"registry down", registry, []byte{0, 0, 0, 0, 9, 2}, "later"},
 		{"no registry's magic byte", registry, []byte{1, 0, 0, 0, 1, 2}, "invalid_framing"},
 		{"shorter than a registry's header", registry, []byte{0, 0, 0, 0}, "invalid_framing"},
-		{"single object, one", single, print(one), "map[a:5]"},
-		{"single object, two", single, print(two), "map[a:5]"},
-		{"single object, unknown", single, print(recordOf(`{"name":"a","type":"long"}`)), "unknown_schema"},
+		{"single object, one", single, single1(one), "map[a:5]"},
+		{"single object, two", single, single1(two), "map[a:5]"},
+		{"single object, unknown", single, single1(recordOf(`{"name":"a","type":"long"}`)), "unknown_schema"},
 		{"no single object", single, first, "invalid_framing"},
 		{"bytes behind the datum", registry, append([]byte{0, 0, 0, 0, 1}, 10, 10), "trailing_data"},
 		{"no value", registry, nil, "tombstone"},

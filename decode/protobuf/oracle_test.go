@@ -1,7 +1,6 @@
 package protobuf
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -310,7 +309,7 @@ func planFor(t testing.TB, table *arrow.Schema, cfg decode.Config) *decode.Plan 
 
 func parsed(t testing.TB, text string) *Type {
 	t.Helper()
-	s, err := Parse(context.Background(), "schema 7", text)
+	s, err := Parse(t.Context(), "schema 7", text)
 	if err != nil {
 		t.Fatalf("%s\n%v", text, err)
 	}

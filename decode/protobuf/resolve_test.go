@@ -1,7 +1,6 @@
 package protobuf
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -343,7 +342,7 @@ func TestSchemas(t *testing.T) {
 func descriptorSet(t *testing.T, text string) []byte {
 	t.Helper()
 	compiler := protocompile.Compiler{Resolver: &protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(map[string]string{"f.proto": text})}}
-	files, err := compiler.Compile(context.Background(), "f.proto")
+	files, err := compiler.Compile(t.Context(), "f.proto")
 	if err != nil {
 		t.Fatal(err)
 	}
