@@ -131,6 +131,9 @@ func (p *AdoptionPlan) Commit(ctx context.Context) (int64, error) {
 		if err := p.fresh(); err != nil {
 			return nil, err
 		}
+		if err := p.unmoved(); err != nil {
+			return nil, err
+		}
 		unit := checkpoint.UnitRecord{Unit: uuid.NewString(), Name: p.a.Name, ReadAt: p.table.Version(), Pin: true}
 		for _, m := range p.Moves {
 			unit.Spans = append(unit.Spans, checkpoint.Span{
@@ -142,6 +145,31 @@ func (p *AdoptionPlan) Commit(ctx context.Context) (int64, error) {
 			return nil, err
 		}
 		tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.IdentityAppID(p.a.Name, p.a.Kafka.Identity), Version: int64(len(p.Moves))})
+		if p.a.Spark != nil {
+			if txn, ok := p.table.Txn(p.a.Spark.Query); ok { // as it is: a query that commits now has read it, and is refused (concurrent transactions)
+				tx.Txns = append(tx.Txns, delta.Txn{AppID: txn.AppID, Version: txn.Version})
+			}
+		}
 		return tx, nil
 	})
+}
+
+// unmoved refuses if the query has committed since the plan was made.
+func (p *AdoptionPlan) unmoved() error {
+	if p.a.Spark == nil {
+		return nil
+	}
+	next, _, err := p.a.Spark.taken(p.table.Txn)
+	if err != nil {
+		return err
+	}
+	for _, m := range p.Moves {
+		if next[m.Partition] != m.To-m.Gone {
+			return &checkpoint.RefusedError{
+				Cause:  fmt.Sprintf("the query %s has committed to the table since the plan was made", p.a.Spark.Query),
+				Remedy: "stop it, and start again",
+			}
+		}
+	}
+	return nil
 }

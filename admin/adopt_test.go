@@ -74,6 +74,8 @@ func TestAdoptFromSpark(t *testing.T) {
 		"begun, and no txn":         {begun: 3, done: 2, txn: -1, refused: [2]string{"foreachBatch", "once more"}},
 		"the first was only begun":  {begun: 1, done: 0, txn: -1, refused: [2]string{"no batch", "source.start"}},
 		"nothing was begun":         {txn: -1, refused: [2]string{"no batch", "source.start"}},
+		"older than the table":      {begun: 3, done: 3, txn: 5, refused: [2]string{"would come twice", "newest copy"}},
+		"older, and one was begun":  {begun: 3, done: 2, txn: 3, refused: [2]string{"would come twice", "newest copy"}},
 		"of another table":          {begun: 3, done: 3, txn: 1, refused: [2]string{"later batches are not in this table", "is it the table"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -110,6 +112,20 @@ func TestAdoptFromSpark(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAdoptWhileTheQueryCommits: what the plan has said no longer holds once the query has committed.
+func TestAdoptWhileTheQueryCommits(t *testing.T) {
+	f := foreignTable(t, 5, delta.Txn{AppID: query, Version: 1})
+	a := adoption()
+	var err error
+	a.Spark, err = admin.ReadSparkCheckpoint(t.Context(), sparkFolder(t, 3, 2), topic)
+	f.check(err)
+	p, err := admin.PlanAdoption(t.Context(), f.store, a)
+	f.check(err)
+	f.foreign("STREAMING UPDATE", delta.Txn{AppID: query, Version: 2})
+	_, err = p.Commit(t.Context())
+	wantRefusal(t, err, "has committed to the table since", "stop it")
 }
 
 // TestAdoptedStream goes on where the other program has stopped, and is verified from there: what came before is not ours.

@@ -140,8 +140,8 @@ func (l *ledger) load(ctx context.Context, since, until int64) error {
 		return fmt.Errorf("verifying from version %d: versions %d to %d can be opened", since, oldest, l.snap.Version())
 	case since >= 0:
 		l.since, from = true, since+1
-	case oldest > 0:
-		since = oldest
+	case oldest > 0: // what lies below it may be a put that came late into a cleaned log, which no snapshot shows (rule C7)
+		since, from = oldest, oldest
 	}
 	if since >= 0 {
 		if l.base, err = delta.OpenSnapshot(ctx, l.store, since); err != nil {

@@ -140,6 +140,12 @@ func (c *SparkCheckpoint) taken(txns func(appID string) (delta.Txn, bool)) (next
 	txn, known := txns(c.Query)
 	restart := "start the query once more, and stop it when it is idle; then the checkpoint tells by itself"
 	switch {
+	case known && txn.Version > max(c.Batch, c.Open):
+		return nil, "", &checkpoint.RefusedError{
+			Cause: fmt.Sprintf("the table's txn %q is %d, but the checkpoint knows of no batch after %d: what later batches have brought would come twice",
+				c.Query, txn.Version, max(c.Batch, c.Open)),
+			Remedy: "is it the newest copy of the checkpoint, and is the query stopped?",
+		}
 	case known && txn.Version >= c.Open && c.Open >= 0:
 		return c.OpenEnd, fmt.Sprintf("batch %d is in the table, by the txn %q, though the checkpoint does not say so yet", c.Open, c.Query), nil
 	case known && txn.Version < c.Batch:

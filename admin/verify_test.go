@@ -1,6 +1,8 @@
 package admin_test
 
 import (
+	"errors"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -419,6 +421,30 @@ func TestTwoStreams(t *testing.T) {
 	wantVerdict(t, r, admin.OK)
 	f.foreign("WRITE", f.write("again.parquet", true, []place{{0, 3}}))
 	wantFault(t, f.verify(), admin.Duplicate, "offset 3")
+}
+
+// TestLatePutBelowACleanedLog: a put that comes late into a part of the log that was cleaned is in no snapshot, though it lies right
+// before the versions that are left (rule C7). What it tells was told by a later version.
+func TestLatePutBelowACleanedLog(t *testing.T) {
+	f := newFixture(t, setup{})
+	f.commit(take{0, 0, 20, nil, 0})
+	f.commit(take{0, 20, 30, nil, 0})
+	version := f.snapshot().Version()
+	late, err := f.store.Get(t.Context(), logName(version), 0, -1)
+	f.check(err)
+	text, err := io.ReadAll(late)
+	f.check(errors.Join(err, late.Close()))
+	f.foreign("WRITE")
+	f.commit(take{0, 30, 40, nil, 0})
+	f.cleanLog()
+	f.commit(take{0, 40, 50, nil, 0})
+	wantVerdict(t, f.verify(), admin.OK)
+	f.check(f.store.PutIfAbsent(t.Context(), logName(version+1), text))
+	r := f.verify()
+	wantVerdict(t, r, admin.OK)
+	if r.Rows != 50 || r.LogFrom != version+2 {
+		t.Errorf("with a late put: %s", show(r))
+	}
 }
 
 // TestRange verifies some versions only.

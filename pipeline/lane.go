@@ -191,7 +191,7 @@ func (l *lane) take(m message) error {
 				l.stop(m.part, stop.cause)
 				return nil
 			}
-			if errors.Is(err, errStopped) {
+			if errors.Is(err, errStopped) || errors.Is(err, errReset) {
 				return nil
 			}
 			if !errors.As(err, new(poison)) {
@@ -233,8 +233,11 @@ type retryLater interface {
 // stopError says that a partition must not be read on: on_error: fail met poison.
 type stopError struct{ cause error }
 
-// errStopped says that the partition was stopped by one of the messages before.
-var errStopped = errors.New("the partition is stopped")
+// errStopped says that the partition was stopped by one of the messages before, errReset that what the lane holds is to be dropped.
+var (
+	errStopped = errors.New("the partition is stopped")
+	errReset   = errors.New("the lane begins anew")
+)
 
 func (e *stopError) Error() string { return e.cause.Error() }
 
@@ -254,6 +257,9 @@ func (l *lane) append(r *kgo.Record) error {
 			}
 			if err := backoff.Sleep(l.d.ctx, later.RetryLater()); err != nil {
 				return err
+			}
+			if l.want.Load().generation != l.have.generation {
+				return errReset // the message may be of a partition that was given away
 			}
 			continue
 		}

@@ -234,7 +234,7 @@ func (f *format) openProtobuf(ctx context.Context, c sourceSection, client *regi
 		for _, r := range s.References {
 			references = append(references, protobuf.Reference{Path: r.Name, Text: r.Text})
 		}
-		return protobuf.Parse(ctx, idText(s), s.Text, references...)
+		return protobuf.Parse(context.WithoutCancel(ctx), idText(s), s.Text, references...)
 	}}
 	framing = protobuf.Registry(known.byID)
 	f.tableSchema = func(ctx context.Context) (*arrow.Schema, error) {

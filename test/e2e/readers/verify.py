@@ -41,11 +41,18 @@ class Log:
 
     def __init__(self, files):
         self.checkpoint = -1
+        self.checkpoints = set()
         self.adds = {}  # path -> add, of what is live
         self.txns = {}
         versions, last = self.look(files)
         if versions and len(versions) <= last - min(versions):  # put while it was listed, a version may show without the one before
             versions, last = self.look(files)
+        if versions and versions[0] > 0:  # a put may have come late into the part of the log that was cleaned: no snapshot shows it
+            run = last
+            while run - 1 in versions:
+                run -= 1
+            oldest = min((c for c in self.checkpoints if c >= run - 1), default=0)
+            versions = [v for v in versions if v >= oldest]
         self.commits = dict(zip(versions, in_parallel(lambda v: read_commit(files, v), versions)))  # version -> actions
         self.version = max(last, self.checkpoint)
         self.first = min(self.commits, default=self.checkpoint + 1)
@@ -71,6 +78,7 @@ class Log:
             if re.fullmatch(r"\d{20}\.json", base):
                 versions.add(int(base[:20]))
             elif re.fullmatch(r"\d{20}\.checkpoint\.parquet", base):
+                self.checkpoints.add(int(base[:20]))
                 self.checkpoint = max(self.checkpoint, int(base[:20]))
         return sorted(versions), max(versions, default=-1)
 
