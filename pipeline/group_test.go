@@ -14,6 +14,7 @@ import (
 
 	"kafkadelta/internal/kafkatest"
 	"kafkadelta/pipeline"
+	"kafkadelta/sink"
 	"kafkadelta/source"
 	"kafkadelta/storage/faultstore"
 )
@@ -282,6 +283,60 @@ func TestRevocationThatCannotCommitInTimeDropsAndLosesNothing(t *testing.T) {
 		b.stop()
 		w.exactlyOnce()
 	})
+}
+
+// waiting is a decoder that has no answer yet for messages of some partitions.
+type waiting struct {
+	pipeline.Decoder
+	those *atomic.Pointer[func(partition int32) bool]
+}
+
+type later struct{ error }
+
+func (later) RetryLater() time.Duration { return 20 * time.Millisecond }
+
+func (d waiting) Append(r *kgo.Record) error {
+	if (*d.those.Load())(r.Partition) {
+		return later{errors.New("the registry does not answer")}
+	}
+	return d.Decoder.Append(r)
+}
+
+// TestLaneThatWaitsLetsGoOfWhatWasGivenAway: a lane whose decoder waits for something outside is freed by a revocation, also if
+// the answer for that partition never comes. One of the two partitions is given away; the lane waits with a message of each in turn.
+func TestLaneThatWaitsLetsGoOfWhatWasGivenAway(t *testing.T) {
+	for first := range int32(2) {
+		t.Run(fmt.Sprint("partition ", first), func(t *testing.T) {
+			parallelWorld(t, 2, func(w *world) {
+				var stuck atomic.Pointer[func(int32) bool]
+				all := func(int32) bool { return true }
+				stuck.Store(&all)
+				a := w.join(soon, func(s *setup) {
+					s.Lanes = 1
+					s.NewDecoder = func(l *sink.Layout) (pipeline.Decoder, error) {
+						d, err := newDecoder(l)
+						return waiting{d, &stuck}, err
+					}
+				})
+				w.eventually("the worker is ready", func() bool { return a.assigned() == 2 })
+				w.produce(first, 10)
+				time.Sleep(200 * time.Millisecond) // its lane waits
+				w.produce(1-first, 10)
+				b := w.join(soon)
+				w.eventually("the other has committed what it was given", func() bool { return b.Progress().Rows >= 10 })
+				given := int32(0)
+				if w.txn(1) >= 9 {
+					given = 1
+				}
+				gone := func(id int32) bool { return id == given }
+				stuck.Store(&gone)
+				w.landed()
+				a.stop()
+				b.stop()
+				w.exactlyOnce()
+			})
+		})
+	}
 }
 
 // TestFencedAgainAndAgainWhileMessagesFlow has another writer touch an offset, to the value that it has, while the store is
