@@ -29,7 +29,8 @@ type Rewinding struct {
 	ToVersion int64
 	// NewTopic agrees that the table's offsets are those of Kafka's topic from here on, whichever they were of.
 	NewTopic bool
-	// Force goes on where Kafka's topic begins now, where an offset is asked for that it has no longer.
+	// Force goes on where Kafka's topic begins now, where an offset is asked for that it has no longer, and leaves partitions that are
+	// not named where they are after a RESTORE.
 	Force bool
 }
 
@@ -100,10 +101,28 @@ func PlanRewind(ctx context.Context, store delta.LogStore, r Rewinding) (*Rewind
 	}
 	p.Moves, err = p.moves(progress)
 	p.Generation = progress.Generation + 1
+	if err == nil && restored != nil && r.ToVersion < 0 && !r.Force {
+		err = p.wholeAfterRestore(restored)
+	}
 	if lasting := p.lasting(); lasting != "" && err == nil {
 		p.warn("%s", lasting)
 	}
 	return p, err
+}
+
+// wholeAfterRestore refuses to leave partitions where they are after a RESTORE: their rows went back, too, and once the stream has
+// committed, nothing tells of it any more.
+func (p *RewindPlan) wholeAfterRestore(restored *restoration) error {
+	for _, m := range p.Moves {
+		if _, named := p.r.To[m.Partition]; !named {
+			return &checkpoint.RefusedError{
+				Cause: fmt.Sprintf("version %d restored the table to version %s, and partition %d would stay where it is: what RESTORE took back of it would be lost",
+					restored.at, restored, m.Partition),
+				Remedy: fmt.Sprintf("`--to-table-version %s` takes back the offsets of all partitions; or name each in --to-offsets; --force leaves it as it is", restored),
+			}
+		}
+	}
+	return nil
 }
 
 func (p *RewindPlan) warn(format string, args ...any) {

@@ -288,7 +288,12 @@ func TestRewindAfterARestore(t *testing.T) {
 	r.ToVersion = 4
 	_, err := admin.PlanRewind(t.Context(), f.store, r)
 	wantRefusal(t, err, "version 4 restored the table", "--to-table-version 2")
-	if p := f.plan(rewinding(map[int32]int64{0: 30})); len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], "--to-table-version 2") {
+	_, err = admin.PlanRewind(t.Context(), f.store, rewinding(map[int32]int64{0: 30}))
+	wantRefusal(t, err, "partition 1 would stay where it is", "--to-table-version 2")
+	forced := rewinding(map[int32]int64{0: 30})
+	forced.Force = true
+	f.plan(forced)
+	if p := f.plan(rewinding(map[int32]int64{0: 30, 1: 9})); len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], "--to-table-version 2") {
 		t.Errorf("another rewind warns %q", p.Warnings)
 	}
 	r.ToVersion = 2

@@ -96,12 +96,14 @@ type part struct {
 	committed int64            // first offset that the table does not hold
 	leader    checkpoint.Epoch // of the last record that was dispatched
 	doubted   time.Time        // since when Kafka may not have what comes next; zero for no doubt
-	lostTo    int64            // offsets before it, from next on, are gone for good
-	validFrom int64            // number of the first poll whose messages count
-	reclaim   bool             // its position must be read from the table again
-	epoch     int64            // the latest epoch in which something was dispatched
-	lane      *lane            // in that epoch
-	rank      int              // among the owned partitions
+	said      said             // by the leader, the last time it was asked, and since when it has said no other
+	saidSince time.Time
+	lostTo    int64 // offsets before it, from next on, are gone for good
+	validFrom int64 // number of the first poll whose messages count
+	reclaim   bool  // its position must be read from the table again
+	epoch     int64 // the latest epoch in which something was dispatched
+	lane      *lane // in that epoch
+	rank      int   // among the owned partitions
 	lag       *lagGauge
 }
 

@@ -25,7 +25,7 @@ func (d *dispatcher) doubt(id checkpoint.Partition, why error) {
 	if p == nil || p.reclaim || !p.doubted.IsZero() {
 		return
 	}
-	p.doubted, p.validFrom = d.Now(), never
+	p.doubted, p.validFrom, p.said = d.Now(), never, nothingSaid
 	d.doubts = true
 	d.Metrics.failed("source")
 	d.Log.Warn("Kafka may not have what comes next of a partition: asking its leader", "partition", id.String(), "offset", p.next, "error", why)
@@ -60,7 +60,7 @@ func (d *dispatcher) checkDoubts(now time.Time) {
 				return
 			}
 			for id, p := range d.parts {
-				if x, ok := extents[id.ID]; ok && !p.doubted.IsZero() && p.leader == ask[id.ID] {
+				if x, ok := extents[id.ID]; ok && !p.doubted.IsZero() && !p.reclaim && p.leader == ask[id.ID] {
 					d.resolve(p, x)
 				}
 			}
@@ -76,25 +76,53 @@ func (d *dispatcher) doubtsUnanswered(err error) {
 		d.fail(err)
 		return
 	}
+	for _, p := range d.parts {
+		p.said = nothingSaid
+	}
 	d.Metrics.failed("source")
 	d.Log.Warn("the leaders of partitions in doubt can't be asked yet; trying again", "error", err)
 }
 
-// resolve takes the leader's answer for a partition in doubt.
-func (d *dispatcher) resolve(p *part, x source.Extent) {
-	sure := d.Now().Sub(p.doubted) >= doubtFor
+// said is what a leader tells of a partition in doubt.
+type said uint8
+
+const (
+	nothingSaid said = iota
+	saidWell
+	saidBeyondEnd
+	saidCutBack
+	saidRetired
+)
+
+func judgeExtent(p *part, x source.Extent) said {
 	switch {
 	case p.next > x.End && x.EpochEnd >= x.End:
-		if sure {
-			d.fail(beyondEnd(p, x))
-		}
+		return saidBeyondEnd
 	case x.EpochEnd < p.next && x.First < p.next: // with nothing left of before there is nothing to compare
-		if sure {
-			d.fail(cutBack(p, x))
-		}
+		return saidCutBack
 	case p.next < x.First:
+		return saidRetired
+	}
+	return saidWell
+}
+
+// resolve takes the leader's answer for a partition in doubt. What it says of messages that are gone is believed once it has said
+// the same for doubtFor, without another answer or none in between.
+func (d *dispatcher) resolve(p *part, x source.Extent) {
+	says := judgeExtent(p, x)
+	if says != p.said {
+		p.said, p.saidSince = says, d.Now()
+	}
+	if says != saidWell && d.Now().Sub(p.saidSince) < doubtFor {
+		return
+	}
+	switch says {
+	case saidBeyondEnd:
+		d.fail(beyondEnd(p, x))
+	case saidCutBack:
+		d.fail(cutBack(p, x))
+	case saidRetired:
 		switch {
-		case !sure:
 		case d.Source.OnDataLoss == source.OnDataLossContinue:
 			d.Log.Warn("Kafka's retention has removed messages before they were read: going on behind them, as source.on_data_loss says",
 				"partition", p.String(), "first", p.next, "last", x.First-1, "lost", x.First-p.next)
@@ -116,12 +144,12 @@ func (d *dispatcher) passLost() {
 			continue
 		}
 		at := p.lostTo
-		p.lostTo, p.doubted, p.validFrom = 0, time.Time{}, d.polls+1
+		p.lostTo, p.doubted, p.validFrom = 0, time.Time{}, d.polls // send asks whether it still counts
 		d.assignLane(p, 0)
 		if !d.send(p, message{part: p.Partition, first: p.next, lost: at - p.next, generation: p.lane.wanted().generation}) {
 			continue // it was dropped meanwhile, and is read again from where the table is
 		}
-		p.next, p.leader = at, 0
+		p.next, p.leader, p.validFrom = at, 0, d.polls+1
 		d.epoch.due(d.Now())
 		d.source.Seek(map[checkpoint.Partition]checkpoint.Position{p.Partition: {Next: at}})
 	}

@@ -201,7 +201,7 @@ func TestFalseAlarms(t *testing.T) {
 			return resp, nil, some
 		})
 	}
-	wrongEnds := func(w *world, until func() bool) {
+	wrongEnds := func(w *world, failing, until func() bool) {
 		w.kafka.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
 			if until() {
 				return nil, nil, false
@@ -215,6 +215,9 @@ func TestFalseAlarms(t *testing.T) {
 				for _, p := range t.Partitions {
 					rp := kmsg.NewListOffsetsResponseTopicPartition()
 					rp.Partition, rp.Offset, rp.LeaderEpoch = p.Partition, 3, 0 // a log that is behind
+					if failing() {
+						rp.ErrorCode = kerr.NotLeaderForPartition.Code
+					}
 					rt.Partitions = append(rt.Partitions, rp)
 				}
 				resp.Topics = append(resp.Topics, rt)
@@ -230,7 +233,12 @@ func TestFalseAlarms(t *testing.T) {
 		"a new leader is behind for 20 seconds": func(w *world) {
 			end := time.Now().Add(20 * time.Second)
 			outOfRange(w, func() bool { return time.Now().After(end) })
-			wrongEnds(w, func() bool { return time.Now().After(end) })
+			wrongEnds(w, func() bool { return false }, func() bool { return time.Now().After(end) })
+		},
+		"the leader can't be asked for 40 seconds, and is behind for 20 more": func(w *world) {
+			failing, end := time.Now().Add(40*time.Second), time.Now().Add(time.Minute)
+			outOfRange(w, func() bool { return time.Now().After(end) })
+			wrongEnds(w, func() bool { return time.Now().Before(failing) }, func() bool { return time.Now().After(end) })
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

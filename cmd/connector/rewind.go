@@ -144,7 +144,7 @@ version that was restored to, takes back the offsets as well. docs/operations.md
 	cmd.Flags().Int64Var(&f.version, "to-table-version", -1, "to the offsets that this version of the table had; after a RESTORE, the version that was restored to")
 	cmd.Flags().StringVar(&f.to, "to", "", "earliest or latest, for all partitions")
 	cmd.Flags().BoolVar(&f.newTopic, "new-topic", false, "the topic was deleted and made anew: take the offsets for those of the present one")
-	cmd.Flags().BoolVar(&f.force, "force", false, "where Kafka no longer has an offset, go on at the first one that it has")
+	cmd.Flags().BoolVar(&f.force, "force", false, "where Kafka no longer has an offset, go on at the first one that it has; after a RESTORE, leave partitions that are not named")
 	cmd.MarkFlagsOneRequired("to-offsets", "to-time", "to-table-version", "to")
 	cmd.MarkFlagsMutuallyExclusive("to-offsets", "to-time", "to-table-version", "to")
 	return cmd
