@@ -110,7 +110,8 @@ func (d *Decoder) clearSiblings(f *field, row int, parts []*field) []*field {
 		}
 		d.forget(other)
 		if i := slices.Index(parts, other); i >= 0 {
-			parts = slices.Delete(parts, i, i+1)
+			parts[i] = parts[len(parts)-1]
+			parts = parts[:len(parts)-1]
 		}
 	}
 	return parts
