@@ -227,6 +227,13 @@ func (p *process) waitCommit(n int) {
 	})
 }
 
+// begun tells whether the connector has logged anything, which it does once it heeds signals.
+func (p *process) begun() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.lines) > 0
+}
+
 // wantEnd waits for the end.
 func (p *process) wantEnd(limit time.Duration) {
 	p.t.Helper()
