@@ -72,15 +72,15 @@ type FramingError struct{ Reason, Detail string }
 
 func (e *FramingError) Error() string { return e.Reason + ": " + e.Detail }
 
-// maxShown is how much of a value an error shows, in bytes.
-const maxShown = 80
+// MaxShown is how much of a value an error shows, in bytes.
+const MaxShown = 80
 
 // Shorten quotes the beginning of a value for an error.
 func Shorten(s []byte) string {
 	more := ""
-	if len(s) > maxShown {
-		n := maxShown
-		for n > maxShown-utf8.UTFMax && !utf8.RuneStart(s[n]) {
+	if len(s) > MaxShown {
+		n := MaxShown
+		for n > MaxShown-utf8.UTFMax && !utf8.RuneStart(s[n]) {
 			n--
 		}
 		s, more = s[:n], "..."

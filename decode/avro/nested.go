@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"slices"
+	"unicode/utf8"
 
 	"kafkadelta/decode"
 )
@@ -38,7 +39,7 @@ func (d *Decoder) record(r *record, p int) int {
 			}
 			p = begin + int(n)
 			text := in[begin:p]
-			if !validText(text) {
+			if !utf8.Valid(text) {
 				d.fail(decode.ReasonInvalidUTF8, begin, "the text is not UTF-8: %s", decode.Shorten(text))
 				return d.within(v.path)
 			}
@@ -207,7 +208,7 @@ func (d *Decoder) entries(v *value, p, base int, drop []bool) int {
 
 // entry decodes one entry of a map, whose value stands at p.
 func (d *Decoder) entry(v *value, key []byte, p int) int {
-	if !validText(key) {
+	if !utf8.Valid(key) {
 		d.fail(decode.ReasonInvalidUTF8, p, "the key is not UTF-8: %s", decode.Shorten(key))
 		return d.within(v.path + ".key")
 	}
@@ -264,7 +265,7 @@ func (d *Decoder) compute(v *value, p, end int) int {
 				break
 			}
 			text, _ := d.span(p)
-			if !validText(text) {
+			if !utf8.Valid(text) {
 				return d.fail(decode.ReasonInvalidUTF8, p, "the text is not UTF-8: %s", decode.Shorten(text))
 			}
 			c.AppendSubstring(c.b, text)

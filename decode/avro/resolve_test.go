@@ -141,7 +141,7 @@ func TestValues(t *testing.T) {
 			if wire {
 				value = append(slices.Clip(value), 0x54)
 			} else {
-				value = message(t, schema, map[string]any{"c": native(tt.typ, tt.raw), "end": 42})
+				value = message(t, schema, map[string]any{"c": tt.raw, "end": 42})
 			}
 			table := arrow.NewSchema([]arrow.Field{{Name: "c", Type: tt.column, Nullable: true}, {Name: "end", Type: arrow.PrimitiveTypes.Int32, Nullable: true}}, nil)
 			d := New(planFor(t, table, decode.Config{}), Options{Framing: Bare(parsed(t, schema))})
@@ -168,9 +168,6 @@ func TestValues(t *testing.T) {
 		})
 	}
 }
-
-// native wraps what stands in a union, as goavro wants it.
-func native(_ string, v any) any { return v }
 
 func bytesOf(b byte, n int) []byte { return []byte(strings.Repeat(string([]byte{b}), n)) }
 
@@ -285,7 +282,7 @@ func TestFramings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	single1 := func(schema string) []byte {
+	encodedSingle := func(schema string) []byte {
 		codec, err := goavro.NewCodec(schema)
 		if err != nil {
 			t.Fatal(err)
@@ -309,9 +306,9 @@ func TestFramings(t *testing.T) {
 		{"registry down", registry, []byte{0, 0, 0, 0, 9, 2}, "later"},
 		{"no registry's magic byte", registry, []byte{1, 0, 0, 0, 1, 2}, "invalid_framing"},
 		{"shorter than a registry's header", registry, []byte{0, 0, 0, 0}, "invalid_framing"},
-		{"single object, one", single, single1(one), "map[a:5]"},
-		{"single object, two", single, single1(two), "map[a:5]"},
-		{"single object, unknown", single, single1(recordOf(`{"name":"a","type":"long"}`)), "unknown_schema"},
+		{"single object, one", single, encodedSingle(one), "map[a:5]"},
+		{"single object, two", single, encodedSingle(two), "map[a:5]"},
+		{"single object, unknown", single, encodedSingle(recordOf(`{"name":"a","type":"long"}`)), "unknown_schema"},
 		{"no single object", single, first, "invalid_framing"},
 		{"bytes behind the datum", registry, append([]byte{0, 0, 0, 0, 1}, 10, 10), "trailing_data"},
 		{"no value", registry, nil, "tombstone"},

@@ -1,10 +1,6 @@
 package avro
 
-import (
-	"unicode/utf8"
-
-	"kafkadelta/decode"
-)
+import "kafkadelta/decode"
 
 // maxSkipDepth bounds recursive types, which only what is passed over can have.
 const maxSkipDepth = 1000
@@ -86,6 +82,3 @@ func (d *Decoder) skipNested(typ *node, p int) int {
 		}
 	}
 }
-
-// validText reports whether a text is UTF-8.
-func validText(s []byte) bool { return utf8.Valid(s) }

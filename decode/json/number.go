@@ -56,7 +56,7 @@ func (d *Decoder) number(p int) int {
 	case c == '0':
 		p++
 		if d.isDigit(p) {
-			return d.fail(decode.ReasonInvalidJSON, start, "a number with a leading zero: %s", d.shorten(start, start+80))
+			return d.fail(decode.ReasonInvalidJSON, start, "a number with a leading zero: %s", d.shorten(start, start+decode.MaxShown))
 		}
 	case c >= '1' && c <= '9':
 		p = d.digits(p + 1)

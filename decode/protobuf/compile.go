@@ -114,13 +114,10 @@ func (c *compiler) message(m protoreflect.MessageDescriptor, n *decode.Node, b *
 		fd := m.Fields().Get(i)
 		column := columnOf(n, fd)
 		if column == nil {
-			if fd.Cardinality() == protoreflect.Required {
-				column = &decode.Node{Name: string(fd.Name()), Path: join(n.Path, string(fd.Name())), Index: -1}
-			} else if fd.ContainingOneof() == nil {
+			if fd.Cardinality() != protoreflect.Required && fd.ContainingOneof() == nil { // a member takes the others away
 				continue
-			} else { // its presence takes another member away
-				column = &decode.Node{Name: string(fd.Name()), Path: join(n.Path, string(fd.Name())), Index: -1}
 			}
+			column = &decode.Node{Name: string(fd.Name()), Path: join(n.Path, string(fd.Name())), Index: -1}
 		}
 		filled[column] = true
 		var cb *decode.Builder
