@@ -48,10 +48,7 @@ const (
 )
 
 // program is a decoder's plan for the messages of one writer's schema.
-type program struct {
-	root   value
-	growth int // how many bytes of a column one byte of a message can become
-}
+type program = value
 
 // value is one compiled type at one place. Nothing of it changes while messages are decoded.
 type value struct {
@@ -99,48 +96,41 @@ type lookup struct {
 	value value
 }
 
-// mismatch is why a writer's schema does not fit the table. Every message of that schema is poison.
-type mismatch struct{ path, detail string }
-
-func (e *mismatch) Error() string { return e.path + ": " + e.detail }
-
 type compiler struct {
 	d      *Decoder
 	growth int
 }
 
 // compile resolves a writer's schema against the table. reader may be nil.
-func (d *Decoder) compile(writer, reader *Schema) (*program, error) {
+func (d *Decoder) compile(writer, reader *Schema) (*program, int, error) {
 	c := &compiler{d: d, growth: 1}
 	w := writer.root
 	var r *node
 	if reader != nil {
 		r = reader.root
 	}
-	p := &program{}
-	root := d.plan.Root()
+	p := &value{op: opRecord, typ: w}
+	root := d.Plan.Root()
 	var err error
 	switch {
 	case w.kind == kindRecord:
-		p.root = value{op: opRecord, typ: w}
-		p.root.record, err = c.record(w, resolved(w, r), root, nil, d.rows.Columns)
+		p.record, err = c.record(w, resolved(w, r), root, nil, d.Batch.Columns)
 	case w.kind == kindUnion: // of records: each message says which
-		p.root = value{op: opUnion, typ: w}
+		p.op = opUnion
 		for _, branch := range w.branches {
 			v := value{op: opRefuse, typ: branch, refusal: fmt.Sprintf("the message is %s: want a record", branch)}
 			if branch.kind == kindRecord {
 				v = value{op: opRecord, typ: branch}
-				if v.record, err = c.record(branch, resolved(branch, r), root, nil, d.rows.Columns); err != nil {
-					return nil, err
+				if v.record, err = c.record(branch, resolved(branch, r), root, nil, d.Batch.Columns); err != nil {
+					return nil, 0, err
 				}
 			}
-			p.root.branches = append(p.root.branches, v)
+			p.branches = append(p.branches, v)
 		}
 	default:
-		return nil, &mismatch{"", fmt.Sprintf("the schema is %s: want a record, whose fields are columns", w)}
+		return nil, 0, &decode.Mismatch{Path: "", Detail: fmt.Sprintf("the schema is %s: want a record, whose fields are columns", w)}
 	}
-	p.growth = c.growth
-	return p, err
+	return p, c.growth, err
 }
 
 // resolved is the reader's type for a writer's one, through unions; nil where there is none.
@@ -190,7 +180,7 @@ func (c *compiler) record(w, r *node, n *decode.Node, b *decode.Builder, childre
 			continue
 		}
 		if other, twice := filled[column]; twice {
-			return nil, &mismatch{column.Path, fmt.Sprintf("both fields %s and %s of the schema are for this column", other, f.name)}
+			return nil, &decode.Mismatch{Path: column.Path, Detail: fmt.Sprintf("both fields %s and %s of the schema are for this column", other, f.name)}
 		}
 		filled[column] = f.name
 		v, err := c.field(f.typ, rt, column, children)
@@ -207,7 +197,7 @@ func (c *compiler) record(w, r *node, n *decode.Node, b *decode.Builder, childre
 		if rf := r.fieldNamed(column.Name); rf != nil && rf.hasOne {
 			text, err := appendDefault(nil, rf.typ, rf.value)
 			if err != nil {
-				return nil, &mismatch{column.Path, fmt.Sprintf("the default of the reader's schema: %v", err)}
+				return nil, &decode.Mismatch{Path: column.Path, Detail: fmt.Sprintf("the default of the reader's schema: %v", err)}
 			}
 			if m.value, err = c.value(rf.typ, rf.typ, column, m.b); err != nil {
 				return nil, err
@@ -279,7 +269,7 @@ func (c *compiler) value(w, r *node, n *decode.Node, b *decode.Builder) (value, 
 		return v, err
 	}
 	for _, from := range n.Computed {
-		out := computed{Computed: from, b: c.d.rows.Columns[from.Column]}
+		out := computed{Computed: from, b: c.d.Batch.Columns[from.Column]}
 		var err error
 		if from.Cast == decode.CastNone {
 			out.value, err = c.value(w, r, from.Value, out.b)
@@ -302,7 +292,7 @@ func castable(w *node, cast decode.Cast, path string) error {
 	case cast != decode.CastSubstring && (w.kind == kindString || w.kind == kindInt || w.kind == kindLong) && w.logical != timeMillis && w.logical != timeMicros:
 	case w.kind == kindNull:
 	default:
-		return &mismatch{path, fmt.Sprintf("a computed column's cast needs a text or an instant, and the schema has %s", w)}
+		return &decode.Mismatch{Path: path, Detail: fmt.Sprintf("a computed column's cast needs a text or an instant, and the schema has %s", w)}
 	}
 	return nil
 }
@@ -322,8 +312,8 @@ func (c *compiler) union(w, r *node, n *decode.Node, b *decode.Builder) (value, 
 	}
 	for _, branch := range w.branches {
 		out, err := c.value(branch, r, n, b)
-		if e, ok := err.(*mismatch); ok { //nolint:errorlint // never wrapped
-			out = value{op: opRefuse, typ: branch, path: e.path, refusal: e.detail}
+		if e, ok := err.(*decode.Mismatch); ok { //nolint:errorlint // never wrapped
+			out = value{op: opRefuse, typ: branch, path: e.Path, refusal: e.Detail}
 			err = nil
 		}
 		if err != nil {
@@ -332,7 +322,7 @@ func (c *compiler) union(w, r *node, n *decode.Node, b *decode.Builder) (value, 
 		v.branches = append(v.branches, out)
 	}
 	if !slices.ContainsFunc(v.branches, func(b value) bool { return b.op != opRefuse && b.op != opNull }) && len(w.branches) > 1 {
-		return v, &mismatch{n.Path, fmt.Sprintf("%s fits no column of type %s: use a struct with a field for each type, %s",
+		return v, &decode.Mismatch{Path: n.Path, Detail: fmt.Sprintf("%s fits no column of type %s: use a struct with a field for each type, %s",
 			w, decode.TypeName(n.Type), memberName(0))}
 	}
 	return v, nil
@@ -365,7 +355,7 @@ func (c *compiler) members(v value, w, r *node, n *decode.Node) (value, error) {
 		}
 		column := columnOf(n, memberName(i))
 		if column == nil || column.Index < 0 {
-			return v, &mismatch{n.Path, fmt.Sprintf("%s has a type %s, and the struct has no field %s for it", w, branch, memberName(i))}
+			return v, &decode.Mismatch{Path: n.Path, Detail: fmt.Sprintf("%s has a type %s, and the struct has no field %s for it", w, branch, memberName(i))}
 		}
 		out, err := c.value(branch, r, column, v.b.Children[column.Index])
 		if err != nil {
@@ -394,7 +384,7 @@ func (c *compiler) shape(v *value, w, r *node, n *decode.Node) error {
 			}
 		default:
 			if len(n.Fields) > 0 && w.kind != kindNull {
-				err = &mismatch{n.Path, fmt.Sprintf("a computed column reads a field below this one, and the schema has %s", w)}
+				err = &decode.Mismatch{Path: n.Path, Detail: fmt.Sprintf("a computed column reads a field below this one, and the schema has %s", w)}
 			}
 		}
 		return err
@@ -456,7 +446,7 @@ func (c *compiler) lookups(v *value, w, r *node, n *decode.Node) error {
 }
 
 func (c *compiler) refuse(v *value, w *node) error {
-	return &mismatch{v.path, fmt.Sprintf("%s into %s: change the column's type, or leave the column out", w.described(), decode.TypeName(v.b.Type))}
+	return &decode.Mismatch{Path: v.path, Detail: fmt.Sprintf("%s into %s: change the column's type, or leave the column out", w.described(), decode.TypeName(v.b.Type))}
 }
 
 // described is a type with its logical type.

@@ -159,10 +159,10 @@ func (d *Decoder) mapping(v *value, p int) int {
 	}
 	end := d.entries(v, p, base, nil)
 	if end >= 0 && v.b != nil {
-		if entries := v.b.Children[0]; d.keys.FindDoubles(entries.Children[0], first) { // rare: once more, without them
+		if entries := v.b.Children[0]; d.Keys.FindDoubles(entries.Children[0], first) { // rare: once more, without them
 			entries.Truncate(first)
 			d.items = items
-			end = d.entries(v, p, base, slices.Clone(d.keys.Drop))
+			end = d.entries(v, p, base, slices.Clone(d.Keys.Drop))
 		}
 		v.b.EndRow()
 	}
@@ -272,7 +272,7 @@ func (d *Decoder) compute(v *value, p, end int) int {
 		default:
 			micros, reason := d.instant(v, c, p)
 			if reason != "" {
-				return d.fail(reason, p, "no instant for the computed column %s", d.plan.Schema().Field(c.Column).Name)
+				return d.fail(reason, p, "no instant for the computed column %s", d.Plan.Schema().Field(c.Column).Name)
 			}
 			c.AppendInstant(c.b, micros)
 		}

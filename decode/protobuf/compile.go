@@ -81,26 +81,15 @@ type computed struct {
 	value *field // without a cast: how the column takes the value
 }
 
-// mismatch is why a message type does not fit the table. Every message of that type is poison.
-type mismatch struct{ path, detail string }
-
-func (e *mismatch) Error() string { return e.path + ": " + e.detail }
-
 type compiler struct {
 	d      *Decoder
 	growth int
 }
 
-// program is a decoder's plan for the messages of one type.
-type program struct {
-	root   *message
-	growth int
-}
-
-func (d *Decoder) compile(t *Type) (*program, error) {
+func (d *Decoder) compile(t *Type) (*message, int, error) {
 	c := &compiler{d: d, growth: baseGrowth}
-	root, err := c.message(t.descriptor, d.plan.Root(), nil, d.rows.Columns)
-	return &program{root, c.growth}, err
+	root, err := c.message(t.descriptor, d.Plan.Root(), nil, d.Batch.Columns)
+	return root, c.growth, err
 }
 
 // baseGrowth bounds what one byte becomes in a column of texts: a duration, or an escaped character of JSON.
@@ -180,7 +169,7 @@ func (c *compiler) field(fd protoreflect.FieldDescriptor, n *decode.Node, b *dec
 		implicit: !fd.HasPresence() && !fd.IsList() && !fd.IsMap(), required: fd.Cardinality() == protoreflect.Required,
 	}
 	for _, column := range n.Below {
-		f.below = append(f.below, c.d.rows.Columns[column])
+		f.below = append(f.below, c.d.Batch.Columns[column])
 	}
 	var err error
 	switch {
@@ -189,7 +178,7 @@ func (c *compiler) field(fd protoreflect.FieldDescriptor, n *decode.Node, b *dec
 		err = c.mapping(f, fd, n)
 	case fd.IsList():
 		if len(n.Computed) > 0 || len(n.Below) > 0 {
-			return nil, &mismatch{n.Path, "a computed column reads a repeated field: only single values can be read"}
+			return nil, &decode.Mismatch{Path: n.Path, Detail: "a computed column reads a repeated field: only single values can be read"}
 		}
 		if b == nil {
 			break
@@ -227,7 +216,7 @@ func (c *compiler) mapping(f *field, fd protoreflect.FieldDescriptor, n *decode.
 			continue
 		}
 		if fd.MapKey().Kind() != protoreflect.StringKind {
-			return &mismatch{child.Path, "a computed column reads a key of a map whose keys are no strings"}
+			return &decode.Mismatch{Path: child.Path, Detail: "a computed column reads a key of a map whose keys are no strings"}
 		}
 		value := mapField(fd.MapValue(), child, nil)
 		if err := c.single(value, fd.MapValue(), child); err != nil {
@@ -250,7 +239,7 @@ func mapField(fd protoreflect.FieldDescriptor, n *decode.Node, b *decode.Builder
 
 func (c *compiler) compute(f *field, fd protoreflect.FieldDescriptor, n *decode.Node) error {
 	for _, from := range n.Computed {
-		out := computed{Computed: from, b: c.d.rows.Columns[from.Column]}
+		out := computed{Computed: from, b: c.d.Batch.Columns[from.Column]}
 		text := fd.Kind() == protoreflect.StringKind || fd.Kind() == protoreflect.EnumKind
 		instant := fd.Kind() == protoreflect.StringKind || isWhole(fd.Kind()) || fd.Message() != nil && wellKnown[fd.Message().FullName()] == knownTimestamp
 		switch {
@@ -260,7 +249,7 @@ func (c *compiler) compute(f *field, fd protoreflect.FieldDescriptor, n *decode.
 				return err
 			}
 		case from.Cast == decode.CastSubstring && !text, from.Cast != decode.CastSubstring && !instant:
-			return &mismatch{n.Path, fmt.Sprintf("a computed column's cast needs a text or an instant, and the field is %s", typeName(fd))}
+			return &decode.Mismatch{Path: n.Path, Detail: fmt.Sprintf("a computed column's cast needs a text or an instant, and the field is %s", typeName(fd))}
 		}
 		f.computed = append(f.computed, out)
 	}
@@ -278,7 +267,7 @@ func (c *compiler) single(f *field, fd protoreflect.FieldDescriptor, n *decode.N
 	}
 	if f.b == nil {
 		if len(n.Fields) > 0 {
-			return &mismatch{n.Path, fmt.Sprintf("a computed column reads a field below this one, and the field is %s", typeName(fd))}
+			return &decode.Mismatch{Path: n.Path, Detail: fmt.Sprintf("a computed column reads a field below this one, and the field is %s", typeName(fd))}
 		}
 		return nil
 	}
@@ -373,7 +362,7 @@ func (c *compiler) messageField(f *field, fd protoreflect.FieldDescriptor, m pro
 }
 
 func (c *compiler) refused(f *field, fd protoreflect.FieldDescriptor) error {
-	return &mismatch{f.path, fmt.Sprintf("%s into %s: change the column's type, or leave the column out", typeName(fd), decode.TypeName(f.b.Type))}
+	return &decode.Mismatch{Path: f.path, Detail: fmt.Sprintf("%s into %s: change the column's type, or leave the column out", typeName(fd), decode.TypeName(f.b.Type))}
 }
 
 func typeName(fd protoreflect.FieldDescriptor) string {

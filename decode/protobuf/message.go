@@ -120,7 +120,7 @@ func (d *Decoder) clearSiblings(f *field, row int, parts []*field) []*field {
 // forget takes back what was computed from a field, or from below it.
 func (d *Decoder) forget(f *field) {
 	for _, b := range f.below {
-		if row := d.rows.Len(); b.Len != row {
+		if row := d.Batch.Len(); b.Len != row {
 			b.Truncate(row)
 		}
 	}
@@ -225,7 +225,7 @@ func (d *Decoder) empty(f *field) {
 
 // came reports whether a field without a column of its own has been there, by what is computed from it.
 func (d *Decoder) came(f *field) bool {
-	return len(f.computed) > 0 && f.computed[0].b.Len != d.rows.Len()
+	return len(f.computed) > 0 && f.computed[0].b.Len != d.Batch.Len()
 }
 
 // hasField looks for a field of proto2 that is required and has no column.
@@ -300,8 +300,8 @@ func (d *Decoder) entry(f *field, in []byte, drop *dropped) bool {
 			continue
 		}
 		for i := range l.computed {
-			if b := l.computed[i].b; b.Len != d.rows.Len() {
-				b.Truncate(d.rows.Len())
+			if b := l.computed[i].b; b.Len != d.Batch.Len() {
+				b.Truncate(d.Batch.Len())
 			}
 		}
 		if !d.field(l, value.u, value.s) {
@@ -345,8 +345,8 @@ func (d *dropped) next() bool {
 func (d *Decoder) endMap(f *field, in []byte) bool {
 	entries := f.b.Children[0]
 	first := int(f.b.Offsets[f.b.Len])
-	if d.keys.FindDoubles(entries.Children[0], first) { // rare: once more, without them
-		drop := &dropped{drop: slices.Clone(d.keys.Drop)}
+	if d.Keys.FindDoubles(entries.Children[0], first) { // rare: once more, without them
+		drop := &dropped{drop: slices.Clone(d.Keys.Drop)}
 		entries.Truncate(first)
 		for p := 0; p < len(in); {
 			number, typ, n := tag(in, p)

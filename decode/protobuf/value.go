@@ -22,8 +22,8 @@ func (d *Decoder) field(f *field, u uint64, s []byte) bool {
 	}
 	for i := range f.computed {
 		c := &f.computed[i]
-		if c.b.Len != d.rows.Len() {
-			c.b.Truncate(d.rows.Len())
+		if c.b.Len != d.Batch.Len() {
+			c.b.Truncate(d.Batch.Len())
 		}
 		if !d.compute(f, c, u, s) {
 			return false
@@ -359,7 +359,7 @@ func (d *Decoder) compute(f *field, c *computed, u uint64, s []byte) bool {
 		}
 	}
 	if reason != "" {
-		return d.fail(reason, "no instant for the computed column %s", d.plan.Schema().Field(c.Column).Name)
+		return d.fail(reason, "no instant for the computed column %s", d.Plan.Schema().Field(c.Column).Name)
 	}
 	c.AppendInstant(c.b, micros)
 	return true
