@@ -1,8 +1,6 @@
 package json
 
 import (
-	"fmt"
-
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/decode"
@@ -11,23 +9,15 @@ import (
 // failed is the offset that scanning functions return when they could not go on; the decoder's problem says why.
 const failed = -1
 
-// problem is why a message is poison.
-type problem struct {
-	reason, path, detail string
-	located              bool // path is set
-}
-
 // fail notes the reason and returns failed. p is where, for the detail.
 func (d *Decoder) fail(reason string, p int, format string, args ...any) int {
-	d.problem = problem{reason: reason, detail: fmt.Sprintf(format, args...) + fmt.Sprintf(" (byte %d)", p)}
+	d.problem.Set(reason, format+" (byte %d)", append(args, p)...)
 	return failed
 }
 
 // within notes the path of the innermost field in which a problem arose, and returns failed.
 func (d *Decoder) within(path string) int {
-	if !d.problem.located {
-		d.problem.path, d.problem.located = path, true
-	}
+	d.problem.Within(path)
 	return failed
 }
 
@@ -64,7 +54,7 @@ func (d *Decoder) shorten(p, end int) string {
 // poison turns the problem into the message's error.
 func (d *Decoder) poison(rec *kgo.Record) error {
 	e := &decode.PoisonError{Topic: rec.Topic, Partition: rec.Partition, Offset: rec.Offset,
-		Path: d.problem.path, Reason: d.problem.reason, Detail: d.problem.detail}
-	d.problem = problem{}
+		Path: d.problem.Path, Reason: d.problem.Reason, Detail: d.problem.Detail}
+	d.problem = decode.Problem{}
 	return e
 }

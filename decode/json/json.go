@@ -33,7 +33,7 @@ type Decoder struct {
 	scratch  []byte            // the last string that had escapes
 	keys     decode.KeySet     // for duplicate keys of large maps
 	stack    [maxDepth / 64]uint64
-	problem  problem // what made the message poison
+	problem  decode.Problem // what made the message poison
 }
 
 // New returns a decoder for the plan's table.
