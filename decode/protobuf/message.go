@@ -279,6 +279,9 @@ func (d *Decoder) entry(f *field, in []byte, drop *dropped) bool {
 		p += n
 		switch {
 		case number == 1 && (f.key == nil || typ == f.key.wire):
+			if !d.replaced(f.key, key) {
+				return false
+			}
 			key = datum{u, s}
 		case number == 2 && f.elem != nil && typ == f.elem.wire && f.elem.inParts && value.s != nil: // parts of a message
 			if row := f.elem.b.Len; parts == nil && !d.valid(f.elem, row, value.s) || !d.valid(f.elem, row, s) {
@@ -291,6 +294,9 @@ func (d *Decoder) entry(f *field, in []byte, drop *dropped) bool {
 			value.s = parts
 		case number == 2:
 			if f.elem == nil || typ == f.elem.wire {
+				if !d.replaced(f.elem, value) {
+					return false
+				}
 				value = datum{u, s}
 			}
 		}
@@ -319,6 +325,11 @@ func (d *Decoder) entry(f *field, in []byte, drop *dropped) bool {
 	}
 	f.b.Children[0].EndRow()
 	return true
+}
+
+// replaced reports whether a key or a value that came before another one in its entry is one, as the official runtime asks.
+func (d *Decoder) replaced(f *field, before datum) bool {
+	return f == nil || f.b == nil || before.s == nil || d.valid(f, f.b.Len, before.s)
 }
 
 // datum is a value as it stands in a message. The zero value stands for zero of every kind.

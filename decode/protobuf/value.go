@@ -295,6 +295,9 @@ func (d *Decoder) wrapped(f *field, in []byte) (v datum, ok bool) {
 		}
 		p += n
 		if number == f.number && typ == f.wire {
+			if f.kind == protoreflect.StringKind && !utf8.Valid(s) {
+				return v, d.fail(decode.ReasonInvalidUTF8, "the text is not UTF-8: %s", decode.Shorten(s))
+			}
 			v = datum{u, s}
 		}
 	}
