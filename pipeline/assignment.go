@@ -114,6 +114,8 @@ func (d *dispatcher) rank() {
 
 // revoked returns when the partitions' messages are committed or dropped (rule A2). What stays assigned flows on.
 func (d *dispatcher) revoked(_ context.Context, parts []checkpoint.Partition) {
+	d.revoking.Add(1)
+	defer d.revoking.Add(-1)
 	done := make(chan struct{})
 	if !d.tell(func() { d.revoke(parts, done) }) {
 		return

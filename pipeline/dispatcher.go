@@ -79,14 +79,18 @@ type dispatcher struct {
 	failure error // final
 
 	// Shared.
-	events   chan func()
-	progress chan struct{} // a lane has taken something
-	stopped  chan struct{} // closed when loop has ended
-	pollMu   sync.Mutex
-	stopPoll context.CancelFunc
-	inFlight atomic.Int64 // bytes dispatched and not yet decoded
-	laneDue  atomic.Bool  // a lane has reached a size limit
-	wait     sync.WaitGroup
+	events     chan func()
+	progress   chan struct{} // a lane has taken something
+	stopped    chan struct{} // closed when loop has ended
+	reports    chan positions
+	revoking   atomic.Int32    // revocations that wait for a commit
+	reporting  context.Context //nolint:containedctx // of reports; a stop that takes too long ends it
+	cutReports context.CancelFunc
+	pollMu     sync.Mutex
+	stopPoll   context.CancelFunc
+	inFlight   atomic.Int64 // bytes dispatched and not yet decoded
+	laneDue    atomic.Bool  // a lane has reached a size limit
+	wait       sync.WaitGroup
 }
 
 // part is one owned partition.
@@ -116,8 +120,10 @@ func newDispatcher(ctx context.Context, o Options) *dispatcher {
 		events:   make(chan func(), 64),
 		progress: make(chan struct{}, 1),
 		stopped:  make(chan struct{}),
+		reports:  make(chan positions, 1),
 	}
 	d.ctx, d.cancel = context.WithCancel(ctx)
+	d.reporting, d.cutReports = context.WithCancel(context.WithoutCancel(ctx))
 	o.Metrics.inFlight.Store(&d.inFlight)
 	d.followAt = o.Now().Add(followInterval)
 	return d
@@ -166,7 +172,7 @@ func (d *dispatcher) loop(ctx context.Context) error {
 	defer context.AfterFunc(ctx, d.wake)()
 	// A stop may take its time, but not for ever: past the limit, whatever still runs is cut off.
 	defer context.AfterFunc(ctx, func() {
-		limit := time.AfterFunc(d.ShutdownTimeout, d.cancel)
+		limit := time.AfterFunc(d.ShutdownTimeout, func() { d.cancel(); d.cutReports() })
 		<-d.stopped
 		limit.Stop()
 	})()
@@ -432,7 +438,8 @@ func (d *dispatcher) shutdown() {
 		close(l.in)
 	}
 	close(d.commits)
-	d.wait.Wait()
+	d.wait.Wait() // also for the last report
+	d.cutReports()
 	if d.source != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(d.ctx), leaveTimeout)
 		defer cancel()

@@ -47,9 +47,6 @@ type waiter struct {
 	done  chan struct{}
 }
 
-// reportTimeout bounds the advisory report to Kafka, which the next commit waits for.
-const reportTimeout = 5 * time.Second
-
 func (d *dispatcher) flushDue(now time.Time) bool {
 	if d.flushNow {
 		return true
@@ -109,6 +106,7 @@ func (d *dispatcher) flushed(e *epoch, u *sink.Unit, stopped []checkpoint.Partit
 // startCommitter starts the goroutine that lands epochs, one after the other.
 func (d *dispatcher) startCommitter() {
 	d.goDo(func() {
+		defer close(d.reports)
 		for e := range d.commits {
 			err := d.commit(e)
 			layout, _ := d.table.Layout(d.ctx) // none when the run is cut off, where nobody asks any more
@@ -117,7 +115,7 @@ func (d *dispatcher) startCommitter() {
 	})
 }
 
-// commit lands an epoch and reports its offsets to Kafka (rule C10: only after Committed).
+// commit lands an epoch and has its offsets reported to Kafka (rule C10: only after Committed).
 func (d *dispatcher) commit(e *epoch) error {
 	defer e.cancel()
 	if len(e.units) == 0 {
@@ -125,7 +123,7 @@ func (d *dispatcher) commit(e *epoch) error {
 	}
 	begun := d.Now()
 	err := d.table.Commit(e.ctx, e.units)
-	next := map[checkpoint.Partition]checkpoint.Position{}
+	next := positions{}
 	var rows, bytes, files int64
 	for _, u := range e.units {
 		switch u.State() {
@@ -146,14 +144,7 @@ func (d *dispatcher) commit(e *epoch) error {
 	}
 	d.Metrics.committed(d.Now(), rows, bytes, files)
 	d.Log.Debug("flush committed", "rows", rows, "bytes", bytes, "files", files, "partitions", len(next), "took", d.Now().Sub(begun))
-	ctx, cancel := context.WithTimeout(d.ctx, reportTimeout)
-	defer cancel()
-	d.Log.Debug("report begins", "partitions", len(next))
-	if rerr := d.source.Report(ctx, next); rerr != nil {
-		d.Metrics.failed("report")
-		d.Log.Debug("offsets were not reported to Kafka; that only concerns tools that watch the group's lag", "error", rerr)
-	}
-	d.Log.Debug("report ends")
+	d.report(next)
 	return err
 }
 

@@ -138,6 +138,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	d.startCommitter()
+	d.startReporter()
 	if err := d.findTopic(ctx); err != nil {
 		return unlessStopped(ctx, err)
 	}

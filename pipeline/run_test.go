@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kafkadelta/checkpoint"
 	"kafkadelta/delta"
@@ -118,6 +119,34 @@ func TestOffsetsAreReportedOnlyAfterTheCommit(t *testing.T) {
 		w.store.Up()
 		w.landed()
 		k.stop()
+		w.exactlyOnce()
+	})
+}
+
+// TestSlowReportsHoldUpNoCommit has a group coordinator that takes long to take offsets, as while a group joins.
+func TestSlowReportsHoldUpNoCommit(t *testing.T) {
+	scenario(t, 1, func(w *world) {
+		k := w.start()
+		w.eventually("the worker is ready", func() bool { return k.Ready() == nil })
+		w.kafka.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
+			w.kafka.KeepControl()
+			w.kafka.SleepControl(func() { time.Sleep(4 * time.Second) })
+			return nil, nil, false
+		})
+		before := w.version()
+		for range 20 {
+			w.produce(0, 1)
+			time.Sleep(1100 * time.Millisecond)
+		}
+		if commits := w.version() - before; commits < 15 {
+			t.Errorf("%d commits in 22 s with a flush each second", commits)
+		}
+		k.stop()
+		offsets, err := w.kafka.Admin().FetchOffsets(w.t.Context(), stream)
+		w.check(err)
+		if o, ok := offsets.Lookup(topic, 0); !ok || o.At != 20 {
+			t.Errorf("at the end %v was reported, want offset 20", o)
+		}
 		w.exactlyOnce()
 	})
 }
