@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+
 	"kafkadelta/checkpoint"
 	"kafkadelta/internal/backoff"
 	"kafkadelta/sink"
@@ -45,12 +47,16 @@ func (d *dispatcher) positions(ctx context.Context, assigned []checkpoint.Partit
 }
 
 // pin makes sure that the topic is the one of the table's offsets, and that all its partitions have one. What may be the answer of a
-// broker that is out of date is asked for again before it is believed.
+// broker that is out of date is asked for again before it is believed: fewer partitions, and no topic where it was found before.
 func (d *dispatcher) pin(ctx context.Context, assigned []checkpoint.Partition) error {
 	for since := d.Now(); ; {
 		err := d.pinOnce(ctx, assigned)
+		if err == nil {
+			d.topicSeen.Store(true)
+		}
 		refused, ok := errors.AsType[*checkpoint.RefusedError](err)
-		if !ok || !refused.Passing || d.Now().Sub(since) >= doubtFor {
+		passing := ok && refused.Passing || errors.Is(err, kerr.UnknownTopicOrPartition) && d.topicSeen.Load()
+		if !passing || d.Now().Sub(since) >= doubtFor {
 			return err
 		}
 		if err := backoff.Sleep(ctx, doubtEvery); err != nil {

@@ -83,6 +83,7 @@ type dispatcher struct {
 	progress   chan struct{} // a lane has taken something
 	stopped    chan struct{} // closed when loop has ended
 	reports    chan positions
+	topicSeen  atomic.Bool     // the topic was found, so that one without it is news
 	revoking   atomic.Int32    // revocations that wait for a commit
 	reporting  context.Context //nolint:containedctx // of reports; a stop that takes too long ends it
 	cutReports context.CancelFunc
@@ -414,6 +415,7 @@ func (d *dispatcher) tableEvents() sink.Events {
 		BadProposal:  func() { d.Metrics.badProposals.Add(1) },
 		Maintained:   func(task sink.Upkeep, took time.Duration, bytes int64) { d.Metrics.maintained(task, took, bytes) },
 		UpkeepFailed: func(task sink.Upkeep) { d.Metrics.failed(string(task)) },
+		Creating:     d.mayCreate,
 	}
 }
 

@@ -60,7 +60,12 @@ func (d *dispatcher) checkDoubts(now time.Time) {
 				return
 			}
 			for id, p := range d.parts {
-				if x, ok := extents[id.ID]; ok && !p.doubted.IsZero() && !p.reclaim && p.leader == ask[id.ID] {
+				x, ok := extents[id.ID]
+				switch {
+				case p.doubted.IsZero():
+				case !ok:
+					p.said = nothingSaid
+				case !p.reclaim && p.leader == ask[id.ID]:
 					d.resolve(p, x)
 				}
 			}

@@ -66,6 +66,10 @@ func TestTableThatVanishedBeforeTheStartIsRefused(t *testing.T) {
 		w.untilEnd()
 		w.removeTable()
 		w.start().refused("the consumer group has reported offsets", "check table.uri", "kafka-consumer-groups.sh --delete")
+		for info, err := range w.memory.List(w.t.Context(), "", "") {
+			w.check(err)
+			t.Errorf("%s was made: it is in the way of whoever brings the table back", info.Name)
+		}
 		w.start(func(s *setup) { s.Options.Source.Group = "another" }).stop() // is how to begin a new table
 	})
 }

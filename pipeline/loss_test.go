@@ -225,7 +225,36 @@ func TestFalseAlarms(t *testing.T) {
 			return resp, nil, true
 		})
 	}
+	// staleTopic denies that there is the topic for 20 seconds, once the worker has found it.
+	staleTopic := func(w *world) {
+		refused := time.Time{}
+		outOfRange(w, func() bool {
+			if refused.IsZero() {
+				refused = time.Now()
+			}
+			return time.Since(refused) > time.Minute
+		})
+		w.kafka.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			w.kafka.KeepControl()
+			if refused.IsZero() || time.Since(refused) > 20*time.Second {
+				return nil, nil, false
+			}
+			resp := req.(*kmsg.MetadataRequest).ResponseKind().(*kmsg.MetadataResponse)
+			cluster := "stale"
+			resp.ClusterID = &cluster
+			b := kmsg.NewMetadataResponseBroker()
+			b.Host, b.Port = "127.0.0.1", 9092
+			resp.Brokers = append(resp.Brokers, b)
+			mt := kmsg.NewMetadataResponseTopic()
+			mt.Topic, mt.ErrorCode = new(topic), kerr.UnknownTopicOrPartition.Code
+			resp.Topics = append(resp.Topics, mt)
+			return resp, nil, true
+		})
+	}
 	for name, disturb := range map[string]func(w *world){
+		"the topic is unknown for 20 seconds": func(w *world) {
+			staleTopic(w)
+		},
 		"fetches are refused for two minutes, the leader has the offsets": func(w *world) {
 			end := time.Now().Add(2 * time.Minute)
 			outOfRange(w, func() bool { return time.Now().After(end) })
@@ -242,7 +271,7 @@ func TestFalseAlarms(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			scenario(t, 2, func(w *world) {
+			scenarioOf(t, 2, func(w *world) {
 				w.produceAll(2, 5)
 				w.untilEnd()
 				w.produceAll(2, 5)
@@ -255,7 +284,7 @@ func TestFalseAlarms(t *testing.T) {
 					t.Error("the leader was not asked")
 				}
 				w.exactlyOnce()
-			})
+			}, kfake.ClusterID("stale"))
 		})
 	}
 }

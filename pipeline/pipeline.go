@@ -117,7 +117,14 @@ func Run(ctx context.Context, o Options) error {
 	defer cancel()
 	d := newDispatcher(work, o)
 	defer d.shutdown()
+	group := o.Source.Group
+	if group == "" {
+		group = o.Name
+	}
 	var err error
+	if d.source, err = source.New(o.Source, group, d.callbacks(), o.ClientOptions...); err != nil {
+		return err
+	}
 	if d.table, err = o.OpenTable(ctx, d.tableEvents()); err != nil {
 		return unlessStopped(ctx, err)
 	}
@@ -128,13 +135,6 @@ func Run(ctx context.Context, o Options) error {
 		return unlessStopped(ctx, err)
 	}
 	if err := d.startLanes(laneCount(o.Lanes)); err != nil {
-		return err
-	}
-	group := o.Source.Group
-	if group == "" {
-		group = o.Name
-	}
-	if d.source, err = source.New(o.Source, group, d.callbacks(), o.ClientOptions...); err != nil {
 		return err
 	}
 	d.startCommitter()

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/internal/backoff"
+	"kafkadelta/sink"
 	"kafkadelta/source"
 )
 
@@ -21,15 +22,34 @@ const hangUpLimit = 20 * time.Second
 
 // findTopic makes sure that the topic can be read, and is the one that the table's offsets belong to, before the group is
 // joined, so that a wrong name or password is an error in seconds. Under UntilEnd it also takes down where the end is
-// now. It tries for as long as no broker answers.
+// now.
 func (d *dispatcher) findTopic(ctx context.Context) error {
-	wait := backoff.Backoff{Longest: 5 * time.Second} // a broker that comes up is waited for by people
-	var hangingUp time.Time                           // since when brokers have done nothing else
-	for {
+	return d.untilAnswered(ctx, func() error {
 		err := d.pin(ctx, nil) // before anything is asked of the table: are its offsets of this topic?
 		if err == nil && d.UntilEnd {
 			d.ends, err = d.source.EndOffsets(ctx)
 		}
+		return err
+	})
+}
+
+// mayCreate refuses to make a table for a stream whose group has reported offsets: its table was another one.
+func (d *dispatcher) mayCreate(ctx context.Context) error {
+	return d.untilAnswered(ctx, func() error {
+		reported, err := d.source.Reported(ctx)
+		if err == nil && len(reported) > 0 {
+			err = sink.RefuseFresh(d.Name, reported)
+		}
+		return err
+	})
+}
+
+// untilAnswered asks Kafka for as long as no broker answers.
+func (d *dispatcher) untilAnswered(ctx context.Context, ask func() error) error {
+	wait := backoff.Backoff{Longest: 5 * time.Second} // a broker that comes up is waited for by people
+	var hangingUp time.Time                           // since when brokers have done nothing else
+	for {
+		err := ask()
 		if err == nil {
 			d.Metrics.setSourceDown(false)
 			return nil

@@ -188,7 +188,7 @@ func (t *Table) pinUnit(ctx context.Context, r PinRequest, reported map[int32]in
 		}
 	}
 	if fresh && len(reported) > 0 {
-		return nil, t.refuseFresh(reported)
+		return nil, RefuseFresh(t.opts.Name, reported)
 	}
 	pinned, known := progress.Identities[r.Identity]
 	if len(missing) == 0 && known && pinned >= r.Partitions {
@@ -214,12 +214,13 @@ func (t *Table) pinUnit(ctx context.Context, r PinRequest, reported map[int32]in
 	return unit, nil
 }
 
-// refuseFresh refuses a table that has never heard of the stream although offsets of it were reported, which is done after commits alone:
-// the table was another one. To begin again would lose, or double elsewhere, what was taken since.
-func (t *Table) refuseFresh(reported map[int32]int64) error {
+// RefuseFresh is a *checkpoint.RefusedError for a table that has never heard of the stream, or that is not there at all, although offsets
+// were reported, which is done after commits alone: the table was another one. To begin again would lose, or double elsewhere, what was
+// taken since.
+func RefuseFresh(stream string, reported map[int32]int64) error {
 	n := slices.Min(slices.Collect(maps.Keys(reported)))
 	return &checkpoint.RefusedError{
-		Cause: fmt.Sprintf("the table knows nothing of stream %q, but the consumer group has reported offsets of the topic (%d of partition %d)", t.opts.Name, reported[n], n),
+		Cause: fmt.Sprintf("the table knows nothing of stream %q, but the consumer group has reported offsets of the topic (%d of partition %d)", stream, reported[n], n),
 		Remedy: "the table that the stream wrote to was removed, or is another one: check table.uri. To begin a new table, delete the group's offsets (kafka-consumer-groups.sh --delete), " +
 			"or use another `name` or source.group",
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"kafkadelta/checkpoint"
@@ -15,35 +16,56 @@ import (
 // newest version to the stream's last commit. Once is enough: what comes later is judged. Where the log was cleaned
 // before that, it looks for the files of that commit (rule A6a).
 func (t *Table) lookBack(ctx context.Context) error {
-	for version := t.log.Version(); !t.lookedBack && version >= 0; version-- {
-		commit, err := t.past(ctx, version)
-		switch {
-		case err != nil:
+	at := 1 // at once: mostly the newest version is the stream's own
+	for version := t.log.Version(); !t.lookedBack && version >= 0; at = pastAtOnce {
+		commits, err := t.past(ctx, version, min(at, int(version)+1))
+		if err != nil {
 			return err
-		case commit != nil && commit.Replaces():
-			return replaced(version, operation(commit))
-		case commit == nil:
-			if err := t.lookForLastUnit(ctx); err != nil {
+		}
+		for _, commit := range commits {
+			if t.lookedBack, err = t.lookAt(ctx, commit); err != nil {
 				return err
 			}
-			t.lookedBack = true
-		case slices.ContainsFunc(commit.Txns, func(txn delta.Txn) bool { return checkpoint.IsStreams(txn.AppID, t.opts.Name) }):
-			t.lookedBack = true
+			if t.lookedBack {
+				break
+			}
 		}
+		version -= int64(len(commits))
 	}
 	t.lookedBack = true
 	return nil
 }
 
-// past reads a version that was before; nil where it was cleaned.
-func (t *Table) past(ctx context.Context, version int64) (commit *delta.Commit, err error) {
-	err = t.retry(ctx, "looking back in the table's log", func() (err error) {
-		if commit, err = t.log.Past(ctx, version); errors.Is(err, delta.ErrMissingCommit) {
-			return nil
+// lookAt judges a version that was before; it is nil where it was cleaned. done says that nothing older counts.
+func (t *Table) lookAt(ctx context.Context, commit *delta.Commit) (done bool, err error) {
+	if commit == nil {
+		return true, t.lookForLastUnit(ctx)
+	}
+	if commit.Replaces() {
+		return false, replaced(commit.Version, operation(commit))
+	}
+	return slices.ContainsFunc(commit.Txns, func(txn delta.Txn) bool { return checkpoint.IsStreams(txn.AppID, t.opts.Name) }), nil
+}
+
+// pastAtOnce is how many versions are read side by side: after a long time without the stream there are many.
+const pastAtOnce = 32
+
+// past reads n versions that were before, the newest first; one that was cleaned is nil.
+func (t *Table) past(ctx context.Context, newest int64, n int) ([]*delta.Commit, error) {
+	commits, errs := make([]*delta.Commit, n), make([]error, n)
+	err := t.retry(ctx, "looking back in the table's log", func() error {
+		var wait sync.WaitGroup
+		for i := range n {
+			wait.Go(func() {
+				if commits[i], errs[i] = t.log.Past(ctx, newest-int64(i)); errors.Is(errs[i], delta.ErrMissingCommit) {
+					errs[i] = nil
+				}
+			})
 		}
-		return err
+		wait.Wait()
+		return errors.Join(errs...)
 	})
-	return commit, err
+	return commits, err
 }
 
 // rewriteSlack is by how much the clock of who rewrites files may be behind ours.

@@ -53,6 +53,8 @@ type Events struct {
 	// from the goroutine that Maintain starts.
 	Maintained   func(task Upkeep, took time.Duration, bytes int64)
 	UpkeepFailed func(task Upkeep)
+	// Creating is asked before a table is made where there is none; its error keeps that from happening.
+	Creating func(ctx context.Context) error
 }
 
 // Table is one Delta table, written by this process for one stream.
@@ -128,6 +130,11 @@ func (t *Table) openOrCreate(ctx context.Context) error {
 		if err := delta.CheckCreate(create); err != nil {
 			return &Error{Op: "creating the table", Err: err, Hint: "correct the table section of the configuration"}
 		}
+		if t.opts.Events.Creating != nil {
+			if err := t.opts.Events.Creating(ctx); err != nil {
+				return creatingError{err}
+			}
+		}
 		err = delta.Create(ctx, t.store, create)
 		if err != nil && !errors.Is(err, fs.ErrExist) { // another worker was faster: its table it is
 			return fmt.Errorf("creating the table: %w", err)
@@ -143,6 +150,9 @@ func (t *Table) openOrCreate(ctx context.Context) error {
 	t.log = log
 	return nil
 }
+
+// creatingError is one of Events.Creating, which tries again by itself what can be mended so.
+type creatingError struct{ error }
 
 // Layout returns the table's present layout.
 func (t *Table) Layout(ctx context.Context) (*Layout, error) {
@@ -209,6 +219,9 @@ func (t *Table) pause(ctx context.Context, op string, cause error, wait *backoff
 
 // finalError returns an *Error, or a *checkpoint.RefusedError, if trying again cannot mend err; else nil.
 func finalError(op string, err error) error {
+	if creating, ok := errors.AsType[creatingError](err); ok {
+		return creating.error
+	}
 	var own *Error
 	var refused *checkpoint.RefusedError
 	var unsupported *delta.UnsupportedError

@@ -24,11 +24,11 @@ type Extent struct {
 // is not in the answer.
 func (s *Source) Extents(ctx context.Context, of map[int32]checkpoint.Epoch) (map[int32]Extent, error) {
 	first, err := s.admin.ListStartOffsets(ctx, s.cfg.Topic)
-	if err != nil {
+	if err != nil && !partly(err) {
 		return nil, newError("listing the first offsets of topic "+s.cfg.Topic, err)
 	}
 	end, err := s.admin.ListEndOffsets(ctx, s.cfg.Topic)
-	if err != nil {
+	if err != nil && !partly(err) {
 		return nil, newError("listing the end offsets of topic "+s.cfg.Topic, err)
 	}
 	epochs, err := s.epochEnds(ctx, of)
@@ -55,6 +55,12 @@ func (s *Source) Extents(ctx context.Context, of map[int32]checkpoint.Epoch) (ma
 	return extents, nil
 }
 
+// partly tells an error of some brokers from one of all.
+func partly(err error) bool {
+	shards, ok := errors.AsType[*kadm.ShardErrors](err)
+	return ok && !shards.AllFailed
+}
+
 // epochEnds is nil where no epoch is known, or the brokers are too old to be asked.
 func (s *Source) epochEnds(ctx context.Context, of map[int32]checkpoint.Epoch) (map[int32]kadm.OffsetForLeaderEpoch, error) {
 	r := kadm.OffsetForLeaderEpochRequest{}
@@ -70,7 +76,7 @@ func (s *Source) epochEnds(ctx context.Context, of map[int32]checkpoint.Epoch) (
 	if errors.Is(err, kerr.UnsupportedVersion) {
 		return nil, nil
 	}
-	if err != nil {
+	if err != nil && !partly(err) {
 		return nil, newError("asking for the end of leader epochs of topic "+s.cfg.Topic, err)
 	}
 	return answer[s.cfg.Topic], nil
