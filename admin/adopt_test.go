@@ -39,7 +39,7 @@ func sparkFolder(t *testing.T, begun, done int) *memory.Store {
 // foreignTable is a table that another program has filled with the rows of partition 0 before an offset.
 func foreignTable(t *testing.T, rows int64, txns ...any) *fixture {
 	t.Helper()
-	f := &fixture{t: t, store: memory.New(), name: stream, rows: map[string][]place{}}
+	f := &fixture{t: t, store: memory.New(), name: stream, topic: topic, rows: map[string][]place{}}
 	schema, err := delta.ParseDDL(withMetadata)
 	f.check(err)
 	f.check(delta.Create(t.Context(), f.store, delta.CreateOptions{Schema: schema, Now: time.Now, Engine: "other"}))

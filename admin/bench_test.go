@@ -61,7 +61,7 @@ func BenchmarkVerify(b *testing.B) {
 				for o := at; o < min(at+1000, (v+1)*each); o++ {
 					places = append(places, place{p.ID, o})
 				}
-				rb := batchOf(layout.Schema, places)
+				rb := batchOf(layout.Schema, topic, places)
 				must(w.Write(b.Context(), rb))
 				rb.Release()
 			}

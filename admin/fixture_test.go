@@ -44,6 +44,7 @@ type fixture struct {
 	store *memory.Store
 	table *sink.Table
 	name  string
+	topic string
 	rows  map[string][]place // by data file
 }
 
@@ -64,7 +65,7 @@ func newFixture(t *testing.T, s setup) *fixture {
 	if s.columns == "" {
 		s.columns = withMetadata
 	}
-	f := &fixture{t: t, store: memory.New(), name: stream, rows: map[string][]place{}}
+	f := &fixture{t: t, store: memory.New(), name: stream, topic: topic, rows: map[string][]place{}}
 	f.open(s)
 	return f
 }
@@ -156,7 +157,7 @@ func (k take) places() []place {
 	return all
 }
 
-func (k take) span() checkpoint.Span {
+func (k take) span(topic string) checkpoint.Span {
 	rows := int64(len(k.places()))
 	return checkpoint.Span{
 		Partition: checkpoint.Partition{Topic: topic, ID: k.partition}, First: k.first, Next: k.next,
@@ -172,14 +173,14 @@ func (f *fixture) commit(takes ...take) int64 {
 	var spans []checkpoint.Span
 	var places []place
 	for _, k := range takes {
-		s := k.span()
+		s := k.span(f.topic)
 		s.Lost = f.lost
 		spans = append(spans, s)
 		places = append(places, k.places()...)
 	}
 	w := f.table.NewWriter(layout)
 	if len(places) > 0 {
-		rb := batchOf(layout.Schema, places)
+		rb := batchOf(layout.Schema, f.topic, places)
 		defer rb.Release()
 		f.check(w.Write(f.t.Context(), rb))
 	}
@@ -197,7 +198,7 @@ func (f *fixture) commit(takes ...take) int64 {
 }
 
 // batchOf makes rows with the columns n and, where there is one, the metadata column.
-func batchOf(schema *arrow.Schema, places []place) arrow.RecordBatch {
+func batchOf(schema *arrow.Schema, topic string, places []place) arrow.RecordBatch {
 	b := array.NewRecordBuilder(arrowmemory.DefaultAllocator, schema)
 	defer b.Release()
 	for _, p := range places {
@@ -309,7 +310,7 @@ func (f *fixture) write(name string, dataChange bool, places []place) delta.Add 
 	cfg.Compression = "none"
 	df, err := datafile.New(f.t.Context(), f.store, name, layout.Schema, datafile.Options{Config: cfg, Engine: "other"})
 	f.check(err)
-	rb := batchOf(layout.Schema, places)
+	rb := batchOf(layout.Schema, f.topic, places)
 	defer rb.Release()
 	f.check(df.Write(rb))
 	info, err := df.Close()

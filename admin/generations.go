@@ -50,7 +50,7 @@ func (l *ledger) judgeGenerations() {
 		}
 		for i, s := range r.Spans {
 			if from := r.Rewind.From[i]; from >= 0 {
-				l.track(trackKey{r.Name, s.Partition, r.Generation - 1}).closed = from
+				l.track(l.endedBy(r, s.Partition)).closed = from
 			}
 		}
 	}
@@ -68,6 +68,18 @@ func (l *ledger) judgeGenerations() {
 				u.version, u.id, u.gen, gen, u.name)})
 		}
 	}
+}
+
+// endedBy is the track of the generation before a rewind. It may be one of a topic of another name.
+func (l *ledger) endedBy(r rewind, p checkpoint.Partition) trackKey {
+	if r.Rewind.NewTopic {
+		for k := range l.tracks {
+			if k.name == r.Name && k.ID == p.ID && k.gen == r.Generation-1 {
+				return k
+			}
+		}
+	}
+	return trackKey{r.Name, p, r.Generation - 1}
 }
 
 // rewindNotes tell of the rewinds in the log.

@@ -313,13 +313,18 @@ func TestRewindAfterARestore(t *testing.T) {
 
 // TestRewindToANewTopic: the topic was deleted and made anew, with another number of partitions.
 func TestRewindToANewTopic(t *testing.T) {
-	for _, partitions := range []int32{1, 2, 3} {
-		t.Run(fmt.Sprint(partitions), func(t *testing.T) {
+	for _, tt := range []struct {
+		partitions int32
+		name       string
+	}{{1, topic}, {2, topic}, {3, topic}, {1, "another"}, {2, "another"}, {3, "another"}} {
+		t.Run(fmt.Sprint(tt.partitions, " of ", tt.name), func(t *testing.T) {
+			partitions := tt.partitions
 			f := newFixture(t, setup{})
 			f.commit(take{0, 0, 20, nil, 0}, take{1, 0, 9, nil, 0})
 			anew := checkpoint.Identity{ClusterID: "cluster", TopicID: "anew"}
 			r := rewinding(map[int32]int64{})
-			r.NewTopic, r.Kafka = true, admin.KafkaTopic{Identity: anew, Start: map[int32]int64{}, End: map[int32]int64{}}
+			f.topic = tt.name
+			r.Topic, r.NewTopic, r.Kafka = tt.name, true, admin.KafkaTopic{Identity: anew, Start: map[int32]int64{}, End: map[int32]int64{}}
 			for p := range partitions {
 				r.To[p], r.Kafka.Start[p], r.Kafka.End[p] = 0, 0, 5
 			}
@@ -340,22 +345,24 @@ func TestRewindToANewTopic(t *testing.T) {
 				t.Errorf("a worker on the topic before answers %v, want a refusal", err)
 			}
 			request := pinRequest(partitions)
-			request.Identity = anew
+			request.Topic, request.Identity = tt.name, anew
 			f.check(f.table.Pin(t.Context(), request))
-			_, err = f.table.Claim(t.Context(), []checkpoint.Partition{{Topic: topic, ID: 0}})
+			_, err = f.table.Claim(t.Context(), []checkpoint.Partition{{Topic: tt.name, ID: 0}})
 			f.check(err)
 			f.commit(take{0, 0, 5, nil, 0})
 			kafka := &records{identity: anew, start: r.Kafka.Start, end: r.Kafka.End, at: map[place]bool{}}
 			for o := range int64(5) {
 				kafka.at[place{0, o}] = false
 			}
-			report := f.verify(withKafka(kafka))
+			compared := withKafka(kafka)
+			compared.Topic = tt.name
+			report := f.verify(compared)
 			wantVerdict(t, report, admin.OK)
 			if report.Kafka.Messages != 5 {
 				t.Errorf("compared with Kafka: %+v", report.Kafka)
 			}
 			f.cleanLog() // nothing tells of the rewind any more but the txns
-			if r := f.verify(withKafka(kafka)); r.FaultCount > 0 {
+			if r := f.verify(compared); r.FaultCount > 0 {
 				t.Errorf("after a cleanup of the log: %s", show(r))
 			}
 		})

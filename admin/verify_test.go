@@ -479,7 +479,7 @@ func TestRange(t *testing.T) {
 
 // TestTakenOver: a table that another program filled before, by the same app ids, begins where that one ended.
 func TestTakenOver(t *testing.T) {
-	f := &fixture{t: t, store: memory.New(), name: stream, rows: map[string][]place{}}
+	f := &fixture{t: t, store: memory.New(), name: stream, topic: topic, rows: map[string][]place{}}
 	schema, err := delta.ParseDDL(withMetadata)
 	f.check(err)
 	f.check(delta.Create(t.Context(), f.store, delta.CreateOptions{Schema: schema, Now: time.Now, Engine: "other"}))

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
-
 	"kafkadelta/checkpoint"
 	"kafkadelta/internal/backoff"
 	"kafkadelta/sink"
@@ -55,7 +53,7 @@ func (d *dispatcher) pin(ctx context.Context, assigned []checkpoint.Partition) e
 			d.topicSeen.Store(true)
 		}
 		refused, ok := errors.AsType[*checkpoint.RefusedError](err)
-		passing := ok && refused.Passing || errors.Is(err, kerr.UnknownTopicOrPartition) && d.topicSeen.Load()
+		passing := ok && refused.Passing || source.UnknownTopic(err) && d.topicSeen.Load()
 		if !passing || d.Now().Sub(since) >= doubtFor {
 			return err
 		}

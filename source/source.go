@@ -370,6 +370,9 @@ func newError(op string, err error) error {
 	return fmt.Errorf("%s: %w", op, err)
 }
 
+// UnknownTopic reports whether an error says that there is no such topic, as brokers also do that have not heard of it yet.
+func UnknownTopic(err error) bool { return errors.Is(err, kerr.UnknownTopicOrPartition) }
+
 // Judge tells what an error that a poll returned means: final is an *Error for which the process must end, otherwise the
 // client goes on by itself and the error is for the log.
 func Judge(topic string, partition int32, err error) (final bool, judged error) {
