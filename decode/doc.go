@@ -8,6 +8,7 @@
 // buffers are used again only after it was released; that nothing allocates per message once buffers have grown; and
 // that no offset of a batch overflows.
 //
-// It never looks at a message's bytes (json/, avro/, protobuf/ do), never rejects a row for NOT NULL or CHECK (delta
-// compiles those into a check on the batch), and never speaks to Kafka or to a table.
+// It never looks at a message's bytes (json/, avro/, protobuf/ do), but for what a registry's serializers put before
+// them. It never rejects a row for NOT NULL or CHECK (delta compiles those into a check on the batch), and never speaks to
+// Kafka or to a table.
 package decode

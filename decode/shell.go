@@ -40,7 +40,7 @@ type Shell[W comparable, P any] struct {
 	Problem Problem // why Row has returned false
 
 	// Frame tells what a message was written with, and where its own bytes begin. A *FramingError makes it poison.
-	Frame func(value []byte) (written W, begin int, err error)
+	Frame func(rec *kgo.Record) (written W, begin int, err error)
 	// Name is by which errors name what a message was written with.
 	Name func(W) string
 	// Compile also tells how many bytes of a column one byte of a message can become. A *Mismatch makes its messages poison.
@@ -86,7 +86,7 @@ func (s *Shell[W, P]) Append(rec *kgo.Record) error {
 	if rec.Value == nil {
 		return poison(rec, "", Problem{Reason: ReasonTombstone, Detail: "the record has no value"})
 	}
-	written, begin, err := s.Frame(rec.Value)
+	written, begin, err := s.Frame(rec)
 	if err != nil {
 		if e, ok := errors.AsType[*FramingError](err); ok {
 			return poison(rec, "", Problem{Reason: e.Reason, Detail: e.Detail})

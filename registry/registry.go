@@ -36,6 +36,9 @@ type Reference struct {
 // ErrUnknown says that the registry has no schema of an id or a subject.
 var ErrUnknown = errors.New("the schema registry does not know it")
 
+// errRefused says that the registry does not let us ask. A schema that messages wait for is asked for again all the same.
+var errRefused = errors.New("the schema registry refuses access")
+
 // LaterError says that the registry has not answered yet, or not as it should.
 type LaterError struct{ Cause error }
 
@@ -69,10 +72,23 @@ type Client struct {
 	asking  sync.WaitGroup
 
 	mu  sync.Mutex
-	ids map[int32]*entry
+	ids map[name]*entry
 }
 
-// entry is what is known of an id.
+// name is by what a schema is asked for: its GUID where that is not zero, else its id.
+type name struct {
+	id   int32
+	guid [16]byte
+}
+
+func (n name) String() string {
+	if g := n.guid; g != [16]byte{} {
+		return fmt.Sprintf("%x-%x-%x-%x-%x", g[:4], g[4:6], g[6:8], g[8:10], g[10:])
+	}
+	return fmt.Sprint(n.id)
+}
+
+// entry is what is known of a name.
 type entry struct {
 	schema *Schema
 	err    error // ErrUnknown, or why there is no answer yet
@@ -90,7 +106,7 @@ func New(ctx context.Context, c Config, getenv func(string) string, log *slog.Lo
 		return nil, err
 	}
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: conf, TLSHandshakeTimeout: limit, ForceAttemptHTTP2: true}
-	out := &Client{log: log, idle: transport.CloseIdleConnections, ids: map[int32]*entry{}}
+	out := &Client{log: log, idle: transport.CloseIdleConnections, ids: map[name]*entry{}}
 	out.ctx, out.cancel = context.WithCancel(ctx)
 	for _, u := range c.URLs {
 		server, err := sr.NewClient(sr.URLs(u), sr.UserAgent("kafkadelta"), sr.HTTPClient(&http.Client{Timeout: limit, Transport: transport}),
@@ -122,13 +138,18 @@ func (c *Client) Close() {
 
 // ByID gives the schema of an id. It does not wait: what is not known yet is asked for in the background, and the error is a
 // *LaterError until the answer is there. ErrUnknown says that the registry has no such schema.
-func (c *Client) ByID(id int32) (*Schema, error) {
+func (c *Client) ByID(id int32) (*Schema, error) { return c.find(name{id: id}) }
+
+// ByGUID gives the schema of a GUID, as ByID does. Registries before 8.0 know none.
+func (c *Client) ByGUID(guid [16]byte) (*Schema, error) { return c.find(name{guid: guid}) }
+
+func (c *Client) find(n name) (*Schema, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e := c.ids[id]
+	e := c.ids[n]
 	if e == nil {
 		e = &entry{}
-		c.ids[id] = e
+		c.ids[n] = e
 	}
 	switch {
 	case e.schema != nil:
@@ -136,22 +157,17 @@ func (c *Client) ByID(id int32) (*Schema, error) {
 	case errors.Is(e.err, ErrUnknown) && time.Now().Before(e.until):
 		return nil, e.err
 	case !e.asking:
-		e.asking, e.err = true, errors.New("schema "+fmt.Sprint(id)+" is being asked for")
-		c.asking.Go(func() { c.ask(id, e) })
+		e.asking, e.err = true, errors.New("schema "+n.String()+" is being asked for")
+		c.asking.Go(func() { c.ask(n, e) })
 	}
 	return nil, &LaterError{e.err}
 }
 
 // ask asks until there is an answer that counts.
-func (c *Client) ask(id int32, e *entry) {
+func (c *Client) ask(n name, e *entry) {
 	wait, unknown := firstWait, 0
 	for {
-		s, err := c.fetch(c.ctx, func(ctx context.Context, server *sr.Client) (sr.Schema, error) {
-			return server.SchemaByID(ctx, int(id))
-		})
-		if err == nil {
-			s.ID = id
-		}
+		s, err := c.fetch(c.ctx, n.get)
 		if errors.Is(err, ErrUnknown) {
 			unknown++
 		} else {
@@ -163,7 +179,7 @@ func (c *Client) ask(id int32, e *entry) {
 		e.schema, e.asking = s, !done
 		e.err = err
 		if err != nil && !done && unknown > 0 {
-			e.err = fmt.Errorf("schema %d: the registry says that it does not know it; it is asked again", id)
+			e.err = fmt.Errorf("schema %s: the registry says that it does not know it; it is asked again", n)
 		}
 		e.until = time.Now().Add(forget)
 		c.mu.Unlock()
@@ -171,7 +187,7 @@ func (c *Client) ask(id int32, e *entry) {
 			return
 		}
 		if first && unknown == 0 {
-			c.log.Warn("the schema registry does not answer; its messages wait, nothing is lost", "schema_id", id, "error", err)
+			c.log.Warn("the schema registry does not answer; its messages wait, nothing is lost", "schema", n.String(), "error", err)
 		}
 		select {
 		case <-time.After(wait):
@@ -182,29 +198,54 @@ func (c *Client) ask(id int32, e *entry) {
 	}
 }
 
-// Latest gives the newest schema of a subject, and waits for it as long as the context allows. ErrUnknown says that the registry
-// has no such subject.
-func (c *Client) Latest(ctx context.Context, subject string) (*Schema, error) {
-	var id int
-	s, err := c.fetch(ctx, func(ctx context.Context, server *sr.Client) (sr.Schema, error) {
-		found, err := server.SchemaByVersion(ctx, subject, -1)
-		id = found.ID
-		return found.Schema, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("asking the schema registry for the latest schema of subject %q: %w", subject, err)
+func (n name) get(ctx context.Context, server *sr.Client) (sr.SubjectSchema, error) {
+	if n.guid != [16]byte{} {
+		return server.SchemaByGUID(ctx, n.String())
 	}
-	s.ID = int32(id)
-	return s, nil
+	s, err := server.SchemaByID(ctx, int(n.id))
+	return sr.SubjectSchema{Schema: s, ID: int(n.id)}, err
+}
+
+// Latest gives the newest schema of a subject. It asks until there is an answer that counts, as long as the context allows, unless
+// the registry refuses who asks. ErrUnknown says that the registry has no such subject.
+func (c *Client) Latest(ctx context.Context, subject string) (*Schema, error) {
+	wait, unknown := firstWait, 0
+	for warned := false; ; {
+		s, err := c.fetch(ctx, func(ctx context.Context, server *sr.Client) (sr.SubjectSchema, error) {
+			return server.SchemaByVersion(ctx, subject, -1)
+		})
+		if err == nil {
+			return s, nil
+		}
+		if errors.Is(err, ErrUnknown) {
+			unknown++
+		} else {
+			unknown = 0
+		}
+		err = fmt.Errorf("asking the schema registry for the latest schema of subject %q: %w", subject, err)
+		if unknown == confirmed || errors.Is(err, errRefused) || ctx.Err() != nil {
+			return nil, err
+		}
+		if unknown == 0 && !warned {
+			c.log.Warn("the schema registry does not answer; the start waits for it", "subject", subject, "error", err)
+			warned = true
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, err
+		}
+		wait = min(2*wait, longestWait)
+	}
 }
 
 // fetch asks one server after the other, and for what the schema refers to.
-func (c *Client) fetch(ctx context.Context, get func(context.Context, *sr.Client) (sr.Schema, error)) (*Schema, error) {
+func (c *Client) fetch(ctx context.Context, get func(context.Context, *sr.Client) (sr.SubjectSchema, error)) (*Schema, error) {
 	var last error
 	for _, server := range c.servers {
 		found, err := get(ctx, server)
 		if err == nil {
-			out := &Schema{Type: found.Type.String(), Text: found.Schema}
+			out := &Schema{ID: int32(found.ID), Type: found.Type.String(), Text: found.Schema.Schema}
 			if out.References, err = references(ctx, server, found.References, map[string]bool{}); err == nil {
 				return out, nil
 			}
@@ -261,7 +302,7 @@ func explain(err error) error {
 	case e.StatusCode == http.StatusNotFound:
 		return fmt.Errorf("%w: is there a schema registry at source.schema_registry.urls?", err)
 	case e.StatusCode == http.StatusUnauthorized || e.StatusCode == http.StatusForbidden:
-		return fmt.Errorf("status %d: check the user or token of source.schema_registry: %w", e.StatusCode, err)
+		return fmt.Errorf("%w, status %d: check the user or token of source.schema_registry: %w", errRefused, e.StatusCode, err)
 	}
 	return err
 }

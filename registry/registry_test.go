@@ -33,10 +33,10 @@ func client(t *testing.T, c Config, env map[string]string) *Client {
 }
 
 // wait asks until the answer is not "later".
-func wait(t *testing.T, c *Client, id int32) (*Schema, error) {
+func wait(t *testing.T, ask func() (*Schema, error)) (*Schema, error) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		s, err := c.ByID(id)
+		s, err := ask()
 		if _, later := errors.AsType[*LaterError](err); !later {
 			return s, err
 		}
@@ -44,6 +44,10 @@ func wait(t *testing.T, c *Client, id int32) (*Schema, error) {
 			t.Fatal(err)
 		}
 	}
+}
+
+func byID(c *Client, id int32) func() (*Schema, error) {
+	return func() (*Schema, error) { return c.ByID(id) }
 }
 
 const number = `{"type":"record","name":"n","fields":[{"name":"a","type":"int"}]}`
@@ -78,7 +82,7 @@ func TestSchemasByID(t *testing.T) {
 	if _, err := c.ByID(int32(top.ID)); !errors.As(err, new(*LaterError)) {
 		t.Errorf("the first answer does not wait: %v", err)
 	}
-	s, err := wait(t, c, int32(top.ID))
+	s, err := wait(t, byID(c, int32(top.ID)))
 	if err != nil || s.Type != "AVRO" || !strings.Contains(s.Text, `"t"`) || len(s.References) != 1 || s.References[0] != (Reference{"n", number}) || s.ID != int32(top.ID) {
 		t.Fatalf("%+v, %v", s, err)
 	}
@@ -87,7 +91,7 @@ func TestSchemasByID(t *testing.T) {
 		t.Errorf("asked again: %v, %v", again, err)
 	}
 	begin := requests.Load()
-	if _, err := wait(t, c, 999); !errors.Is(err, ErrUnknown) || requests.Load()-begin != confirmed {
+	if _, err := wait(t, byID(c, 999)); !errors.Is(err, ErrUnknown) || requests.Load()-begin != confirmed {
 		t.Errorf("%v after %d requests", err, requests.Load()-begin)
 	}
 	if _, err := c.ByID(999); !errors.Is(err, ErrUnknown) || requests.Load()-begin != confirmed {
@@ -138,10 +142,61 @@ func TestFailures(t *testing.T) {
 				time.Sleep(5 * time.Millisecond)
 			}
 			healthy.Store(true)
-			if s, err := wait(t, c, 5); err != nil || s.Text != `"int"` {
+			if s, err := wait(t, byID(c, 5)); err != nil || s.Text != `"int"` {
 				t.Errorf("once it is well: %+v, %v", s, err)
 			}
 		})
+	}
+}
+
+// TestLatestIsAskedForAgain: a registry that fails for a while is waited for, one that refuses is not, and a context ends it.
+func TestLatestIsAskedForAgain(t *testing.T) {
+	var asked atomic.Int64
+	var status atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if n := asked.Add(1); n <= 2 || status.Load() != http.StatusServiceUnavailable {
+			w.WriteHeader(int(status.Load()))
+			return
+		}
+		_, _ = w.Write([]byte(`{"schema":"\"int\"","id":7}`))
+	}))
+	t.Cleanup(server.Close)
+	c := client(t, Config{URLs: []string{server.URL}}, nil)
+	status.Store(http.StatusServiceUnavailable)
+	if s, err := c.Latest(t.Context(), "x"); err != nil || s.ID != 7 || asked.Load() != 3 {
+		t.Errorf("%+v, %v after %d requests", s, err, asked.Load())
+	}
+	asked.Store(0)
+	status.Store(http.StatusUnauthorized)
+	if _, err := c.Latest(t.Context(), "x"); !errors.Is(err, errRefused) || asked.Load() != 1 {
+		t.Errorf("refused: %v after %d requests", err, asked.Load())
+	}
+	status.Store(http.StatusBadGateway)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := c.Latest(ctx, "x"); err == nil {
+		t.Error("no error at the context's end")
+	}
+}
+
+// TestSchemasByGUID asks for a GUID as text, and keeps it apart from ids.
+func TestSchemasByGUID(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/schemas/guids/89791762-2336-4186-9674-299b90a802e2" {
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = w.Write([]byte(`{"error_code":40403,"message":"Schema not found"}`))
+			return
+		}
+		_, _ = w.Write([]byte(`{"schema":"\"int\"","id":7}`))
+	}))
+	t.Cleanup(server.Close)
+	c := client(t, Config{URLs: []string{server.URL}}, nil)
+	guid := [16]byte{0x89, 0x79, 0x17, 0x62, 0x23, 0x36, 0x41, 0x86, 0x96, 0x74, 0x29, 0x9b, 0x90, 0xa8, 0x02, 0xe2}
+	if s, err := wait(t, func() (*Schema, error) { return c.ByGUID(guid) }); err != nil || s.ID != 7 || s.Text != `"int"` {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if _, err := wait(t, func() (*Schema, error) { return c.ByGUID([16]byte{1}) }); !errors.Is(err, ErrUnknown) {
+		t.Error(err)
 	}
 }
 
@@ -182,14 +237,14 @@ func TestCredentials(t *testing.T) {
 	} {
 		tt.c.URLs, tt.c.CAFile = []string{server.URL}, ca
 		c := client(t, tt.c, env)
-		if _, err := wait(t, c, 1); err != nil || header.Load() != tt.want {
+		if _, err := wait(t, byID(c, 1)); err != nil || header.Load() != tt.want {
 			t.Errorf("%+v: %v, %v", tt.c, header.Load(), err)
 		}
 		if tt.c.TokenFile != "" {
 			if err := os.WriteFile(secret, []byte("second"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := wait(t, c, 2); err != nil || header.Load() != "Bearer second" {
+			if _, err := wait(t, byID(c, 2)); err != nil || header.Load() != "Bearer second" {
 				t.Errorf("after a change: %v, %v", header.Load(), err)
 			}
 		}

@@ -34,6 +34,7 @@ type config struct {
 type sourceSection struct {
 	Kafka    source.Config   `yaml:",inline"`
 	Format   string          `yaml:"format"`
+	JSON     jsonConfig      `yaml:"json"`
 	Avro     avroConfig      `yaml:"avro"`
 	Protobuf protobufConfig  `yaml:"protobuf"`
 	Registry registry.Config `yaml:"schema_registry"`
@@ -46,7 +47,7 @@ type tableSection struct {
 
 func defaultConfig() config {
 	return config{
-		Source:   sourceSection{Kafka: source.DefaultConfig(), Format: formatJSON, Avro: avroConfig{Framing: framingRegistry}, Protobuf: protobufConfig{Framing: framingRegistry}},
+		Source:   sourceSection{Kafka: source.DefaultConfig(), Format: formatJSON, JSON: jsonConfig{Framing: framingNone}, Avro: avroConfig{Framing: framingRegistry}, Protobuf: protobufConfig{Framing: framingRegistry}},
 		Table:    tableSection{Sink: sink.DefaultConfig()},
 		Pipeline: pipeline.DefaultConfig(),
 		HTTP:     httpConfig{Listen: ":9464"},

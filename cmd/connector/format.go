@@ -22,115 +22,6 @@ import (
 	"kafkadelta/registry"
 )
 
-// Values of source.format.
-const (
-	formatJSON     = "json"
-	formatAvro     = "avro"
-	formatProtobuf = "protobuf"
-)
-
-// Values of source.avro.framing and source.protobuf.framing.
-const (
-	framingRegistry     = "registry"
-	framingSingleObject = "single_object"
-	framingNone         = "none"
-)
-
-// avroConfig says how Avro messages tell their schema.
-type avroConfig struct {
-	// Framing is registry (default), single_object or none.
-	Framing string `yaml:"framing"`
-	// Schema is a file with a schema, or a folder of such files (*.avsc) for single_object.
-	Schema string `yaml:"schema"`
-	// Subject is whose latest schema a new table is made from, with framing registry. Default: <topic>-value.
-	Subject string `yaml:"subject"`
-	// ReaderSchema is a file with a schema whose aliases name columns and whose defaults fill them.
-	ReaderSchema string `yaml:"reader_schema"`
-}
-
-// protobufConfig says how Protobuf messages tell their type.
-type protobufConfig struct {
-	// Framing is registry (default) or none.
-	Framing string `yaml:"framing"`
-	// DescriptorSet is a file as protoc --descriptor_set_out --include_imports writes it, for framing none.
-	DescriptorSet string `yaml:"descriptor_set"`
-	// Message is the full name of the messages' type in it. It may be empty where the set was made for a file with one type.
-	Message string `yaml:"message"`
-	// Subject is whose latest schema a new table is made from, with framing registry. Default: <topic>-value.
-	Subject string `yaml:"subject"`
-}
-
-// validateFormat checks what goes with which format.
-func (c sourceSection) validateFormat() error {
-	errs := []error{c.Registry.Validate()}
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if c.Format != formatAvro && c.Avro != (avroConfig{Framing: framingRegistry}) {
-		bad("source.avro is set, but source.format is %s: set source.format to avro", c.Format)
-	}
-	if c.Format != formatProtobuf && c.Protobuf != (protobufConfig{Framing: framingRegistry}) {
-		bad("source.protobuf is set, but source.format is %s: set source.format to protobuf", c.Format)
-	}
-	framing := ""
-	switch c.Format {
-	case formatAvro:
-		framing = c.Avro.Framing
-		errs = append(errs, c.Avro.validate())
-	case formatProtobuf:
-		framing = c.Protobuf.Framing
-		errs = append(errs, c.Protobuf.validate())
-	case formatJSON:
-	default:
-		bad("source.format is %q: use json, avro or protobuf", c.Format)
-	}
-	switch uses := framing == framingRegistry; {
-	case uses && len(c.Registry.URLs) == 0:
-		bad("source.schema_registry.urls is empty: name the registry whose serializers wrote the messages, or set source.%s.framing", c.Format)
-	case !uses && len(c.Registry.URLs) > 0:
-		bad("source.schema_registry is set, but nothing asks it: it is for avro and protobuf with framing %s", framingRegistry)
-	}
-	return errors.Join(errs...)
-}
-
-func (c avroConfig) validate() error {
-	switch c.Framing {
-	case framingRegistry:
-		if c.Schema != "" {
-			return fmt.Errorf("source.avro.schema is for framing %s and %s: with a registry each message names its schema", framingSingleObject, framingNone)
-		}
-		return nil
-	case framingSingleObject, framingNone:
-		var errs []error
-		if c.Schema == "" {
-			errs = append(errs, fmt.Errorf("source.avro.schema is empty: framing %s needs the schema's file%s", c.Framing, map[string]string{framingSingleObject: ", or a folder of them"}[c.Framing]))
-		}
-		if c.Subject != "" {
-			errs = append(errs, fmt.Errorf("source.avro.subject is for framing %s", framingRegistry))
-		}
-		return errors.Join(errs...)
-	}
-	return fmt.Errorf("source.avro.framing is %q: use %s, %s or %s", c.Framing, framingRegistry, framingSingleObject, framingNone)
-}
-
-func (c protobufConfig) validate() error {
-	switch c.Framing {
-	case framingRegistry:
-		if c.DescriptorSet != "" || c.Message != "" {
-			return fmt.Errorf("source.protobuf.descriptor_set and message are for framing %s: with a registry each message names its type", framingNone)
-		}
-		return nil
-	case framingNone:
-		var errs []error
-		if c.DescriptorSet == "" {
-			errs = append(errs, errors.New("source.protobuf.descriptor_set is empty: framing none needs the file that protoc --descriptor_set_out --include_imports writes"))
-		}
-		if c.Subject != "" {
-			errs = append(errs, fmt.Errorf("source.protobuf.subject is for framing %s", framingRegistry))
-		}
-		return errors.Join(errs...)
-	}
-	return fmt.Errorf("source.protobuf.framing is %q: use %s or %s", c.Framing, framingRegistry, framingNone)
-}
-
 // format makes the decoders of a stream.
 type format struct {
 	newDecoder func(*decode.Plan) pipeline.Decoder
@@ -157,13 +48,47 @@ func openFormat(ctx context.Context, c sourceSection, log *slog.Logger) (*format
 	case formatProtobuf:
 		err = f.openProtobuf(ctx, c, client)
 	default:
-		f.newDecoder = func(p *decode.Plan) pipeline.Decoder { return json.New(p) }
+		f.openJSON(c, client)
 	}
 	if err != nil {
 		f.close()
 		return nil, err
 	}
 	return f, nil
+}
+
+func (f *format) openJSON(c sourceSection, client *registry.Client) {
+	if c.JSON.Framing != framingRegistry {
+		f.newDecoder = func(p *decode.Plan) pipeline.Decoder { return json.New(p) }
+		return
+	}
+	known := &registered[*registry.Schema]{client: client, parsed: map[*registry.Schema]parsedSchema[*registry.Schema]{}, typ: "JSON", parse: func(s *registry.Schema) (*registry.Schema, error) {
+		return s, nil
+	}}
+	f.newDecoder = func(p *decode.Plan) pipeline.Decoder {
+		return json.NewFramed(p, json.Registry(decode.ValueSchemaHeader, func(ref decode.SchemaRef) (string, error) {
+			s, err := known.find(ref)
+			if err != nil {
+				return "", err
+			}
+			return idText(s), nil
+		}))
+	}
+	f.tableSchema = func(ctx context.Context) (*arrow.Schema, error) {
+		s, err := known.latest(ctx, cmp.Or(c.JSON.Subject, c.Kafka.Topic+"-value"))
+		if err != nil {
+			return nil, err
+		}
+		var references []json.Reference
+		for _, r := range s.References {
+			references = append(references, json.Reference{Name: r.Name, Text: r.Text})
+		}
+		schema, err := json.TableSchema(s.Text, references...)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", idText(s), err)
+		}
+		return schema, nil
+	}
 }
 
 func (f *format) openAvro(c sourceSection, client *registry.Client) error {
@@ -175,7 +100,10 @@ func (f *format) openAvro(c sourceSection, client *registry.Client) error {
 		}
 		o.Reader = reader[0]
 	}
-	f.newDecoder = func(p *decode.Plan) pipeline.Decoder { return avro.New(p, o) }
+	framing := func() avro.Framing { return o.Framing }
+	f.newDecoder = func(p *decode.Plan) pipeline.Decoder {
+		return avro.New(p, avro.Options{Framing: framing(), Reader: o.Reader})
+	}
 	if c.Avro.Framing != framingRegistry {
 		schemas, err := readSchemas("source.avro.schema", c.Avro.Schema, c.Avro.Framing == framingSingleObject)
 		if err != nil {
@@ -202,7 +130,7 @@ func (f *format) openAvro(c sourceSection, client *registry.Client) error {
 		}
 		return avro.Parse(idText(s), s.Text, references...)
 	}}
-	o.Framing = avro.Registry(known.byID)
+	framing = func() avro.Framing { return avro.Registry(decode.ValueSchemaHeader, known.find) }
 	f.tableSchema = func(ctx context.Context) (*arrow.Schema, error) {
 		s, err := known.latest(ctx, cmp.Or(c.Avro.Subject, c.Kafka.Topic+"-value"))
 		if err != nil {
@@ -214,8 +142,8 @@ func (f *format) openAvro(c sourceSection, client *registry.Client) error {
 }
 
 func (f *format) openProtobuf(ctx context.Context, c sourceSection, client *registry.Client) error {
-	var framing protobuf.Framing
-	f.newDecoder = func(p *decode.Plan) pipeline.Decoder { return protobuf.New(p, framing) }
+	var framing func() protobuf.Framing
+	f.newDecoder = func(p *decode.Plan) pipeline.Decoder { return protobuf.New(p, framing()) }
 	if c.Protobuf.Framing == framingNone {
 		data, err := os.ReadFile(c.Protobuf.DescriptorSet)
 		if err != nil {
@@ -225,7 +153,7 @@ func (f *format) openProtobuf(ctx context.Context, c sourceSection, client *regi
 		if err != nil {
 			return fmt.Errorf("source.protobuf.descriptor_set: %s: %w", c.Protobuf.DescriptorSet, err)
 		}
-		framing = protobuf.Bare(typ)
+		framing = func() protobuf.Framing { return protobuf.Bare(typ) }
 		f.tableSchema = func(context.Context) (*arrow.Schema, error) { return protobuf.TableSchema(typ) }
 		return nil
 	}
@@ -236,7 +164,7 @@ func (f *format) openProtobuf(ctx context.Context, c sourceSection, client *regi
 		}
 		return protobuf.Parse(context.WithoutCancel(ctx), idText(s), s.Text, references...)
 	}}
-	framing = protobuf.Registry(known.byID)
+	framing = func() protobuf.Framing { return protobuf.Registry(decode.ValueSchemaHeader, known.find) }
 	f.tableSchema = func(ctx context.Context) (*arrow.Schema, error) {
 		s, err := known.latest(ctx, cmp.Or(c.Protobuf.Subject, c.Kafka.Topic+"-value"))
 		if err != nil {
@@ -297,11 +225,15 @@ type parsedSchema[S any] struct {
 	err    error
 }
 
-// byID gives an id's schema. What its messages are poison for is a *decode.FramingError.
-func (r *registered[S]) byID(id int32) (schema S, err error) {
-	s, err := r.client.ByID(id)
+// find gives the schema that a message names. What its messages are poison for is a *decode.FramingError.
+func (r *registered[S]) find(ref decode.SchemaRef) (schema S, err error) {
+	ask := func() (*registry.Schema, error) { return r.client.ByID(ref.ID) }
+	if ref.GUID != [16]byte{} {
+		ask = func() (*registry.Schema, error) { return r.client.ByGUID(ref.GUID) }
+	}
+	s, err := ask()
 	if errors.Is(err, registry.ErrUnknown) {
-		return schema, &decode.FramingError{Reason: decode.ReasonUnknownSchema, Detail: fmt.Sprintf("schema id %d: %v", id, err)}
+		return schema, &decode.FramingError{Reason: decode.ReasonUnknownSchema, Detail: fmt.Sprintf("%v: %v", ref, err)}
 	}
 	if err != nil {
 		return schema, err
@@ -322,7 +254,7 @@ func (r *registered[S]) byID(id int32) (schema S, err error) {
 func (r *registered[S]) latest(ctx context.Context, subject string) (schema S, err error) {
 	s, err := r.client.Latest(ctx, subject)
 	if err != nil {
-		return schema, fmt.Errorf("%w; name another subject in source.avro.subject or source.protobuf.subject, or say in table.schema which columns a new table gets", err)
+		return schema, fmt.Errorf("%w; name another subject in subject of source.json, source.avro or source.protobuf, or say in table.schema which columns a new table gets", err)
 	}
 	return r.parseOf(s)
 }

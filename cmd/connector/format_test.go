@@ -104,6 +104,56 @@ http: {listen: "off"}
 	}
 }
 
+// TestJSONByARegistry runs a stream of JSON that a registry's serializers have framed, before the value and in headers: a table is made
+// from the latest JSON Schema, a schema of another type and one that does not exist make poison.
+func TestJSONByARegistry(t *testing.T) {
+	fake := srfake.New()
+	t.Cleanup(fake.Close)
+	client, err := sr.NewClient(sr.URLs(fake.URL()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := client.CreateSchema(t.Context(), "orders-value", sr.Schema{Type: sr.TypeJSON,
+		Schema: `{"type":"object","properties":{"id":{"type":"integer"},"at":{"type":"string","format":"date-time"},"tags":{"type":"array","items":{"type":"string"}}}}`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := client.CreateSchema(t.Context(), "other", sr.Schema{Schema: `"int"`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster := kafkatest.Start(t, "orders", 2)
+	var messages [][]byte
+	for i := range 100 {
+		messages = append(messages, fmt.Appendf(binary.BigEndian.AppendUint32([]byte{0}, uint32(s.ID)), `{"id":%d,"at":"2026-01-02T03:04:05Z","tags":["a"]}`, i))
+	}
+	kafkatest.Produce(t, cluster.ListenAddrs(), "orders", 2, messages)
+	table := filepath.Join(t.TempDir(), "table")
+	text := fmt.Sprintf(`name: orders
+source: {brokers: [%q], topic: orders, json: {framing: registry}, schema_registry: {urls: [%q]}}
+table: {uri: %q}
+http: {listen: "off"}
+`, cluster.ListenAddrs()[0], fake.URL(), table)
+	config, skips := file(t, "c.yaml", text), file(t, "s.yaml", text+"on_error: skip\n")
+	mustRun(t, "run", "-c", config, "--until-end")
+	if o := mustRun(t, "table", "inspect", table); !strings.Contains(o.stdout, "ARRAY<STRING>") || !strings.Contains(o.stdout, "TIMESTAMP") {
+		t.Errorf("the table is not of the schema:\n%s", o.stdout)
+	}
+	for _, poison := range []struct {
+		id   int
+		want string
+	}{{other.ID, "invalid_schema"}, {999, "unknown_schema"}} {
+		kafkatest.Produce(t, cluster.ListenAddrs(), "orders", 2, [][]byte{fmt.Appendf(binary.BigEndian.AppendUint32([]byte{0}, uint32(poison.id)), `{"id":1}`)})
+		if o := command(t, "run", "-c", config, "--until-end"); o.code == exitOK || !strings.Contains(o.stderr, poison.want) {
+			t.Errorf("no %s: exit code %d, %s", poison.want, o.code, o.stderr)
+		}
+		mustRun(t, "run", "-c", skips, "--until-end")
+	}
+	if o := mustRun(t, "verify", "-c", config); !strings.Contains(o.stdout, "100 rows") {
+		t.Error(o.stdout)
+	}
+}
+
 // TestProtobuf runs streams of messages that a registry tells the types of, with an import, and of one type of a descriptor set.
 func TestProtobuf(t *testing.T) {
 	fake := srfake.New()
@@ -175,6 +225,10 @@ func TestFormatSettings(t *testing.T) {
 		{"format: avro, avro: {framing: none}", "source.avro.schema is empty"},
 		{"format: avro, avro: {framing: none, schema: x, subject: y}", "is for framing registry"},
 		{"avro: {framing: none}", "source.format is json"},
+		{"json: {framing: other}", `source.json.framing is "other"`},
+		{"json: {framing: registry}", "source.schema_registry.urls is empty"},
+		{"json: {subject: s}", "is for framing registry"},
+		{"format: avro, json: {framing: registry}", "source.format is avro"},
 		{`schema_registry: {urls: ["http://x"]}`, "nothing asks it"},
 		{"format: protobuf, protobuf: {framing: none}", "source.protobuf.descriptor_set is empty"},
 		{"format: protobuf, protobuf: {framing: none, descriptor_set: /nowhere}", "no such file"},

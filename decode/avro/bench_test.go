@@ -33,7 +33,7 @@ func webDecoder(t testing.TB, s *Schema) *Decoder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return New(planFor(t, table, decode.Config{}), Options{Framing: Registry(func(int32) (*Schema, error) { return s, nil })})
+	return New(planFor(t, table, decode.Config{}), Options{Framing: Registry(decode.ValueSchemaHeader, func(decode.SchemaRef) (*Schema, error) { return s, nil })})
 }
 
 // BenchmarkDecode decodes web_requests into batches.

@@ -1,10 +1,14 @@
 package avro
 
-import "kafkadelta/decode"
+import (
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/decode"
+)
 
 // Framing tells which schema a message was written with, and where its datum begins. A *decode.FramingError makes the message poison;
 // any other error is handed on, such as a *decode.RetryLaterError while a registry does not answer.
-type Framing func(value []byte) (schema *Schema, begin int, err error)
+type Framing func(rec *kgo.Record) (schema *Schema, begin int, err error)
 
 // Options of a decoder.
 type Options struct {
@@ -27,11 +31,11 @@ type Decoder struct {
 // New returns a decoder for the plan's table.
 func New(plan *decode.Plan, o Options) *Decoder {
 	d := &Decoder{Shell: decode.NewShell[*Schema, *program](plan)}
-	d.Frame = func(value []byte) (*Schema, int, error) {
-		if len(value) == 0 {
+	d.Frame = func(rec *kgo.Record) (*Schema, int, error) {
+		if len(rec.Value) == 0 {
 			return nil, 0, &decode.FramingError{Reason: decode.ReasonEmpty, Detail: "the record's value has no bytes"}
 		}
-		return o.Framing(value)
+		return o.Framing(rec)
 	}
 	d.Name = func(s *Schema) string { return s.id }
 	d.Compile = func(s *Schema) (*program, int, error) { return d.compile(s, o.Reader) }

@@ -5,28 +5,33 @@ import (
 	"fmt"
 
 	"github.com/linkedin/goavro/v2"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/decode"
 )
 
 // Bare is the framing of messages that are nothing but a datum of one schema.
 func Bare(s *Schema) Framing {
-	return func([]byte) (*Schema, int, error) { return s, 0, nil }
+	return func(*kgo.Record) (*Schema, int, error) { return s, 0, nil }
 }
 
-// registryHeader is the length of a schema registry's framing: a zero byte, and the schema's id as 4 bytes, big-endian
-// (Confluent's documentation, "Wire format").
-const registryHeader = 5
-
-// Registry is the framing of a schema registry. An id's schema comes from byID, whose errors are handed on.
-func Registry(byID func(id int32) (*Schema, error)) Framing {
-	return func(value []byte) (*Schema, int, error) {
-		if len(value) < registryHeader || value[0] != 0 {
-			return nil, 0, &decode.FramingError{Reason: decode.ReasonInvalidFraming, Detail: fmt.Sprintf(
-				"the message begins with %s: want a zero byte and a schema id of 4 bytes, as a schema registry's serializers write them", decode.Shorten(value[:min(len(value), registryHeader)]))}
+// Registry is the framing of a schema registry, whose serializers may use the header. A schema comes from find, whose errors are
+// handed on; it is not asked again for the schema of the message before. One decoder uses it.
+func Registry(header string, find func(decode.SchemaRef) (*Schema, error)) Framing {
+	var last decode.SchemaRef
+	var schema *Schema
+	return func(rec *kgo.Record) (*Schema, int, error) {
+		f, err := decode.RegistryFraming(rec, header)
+		if err != nil {
+			return nil, 0, err
 		}
-		s, err := byID(int32(binary.BigEndian.Uint32(value[1:])))
-		return s, registryHeader, err
+		if schema == nil || f.Ref != last {
+			if schema, err = find(f.Ref); err != nil {
+				return nil, 0, err
+			}
+			last = f.Ref
+		}
+		return schema, f.Begin(), nil
 	}
 }
 
@@ -44,7 +49,8 @@ func SingleObject(schemas ...*Schema) (Framing, error) {
 		}
 		byPrint[codec.Rabin] = s
 	}
-	return func(value []byte) (*Schema, int, error) {
+	return func(rec *kgo.Record) (*Schema, int, error) {
+		value := rec.Value
 		if len(value) < singleObjectHeader || value[0] != 0xc3 || value[1] != 0x01 {
 			return nil, 0, &decode.FramingError{Reason: decode.ReasonInvalidFraming, Detail: fmt.Sprintf(
 				"the message begins with %s: want C3 01 and a fingerprint of 8 bytes, Avro's single-object encoding", decode.Shorten(value[:min(len(value), singleObjectHeader)]))}

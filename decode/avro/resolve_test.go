@@ -269,8 +269,11 @@ func TestFramings(t *testing.T) {
 	table := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int32, Nullable: true}}, nil)
 	schemas := map[int32]*Schema{1: parsed(t, one), 300: parsed(t, two)}
 	later := &decode.RetryLaterError{After: time.Second, Cause: errors.New("the registry does not answer")}
-	registry := Registry(func(id int32) (*Schema, error) {
-		switch {
+	guid := [16]byte{0x89, 0x79, 0x17, 0x62, 0x23, 0x36, 0x41, 0x86, 0x96, 0x74, 0x29, 0x9b, 0x90, 0xa8, 0x02, 0xe2}
+	registry := Registry(decode.ValueSchemaHeader, func(ref decode.SchemaRef) (*Schema, error) {
+		switch id := ref.ID; {
+		case ref.GUID == guid:
+			return schemas[300], nil
 		case schemas[id] != nil:
 			return schemas[id], nil
 		case id == 404:
@@ -298,25 +301,35 @@ func TestFramings(t *testing.T) {
 		name    string
 		framing Framing
 		value   []byte
+		header  []byte // __value_schema_id
 		want    string // the row, the reason, or "later"
 	}{
-		{"registry, one", registry, append([]byte{0, 0, 0, 0, 1}, first...), "map[a:5]"},
-		{"registry, two", registry, append([]byte{0, 0, 0, 1, 44}, second...), "map[a:5]"},
-		{"registry, unknown", registry, []byte{0, 0, 0, 1, 0x94, 2}, "unknown_schema"},
-		{"registry down", registry, []byte{0, 0, 0, 0, 9, 2}, "later"},
-		{"no registry's magic byte", registry, []byte{1, 0, 0, 0, 1, 2}, "invalid_framing"},
-		{"shorter than a registry's header", registry, []byte{0, 0, 0, 0}, "invalid_framing"},
-		{"single object, one", single, encodedSingle(one), "map[a:5]"},
-		{"single object, two", single, encodedSingle(two), "map[a:5]"},
-		{"single object, unknown", single, encodedSingle(recordOf(`{"name":"a","type":"long"}`)), "unknown_schema"},
-		{"no single object", single, first, "invalid_framing"},
-		{"bytes behind the datum", registry, append([]byte{0, 0, 0, 0, 1}, 10, 10), "trailing_data"},
-		{"no value", registry, nil, "tombstone"},
-		{"no bytes", registry, []byte{}, "empty"},
+		{"registry, one", registry, append([]byte{0, 0, 0, 0, 1}, first...), nil, "map[a:5]"},
+		{"registry, a guid", registry, slices.Concat([]byte{1}, guid[:], second), nil, "map[a:5]"},
+		{"registry, a guid in the header", registry, second, append([]byte{1}, guid[:]...), "map[a:5]"},
+		{"registry, an id in the header", registry, first, []byte{0, 0, 0, 0, 1}, "map[a:5]"},
+		{"registry, a cut header", registry, append([]byte{0, 0, 0, 0, 1}, first...), []byte{1, 2}, "invalid_framing"},
+		{"registry, an id that is no number of 31 bits", registry, append([]byte{0, 0x80, 0, 0, 1}, first...), nil, "invalid_framing"},
+		{"registry, two", registry, append([]byte{0, 0, 0, 1, 44}, second...), nil, "map[a:5]"},
+		{"registry, unknown", registry, []byte{0, 0, 0, 1, 0x94, 2}, nil, "unknown_schema"},
+		{"registry down", registry, []byte{0, 0, 0, 0, 9, 2}, nil, "later"},
+		{"no registry's magic byte", registry, []byte{1, 0, 0, 0, 1, 2}, nil, "invalid_framing"},
+		{"shorter than a registry's header", registry, []byte{0, 0, 0, 0}, nil, "invalid_framing"},
+		{"single object, one", single, encodedSingle(one), nil, "map[a:5]"},
+		{"single object, two", single, encodedSingle(two), nil, "map[a:5]"},
+		{"single object, unknown", single, encodedSingle(recordOf(`{"name":"a","type":"long"}`)), nil, "unknown_schema"},
+		{"no single object", single, first, nil, "invalid_framing"},
+		{"bytes behind the datum", registry, append([]byte{0, 0, 0, 0, 1}, 10, 10), nil, "trailing_data"},
+		{"no value", registry, nil, nil, "tombstone"},
+		{"no bytes", registry, []byte{}, nil, "empty"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := New(planFor(t, table, decode.Config{}), Options{Framing: tt.framing})
-			err := d.Append(&kgo.Record{Value: tt.value})
+			rec := &kgo.Record{Value: tt.value}
+			if tt.header != nil {
+				rec.Headers = []kgo.RecordHeader{{Key: "other", Value: []byte("x")}, {Key: "__value_schema_id", Value: tt.header}}
+			}
+			err := d.Append(rec)
 			poison, _ := errors.AsType[*decode.PoisonError](err)
 			switch {
 			case tt.want == "later" && errors.Is(err, later):

@@ -53,7 +53,7 @@ func (d *Decoder) shorten(p, end int) string {
 
 // poison turns the problem into the message's error.
 func (d *Decoder) poison(rec *kgo.Record) error {
-	e := &decode.PoisonError{Topic: rec.Topic, Partition: rec.Partition, Offset: rec.Offset,
+	e := &decode.PoisonError{Topic: rec.Topic, Partition: rec.Partition, Offset: rec.Offset, Schema: d.schema,
 		Path: d.problem.Path, Reason: d.problem.Reason, Detail: d.problem.Detail}
 	d.problem = decode.Problem{}
 	return e

@@ -21,8 +21,10 @@ const keepBuffer = 1 << 20
 
 // Decoder turns JSON messages into the rows of Arrow batches. One goroutine uses it.
 type Decoder struct {
-	rows *decode.Rows
-	root *object
+	rows    *decode.Rows
+	root    *object
+	framing Framing // nil: the value is nothing but the message
+	schema  string  // of the message, for errors
 
 	// The message: a copy with padding behind it, so that scanning needs no bounds checks. base is &buf[0].
 	buf  []byte
@@ -36,26 +38,37 @@ type Decoder struct {
 	problem  decode.Problem // what made the message poison
 }
 
-// New returns a decoder for the plan's table.
-func New(plan *decode.Plan) *Decoder {
-	d := &Decoder{rows: plan.NewRows()}
+// New returns a decoder for the plan's table, of messages that are nothing but JSON.
+func New(plan *decode.Plan) *Decoder { return NewFramed(plan, nil) }
+
+// NewFramed returns a decoder for the plan's table, of messages that tell their schema.
+func NewFramed(plan *decode.Plan, f Framing) *Decoder {
+	d := &Decoder{rows: plan.NewRows(), framing: f}
 	d.grow(4 << 10)
 	d.compile(plan)
 	return d
 }
 
 // Append decodes one record's value into a row. It returns nil when exactly one more row is held, a
-// *decode.PoisonError when the message can never be one, and a *decode.RetryLaterError when the batch has no room for
-// it; both leave the rows as they were. It keeps no reference to the record.
+// *decode.PoisonError when the message can never be one, and an error that asks to try again when the batch has no room for
+// it, or its schema can't be had now; both leave the rows as they were. It keeps no reference to the record.
 func (d *Decoder) Append(rec *kgo.Record) error {
 	if err := d.rows.Begin(rec); err != nil {
 		return err
 	}
-	n := len(rec.Value)
+	value := rec.Value
+	if d.framing != nil && value != nil {
+		schema, begin, err := d.framing(rec)
+		if err != nil {
+			return d.unframed(rec, err)
+		}
+		d.schema, value = schema, value[begin:]
+	}
+	n := len(value)
 	if n+padding > len(d.buf) {
 		d.grow(n)
 	}
-	copy(d.buf, rec.Value)
+	copy(d.buf, value)
 	clear(d.buf[n : n+padding])
 	d.n = n
 	if !d.document(rec) {

@@ -1,77 +1,92 @@
 package protobuf
 
 import (
+	"bytes"
 	"encoding/binary"
-	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/decode"
 )
 
 // Framing tells of which type a message is, and where its bytes begin. A *decode.FramingError makes the message poison; any
 // other error is handed on, such as one that asks to try again while a registry does not answer.
-type Framing func(value []byte) (typ *Type, begin int, err error)
+type Framing func(rec *kgo.Record) (typ *Type, begin int, err error)
 
 // Bare is the framing of messages that are nothing but the bytes of one type.
 func Bare(t *Type) Framing {
-	return func([]byte) (*Type, int, error) { return t, 0, nil }
+	return func(*kgo.Record) (*Type, int, error) { return t, 0, nil }
 }
-
-// registryHeader is the length of a registry's framing before the indexes: a zero byte and the schema's id.
-const registryHeader = 5
 
 // maxLevels bounds how deep a message type may be nested in others.
 const maxLevels = 32
 
-// Registry is the framing of a schema registry: a zero byte, the schema's id as 4 bytes, big-endian, then the number of
-// indexes and the indexes that lead to the type in the schema's file, as zig-zag varints; a single zero stands for the first
-// type (Confluent's documentation, "Wire format"). An id's schema comes from byID, whose errors are handed on.
-func Registry(byID func(id int32) (*Schema, error)) Framing {
-	first := []int{0}
-	return func(value []byte) (*Type, int, error) {
-		if len(value) <= registryHeader || value[0] != 0 {
-			return nil, 0, &decode.FramingError{Reason: decode.ReasonInvalidFraming, Detail: fmt.Sprintf(
-				"the message begins with %s: want a zero byte, a schema id of 4 bytes and message indexes, as a schema registry's serializers write them",
-				decode.Shorten(value[:min(len(value), registryHeader)]))}
-		}
-		path, begin := first, registryHeader+1
-		if value[registryHeader] != 0 {
-			var ok bool
-			if path, begin, ok = indexes(value); !ok {
-				return nil, 0, &decode.FramingError{Reason: decode.ReasonInvalidFraming, Detail: "what follows the schema id are no message indexes"}
-			}
-		}
-		s, err := byID(int32(binary.BigEndian.Uint32(value[1:])))
+// Registry is the framing of a schema registry, whose serializers may use the header. Behind the schema's id or GUID come the
+// number of indexes and the indexes that lead to the type in the schema's file, as zig-zag varints; a single zero stands for
+// the first type (Confluent's documentation, "Wire format"). A schema comes from find, whose errors are handed on; it is not
+// asked again for the type of the message before. One decoder uses it.
+func Registry(header string, find func(decode.SchemaRef) (*Schema, error)) Framing {
+	var last decode.SchemaRef
+	var path []byte // the indexes as they stand in the message before; they tell their own end
+	var typ *Type
+	return func(rec *kgo.Record) (*Type, int, error) {
+		f, err := decode.RegistryFraming(rec, header)
 		if err != nil {
 			return nil, 0, err
 		}
-		t, err := s.at(path)
-		if err != nil {
-			return nil, 0, &decode.FramingError{Reason: decode.ReasonInvalidFraming, Detail: err.Error()}
+		if typ == nil || f.Ref != last || !bytes.HasPrefix(f.From[f.Next:], path) {
+			if typ, path, err = typeOf(f, find); err != nil {
+				typ = nil
+				return nil, 0, err
+			}
+			last = f.Ref
 		}
-		return t, begin, nil
+		if f.InHeader {
+			return typ, 0, nil
+		}
+		return typ, f.Next + len(path), nil
 	}
 }
 
-func indexes(value []byte) (path []int, begin int, ok bool) {
-	begin = registryHeader
+// typeOf finds the type that the indexes lead to. path is a copy of their bytes.
+func typeOf(f decode.Framed, find func(decode.SchemaRef) (*Schema, error)) (typ *Type, path []byte, err error) {
+	found, n := indexes(f.From[f.Next:])
+	if n < 0 {
+		return nil, nil, &decode.FramingError{Reason: decode.ReasonInvalidFraming, Detail: "what follows the schema id are no message indexes"}
+	}
+	schema, err := find(f.Ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	if typ, err = schema.at(found); err != nil {
+		return nil, nil, &decode.FramingError{Reason: decode.ReasonInvalidFraming, Detail: err.Error()}
+	}
+	return typ, bytes.Clone(f.From[f.Next : f.Next+n]), nil
+}
+
+// indexes reads the path to a type, and how many bytes it takes; -1 where the bytes are none.
+func indexes(b []byte) (path []int, n int) {
 	next := func() int64 {
-		v, n := binary.Varint(value[begin:])
-		if n <= 0 {
+		v, length := binary.Varint(b[n:])
+		if length <= 0 {
 			return -1
 		}
-		begin += n
+		n += length
 		return v
 	}
-	n := next()
-	if n < 1 || n > maxLevels {
-		return nil, 0, false
+	levels := next()
+	if levels == 0 {
+		return []int{0}, n
 	}
-	for range n {
+	if levels < 0 || levels > maxLevels {
+		return nil, -1
+	}
+	for range levels {
 		i := next()
 		if i < 0 || i > 1<<20 {
-			return nil, 0, false
+			return nil, -1
 		}
 		path = append(path, int(i))
 	}
-	return path, begin, true
+	return path, n
 }

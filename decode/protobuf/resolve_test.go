@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -245,6 +246,46 @@ func TestRequired(t *testing.T) {
 
 const nested = `syntax = "proto3"; package shop; message Order { int32 a = 1; } message Other { message First { int32 x = 1; } message Inner { int32 a = 2; } }`
 
+// TestFramingAfterFraming: what is kept of the message before is not taken for another type's, nor after a failure.
+func TestFramingAfterFraming(t *testing.T) {
+	schema, err := Parse(t.Context(), "schema 1", nested)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	framing := Registry(decode.ValueSchemaHeader, func(ref decode.SchemaRef) (*Schema, error) {
+		if asked++; ref.ID != 1 {
+			return nil, errors.New("later")
+		}
+		return schema, nil
+	})
+	for _, tt := range []struct {
+		value, header []byte
+		want          string // the type's name; empty for an error
+		begin, asked  int
+	}{
+		{[]byte{0, 0, 0, 0, 1, 0, 8, 5}, nil, "shop.Order", 6, 1},
+		{[]byte{0, 0, 0, 0, 1, 0, 8, 6}, nil, "shop.Order", 6, 1},
+		{[]byte{0, 0, 0, 0, 1, 4, 2, 2, 16, 6}, nil, "shop.Other.Inner", 8, 2},
+		{[]byte{0, 0, 0, 0, 1, 4, 2, 2, 16, 7}, nil, "shop.Other.Inner", 8, 2},
+		{[]byte{16, 7}, []byte{0, 0, 0, 0, 1, 4, 2, 2}, "shop.Other.Inner", 0, 2},
+		{[]byte{0, 0, 0, 0, 1, 2, 2, 8, 6}, nil, "shop.Other", 7, 3},
+		{[]byte{0, 0, 0, 0, 2, 2, 2, 8, 6}, nil, "", 0, 4},
+		{[]byte{0, 0, 0, 0, 2, 2, 2, 8, 6}, nil, "", 0, 5},
+		{[]byte{0, 0, 0, 0, 1, 2, 2, 8, 6}, nil, "shop.Other", 7, 6},
+		{[]byte{0, 0, 0, 0, 1, 2}, nil, "", 0, 6},
+	} {
+		rec := &kgo.Record{Value: tt.value}
+		if tt.header != nil {
+			rec.Headers = []kgo.RecordHeader{{Key: decode.ValueSchemaHeader, Value: tt.header}}
+		}
+		typ, begin, err := framing(rec)
+		if (err != nil) != (tt.want == "") || begin != tt.begin || asked != tt.asked || err == nil && string(typ.descriptor.FullName()) != tt.want {
+			t.Errorf("%v: %v, %d, %v; asked %d times", tt.value, typ, begin, err, asked)
+		}
+	}
+}
+
 // TestFramings tells types by a registry's message indexes.
 func TestFramings(t *testing.T) {
 	schema, err := Parse(t.Context(), "schema 1", nested)
@@ -253,8 +294,11 @@ func TestFramings(t *testing.T) {
 	}
 	table := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int32, Nullable: true}}, nil)
 	later := errors.New("the registry does not answer")
-	framing := Registry(func(id int32) (*Schema, error) {
-		switch id {
+	framing := Registry(decode.ValueSchemaHeader, func(ref decode.SchemaRef) (*Schema, error) {
+		if ref.GUID == [16]byte{1} {
+			return schema, nil
+		}
+		switch ref.ID {
 		case 1:
 			return schema, nil
 		case 404:
@@ -275,6 +319,7 @@ func TestFramings(t *testing.T) {
 		want  string
 	}{
 		{"the first", append(head(1, 0), 8, 5), "map[a:5]"},
+		{"by guid", slices.Concat([]byte{1, 1}, make([]byte, 15), []byte{4, 2, 2, 16, 6}), "map[a:6]"},
 		{"the first, in full", append(head(1, 1, 0), 8, 5), "map[a:5]"},
 		{"a nested one", append(head(1, 2, 1, 1), 16, 6), "map[a:6]"},
 		{"one that there is none of", append(head(1, 1, 2), 8, 5), "invalid_framing"},

@@ -35,6 +35,7 @@ const (
 	googleAuth   = "cloud.google.com/go/auth"
 	googleMeta   = "cloud.google.com/go/compute/metadata"
 	googleGCS    = "cloud.google.com/go/storage"
+	jsonSchema   = "github.com/santhosh-tekuri/jsonschema/v6"
 	kadm         = "github.com/twmb/franz-go/pkg/kadm"
 	kerr         = "github.com/twmb/franz-go/pkg/kerr"
 	kfake        = "github.com/twmb/franz-go/pkg/kfake"
@@ -76,7 +77,7 @@ var table = []rule{
 		because: "bytes in, rows out: a plan can be tested and fuzzed without a broker or a table",
 	},
 	{
-		pkg: "decode/json", imports: []string{"decode"}, modules: []string{arrow, kgo}, pure: true,
+		pkg: "decode/json", imports: []string{"decode"}, modules: []string{arrow, kgo, jsonSchema}, pure: true,
 		because: "a format adds parsing to the shared plan, nothing else; formats don't know each other",
 	},
 	{

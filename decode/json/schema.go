@@ -1,0 +1,328 @@
+package json
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// Reference is a JSON Schema that another one refers to, by the name that its $ref uses.
+type Reference struct{ Name, Text string }
+
+// TableSchema is the schema of a table that takes all that messages of the JSON Schema hold: types as the package's decoder fills
+// them, every column nullable, in the order of the schema's text. The error names what no column can hold. docs/json.md has
+// the rules.
+func TableSchema(text string, references ...Reference) (*arrow.Schema, error) {
+	d := &deriver{order: map[string][]string{}, within: map[*jsonschema.Schema]bool{}, texts: map[string]string{}}
+	for _, r := range references {
+		d.texts[r.Name] = r.Text
+	}
+	compiler := jsonschema.NewCompiler()
+	compiler.UseLoader(d)
+	compiler.AssertFormat()  // so that it tells formats
+	compiler.AssertContent() // and encodings
+	d.texts[mainSchema] = text
+	root, err := compiler.Compile(mainSchema)
+	if err != nil {
+		return nil, fmt.Errorf("reading a JSON Schema: %w", err)
+	}
+	s, err := d.shape([]*jsonschema.Schema{root}, "")
+	if err != nil {
+		return nil, err
+	}
+	if s.kinds != kindObject || len(s.names) == 0 {
+		return nil, errors.New("the JSON Schema names no properties of an object, which are columns: name the columns in table.schema")
+	}
+	fields, err := d.fields(s, "")
+	if err != nil {
+		return nil, err
+	}
+	return arrow.NewSchema(fields, nil), nil
+}
+
+// mainSchema is the address of a schema that has none.
+const mainSchema = "schema:///main"
+
+// deriver finds columns. It is also the library's loader: nothing is read but what it was given.
+type deriver struct {
+	texts  map[string]string   // of schemas, by the name of a reference
+	order  map[string][]string // the keys of each object of a schema's text, as they stand, by address and JSON pointer
+	within map[*jsonschema.Schema]bool
+}
+
+// Load gives the schema of an address: a reference's name, or one that ends with it, since names may be relative.
+func (d *deriver) Load(url string) (any, error) {
+	text, ok := d.texts[url]
+	for _, name := range slices.Sorted(maps.Keys(d.texts)) {
+		if !ok && strings.HasSuffix(url, "/"+strings.TrimPrefix(name, "/")) {
+			text, ok = d.texts[name], true
+		}
+	}
+	if !ok {
+		return nil, fmt.Errorf("%s is not among the schema's references", url)
+	}
+	dec := json.NewDecoder(strings.NewReader(text))
+	if err := d.note(dec, url+"#"); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return jsonschema.UnmarshalJSON(bytes.NewReader([]byte(text)))
+}
+
+// note remembers the order of the keys in the next value.
+func (d *deriver) note(dec *json.Decoder, at string) error {
+	token, err := dec.Token()
+	if err != nil {
+		return err
+	}
+	for i := 0; token == json.Delim('{') && dec.More(); i++ {
+		key, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		name, _ := key.(string)
+		d.order[at] = append(d.order[at], name)
+		if err := d.note(dec, at+"/"+pointer.Replace(name)); err != nil {
+			return err
+		}
+	}
+	for i := 0; token == json.Delim('[') && dec.More(); i++ {
+		if err := d.note(dec, at+"/"+strconv.Itoa(i)); err != nil {
+			return err
+		}
+	}
+	if token == json.Delim('{') || token == json.Delim('[') {
+		_, err = dec.Token()
+	}
+	return err
+}
+
+var pointer = strings.NewReplacer("~", "~0", "/", "~1")
+
+// Kinds of values that a schema allows, as bits.
+type kinds uint8
+
+const (
+	kindBoolean kinds = 1 << iota
+	kindInteger
+	kindNumber
+	kindString
+	kindArray
+	kindObject
+	allKinds = kindBoolean | kindInteger | kindNumber | kindString | kindArray | kindObject
+)
+
+var kindOf = map[string]kinds{
+	"null": 0, "boolean": kindBoolean, "integer": kindInteger, "number": kindNumber | kindInteger, "string": kindString, "array": kindArray, "object": kindObject,
+}
+
+// shape is what the values of one place may be, by all schemas that hold there.
+type shape struct {
+	kinds    kinds
+	format   string
+	base64   bool
+	names    []string // of an object's properties
+	fields   map[string][]*jsonschema.Schema
+	values   []*jsonschema.Schema // of an object's other properties
+	elements []*jsonschema.Schema
+}
+
+// maxSchemas bounds the schemas that hold at one place.
+const maxSchemas = 1000
+
+// shape merges schemas that all hold at a place, with what they refer to. Of alternatives, null aside, there may be one.
+func (d *deriver) shape(all []*jsonschema.Schema, path string) (*shape, error) {
+	out := &shape{kinds: allKinds, fields: map[string][]*jsonschema.Schema{}}
+	for i := 0; i < len(all); i++ {
+		s := all[i]
+		if i > maxSchemas {
+			return nil, fmt.Errorf("field %s: more than %d schemas hold there, or they go in circles", path, maxSchemas)
+		}
+		if s.Bool != nil {
+			continue
+		}
+		if s.Ref != nil {
+			all = append(all, s.Ref)
+		}
+		all = append(all, s.AllOf...)
+		for _, alternatives := range [][]*jsonschema.Schema{s.AnyOf, s.OneOf} {
+			one, err := alternative(alternatives)
+			if err != nil {
+				return nil, fmt.Errorf("field %s: %w: name the columns in table.schema, and this one as STRING, which keeps JSON text", path, err)
+			}
+			if one != nil {
+				all = append(all, one)
+			}
+		}
+		out.kinds &= kindsOf(s)
+		d.details(out, s)
+	}
+	return out, nil
+}
+
+// details notes what a schema says beyond kinds.
+func (d *deriver) details(out *shape, s *jsonschema.Schema) {
+	if s.Format != nil {
+		out.format = s.Format.Name
+	}
+	out.base64 = out.base64 || s.ContentEncoding != nil && s.ContentEncoding.Name == "base64"
+	names := d.order[s.Location+"/properties"]
+	for _, name := range append(slices.Clone(names), slices.Sorted(maps.Keys(s.Properties))...) {
+		p := s.Properties[name]
+		if p == nil || slices.Contains(out.fields[name], p) {
+			continue
+		}
+		if out.fields[name] == nil {
+			out.names = append(out.names, name)
+		}
+		out.fields[name] = append(out.fields[name], p)
+	}
+	if values, ok := s.AdditionalProperties.(*jsonschema.Schema); ok && !slices.Contains(out.values, values) {
+		out.values = append(out.values, values)
+	}
+	for _, element := range []any{s.Items, s.Items2020} {
+		if e, ok := element.(*jsonschema.Schema); ok && e != nil && !slices.Contains(out.elements, e) {
+			out.elements = append(out.elements, e)
+		}
+	}
+}
+
+// kindsOf are the kinds that the schema itself allows.
+func kindsOf(s *jsonschema.Schema) kinds {
+	out := allKinds
+	if s.Types != nil && !s.Types.IsEmpty() {
+		out = 0
+		for _, name := range s.Types.ToStrings() {
+			out |= kindOf[name]
+		}
+	}
+	var values []any
+	switch {
+	case s.Enum != nil:
+		values = s.Enum.Values
+	case s.Const != nil:
+		values = []any{*s.Const}
+	default:
+		return out
+	}
+	var given kinds
+	for _, v := range values {
+		switch v := v.(type) {
+		case nil:
+		case bool:
+			given |= kindBoolean
+		case string:
+			given |= kindString
+		case json.Number:
+			if strings.ContainsAny(v.String(), ".eE") {
+				given |= kindNumber
+			} else {
+				given |= kindInteger
+			}
+		case []any:
+			given |= kindArray
+		default:
+			given |= kindObject
+		}
+	}
+	return out & given
+}
+
+// alternative is the only one of the schemas that is not null; nil where there is none.
+func alternative(of []*jsonschema.Schema) (*jsonschema.Schema, error) {
+	var out *jsonschema.Schema
+	for _, s := range of {
+		if s.Ref == nil && (kindsOf(s) == 0 || silent(s)) {
+			continue
+		}
+		if out != nil {
+			return nil, errors.New("its values are of one of several schemas")
+		}
+		out = s
+	}
+	return out, nil
+}
+
+// silent says that the schema tells nothing of columns, as one that only asks for properties.
+func silent(s *jsonschema.Schema) bool {
+	return kindsOf(s) == allKinds && len(s.Properties) == 0 && s.AdditionalProperties == nil && s.Items == nil && s.Items2020 == nil &&
+		len(s.AllOf) == 0 && len(s.AnyOf) == 0 && len(s.OneOf) == 0
+}
+
+func (d *deriver) fields(s *shape, path string) ([]arrow.Field, error) {
+	var out []arrow.Field
+	for _, name := range s.names {
+		at := name
+		if path != "" {
+			at = path + "." + name
+		}
+		t, err := d.typ(s.fields[name], at)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, arrow.Field{Name: name, Type: t, Nullable: true})
+	}
+	return out, nil
+}
+
+// typ is the column of values that all the schemas describe.
+func (d *deriver) typ(all []*jsonschema.Schema, path string) (arrow.DataType, error) {
+	for _, s := range all {
+		if d.within[s] {
+			return nil, fmt.Errorf("field %s contains itself, which no column can: name the columns in table.schema, and this one as STRING, which keeps JSON text", path)
+		}
+		d.within[s] = true
+		defer delete(d.within, s)
+	}
+	s, err := d.shape(slices.Clone(all), path)
+	if err != nil {
+		return nil, err
+	}
+	if s.kinds&kindNumber != 0 {
+		s.kinds &^= kindInteger // which is a number too
+	}
+	switch s.kinds {
+	case kindBoolean:
+		return arrow.FixedWidthTypes.Boolean, nil
+	case kindInteger:
+		return arrow.PrimitiveTypes.Int64, nil
+	case kindNumber:
+		return arrow.PrimitiveTypes.Float64, nil
+	case kindString:
+		switch {
+		case s.format == "date-time":
+			return arrow.FixedWidthTypes.Timestamp_us, nil
+		case s.format == "date":
+			return arrow.FixedWidthTypes.Date32, nil
+		case s.base64:
+			return arrow.BinaryTypes.Binary, nil
+		}
+		return arrow.BinaryTypes.String, nil
+	case kindArray:
+		element, err := d.typ(s.elements, path+".element") // of no schema: anything
+		return arrow.ListOf(element), err
+	case kindObject:
+		switch {
+		case len(s.names) > 0:
+			fields, err := d.fields(s, path)
+			return arrow.StructOf(fields...), err
+		case len(s.values) > 0:
+			value, err := d.typ(s.values, path+".value")
+			return arrow.MapOf(arrow.BinaryTypes.String, value), err
+		}
+		return arrow.BinaryTypes.String, nil // its JSON text
+	case 0:
+		return nil, fmt.Errorf("field %s has nothing but nulls, or no value at all: name the columns in table.schema, without it", path)
+	case allKinds &^ kindInteger:
+		return arrow.BinaryTypes.String, nil // anything: its JSON text
+	}
+	return nil, fmt.Errorf("field %s has values of several types: name the columns in table.schema, and this one as STRING, which keeps JSON text", path)
+}

@@ -1,0 +1,83 @@
+package json
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"kafkadelta/decode"
+)
+
+// shown is a schema's columns as DDL.
+func shown(fields []arrow.Field, between string) string {
+	var out []string
+	for _, f := range fields {
+		out = append(out, f.Name+between+shownType(f.Type))
+	}
+	return strings.Join(out, ", ")
+}
+
+func shownType(t arrow.DataType) string {
+	switch t := t.(type) {
+	case *arrow.StructType:
+		return "STRUCT<" + shown(t.Fields(), ": ") + ">"
+	case *arrow.MapType:
+		return "MAP<STRING, " + shownType(t.ItemType()) + ">"
+	case *arrow.ListType:
+		return "ARRAY<" + shownType(t.Elem()) + ">"
+	}
+	return decode.TypeName(t)
+}
+
+// TestTableSchema: what becomes of JSON Schemas, and what is refused.
+func TestTableSchema(t *testing.T) {
+	properties := func(p string) string { return `{"type":"object","properties":{` + p + `}}` }
+	for _, tt := range []struct {
+		name, schema string
+		want         string // the columns, or what the error says
+		references   []Reference
+	}{
+		{"types", properties(`"z":{"type":"string"},"a":{"type":"integer"},"n":{"type":"number"},"b":{"type":"boolean"}`), "z STRING, a BIGINT, n DOUBLE, b BOOLEAN", nil},
+		{"formats", properties(`"t":{"type":"string","format":"date-time"},"d":{"type":"string","format":"date"},"u":{"type":"string","format":"uuid"},"x":{"type":"string","format":"own"},"b":{"type":"string","contentEncoding":"base64"}`),
+			"t TIMESTAMP, d DATE, u STRING, x STRING, b BINARY", nil},
+		{"null", properties(`"a":{"type":["null","integer"]},"b":{"oneOf":[{"type":"null"},{"type":"string"}]},"c":{"anyOf":[{"type":"number"},{"type":"null"}]}`), "a BIGINT, b STRING, c DOUBLE", nil},
+		{"whole numbers and fractions", properties(`"a":{"type":["integer","number"]}`), "a DOUBLE", nil},
+		{"enums", properties(`"a":{"enum":["x","y",null]},"b":{"const":1},"c":{"enum":[1,2.5]}`), "a STRING, b BIGINT, c DOUBLE", nil},
+		{"nested", properties(`"a":{"type":"array","items":{"type":"object","properties":{"y":{"type":"integer"},"x":{"type":"string"}}}}`), "a ARRAY<STRUCT<y: BIGINT, x: STRING>>", nil},
+		{"maps", properties(`"a":{"type":"object","additionalProperties":{"type":"integer"}}`), "a MAP<STRING, BIGINT>", nil},
+		{"anything", properties(`"a":{},"b":true,"c":{"type":"object"},"d":{"type":"array"},"e":{"type":"object","additionalProperties":false}`), "a STRING, b STRING, c STRING, d ARRAY<STRING>, e STRING", nil},
+		{"definitions", `{"$ref":"#/$defs/o","$defs":{"o":{"type":"object","properties":{"b":{"$ref":"#/$defs/i"},"a":{"$ref":"#/$defs/i"}}},"i":{"type":"integer"}}}`, "b BIGINT, a BIGINT", nil},
+		{"draft 4", `{"$schema":"http://json-schema.org/draft-04/schema#","definitions":{"i":{"type":"integer"}},"type":"object","properties":{"b":{"$ref":"#/definitions/i"}}}`, "b BIGINT", nil},
+		{"allOf", `{"allOf":[{"type":"object","properties":{"b":{"type":"number"}}},{"properties":{"a":{"type":"string"},"b":{"type":"integer"}}}]}`, "b BIGINT, a STRING", nil},
+		{"alternatives that only ask for properties", `{"type":"object","properties":{"a":{"type":"string"}},"anyOf":[{"required":["a"]},{"required":["b"]}]}`, "a STRING", nil},
+		{"a name with a slash", properties(`"p":{"type":"object","properties":{"b/~c":{"type":"object","properties":{"z":{"type":"string"},"a":{"type":"string"}}}}}`), "p STRUCT<b/~c: STRUCT<z: STRING, a: STRING>>", nil},
+		{"references", properties(`"c":{"$ref":"common.json"},"d":{"$ref":"http://example.com/d.json#/definitions/x"}`), "c STRUCT<z: STRING, a: BIGINT>, d DATE",
+			[]Reference{{"common.json", properties(`"z":{"type":"string"},"a":{"type":"integer"}`)}, {"http://example.com/d.json", `{"definitions":{"x":{"type":"string","format":"date"}}}`}}},
+		{"references below an id", `{"$id":"http://example.com/main.json","type":"object","properties":{"c":{"$ref":"common.json"}}}`, "c BOOLEAN", []Reference{{"common.json", `{"type":"boolean"}`}}},
+		{"no reference", properties(`"c":{"$ref":"file:///etc/passwd"}`), "not among the schema's references", nil},
+		{"itself", properties(`"next":{"$ref":"#"}`), "field next.next contains itself", nil},
+		{"circles", properties(`"a":{"$ref":"#/properties/b"},"b":{"$ref":"#/properties/a"}`), "circle", nil},
+		{"several types", properties(`"a":{"type":["string","integer"]}`), "field a has values of several types", nil},
+		{"several schemas", properties(`"a":{"oneOf":[{"type":"string"},{"type":"integer"}]}`), "field a: its values are of one of several schemas", nil},
+		{"nothing", properties(`"a":{"type":"null"}`), "field a has nothing but nulls", nil},
+		{"no object", `{"type":"string"}`, "names no properties", nil},
+		{"no properties", `{"type":"object"}`, "names no properties", nil},
+		{"no JSON", `{`, "reading a JSON Schema", nil},
+		{"no schema", `{"type":"nothing"}`, "reading a JSON Schema", nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, err := TableSchema(tt.schema, tt.references...)
+			switch {
+			case err != nil && !strings.Contains(err.Error(), tt.want):
+				t.Errorf("%v, want %s", err, tt.want)
+			case err == nil && shown(s.Fields(), " ") != tt.want:
+				t.Errorf("%s, want %s", shown(s.Fields(), " "), tt.want)
+			case err == nil:
+				if _, err := decode.NewPlan(s, decode.Config{}); err != nil && !strings.Contains(tt.name, "slash") {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
