@@ -18,13 +18,14 @@ const (
 	ReasonOutOfRange   = "out_of_range"  // right kind, but the column's type cannot hold it
 	ReasonInexact      = "inexact"       // the column would lose digits: a fraction into an integer, scale into a decimal
 	ReasonTooDeep      = "too_deep"      // nested deeper than the limit
-	ReasonTooLarge     = "too_large"     // the message alone is larger than one batch can hold
+	ReasonTooLarge     = "too_large"     // the message alone is larger than one batch can hold, or than what it may become when it is decompressed
 
-	ReasonInvalidAvro    = "invalid_avro"     // the bytes are no datum of the schema
-	ReasonInvalidProto   = "invalid_protobuf" // the bytes are no message of the type
-	ReasonInvalidFraming = "invalid_framing"  // the message does not begin with what tells its schema
-	ReasonUnknownSchema  = "unknown_schema"   // nobody knows the schema that the message names
-	ReasonInvalidSchema  = "invalid_schema"   // it is no schema, or one of another format
+	ReasonInvalidAvro        = "invalid_avro"        // the bytes are no datum of the schema
+	ReasonInvalidProto       = "invalid_protobuf"    // the bytes are no message of the type
+	ReasonInvalidCompression = "invalid_compression" // the value is not compressed as configured
+	ReasonInvalidFraming     = "invalid_framing"     // the message does not begin with what tells its schema
+	ReasonUnknownSchema      = "unknown_schema"      // nobody knows the schema that the message names
+	ReasonInvalidSchema      = "invalid_schema"      // it is no schema, or one of another format
 )
 
 // PoisonError is a message that can never become a row under this plan. It left no trace in any builder.

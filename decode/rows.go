@@ -153,6 +153,27 @@ func (r *Rows) Rollback() {
 	}
 }
 
+// AppendNull completes a row of nulls for rec, as of a record that has nothing to decode. Its errors are those of Begin.
+func (r *Rows) AppendNull(rec *kgo.Record) error {
+	if err := r.Begin(rec); err != nil {
+		return err
+	}
+	for i, b := range r.Columns {
+		if r.meta == nil || r.meta.column != i {
+			b.AppendNull()
+		}
+	}
+	r.Commit(rec)
+	return nil
+}
+
+// Undo takes the last row back, which rec was committed as, in rows without a metadata column.
+func (r *Rows) Undo(rec *kgo.Record) {
+	r.n--
+	r.weight -= r.recordWeight(rec)
+	r.Rollback()
+}
+
 // NewBatch hands the rows out as a record batch of exactly the table's schema, without copying. The batch should be
 // released before the next Begin: its buffers are then used again. If it is not, new buffers are allocated, so that
 // the batch stays valid and only memory is lost.

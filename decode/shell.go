@@ -141,6 +141,9 @@ func (s *Shell[W, P]) programOf(written W) (*compiled[W, P], error) {
 	return c, nil
 }
 
+// Builders are the rows that are held.
+func (s *Shell[W, P]) Builders() *Rows { return s.Batch }
+
 // Rows is the number of rows since the last NewBatch or Reset.
 func (s *Shell[W, P]) Rows() int { return s.Batch.Len() }
 

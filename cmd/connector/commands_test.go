@@ -232,7 +232,7 @@ func TestExamplesShowEveryKind(t *testing.T) {
 	}
 	keys := documented(t, "configuration.md")
 	for _, key := range []string{
-		"source.format", "source.sasl.mechanism", "storage.azure.credential", "storage.gcs.credential", "storage.s3.encryption", "storage.s3.log_store",
+		"source.format", "source.compression", "source.key.format", "source.sasl.mechanism", "storage.azure.credential", "storage.gcs.credential", "storage.s3.encryption", "storage.s3.log_store",
 	} {
 		cells := strings.Split(keys[key], " | ") // type, default, meaning
 		values := regexp.MustCompile("`([a-z0-9_-]+)`").FindAllStringSubmatch(cells[len(cells)-1], -1)

@@ -32,11 +32,18 @@ type config struct {
 }
 
 type sourceSection struct {
-	Kafka    source.Config   `yaml:",inline"`
-	Format   string          `yaml:"format"`
+	Kafka  source.Config `yaml:",inline"`
+	Format string        `yaml:"format"`
+	// Compression is of the values: none (default), gzip or zstd.
+	Compression string `yaml:"compression"`
+	// MaxDecompressed is what a value may become, in bytes.
+	MaxDecompressed int64 `yaml:"max_decompressed" unit:"bytes"`
+
 	JSON     jsonConfig      `yaml:"json"`
 	Avro     avroConfig      `yaml:"avro"`
 	Protobuf protobufConfig  `yaml:"protobuf"`
+	Raw      rawConfig       `yaml:"raw"`
+	Key      keyConfig       `yaml:"key"`
 	Registry registry.Config `yaml:"schema_registry"`
 }
 
@@ -47,7 +54,11 @@ type tableSection struct {
 
 func defaultConfig() config {
 	return config{
-		Source:   sourceSection{Kafka: source.DefaultConfig(), Format: formatJSON, JSON: jsonConfig{Framing: framingNone}, Avro: avroConfig{Framing: framingRegistry}, Protobuf: protobufConfig{Framing: framingRegistry}},
+		Source: sourceSection{
+			Kafka: source.DefaultConfig(), Format: formatJSON, Compression: noCompression, MaxDecompressed: defaultMaxDecompressed,
+			JSON: jsonConfig{Framing: framingNone}, Avro: avroConfig{Framing: framingRegistry}, Protobuf: protobufConfig{Framing: framingRegistry},
+			Raw: rawConfig{Column: defaultRawColumn, Type: formatBinary}, Key: keyConfig{Column: defaultKeyColumn},
+		},
 		Table:    tableSection{Sink: sink.DefaultConfig()},
 		Pipeline: pipeline.DefaultConfig(),
 		HTTP:     httpConfig{Listen: ":9464"},
@@ -81,6 +92,14 @@ func (c config) validate() error {
 	errs := []error{
 		checkpoint.ValidateName(c.Name), c.Source.Kafka.Validate(), c.Table.Sink.Validate(), c.Table.Decode.Validate(),
 		c.Storage.Validate(), c.Pipeline.Validate(), c.HTTP.Validate(), c.Verify.Validate(), c.Source.validateFormat(),
+	}
+	if c.Source.Key.Format != "" {
+		if f, ok := c.Table.Decode.Metadata.Field(); ok && f.Name == c.Source.Key.Column {
+			errs = append(errs, fmt.Errorf("source.key.column is %q, which is the Kafka metadata column: name another one", f.Name))
+		}
+	}
+	if c.Source.Format == formatRaw && len(c.Table.Decode.Columns) > 0 {
+		errs = append(errs, errors.New("table.columns is set, but messages of format raw have no fields: remove it"))
 	}
 	if c.Table.Sink.Schema != "" {
 		if schema, err := c.createSchema(); err != nil {

@@ -9,25 +9,31 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"kafkadelta/decode"
 	"kafkadelta/decode/avro"
+	"kafkadelta/decode/envelope"
 	"kafkadelta/decode/json"
 	"kafkadelta/decode/protobuf"
+	"kafkadelta/decode/raw"
 	"kafkadelta/delta"
 	"kafkadelta/pipeline"
 	"kafkadelta/registry"
+	"kafkadelta/sink"
 )
 
 // format makes the decoders of a stream.
 type format struct {
-	newDecoder func(*decode.Plan) pipeline.Decoder
+	newValue func(*decode.Plan) (envelope.Decoder, error)
+	newKey   func(*decode.Plan) (envelope.Decoder, error) // nil: keys are not decoded
+	key      string                                       // name of their column
 	// tableSchema is the schema of a new table by the messages' own; nil where they have none.
 	tableSchema func(context.Context) (*arrow.Schema, error)
-	close       func()
+	// keyType is what the keys' column is in a new table, by their own schema; nil where they have none.
+	keyType func(context.Context) (arrow.DataType, error)
+	close   func()
 }
 
 // openFormat reads the schemas' files. A registry is not asked yet.
@@ -47,6 +53,11 @@ func openFormat(ctx context.Context, c sourceSection, log *slog.Logger) (*format
 		err = f.openAvro(c, client)
 	case formatProtobuf:
 		err = f.openProtobuf(ctx, c, client)
+	case formatRaw:
+		f.newValue = func(p *decode.Plan) (envelope.Decoder, error) { return raw.New(p, c.Raw.Column) }
+		f.tableSchema = func(context.Context) (*arrow.Schema, error) {
+			return arrow.NewSchema([]arrow.Field{{Name: c.Raw.Column, Type: rawTypes[c.Raw.Type], Nullable: true}}, nil), nil
+		}
 	default:
 		f.openJSON(c, client)
 	}
@@ -54,36 +65,73 @@ func openFormat(ctx context.Context, c sourceSection, log *slog.Logger) (*format
 		f.close()
 		return nil, err
 	}
+	if c.Compression != noCompression {
+		inner := f.newValue
+		f.newValue = func(p *decode.Plan) (envelope.Decoder, error) {
+			d, err := inner(p)
+			if err != nil {
+				return nil, err
+			}
+			return envelope.NewCompressed(c.Compression, int(c.MaxDecompressed), d)
+		}
+	}
+	if c.Key.Format != "" {
+		f.openKey(ctx, c, client)
+	}
 	return f, nil
+}
+
+// rawTypes are the columns of bytes that are kept as they are.
+var rawTypes = map[string]arrow.DataType{formatString: arrow.BinaryTypes.String, formatBinary: arrow.BinaryTypes.Binary}
+
+// decoder compiles a decoder for a table.
+func (f *format) decoder(layout *sink.Layout, cfg decode.Config) (pipeline.Decoder, error) {
+	if f.newKey == nil {
+		plan, err := newPlan(layout.Schema, layout, cfg)
+		if err != nil {
+			return nil, err
+		}
+		return f.newValue(plan)
+	}
+	at := layout.Schema.FieldIndices(f.key)
+	if len(at) == 0 {
+		return nil, fmt.Errorf("the table has no column %q for keys: add it, or name another one in source.key.column", f.key)
+	}
+	off := false
+	keyPlan, err := decode.NewPlan(arrow.NewSchema([]arrow.Field{layout.Schema.Field(at[0])}, nil), decode.Config{Metadata: decode.MetadataConfig{Enabled: &off}})
+	if err != nil {
+		return nil, err
+	}
+	plan, err := newPlan(arrow.NewSchema(slices.Delete(layout.Schema.Fields(), at[0], at[0]+1), nil), layout, cfg)
+	if err != nil {
+		return nil, err
+	}
+	key, err := f.newKey(keyPlan)
+	if err != nil {
+		return nil, err
+	}
+	value, err := f.newValue(plan)
+	if err != nil {
+		return nil, err
+	}
+	return envelope.NewKeyed(layout.Schema, at[0], value, key), nil
 }
 
 func (f *format) openJSON(c sourceSection, client *registry.Client) {
 	if c.JSON.Framing != framingRegistry {
-		f.newDecoder = func(p *decode.Plan) pipeline.Decoder { return json.New(p) }
+		f.newValue = func(p *decode.Plan) (envelope.Decoder, error) { return json.New(p), nil }
 		return
 	}
-	known := &registered[*registry.Schema]{client: client, parsed: map[*registry.Schema]parsedSchema[*registry.Schema]{}, typ: "JSON", parse: func(s *registry.Schema) (*registry.Schema, error) {
-		return s, nil
-	}}
-	f.newDecoder = func(p *decode.Plan) pipeline.Decoder {
-		return json.NewFramed(p, json.Registry(decode.ValueSchemaHeader, func(ref decode.SchemaRef) (string, error) {
-			s, err := known.find(ref)
-			if err != nil {
-				return "", err
-			}
-			return idText(s), nil
-		}))
+	known := knownJSON(client)
+	f.newValue = func(p *decode.Plan) (envelope.Decoder, error) {
+		return json.NewFramed(p, json.Registry(decode.ValueSchemaHeader, nameOf(known))), nil
 	}
 	f.tableSchema = func(ctx context.Context) (*arrow.Schema, error) {
 		s, err := known.latest(ctx, cmp.Or(c.JSON.Subject, c.Kafka.Topic+"-value"))
 		if err != nil {
 			return nil, err
 		}
-		var references []json.Reference
-		for _, r := range s.References {
-			references = append(references, json.Reference{Name: r.Name, Text: r.Text})
-		}
-		schema, err := json.TableSchema(s.Text, references...)
+		schema, err := json.TableSchema(s.Text, jsonReferences(s)...)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", idText(s), err)
 		}
@@ -101,8 +149,8 @@ func (f *format) openAvro(c sourceSection, client *registry.Client) error {
 		o.Reader = reader[0]
 	}
 	framing := func() avro.Framing { return o.Framing }
-	f.newDecoder = func(p *decode.Plan) pipeline.Decoder {
-		return avro.New(p, avro.Options{Framing: framing(), Reader: o.Reader})
+	f.newValue = func(p *decode.Plan) (envelope.Decoder, error) {
+		return avro.New(p, avro.Options{Framing: framing(), Reader: o.Reader}), nil
 	}
 	if c.Avro.Framing != framingRegistry {
 		schemas, err := readSchemas("source.avro.schema", c.Avro.Schema, c.Avro.Framing == framingSingleObject)
@@ -123,13 +171,7 @@ func (f *format) openAvro(c sourceSection, client *registry.Client) error {
 		}
 		return nil
 	}
-	known := &registered[*avro.Schema]{client: client, parsed: map[*registry.Schema]parsedSchema[*avro.Schema]{}, typ: "AVRO", parse: func(s *registry.Schema) (*avro.Schema, error) {
-		var references []string
-		for _, r := range s.References {
-			references = append(references, r.Text)
-		}
-		return avro.Parse(idText(s), s.Text, references...)
-	}}
+	known := knownAvro(client)
 	framing = func() avro.Framing { return avro.Registry(decode.ValueSchemaHeader, known.find) }
 	f.tableSchema = func(ctx context.Context) (*arrow.Schema, error) {
 		s, err := known.latest(ctx, cmp.Or(c.Avro.Subject, c.Kafka.Topic+"-value"))
@@ -143,7 +185,7 @@ func (f *format) openAvro(c sourceSection, client *registry.Client) error {
 
 func (f *format) openProtobuf(ctx context.Context, c sourceSection, client *registry.Client) error {
 	var framing func() protobuf.Framing
-	f.newDecoder = func(p *decode.Plan) pipeline.Decoder { return protobuf.New(p, framing()) }
+	f.newValue = func(p *decode.Plan) (envelope.Decoder, error) { return protobuf.New(p, framing()), nil }
 	if c.Protobuf.Framing == framingNone {
 		data, err := os.ReadFile(c.Protobuf.DescriptorSet)
 		if err != nil {
@@ -157,13 +199,7 @@ func (f *format) openProtobuf(ctx context.Context, c sourceSection, client *regi
 		f.tableSchema = func(context.Context) (*arrow.Schema, error) { return protobuf.TableSchema(typ) }
 		return nil
 	}
-	known := &registered[*protobuf.Schema]{client: client, parsed: map[*registry.Schema]parsedSchema[*protobuf.Schema]{}, typ: "PROTOBUF", parse: func(s *registry.Schema) (*protobuf.Schema, error) {
-		var references []protobuf.Reference
-		for _, r := range s.References {
-			references = append(references, protobuf.Reference{Path: r.Name, Text: r.Text})
-		}
-		return protobuf.Parse(context.WithoutCancel(ctx), idText(s), s.Text, references...)
-	}}
+	known := knownProtobuf(ctx, client)
 	framing = func() protobuf.Framing { return protobuf.Registry(decode.ValueSchemaHeader, known.find) }
 	f.tableSchema = func(ctx context.Context) (*arrow.Schema, error) {
 		s, err := known.latest(ctx, cmp.Or(c.Protobuf.Subject, c.Kafka.Topic+"-value"))
@@ -210,67 +246,6 @@ func readSchemas(key, path string, many bool) ([]*avro.Schema, error) {
 	return out, nil
 }
 
-// registered are a registry's schemas of one type, parsed once for all decoders.
-type registered[S any] struct {
-	client *registry.Client
-	typ    string
-	parse  func(*registry.Schema) (S, error)
-
-	mu     sync.Mutex
-	parsed map[*registry.Schema]parsedSchema[S]
-}
-
-type parsedSchema[S any] struct {
-	schema S
-	err    error
-}
-
-// find gives the schema that a message names. What its messages are poison for is a *decode.FramingError.
-func (r *registered[S]) find(ref decode.SchemaRef) (schema S, err error) {
-	ask := func() (*registry.Schema, error) { return r.client.ByID(ref.ID) }
-	if ref.GUID != [16]byte{} {
-		ask = func() (*registry.Schema, error) { return r.client.ByGUID(ref.GUID) }
-	}
-	s, err := ask()
-	if errors.Is(err, registry.ErrUnknown) {
-		return schema, &decode.FramingError{Reason: decode.ReasonUnknownSchema, Detail: fmt.Sprintf("%v: %v", ref, err)}
-	}
-	if err != nil {
-		return schema, err
-	}
-	r.mu.Lock() // one for all lanes: schemas are told apart by their pointers
-	defer r.mu.Unlock()
-	p, ok := r.parsed[s]
-	if !ok {
-		if p.schema, err = r.parseOf(s); err != nil {
-			p.err = &decode.FramingError{Reason: decode.ReasonInvalidSchema, Detail: err.Error()}
-		}
-		r.parsed[s] = p
-	}
-	return p.schema, p.err
-}
-
-// latest gives the newest schema of a subject.
-func (r *registered[S]) latest(ctx context.Context, subject string) (schema S, err error) {
-	s, err := r.client.Latest(ctx, subject)
-	if err != nil {
-		return schema, fmt.Errorf("%w; name another subject in subject of source.json, source.avro or source.protobuf, or say in table.schema which columns a new table gets", err)
-	}
-	return r.parseOf(s)
-}
-
-func (r *registered[S]) parseOf(s *registry.Schema) (schema S, err error) {
-	if s.Type != r.typ {
-		return schema, fmt.Errorf("%s is of type %s: want %s, as source.format says", idText(s), s.Type, r.typ)
-	}
-	if schema, err = r.parse(s); err != nil {
-		err = fmt.Errorf("%s: %w", idText(s), err)
-	}
-	return schema, err
-}
-
-func idText(s *registry.Schema) string { return fmt.Sprintf("schema id %d", s.ID) }
-
 // newTableSchema is the schema of the table if it has to be made: the configured one, or else the messages' own. It is nil where
 // the table is there already, or neither is known.
 func (c config) newTableSchema(ctx context.Context, store delta.LogStore, f *format) (*arrow.Schema, error) {
@@ -281,7 +256,10 @@ func (c config) newTableSchema(ctx context.Context, store delta.LogStore, f *for
 	if _, err := delta.OpenSnapshot(ctx, store, -1); !errors.Is(err, delta.ErrNotTable) {
 		return nil, nil // what is wrong with it, opening it tells
 	}
-	if schema, err = f.tableSchema(ctx); err != nil {
+	if schema, err = f.tableSchema(ctx); err == nil && f.newKey != nil {
+		schema, err = f.withKey(ctx, schema)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("making table %s: %w", c.Table.Sink.URI, err)
 	}
 	return c.withMetadata(schema)

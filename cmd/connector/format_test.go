@@ -219,7 +219,7 @@ func TestFormatSettings(t *testing.T) {
 	schema := file(t, "s.avsc", `{"type":"record","name":"r","fields":[{"name":"a","type":"int"}]}`)
 	broken := file(t, "b.avsc", `{"type":"record","name":"r","fields":[{"name":"a","type":"nothing"}]}`)
 	for _, tt := range []struct{ source, want string }{
-		{"format: xml", `source.format is "xml": use json, avro or protobuf`},
+		{"format: xml", `source.format is "xml": use json, avro, protobuf or raw`},
 		{"format: avro", "source.schema_registry.urls is empty"},
 		{"format: avro, avro: {framing: other}", `source.avro.framing is "other"`},
 		{"format: avro, avro: {framing: none}", "source.avro.schema is empty"},
@@ -228,6 +228,19 @@ func TestFormatSettings(t *testing.T) {
 		{"json: {framing: other}", `source.json.framing is "other"`},
 		{"json: {framing: registry}", "source.schema_registry.urls is empty"},
 		{"json: {subject: s}", "is for framing registry"},
+		{"raw: {column: x}", "source.format is json"},
+		{"format: raw, raw: {type: int}", `source.raw.type is "int"`},
+		{`format: raw, raw: {column: ""}`, "source.raw.column is empty"},
+		{"compression: lz4", `source.compression is "lz4"`},
+		{"max_decompressed: 2MiB", "set source.compression"},
+		{"compression: gzip, max_decompressed: 3GiB", "use 1KiB to 1GiB"},
+		{"key: {column: k}", "source.key.format is not"},
+		{"key: {format: xml}", `source.key.format is "xml"`},
+		{"key: {format: string, framing: registry}", "is for json, avro and protobuf"},
+		{"key: {format: json, subject: s}", "is for framing registry"},
+		{"key: {format: avro}", "source.schema_registry.urls is empty"},
+		{`key: {format: avro, framing: none}, schema_registry: {urls: ["http://x"]}`, "with framing registry only"},
+		{"key: {format: string, column: _kafka}", "is the Kafka metadata column"},
 		{"format: avro, json: {framing: registry}", "source.format is avro"},
 		{`schema_registry: {urls: ["http://x"]}`, "nothing asks it"},
 		{"format: protobuf, protobuf: {framing: none}", "source.protobuf.descriptor_set is empty"},

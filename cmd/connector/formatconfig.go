@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+
+	"kafkadelta/decode/envelope"
 )
 
 // Values of source.format.
@@ -10,6 +12,9 @@ const (
 	formatJSON     = "json"
 	formatAvro     = "avro"
 	formatProtobuf = "protobuf"
+	formatRaw      = "raw"
+	formatString   = "string" // of keys
+	formatBinary   = "binary" // of keys
 )
 
 // Values of framing.
@@ -18,6 +23,38 @@ const (
 	framingSingleObject = "single_object"
 	framingNone         = "none"
 )
+
+// rawConfig says where values go that are kept as they are.
+type rawConfig struct {
+	// Column is the name of their column. Default: value.
+	Column string `yaml:"column"`
+	// Type is what a new table's column is: binary (default) or string.
+	Type string `yaml:"type"`
+}
+
+// keyConfig says what becomes of keys.
+type keyConfig struct {
+	// Format is string, binary, json, avro or protobuf; none: keys are not decoded.
+	Format string `yaml:"format"`
+	// Column is the name of the column that takes the key. Default: _key.
+	Column string `yaml:"column"`
+	// Framing is none or registry. Default: none for json, and registry for avro and protobuf, which have no other.
+	Framing string `yaml:"framing"`
+	// Subject is whose latest schema the column of a new table is made from, with framing registry. Default: <topic>-key.
+	Subject string `yaml:"subject"`
+}
+
+// Defaults of columns.
+const (
+	defaultRawColumn = "value"
+	defaultKeyColumn = "_key"
+)
+
+// noCompression says that values are what they are.
+const noCompression = "none"
+
+// defaultMaxDecompressed is what a compressed value may become, in bytes.
+const defaultMaxDecompressed = 64 << 20
 
 // jsonConfig says how JSON messages tell their schema.
 type jsonConfig struct {
@@ -64,6 +101,9 @@ func (c sourceSection) validateFormat() error {
 	if c.Format != formatProtobuf && c.Protobuf != (protobufConfig{Framing: framingRegistry}) {
 		bad("source.protobuf is set, but source.format is %s: set source.format to protobuf", c.Format)
 	}
+	if c.Format != formatRaw && c.Raw != (rawConfig{Column: defaultRawColumn, Type: formatBinary}) {
+		bad("source.raw is set, but source.format is %s: set source.format to raw", c.Format)
+	}
 	framing := ""
 	switch c.Format {
 	case formatAvro:
@@ -76,15 +116,79 @@ func (c sourceSection) validateFormat() error {
 		framing = c.JSON.Framing
 		errs = append(errs, c.JSON.validate())
 	default:
-		bad("source.format is %q: use json, avro or protobuf", c.Format)
+		bad("source.format is %q: use json, avro, protobuf or raw", c.Format)
+	case formatRaw:
+		errs = append(errs, c.Raw.validate())
 	}
-	switch uses := framing == framingRegistry; {
+	errs = append(errs, c.Key.validate(), c.validateCompression())
+	switch uses := framing == framingRegistry || c.Key.byRegistry(); {
 	case uses && len(c.Registry.URLs) == 0:
-		bad("source.schema_registry.urls is empty: name the registry whose serializers wrote the messages, or set source.%s.framing", c.Format)
+		bad("source.schema_registry.urls is empty: name the registry whose serializers wrote the messages, or set framing of source.%s or source.key", c.Format)
 	case !uses && len(c.Registry.URLs) > 0:
-		bad("source.schema_registry is set, but nothing asks it: it is for messages with source.%s.framing: %s", c.Format, framingRegistry)
+		bad("source.schema_registry is set, but nothing asks it: it is for values and keys with framing %s", framingRegistry)
 	}
 	return errors.Join(errs...)
+}
+
+func (c rawConfig) validate() error {
+	switch {
+	case c.Column == "":
+		return errors.New("source.raw.column is empty: name the column that takes the values")
+	case c.Type != formatString && c.Type != formatBinary:
+		return fmt.Errorf("source.raw.type is %q: use %s or %s", c.Type, formatBinary, formatString)
+	}
+	return nil
+}
+
+// byRegistry says that keys tell their schema by a registry.
+func (c keyConfig) byRegistry() bool {
+	return c.Format == formatAvro || c.Format == formatProtobuf || c.Framing == framingRegistry
+}
+
+func (c keyConfig) validate() error {
+	if c.Format == "" {
+		if c != (keyConfig{Column: defaultKeyColumn}) {
+			return errors.New("source.key is set, but source.key.format is not: use string, binary, json, avro or protobuf")
+		}
+		return nil
+	}
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	switch c.Format {
+	case formatString, formatBinary:
+		if c.Framing != "" {
+			bad("source.key.framing is for json, avro and protobuf")
+		}
+	case formatAvro, formatProtobuf:
+		if c.Framing != "" && c.Framing != framingRegistry {
+			bad("source.key.framing is %q: keys of format %s are read with framing %s only", c.Framing, c.Format, framingRegistry)
+		}
+	case formatJSON:
+		if c.Framing != "" && c.Framing != framingRegistry && c.Framing != framingNone {
+			bad("source.key.framing is %q: use %s or %s", c.Framing, framingNone, framingRegistry)
+		}
+	default:
+		bad("source.key.format is %q: use string, binary, json, avro or protobuf", c.Format)
+	}
+	if c.Column == "" {
+		bad("source.key.column is empty: name the column that takes the keys")
+	}
+	if c.Subject != "" && !c.byRegistry() {
+		bad("source.key.subject is for framing %s", framingRegistry)
+	}
+	return errors.Join(errs...)
+}
+
+func (c sourceSection) validateCompression() error {
+	switch {
+	case c.Compression != noCompression && c.Compression != envelope.Gzip && c.Compression != envelope.Zstd:
+		return fmt.Errorf("source.compression is %q: use %s, %s or %s", c.Compression, noCompression, envelope.Gzip, envelope.Zstd)
+	case c.MaxDecompressed < 1<<10 || c.MaxDecompressed > 1<<30:
+		return fmt.Errorf("source.max_decompressed is %d bytes: use 1KiB to 1GiB", c.MaxDecompressed)
+	case c.Compression == noCompression && c.MaxDecompressed != defaultMaxDecompressed:
+		return errors.New("source.max_decompressed is for values that are compressed: set source.compression")
+	}
+	return nil
 }
 
 func (c jsonConfig) validate() error {

@@ -84,7 +84,7 @@ type rowReader struct {
 // only good until write returns. The first message that can't become a row ends it with a *rowError.
 func readRows(ctx context.Context, in *inputFile, layout *sink.Layout, write func(arrow.RecordBatch) error) error {
 	off := false // a column _kafka is filled from the message like any other
-	plan, err := newPlan(layout, decode.Config{Metadata: decode.MetadataConfig{Enabled: &off}})
+	plan, err := newPlan(layout.Schema, layout, decode.Config{Metadata: decode.MetadataConfig{Enabled: &off}})
 	if err != nil {
 		return &sink.Error{Op: "fitting messages to the table", Err: err}
 	}

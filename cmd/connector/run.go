@@ -139,11 +139,11 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 			return t, err
 		},
 		NewDecoder: func(layout *sink.Layout) (pipeline.Decoder, error) {
-			plan, err := newPlan(layout, c.Table.Decode)
+			d, err := messages.decoder(layout, c.Table.Decode)
 			if err != nil {
 				return nil, &sink.Error{Op: "fitting the configured columns to the table", Err: err}
 			}
-			return messages.newDecoder(plan), nil
+			return d, nil
 		},
 	})
 	if err == nil {
@@ -152,14 +152,16 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 	return err
 }
 
-// newPlan plans the decoding of messages into rows of a table. A message that has no value for a column gets the column's
-// default.
-func newPlan(layout *sink.Layout, cfg decode.Config) (*decode.Plan, error) {
+// newPlan plans the decoding of messages into rows of the columns of schema, of a table's layout. A message that has no value for a
+// column gets the column's default.
+func newPlan(schema *arrow.Schema, layout *sink.Layout, cfg decode.Config) (*decode.Plan, error) {
 	var defaults []decode.Default
 	for _, d := range layout.Rules.Defaults() {
-		defaults = append(defaults, decode.Default{Column: d.Column, Value: d.Value})
+		if at := schema.FieldIndices(layout.Schema.Field(d.Column).Name); len(at) > 0 {
+			defaults = append(defaults, decode.Default{Column: at[0], Value: d.Value})
+		}
 	}
-	return decode.NewPlan(layout.Schema, cfg, defaults...)
+	return decode.NewPlan(schema, cfg, defaults...)
 }
 
 // tellDifferences lists where the configured schema deviates from the table's, which counts.

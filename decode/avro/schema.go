@@ -155,6 +155,12 @@ func Parse(id, text string, references ...string) (*Schema, error) {
 	return s, nil
 }
 
+// Single is the schema of messages that are values for a table's only column, of that name, as keys are: Avro writes a record of one field
+// as it writes the field.
+func (s *Schema) Single(column string) *Schema {
+	return &Schema{root: &node{kind: kindRecord, name: "message", fields: []field{{name: column, typ: s.root}}}, id: s.id}
+}
+
 func decodeJSON(text string) (any, error) {
 	d := json.NewDecoder(strings.NewReader(text))
 	d.UseNumber()

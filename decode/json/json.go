@@ -23,6 +23,7 @@ const keepBuffer = 1 << 20
 type Decoder struct {
 	rows    *decode.Rows
 	root    *object
+	whole   bool    // a message is a value of any type, for the table's only column
 	framing Framing // nil: the value is nothing but the message
 	schema  string  // of the message, for errors
 
@@ -79,10 +80,20 @@ func (d *Decoder) Append(rec *kgo.Record) error {
 	return nil
 }
 
+// NewSingle returns a decoder for the plan's table with one column, of messages that are values for it, as keys are. framing may be nil.
+func NewSingle(plan *decode.Plan, f Framing) *Decoder {
+	d := NewFramed(plan, f)
+	d.whole = true
+	return d
+}
+
 func (d *Decoder) grow(n int) {
 	d.buf = make([]byte, max(n+n/4, 4<<10)+padding)
 	d.base = unsafe.Pointer(unsafe.SliceData(d.buf))
 }
+
+// Builders are the rows that are held.
+func (d *Decoder) Builders() *decode.Rows { return d.rows }
 
 // Rows is the number of rows since the last NewBatch or Reset.
 func (d *Decoder) Rows() int { return d.rows.Len() }

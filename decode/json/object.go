@@ -12,6 +12,9 @@ import (
 
 // document decodes the whole message into the row that follows the complete ones. It returns false after a problem.
 func (d *Decoder) document(rec *kgo.Record) bool {
+	if d.whole {
+		return d.singleValue(rec)
+	}
 	p := d.at(0)
 	start := 0
 	if p != '{' {
@@ -21,15 +24,8 @@ func (d *Decoder) document(rec *kgo.Record) bool {
 		}
 	}
 	row := d.rows.Len()
-	end := d.object(d.root, start+1, row)
-	if end < 0 {
+	if !d.ended(d.object(d.root, start+1, row)) {
 		return false
-	}
-	if end != d.n {
-		if end = d.space(end); end != d.n {
-			d.fail(decode.ReasonTrailingData, end, "behind the message's object comes %s", d.shorten(end, d.n))
-			return false
-		}
 	}
 	for _, b := range d.computed {
 		if b.Len == row {
@@ -37,6 +33,32 @@ func (d *Decoder) document(rec *kgo.Record) bool {
 		}
 	}
 	return true
+}
+
+// singleValue decodes the message into the only column.
+func (d *Decoder) singleValue(rec *kgo.Record) bool {
+	start := d.space(0)
+	if start >= d.n {
+		d.noObject(rec, start)
+		return false
+	}
+	f := d.root.fields[0]
+	end := d.value(f, start)
+	if end < 0 {
+		d.within(f.path)
+	}
+	return d.ended(end)
+}
+
+// ended says whether the value that ends there, if it does, is all of the message.
+func (d *Decoder) ended(end int) bool {
+	if end >= 0 && end != d.n {
+		if end = d.space(end); end != d.n {
+			d.fail(decode.ReasonTrailingData, end, "behind the message's value comes %s", d.shorten(end, d.n))
+			return false
+		}
+	}
+	return end >= 0
 }
 
 // noObject says what a message is that does not start with an object.

@@ -22,18 +22,9 @@ type Reference struct{ Name, Text string }
 // them, every column nullable, in the order of the schema's text. The error names what no column can hold. docs/json.md has
 // the rules.
 func TableSchema(text string, references ...Reference) (*arrow.Schema, error) {
-	d := &deriver{order: map[string][]string{}, within: map[*jsonschema.Schema]bool{}, texts: map[string]string{}}
-	for _, r := range references {
-		d.texts[r.Name] = r.Text
-	}
-	compiler := jsonschema.NewCompiler()
-	compiler.UseLoader(d)
-	compiler.AssertFormat()  // so that it tells formats
-	compiler.AssertContent() // and encodings
-	d.texts[mainSchema] = text
-	root, err := compiler.Compile(mainSchema)
+	d, root, err := compileSchema(text, references)
 	if err != nil {
-		return nil, fmt.Errorf("reading a JSON Schema: %w", err)
+		return nil, err
 	}
 	s, err := d.shape([]*jsonschema.Schema{root}, "")
 	if err != nil {
@@ -47,6 +38,32 @@ func TableSchema(text string, references ...Reference) (*arrow.Schema, error) {
 		return nil, err
 	}
 	return arrow.NewSchema(fields, nil), nil
+}
+
+// ColumnType is what a column of that name is that takes whole messages of the JSON Schema, as keys are.
+func ColumnType(name, text string, references ...Reference) (arrow.DataType, error) {
+	d, root, err := compileSchema(text, references)
+	if err != nil {
+		return nil, err
+	}
+	return d.typ([]*jsonschema.Schema{root}, name)
+}
+
+func compileSchema(text string, references []Reference) (*deriver, *jsonschema.Schema, error) {
+	d := &deriver{order: map[string][]string{}, within: map[*jsonschema.Schema]bool{}, texts: map[string]string{}}
+	for _, r := range references {
+		d.texts[r.Name] = r.Text
+	}
+	d.texts[mainSchema] = text
+	compiler := jsonschema.NewCompiler()
+	compiler.UseLoader(d)
+	compiler.AssertFormat()  // so that it tells formats
+	compiler.AssertContent() // and encodings
+	root, err := compiler.Compile(mainSchema)
+	if err != nil {
+		err = fmt.Errorf("reading a JSON Schema: %w", err)
+	}
+	return d, root, err
 }
 
 // mainSchema is the address of a schema that has none.

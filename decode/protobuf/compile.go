@@ -88,7 +88,14 @@ type compiler struct {
 
 func (d *Decoder) compile(t *Type) (*message, int, error) {
 	c := &compiler{d: d, growth: baseGrowth}
-	root, err := c.message(t.descriptor, d.Plan.Root(), nil, d.Batch.Columns)
+	n, b, children := d.Plan.Root(), (*decode.Builder)(nil), d.Batch.Columns
+	if d.whole {
+		n, b = n.Fields[0], children[0]
+		if children = b.Children; b.Kind != decode.KindStruct {
+			return nil, 0, &decode.Mismatch{Path: n.Path, Detail: fmt.Sprintf("%s into %s: want a STRUCT", t.descriptor.FullName(), decode.TypeName(b.Type))}
+		}
+	}
+	root, err := c.message(t.descriptor, n, b, children)
 	return root, c.growth, err
 }
 

@@ -6,6 +6,7 @@ import "kafkadelta/decode"
 type Decoder struct {
 	decode.Shell[*Type, *message]
 
+	whole   bool // a message is the value of the table's only column
 	partial bool // a part of a message is looked at
 }
 
@@ -14,6 +15,13 @@ func New(plan *decode.Plan, framing Framing) *Decoder {
 	d := &Decoder{Shell: decode.NewShell[*Type, *message](plan)}
 	d.Frame, d.Compile, d.Row = framing, d.compile, d.row
 	d.Name = func(t *Type) string { return t.id }
+	return d
+}
+
+// NewSingle returns a decoder for the plan's table with one column, a struct that takes the messages, as of keys.
+func NewSingle(plan *decode.Plan, framing Framing) *Decoder {
+	d := New(plan, framing)
+	d.whole = true
 	return d
 }
 

@@ -89,6 +89,14 @@ var table = []rule{
 		because: "a format adds parsing to the shared plan, nothing else; the schema of an id comes from a function",
 	},
 	{
+		pkg: "decode/raw", imports: []string{"decode"}, modules: []string{arrow, kgo}, pure: true,
+		because: "a format that looks into nothing",
+	},
+	{
+		pkg: "decode/envelope", imports: []string{"decode"}, modules: []string{arrow, kgo, compress}, pure: true,
+		because: "what is around a message of any format; the formats' decoders are handed in",
+	},
+	{
 		pkg: "batch", imports: []string{"checkpoint"}, modules: []string{arrow}, pure: true,
 		because: "it ties rows to the offsets they came from, whatever made the rows and wherever they go",
 	},
@@ -162,7 +170,7 @@ var table = []rule{
 	{
 		pkg: "cmd/connector",
 		imports: []string{
-			"admin", "batch", "checkpoint", "decode", "decode/avro", "decode/json", "decode/protobuf", "delta", "pipeline", "registry", "sink", "sink/datafile", "source",
+			"admin", "batch", "checkpoint", "decode", "decode/avro", "decode/envelope", "decode/json", "decode/protobuf", "decode/raw", "delta", "pipeline", "registry", "sink", "sink/datafile", "source",
 			"storage", "storage/local", "storage/memory", "storage/open", "internal/backoff", "internal/strictyaml",
 		},
 		modules: []string{arrow, cobra, compress, kadm, kerr, kfake, kgo, kmsg, prometheus, xsync, xsys},

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"kafkadelta/decode"
+	"kafkadelta/decode/avro"
+	"kafkadelta/decode/json"
+	"kafkadelta/decode/protobuf"
+	"kafkadelta/registry"
+)
+
+// registered are a registry's schemas of one type, parsed once for all decoders.
+type registered[S any] struct {
+	client *registry.Client
+	typ    string
+	parse  func(*registry.Schema) (S, error)
+
+	mu     sync.Mutex
+	parsed map[*registry.Schema]parsedSchema[S]
+}
+
+type parsedSchema[S any] struct {
+	schema S
+	err    error
+}
+
+// find gives the schema that a message names. What its messages are poison for is a *decode.FramingError.
+func (r *registered[S]) find(ref decode.SchemaRef) (schema S, err error) {
+	ask := func() (*registry.Schema, error) { return r.client.ByID(ref.ID) }
+	if ref.GUID != [16]byte{} {
+		ask = func() (*registry.Schema, error) { return r.client.ByGUID(ref.GUID) }
+	}
+	s, err := ask()
+	if errors.Is(err, registry.ErrUnknown) {
+		return schema, &decode.FramingError{Reason: decode.ReasonUnknownSchema, Detail: fmt.Sprintf("%v: %v", ref, err)}
+	}
+	if err != nil {
+		return schema, err
+	}
+	r.mu.Lock() // one for all lanes: schemas are told apart by their pointers
+	defer r.mu.Unlock()
+	p, ok := r.parsed[s]
+	if !ok {
+		if p.schema, err = r.parseOf(s); err != nil {
+			p.err = &decode.FramingError{Reason: decode.ReasonInvalidSchema, Detail: err.Error()}
+		}
+		r.parsed[s] = p
+	}
+	return p.schema, p.err
+}
+
+// latest gives the newest schema of a subject.
+func (r *registered[S]) latest(ctx context.Context, subject string) (schema S, err error) {
+	s, err := r.client.Latest(ctx, subject)
+	if err != nil {
+		return schema, fmt.Errorf("%w; name another subject in subject of source.json, source.avro or source.protobuf, or say in table.schema which columns a new table gets", err)
+	}
+	return r.parseOf(s)
+}
+
+func (r *registered[S]) parseOf(s *registry.Schema) (schema S, err error) {
+	if s.Type != r.typ {
+		return schema, fmt.Errorf("%s is of type %s: want %s, as source.format says", idText(s), s.Type, r.typ)
+	}
+	if schema, err = r.parse(s); err != nil {
+		err = fmt.Errorf("%s: %w", idText(s), err)
+	}
+	return schema, err
+}
+
+func idText(s *registry.Schema) string { return fmt.Sprintf("schema id %d", s.ID) }
+
+func known[S any](client *registry.Client, typ string, parse func(*registry.Schema) (S, error)) *registered[S] {
+	return &registered[S]{client: client, typ: typ, parse: parse, parsed: map[*registry.Schema]parsedSchema[S]{}}
+}
+
+func knownAvro(client *registry.Client) *registered[*avro.Schema] {
+	return known(client, "AVRO", func(s *registry.Schema) (*avro.Schema, error) {
+		var references []string
+		for _, r := range s.References {
+			references = append(references, r.Text)
+		}
+		return avro.Parse(idText(s), s.Text, references...)
+	})
+}
+
+func knownProtobuf(ctx context.Context, client *registry.Client) *registered[*protobuf.Schema] {
+	return known(client, "PROTOBUF", func(s *registry.Schema) (*protobuf.Schema, error) {
+		var references []protobuf.Reference
+		for _, r := range s.References {
+			references = append(references, protobuf.Reference{Path: r.Name, Text: r.Text})
+		}
+		return protobuf.Parse(context.WithoutCancel(ctx), idText(s), s.Text, references...)
+	})
+}
+
+// knownJSON keeps JSON Schemas as they are: messages are not read by them.
+func knownJSON(client *registry.Client) *registered[*registry.Schema] {
+	return known(client, "JSON", func(s *registry.Schema) (*registry.Schema, error) { return s, nil })
+}
+
+// nameOf gives a schema's name for errors, if the registry has it.
+func nameOf(known *registered[*registry.Schema]) func(decode.SchemaRef) (string, error) {
+	return func(ref decode.SchemaRef) (string, error) {
+		s, err := known.find(ref)
+		if err != nil {
+			return "", err
+		}
+		return idText(s), nil
+	}
+}
+
+func jsonReferences(s *registry.Schema) []json.Reference {
+	var out []json.Reference
+	for _, r := range s.References {
+		out = append(out, json.Reference{Name: r.Name, Text: r.Text})
+	}
+	return out
+}

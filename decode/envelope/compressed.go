@@ -1,0 +1,151 @@
+package envelope
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/decode"
+)
+
+// Codecs that values are compressed with.
+const (
+	Gzip = "gzip" // RFC 1952, members one behind the other included
+	Zstd = "zstd" // RFC 8878, frames one behind the other included
+)
+
+const (
+	// batchBytes bounds what the values of one batch become: who fills the batch knows only their compressed size.
+	batchBytes = 4 << 20
+	// keepBuffer is the largest buffer that is kept from batch to batch.
+	keepBuffer = 1 << 20
+)
+
+// Compressed decompresses values before they are decoded.
+type Compressed struct {
+	inner      Decoder
+	decompress func(dst, src []byte) ([]byte, error) // errTooLarge where it becomes longer than limit
+	codec      string
+	limit      int
+	buf        []byte
+	bytes      int        // of the values in the batch
+	rec        kgo.Record // with its value decompressed
+}
+
+// errTooLarge says that a value becomes larger than the limit.
+var errTooLarge = errors.New("too large")
+
+// NewCompressed returns a decoder of values that are compressed with the codec, and become at most limit bytes.
+func NewCompressed(codec string, limit int, inner Decoder) (*Compressed, error) {
+	d := &Compressed{inner: inner, codec: codec, limit: limit}
+	switch codec {
+	case Gzip:
+		d.decompress = gunzip(limit)
+	case Zstd:
+		r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(limit)), zstd.WithDecoderLowmem(true))
+		if err != nil {
+			return nil, fmt.Errorf("decompressing zstd: %w", err)
+		}
+		d.decompress = func(dst, src []byte) ([]byte, error) {
+			out, err := r.DecodeAll(src, dst)
+			if errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+				err = errTooLarge
+			}
+			return out, err
+		}
+	default:
+		return nil, fmt.Errorf("compression %q: use %s or %s", codec, Gzip, Zstd)
+	}
+	return d, nil
+}
+
+// gunzip reuses one reader.
+func gunzip(limit int) func(dst, src []byte) ([]byte, error) {
+	var in bytes.Reader
+	var r *gzip.Reader
+	return func(dst, src []byte) (out []byte, err error) {
+		in.Reset(src)
+		if r == nil {
+			r, err = gzip.NewReader(&in)
+		} else {
+			err = r.Reset(&in)
+		}
+		if err != nil {
+			return dst, err
+		}
+		for {
+			if len(dst) == cap(dst) {
+				dst = append(dst, make([]byte, max(len(dst), 4<<10))...)[:len(dst)]
+			}
+			n, err := r.Read(dst[len(dst):min(cap(dst), limit+1)])
+			dst = dst[:len(dst)+n]
+			switch {
+			case len(dst) > limit:
+				return dst, errTooLarge
+			case errors.Is(err, io.EOF):
+				return dst, nil
+			case err != nil:
+				return dst, err
+			}
+		}
+	}
+}
+
+// Append decompresses a record's value and decodes it. A value that is not compressed so, or becomes too large, is a
+// *decode.PoisonError; what the decoder returns is returned. A record without a value is handed on as it is.
+func (d *Compressed) Append(rec *kgo.Record) error {
+	if rec.Value == nil {
+		return d.inner.Append(rec)
+	}
+	if d.bytes >= batchBytes {
+		return &decode.RetryLaterError{Cause: decode.ErrBatchFull}
+	}
+	out, err := d.decompress(d.buf[:0], rec.Value)
+	if out != nil {
+		d.buf = out
+	}
+	if err != nil {
+		e := &decode.PoisonError{Topic: rec.Topic, Partition: rec.Partition, Offset: rec.Offset}
+		if errors.Is(err, errTooLarge) {
+			e.Reason, e.Detail = decode.ReasonTooLarge, fmt.Sprintf("%d bytes of %s become more than %d: source.max_decompressed is the limit", len(rec.Value), d.codec, d.limit)
+		} else {
+			e.Reason, e.Detail = decode.ReasonInvalidCompression, fmt.Sprintf("the value of %d bytes, which begins with %s, is not %s: %v", len(rec.Value), decode.Shorten(rec.Value[:min(len(rec.Value), 8)]), d.codec, err)
+		}
+		return e
+	}
+	d.rec = *rec
+	d.rec.Value = out
+	if err := d.inner.Append(&d.rec); err != nil {
+		return err
+	}
+	d.bytes += len(out)
+	return nil
+}
+
+// Builders are the rows that are held.
+func (d *Compressed) Builders() *decode.Rows { return d.inner.Builders() }
+
+// NewBatch returns the rows as the decoder's NewBatch does.
+func (d *Compressed) NewBatch() arrow.RecordBatch {
+	d.shrink()
+	return d.inner.NewBatch()
+}
+
+// Reset drops the rows.
+func (d *Compressed) Reset() {
+	d.shrink()
+	d.inner.Reset()
+}
+
+func (d *Compressed) shrink() {
+	d.bytes = 0
+	if cap(d.buf) > keepBuffer {
+		d.buf = nil
+	}
+}
