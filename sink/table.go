@@ -121,7 +121,7 @@ func (t *Table) openOrCreate(ctx context.Context) error {
 	log, err := delta.Open(ctx, t.store, options)
 	if errors.Is(err, delta.ErrNotTable) {
 		if t.opts.Create == nil {
-			return &Error{Op: "opening the table", Err: err, Hint: "set table.create: if_missing and table.schema, or make it with `table create`"}
+			return &Error{Op: "opening the table", Err: err, Hint: "set table.create: if_missing, and table.schema, table.schema_file or table.infer; or make it with `table create`"}
 		}
 		create := delta.CreateOptions{
 			Schema: t.opts.Create, PartitionBy: t.cfg.PartitionBy, Properties: t.cfg.Properties,

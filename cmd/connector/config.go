@@ -48,7 +48,11 @@ type sourceSection struct {
 }
 
 type tableSection struct {
-	Sink   sink.Config   `yaml:",inline"`
+	Sink sink.Config `yaml:",inline"`
+	// SchemaFile has the columns of a new table: see fileSchema.
+	SchemaFile string `yaml:"schema_file"`
+	// Infer is the number of messages from which a new table's columns are inferred; 0: they are not.
+	Infer  int           `yaml:"infer"`
 	Decode decode.Config `yaml:",inline"`
 }
 
@@ -101,7 +105,8 @@ func (c config) validate() error {
 	if c.Source.Format == formatRaw && len(c.Table.Decode.Columns) > 0 {
 		errs = append(errs, errors.New("table.columns is set, but messages of format raw have no fields: remove it"))
 	}
-	if c.Table.Sink.Schema != "" {
+	errs = append(errs, c.validateSchema())
+	if c.Table.Sink.Schema != "" || c.Table.SchemaFile != "" {
 		if schema, err := c.createSchema(); err != nil {
 			errs = append(errs, err)
 		} else if _, err := decode.NewPlan(schema, c.Table.Decode); err != nil {
@@ -113,15 +118,53 @@ func (c config) validate() error {
 	return errors.Join(errs...)
 }
 
+// validateSchema checks what says which columns a new table gets.
+func (c config) validateSchema() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	given := 0
+	for _, is := range []bool{c.Table.Sink.Schema != "", c.Table.SchemaFile != "", c.Table.Infer != 0} {
+		if is {
+			given++
+		}
+	}
+	if given > 1 {
+		bad("table.schema, table.schema_file and table.infer exclude each other: keep one")
+	}
+	switch {
+	case c.Table.Infer < 0 || c.Table.Infer > maxInferred:
+		bad("table.infer is %d: use 1 to %d messages", c.Table.Infer, maxInferred)
+	case c.Table.Infer > 0 && (c.Source.Format != formatJSON || c.Source.JSON.Framing != framingNone):
+		bad("table.infer is for JSON without a schema registry: messages of format %s tell their schema by themselves", c.Source.Format)
+	}
+	return errors.Join(errs...)
+}
+
+// configuredSchema is the schema of a new table that the configuration has; nil where it has none.
+func (c config) configuredSchema() (*arrow.Schema, error) {
+	switch {
+	case c.Table.Sink.Schema != "":
+		schema, err := delta.ParseDDL(c.Table.Sink.Schema)
+		if err != nil {
+			err = fmt.Errorf("table.schema: %w", err)
+		}
+		return schema, err
+	case c.Table.SchemaFile != "":
+		schema, err := fileSchema(c.Table.SchemaFile)
+		if err != nil {
+			err = fmt.Errorf("table.schema_file: %w", err)
+		}
+		return schema, err
+	}
+	return nil, nil
+}
+
 // createSchema is the schema of a new table: the configured columns, then the Kafka metadata column. It is nil where no
 // schema is configured.
 func (c config) createSchema() (*arrow.Schema, error) {
-	if c.Table.Sink.Schema == "" {
-		return nil, nil
-	}
-	schema, err := delta.ParseDDL(c.Table.Sink.Schema)
-	if err != nil {
-		return nil, fmt.Errorf("table.schema: %w", err)
+	schema, err := c.configuredSchema()
+	if schema == nil || err != nil {
+		return nil, err
 	}
 	return c.withMetadata(schema)
 }

@@ -22,6 +22,7 @@ import (
 	"kafkadelta/pipeline"
 	"kafkadelta/registry"
 	"kafkadelta/sink"
+	"kafkadelta/storage/open"
 )
 
 // format makes the decoders of a stream.
@@ -246,21 +247,30 @@ func readSchemas(key, path string, many bool) ([]*avro.Schema, error) {
 	return out, nil
 }
 
-// newTableSchema is the schema of the table if it has to be made: the configured one, or else the messages' own. It is nil where
-// the table is there already, or neither is known.
-func (c config) newTableSchema(ctx context.Context, store delta.LogStore, f *format) (*arrow.Schema, error) {
-	schema, err := c.createSchema()
-	if err != nil || schema != nil || f.tableSchema == nil {
-		return schema, err
+// newTableSchema is the schema of the table if it has to be made: the configured one, the one inferred, or else the messages' own. It is
+// nil where the table is there already, or none is known.
+func (c config) newTableSchema(ctx context.Context, store delta.LogStore, f *format, o runOptions, log *slog.Logger) (*arrow.Schema, error) {
+	if c.Table.Sink.Schema != "" {
+		return c.createSchema() // all of it
 	}
-	if _, err := delta.OpenSnapshot(ctx, store, -1); !errors.Is(err, delta.ErrNotTable) {
+	if _, err := delta.OpenSnapshot(ctx, store, -1); !errors.Is(err, delta.ErrNotTable) || c.Table.Sink.Create == sink.CreateNever {
 		return nil, nil // what is wrong with it, opening it tells
 	}
-	if schema, err = f.tableSchema(ctx); err == nil && f.newKey != nil {
+	schema, err := c.configuredSchema()
+	switch {
+	case err != nil || schema != nil:
+	case c.Table.Infer > 0:
+		schema, err = c.inferTopic(ctx, o, log)
+	case f.tableSchema != nil:
+		schema, err = f.tableSchema(ctx)
+	default:
+		return nil, nil
+	}
+	if err == nil && f.newKey != nil {
 		schema, err = f.withKey(ctx, schema)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("making table %s: %w", c.Table.Sink.URI, err)
+		return nil, fmt.Errorf("making table %s: %w", open.Redact(c.Table.Sink.URI), err)
 	}
 	return c.withMetadata(schema)
 }

@@ -26,31 +26,48 @@ const (
 // in the order of their first appearance. Where two messages differ by more than whole numbers and fractions it refuses,
 // since a table's types stay. It is nil for an input without messages. docs/table.md has the rules.
 func inferSchema(file string, input iter.Seq2[message, error]) (*arrow.Schema, error) {
-	in := inference{root: &inferredType{kind: inferredObject}}
-	seen := false
+	in := newInference("--schema")
 	for m, err := range input {
 		if err != nil {
 			return nil, inputError(file, err)
 		}
-		seen = true
-		if err := in.message(m); err != nil {
-			var own *rowError
-			if !errors.As(err, &own) {
-				own = &rowError{reason: decode.ReasonInvalidJSON, detail: err.Error()}
-			}
-			own.file, own.at = file, m.at()
-			return nil, own
+		if err := in.add(file, m); err != nil {
+			return nil, err
 		}
 	}
-	if !seen {
+	return in.schema(file)
+}
+
+func newInference(option string) *inference {
+	return &inference{root: &inferredType{kind: inferredObject}, option: option}
+}
+
+// add takes one more message. The error is a *rowError.
+func (in *inference) add(file string, m message) error {
+	in.messages++
+	err := in.message(m)
+	if err == nil {
+		return nil
+	}
+	var own *rowError
+	if !errors.As(err, &own) {
+		own = &rowError{reason: decode.ReasonInvalidJSON, detail: err.Error()}
+	}
+	own.file, own.at = file, m.at()
+	return own
+}
+
+// schema is what all messages fit into; nil where there were none.
+func (in *inference) schema(file string) (*arrow.Schema, error) {
+	if in.messages == 0 {
 		return nil, nil
 	}
 	if len(in.root.fields) == 0 {
-		return nil, &configError{fmt.Errorf("%s: the messages have no fields to make columns of: name the columns with --schema", file)}
+		return nil, &configError{fmt.Errorf("%s: the messages have no fields to make columns of: name the columns with %s", file, in.option)}
 	}
 	schema, err := delta.ParseDDL(in.root.columns(" "))
 	if err != nil {
-		return nil, &configError{fmt.Errorf("%s: the schema of the input: %w; name the columns with --schema", file, err)}
+		return nil, &configError{fmt.Errorf("%s: the schema of the input: %w; name the columns with %s", file, err, in.option)}
 	}
 	return schema, nil
 }
@@ -83,10 +100,12 @@ type inferredType struct {
 
 // inference goes through messages.
 type inference struct {
-	root   *inferredType
-	fields int
-	at     string // the message at hand
-	path   []string
+	root     *inferredType
+	option   string // that names columns instead
+	messages int64
+	fields   int
+	at       string // the message at hand
+	path     []string
 }
 
 func (in *inference) message(m message) error {
@@ -197,7 +216,7 @@ func (in *inference) become(t *inferredType, kind inferredKind, value string) er
 }
 
 func (in *inference) refuse(reason, detail string) error {
-	return &rowError{path: strings.Join(in.path, "."), reason: reason, detail: detail, remedy: "name the columns with --schema, or mend the input"}
+	return &rowError{path: strings.Join(in.path, "."), reason: reason, detail: detail, remedy: "name the columns with " + in.option + ", or mend the input"}
 }
 
 // columns spells the fields in Spark's SQL notation. What was never seen with a value is a STRING, which takes any.

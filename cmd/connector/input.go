@@ -23,11 +23,15 @@ const maxMessage = 16 << 20
 type message struct {
 	number  int64 // of its line, or of the array's element, from 1
 	element bool
+	place   string // in a topic; then the others are not set
 	text    []byte
 }
 
 // at says where the message stands, for errors.
 func (m message) at() string {
+	if m.place != "" {
+		return m.place
+	}
 	if m.element {
 		return fmt.Sprintf("element %d", m.number)
 	}

@@ -29,18 +29,22 @@ type rowError struct {
 }
 
 func (e *rowError) Error() string {
-	column := ""
-	if e.path != "" {
-		column = "column " + e.path + ": "
-	}
 	remedy := e.remedy
 	if remedy == "" {
 		remedy = e.byReason()
 	}
-	return fmt.Sprintf("%s, %s: %s%s: %s; nothing was appended: %s", e.file, e.at, column, e.reason, e.detail, remedy)
+	return fmt.Sprintf("%s, %s: %s%s: %s; nothing was appended: %s", e.file, e.at, column(e.path), e.reason, e.detail, remedy)
 }
 
 // byReason is what the user can do about it.
+// column names a column before what is said of it.
+func column(path string) string {
+	if path == "" {
+		return ""
+	}
+	return "column " + path + ": "
+}
+
 func (e *rowError) byReason() string {
 	switch e.reason {
 	case decode.ReasonInvalidJSON, decode.ReasonTrailingData, decode.ReasonEmpty:

@@ -122,7 +122,7 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 		Config: c.Pipeline, Name: c.Name, Source: c.Source.Kafka, UntilEnd: o.untilEnd,
 		Metrics: metrics, Log: log, Now: time.Now, ClientOptions: o.client,
 		OpenTable: func(ctx context.Context, events sink.Events) (*sink.Table, error) {
-			schema, err := c.newTableSchema(ctx, store, messages)
+			schema, err := c.newTableSchema(ctx, store, messages, o, log)
 			if err != nil {
 				return nil, err
 			}

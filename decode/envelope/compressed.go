@@ -41,7 +41,8 @@ type Compressed struct {
 // errTooLarge says that a value becomes larger than the limit.
 var errTooLarge = errors.New("too large")
 
-// NewCompressed returns a decoder of values that are compressed with the codec, and become at most limit bytes.
+// NewCompressed returns a decoder of values that are compressed with the codec, and become at most limit bytes. inner may be nil for
+// Decompress alone.
 func NewCompressed(codec string, limit int, inner Decoder) (*Compressed, error) {
 	d := &Compressed{inner: inner, codec: codec, limit: limit}
 	switch codec {
@@ -106,18 +107,9 @@ func (d *Compressed) Append(rec *kgo.Record) error {
 	if d.bytes >= batchBytes {
 		return &decode.RetryLaterError{Cause: decode.ErrBatchFull}
 	}
-	out, err := d.decompress(d.buf[:0], rec.Value)
-	if out != nil {
-		d.buf = out
-	}
+	out, err := d.Decompress(rec)
 	if err != nil {
-		e := &decode.PoisonError{Topic: rec.Topic, Partition: rec.Partition, Offset: rec.Offset}
-		if errors.Is(err, errTooLarge) {
-			e.Reason, e.Detail = decode.ReasonTooLarge, fmt.Sprintf("%d bytes of %s become more than %d: source.max_decompressed is the limit", len(rec.Value), d.codec, d.limit)
-		} else {
-			e.Reason, e.Detail = decode.ReasonInvalidCompression, fmt.Sprintf("the value of %d bytes, which begins with %s, is not %s: %v", len(rec.Value), decode.Shorten(rec.Value[:min(len(rec.Value), 8)]), d.codec, err)
-		}
-		return e
+		return err
 	}
 	d.rec = *rec
 	d.rec.Value = out
@@ -126,6 +118,24 @@ func (d *Compressed) Append(rec *kgo.Record) error {
 	}
 	d.bytes += len(out)
 	return nil
+}
+
+// Decompress gives a record's value, until the next one. The error is a *decode.PoisonError.
+func (d *Compressed) Decompress(rec *kgo.Record) ([]byte, error) {
+	out, err := d.decompress(d.buf[:0], rec.Value)
+	if out != nil {
+		d.buf = out
+	}
+	if err == nil {
+		return out, nil
+	}
+	e := &decode.PoisonError{Topic: rec.Topic, Partition: rec.Partition, Offset: rec.Offset}
+	if errors.Is(err, errTooLarge) {
+		e.Reason, e.Detail = decode.ReasonTooLarge, fmt.Sprintf("%d bytes of %s become more than %d: source.max_decompressed is the limit", len(rec.Value), d.codec, d.limit)
+	} else {
+		e.Reason, e.Detail = decode.ReasonInvalidCompression, fmt.Sprintf("the value of %d bytes, which begins with %s, is not %s: %v", len(rec.Value), decode.Shorten(rec.Value[:min(len(rec.Value), 8)]), d.codec, err)
+	}
+	return nil, e
 }
 
 // Builders are the rows that are held.

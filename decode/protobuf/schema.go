@@ -108,6 +108,22 @@ func FromDescriptorSet(data []byte, name string) (*Type, error) {
 // First is the first message type of the file, which is that of a subject's values unless a message says otherwise.
 func (s *Schema) First() (*Type, error) { return s.at([]int{0}) }
 
+// Named is the message type of a full name, or the only one of the file for an empty name.
+func (s *Schema) Named(name string) (*Type, error) {
+	messages := s.file.Messages()
+	if name == "" && messages.Len() == 1 {
+		return s.First()
+	}
+	var names []string
+	for i := range messages.Len() {
+		names = append(names, string(messages.Get(i).FullName()))
+		if protoreflect.FullName(name) == messages.Get(i).FullName() {
+			return s.at([]int{i})
+		}
+	}
+	return nil, fmt.Errorf("the file has no message type %q: name one of %v", name, names)
+}
+
 // at is the type at a path of indexes: of the file's message types, then of each one's nested types.
 func (s *Schema) at(path []int) (*Type, error) {
 	key := fmt.Sprint(path)

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/decode/envelope"
+	"kafkadelta/delta"
+	"kafkadelta/internal/backoff"
+	"kafkadelta/source"
+)
+
+// maxInferred bounds table.infer.
+const maxInferred = 1_000_000
+
+// errNoMessages says that there is nothing yet to infer columns from.
+var errNoMessages = errors.New("the topic has no messages to infer the table's columns from")
+
+// inferTopic finds the columns of a new table in the first messages of the topic, table.infer of them at most, as many of each partition.
+// It waits for some, unless the run is to end at the topic's end.
+func (c config) inferTopic(ctx context.Context, o runOptions, log *slog.Logger) (*arrow.Schema, error) {
+	inspector, err := source.NewInspector(c.Source.Kafka, o.client...)
+	if err != nil {
+		return nil, err
+	}
+	defer inspector.Close()
+	wait := backoff.Backoff{Longest: 5 * time.Second}
+	for warned := false; ; {
+		schema, n, err := c.inferOnce(ctx, inspector)
+		switch {
+		case err == nil:
+			log.Info("the new table's columns are inferred from the topic's first messages; as table.schema they would be", "messages", n, "schema", delta.FormatDDL(schema))
+			return schema, nil
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case errors.As(err, new(*source.Error)), errors.As(err, new(*configError)), o.untilEnd && errors.Is(err, errNoMessages):
+			return nil, err
+		case !warned:
+			log.Warn("the table is made once its columns can be inferred", "error", err)
+			warned = true
+		}
+		if err := backoff.Sleep(ctx, wait.Next()); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// inferOnce looks at what is there now, and tells how many messages that was.
+func (c config) inferOnce(ctx context.Context, inspector *source.Inspector) (schema *arrow.Schema, n int64, err error) {
+	topic, err := inspector.Inspect(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	partitions := max(int64(len(topic.End)), 1)
+	each := (int64(c.Table.Infer) + partitions - 1) / partitions
+	ranges := map[int32]source.OffsetRange{}
+	for id, first := range topic.Start {
+		ranges[id] = source.OffsetRange{First: first, Next: min(topic.End[id], first+each)}
+	}
+	decompress := func(r *kgo.Record) ([]byte, error) { return r.Value, nil }
+	if c.Source.Compression != noCompression {
+		d, err := envelope.NewCompressed(c.Source.Compression, int(c.Source.MaxDecompressed), nil)
+		if err != nil {
+			return nil, 0, err
+		}
+		decompress = d.Decompress
+	}
+	in := newInference("table.schema")
+	var bad error
+	err = inspector.Read(ctx, ranges, func(r *kgo.Record) {
+		if bad != nil || r.Attrs.IsControl() || r.Value == nil {
+			return
+		}
+		text, err := decompress(r)
+		if err == nil {
+			err = in.add(c.Source.Kafka.Topic, message{place: fmt.Sprintf("partition %d offset %d", r.Partition, r.Offset), text: text})
+		}
+		if e, ok := errors.AsType[*rowError](err); ok {
+			err = fmt.Errorf("%s, %s: %s%s: %s", e.file, e.at, column(e.path), e.reason, e.detail)
+		}
+		bad = err
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	if bad != nil {
+		return nil, 0, &configError{fmt.Errorf("table.infer: no columns can be inferred from %w; name the columns in table.schema", bad)}
+	}
+	schema, err = in.schema(c.Source.Kafka.Topic)
+	if err == nil && schema == nil {
+		err = errNoMessages
+	}
+	return schema, in.messages, err
+}

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+
+	"kafkadelta/decode/avro"
+	decodejson "kafkadelta/decode/json"
+	"kafkadelta/decode/protobuf"
+	"kafkadelta/delta"
+)
+
+// fileSchema reads a table's columns from a file whose name tells what it is: Avro (.avsc), Protobuf (.proto, or .pb as protoc writes
+// descriptor sets), Arrow IPC (.arrow, .arrows), or JSON (.json), which is a JSON Schema, Delta's schemaString or Avro. For
+// Protobuf the name may end with # and a message type.
+func fileSchema(name string) (*arrow.Schema, error) {
+	path, message := name, ""
+	if i := strings.LastIndexByte(name, '#'); i > strings.LastIndexAny(name, `/\`) {
+		path, message = name[:i], name[i+1:]
+	}
+	ext := strings.ToLower(filepath.Ext(path))
+	if message != "" && ext != ".proto" && ext != ".pb" {
+		return nil, fmt.Errorf("%s: only a file of Protobuf has message types: leave out #%s", path, message)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var schema *arrow.Schema
+	switch ext {
+	case ".avsc":
+		schema, err = avroColumns(data)
+	case ".proto":
+		schema, err = protoColumns(path, string(data), message)
+	case ".pb":
+		var typ *protobuf.Type
+		if typ, err = protobuf.FromDescriptorSet(data, message); err == nil {
+			schema, err = protobuf.TableSchema(typ)
+		}
+	case ".arrow", ".arrows":
+		schema, err = arrowColumns(data)
+	case ".json":
+		schema, err = jsonColumns(data)
+	default:
+		return nil, fmt.Errorf("%s: the name does not tell what it is: use .avsc (Avro), .json (JSON Schema, or Delta's schemaString), .proto or .pb (Protobuf), .arrow or .arrows (Arrow)", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return schema, nil
+}
+
+func avroColumns(data []byte) (*arrow.Schema, error) {
+	s, err := avro.Parse("", string(data))
+	if err != nil {
+		return nil, err
+	}
+	return avro.TableSchema(s)
+}
+
+// maxProtoFiles bounds the files of a folder that a .proto may import.
+const maxProtoFiles = 1000
+
+// protoColumns reads a .proto file, whose imports are relative to its own folder.
+func protoColumns(path, text, message string) (*arrow.Schema, error) {
+	folder := filepath.Dir(path)
+	var references []protobuf.Reference
+	err := filepath.WalkDir(folder, func(p string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || filepath.Ext(p) != ".proto" {
+			return err
+		}
+		if len(references) >= maxProtoFiles {
+			return fmt.Errorf("the folder %s has more than %d .proto files: give a descriptor set, as protoc --include_imports --descriptor_set_out writes it", folder, maxProtoFiles)
+		}
+		data, err := os.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(folder, p)
+		references = append(references, protobuf.Reference{Path: filepath.ToSlash(name), Text: string(data)})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s, err := protobuf.Parse(context.Background(), filepath.Base(path), text, references...)
+	if err != nil {
+		return nil, err
+	}
+	typ, err := s.Named(message)
+	if err != nil {
+		return nil, err
+	}
+	return protobuf.TableSchema(typ)
+}
+
+// jsonColumns tells the schemas apart that are JSON.
+func jsonColumns(data []byte) (*arrow.Schema, error) {
+	var top struct {
+		Type   any             `json:"type"`
+		Fields json.RawMessage `json:"fields"`
+	}
+	if err := json.Unmarshal(data, &top); err != nil {
+		return nil, err
+	}
+	switch {
+	case top.Type == "struct" && top.Fields != nil:
+		return delta.SchemaFromJSON(string(data))
+	case top.Type == "record" && top.Fields != nil:
+		return avroColumns(data)
+	}
+	return decodejson.TableSchema(string(data))
+}
+
+// arrowColumns reads the schema of an Arrow file or stream, and takes for each type the one that a table has for it.
+func arrowColumns(data []byte) (*arrow.Schema, error) {
+	var schema *arrow.Schema
+	if file, err := ipc.NewFileReader(bytes.NewReader(data)); err == nil {
+		schema = file.Schema()
+		_ = file.Close()
+	} else {
+		stream, streamErr := ipc.NewReader(bytes.NewReader(data))
+		if streamErr != nil {
+			return nil, fmt.Errorf("neither an Arrow file nor a stream: %w; %w", err, streamErr)
+		}
+		schema = stream.Schema()
+		stream.Release()
+	}
+	fields, err := tableFields(schema.Fields(), "")
+	if err != nil {
+		return nil, err
+	}
+	if len(fields) == 0 {
+		return nil, errors.New("the schema has no fields, and a table needs a column")
+	}
+	return arrow.NewSchema(fields, nil), nil
+}
+
+func tableFields(fields []arrow.Field, path string) ([]arrow.Field, error) {
+	out := make([]arrow.Field, len(fields))
+	for i, f := range fields {
+		t, err := tableType(f.Type, path+f.Name)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = arrow.Field{Name: f.Name, Type: t, Nullable: f.Nullable}
+	}
+	return out, nil
+}
+
+// tableType is the table's type for values of an Arrow type: none is changed, but that timestamps have microseconds.
+func tableType(t arrow.DataType, path string) (arrow.DataType, error) {
+	switch t := t.(type) {
+	case *arrow.StructType:
+		fields, err := tableFields(t.Fields(), path+".")
+		return arrow.StructOf(fields...), err
+	case *arrow.MapType:
+		key, err := tableType(t.KeyType(), path+".key")
+		if err != nil {
+			return nil, err
+		}
+		value, err := tableType(t.ItemType(), path+".value")
+		return arrow.MapOf(key, value), err
+	case arrow.ListLikeType:
+		element, err := tableType(t.Elem(), path+".element")
+		return arrow.ListOf(element), err
+	case *arrow.DictionaryType:
+		return tableType(t.ValueType, path)
+	case *arrow.TimestampType:
+		return &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: map[bool]string{true: "UTC"}[t.TimeZone != ""]}, nil
+	case *arrow.Decimal128Type:
+		return t, nil
+	}
+	if to, ok := tableTypes[t.ID()]; ok {
+		return to, nil
+	}
+	return nil, fmt.Errorf("field %s is %s, for which a table has no type: name the columns in table.schema", path, t)
+}
+
+var tableTypes = map[arrow.Type]arrow.DataType{
+	arrow.BOOL: arrow.FixedWidthTypes.Boolean, arrow.INT8: arrow.PrimitiveTypes.Int8, arrow.INT16: arrow.PrimitiveTypes.Int16,
+	arrow.INT32: arrow.PrimitiveTypes.Int32, arrow.INT64: arrow.PrimitiveTypes.Int64, arrow.UINT8: arrow.PrimitiveTypes.Int16,
+	arrow.UINT16: arrow.PrimitiveTypes.Int32, arrow.UINT32: arrow.PrimitiveTypes.Int64, arrow.UINT64: &arrow.Decimal128Type{Precision: 20},
+	arrow.FLOAT16: arrow.PrimitiveTypes.Float32, arrow.FLOAT32: arrow.PrimitiveTypes.Float32, arrow.FLOAT64: arrow.PrimitiveTypes.Float64,
+	arrow.STRING: arrow.BinaryTypes.String, arrow.LARGE_STRING: arrow.BinaryTypes.String, arrow.STRING_VIEW: arrow.BinaryTypes.String,
+	arrow.BINARY: arrow.BinaryTypes.Binary, arrow.LARGE_BINARY: arrow.BinaryTypes.Binary, arrow.BINARY_VIEW: arrow.BinaryTypes.Binary,
+	arrow.FIXED_SIZE_BINARY: arrow.BinaryTypes.Binary, arrow.DATE32: arrow.FixedWidthTypes.Date32, arrow.DATE64: arrow.FixedWidthTypes.Date32,
+}
