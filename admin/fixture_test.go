@@ -277,6 +277,16 @@ func (f *fixture) edit(version int64, pairs ...string) {
 	f.check(f.store.Put(f.t.Context(), logName(version), []byte(text)))
 }
 
+// bury has the two messages that version 3 has skipped be dead letters, with or without the txn that names their file.
+func (f *fixture) bury(version int64, slot bool) {
+	f.t.Helper()
+	f.edit(version, `"skipped":2,`, `"skipped":0,"dead":2,`, `\"skipped\":2,`, `\"skipped\":0,\"dead\":2,`)
+	if slot {
+		text := f.object(logName(version)) + `{"txn":{"appId":"events#dl/0","version":77}}` + "\n"
+		f.check(f.store.Put(f.t.Context(), logName(version), []byte(text)))
+	}
+}
+
 // foreign commits as another engine would.
 func (f *fixture) foreign(operation string, actions ...any) int64 {
 	f.t.Helper()

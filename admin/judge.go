@@ -342,8 +342,9 @@ func (v *verifier) partition(t *track) PartitionReport {
 		p.Spans++
 		p.Rows += s.rows
 		p.Skipped += s.skipped
-		p.Records += s.rows + s.skipped
-		p.Gaps += s.next - s.first - s.rows - s.skipped
+		p.Dead += s.dead
+		p.Records += s.messages()
+		p.Gaps += s.next - s.first - s.messages()
 		p.Lost += s.lost
 	}
 	return p

@@ -253,9 +253,9 @@ func (c *cursor) finish(start int64) {
 
 func (c *cursor) finishSpan(s *span, n counted, from int64) {
 	t, v := c.t, c.v
-	if s.first >= from && n.messages > s.rows+s.skipped {
+	if s.first >= from && n.messages > s.messages() {
 		v.faultOffsets(t, MissingMessage, s.first, s.next, "Kafka has %d messages in [%d, %d), but %s has taken only %d",
-			n.messages, s.first, s.next, v.unitText(s.unit), s.rows+s.skipped)
+			n.messages, s.first, s.next, v.unitText(s.unit), s.messages())
 		return
 	}
 	if !v.offsets || v.units[s.unit].blind > 0 || s.next > t.until {
@@ -263,9 +263,9 @@ func (c *cursor) finishSpan(s *span, n counted, from int64) {
 	}
 	there := t.have.count(s.first, s.next) + t.deleted.count(s.first, s.next)
 	gone := max(s.rows-there, 0) // deleted by others, or told already
-	if n.absent > s.skipped+gone {
-		v.faultOffsets(t, MissingMessage, n.first, s.next, "%d messages that Kafka has in [%d, %d) are not in the table, and only %d were skipped; the first has offset %d",
-			n.absent, s.first, s.next, s.skipped, n.first)
+	if n.absent > s.skipped+s.dead+gone {
+		v.faultOffsets(t, MissingMessage, n.first, s.next, "%d messages that Kafka has in [%d, %d) are not in the table, and only %d were skipped or are dead letters; the first has offset %d",
+			n.absent, s.first, s.next, s.skipped+s.dead, n.first)
 		return
 	}
 	first := max(s.first, from)

@@ -25,6 +25,7 @@ func (l *ledger) checkTxns(e delta.HistoryEntry, record checkpoint.CommitRecord,
 		names[u.Name] = true
 		for _, s := range u.Spans {
 			want[checkpoint.AppID(u.Name, s.ID)] = s.Next - 1
+			l.checkSlot(e, u.Name, s)
 		}
 		if u.Rewind != nil {
 			want[checkpoint.GenerationAppID(u.Name)] = u.Generation
@@ -51,6 +52,15 @@ func (l *ledger) checkTxns(e delta.HistoryEntry, record checkpoint.CommitRecord,
 			l.faults.add(Finding{Kind: ForgedTxn, Version: &e.Version, Text: fmt.Sprintf(
 				"version %d: by its spans the txn is %d, but it has no txn %q", e.Version, last, appID)})
 		}
+	}
+}
+
+// checkSlot holds rule D2: the version that counts dead letters names their file.
+func (l *ledger) checkSlot(e delta.HistoryEntry, name string, s checkpoint.Span) {
+	slot := checkpoint.DeadLetterAppID(name, s.ID)
+	if s.Dead > 0 && !slices.ContainsFunc(e.Txns, func(txn delta.Txn) bool { return txn.AppID == slot }) {
+		l.faults.add(Finding{Kind: ForgedTxn, Version: &e.Version, Text: fmt.Sprintf(
+			"version %d: by its spans %d messages of %s are dead letters, but it has no txn %q", e.Version, s.Dead, s.Partition, slot)})
 	}
 }
 

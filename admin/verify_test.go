@@ -108,6 +108,18 @@ func TestCleanTables(t *testing.T) {
 	}
 }
 
+// TestDeadLettersAreCounted: they are messages that have no rows, and are neither skipped nor lost.
+func TestDeadLettersAreCounted(t *testing.T) {
+	f := filled(t, setup{})
+	skipped := f.verify().Partitions[0].Skipped
+	f.bury(3, true)
+	r := f.verify()
+	wantVerdict(t, r, admin.OK)
+	if p := r.Partitions[0]; p.Dead != 2 || p.Skipped != skipped-2 || p.Records != p.Rows+p.Skipped+p.Dead {
+		t.Errorf("%d dead letters, %d skipped, want 2 and %d, of %d messages with %d rows", p.Dead, p.Skipped, skipped-2, p.Records, p.Rows)
+	}
+}
+
 // TestFaults plants a fault at a time, and wants it named.
 func TestFaults(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -173,6 +185,10 @@ func TestFaults(t *testing.T) {
 		"a commit without its txn": {
 			plant: func(_ *testing.T, f *fixture) { f.edit(3, `"appId":"events-0"`, `"appId":"other-0"`) },
 			kind:  admin.ForgedTxn, says: []string{"version 3", "no txn", "events-0"},
+		},
+		"dead letters that no txn names": {
+			plant: func(_ *testing.T, f *fixture) { f.bury(3, false) },
+			kind:  admin.ForgedTxn, says: []string{"version 3", "2 messages of topic[0] are dead letters", "events#dl/0"},
 		},
 		"a row count in statistics": {
 			plant: func(_ *testing.T, f *fixture) { f.edit(3, `{\"numRecords\":3,`, `{\"numRecords\":4,`) },

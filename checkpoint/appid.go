@@ -74,6 +74,15 @@ func LeaderAppID(name string, partition int32) string {
 	return name + leaderMark + strconv.FormatInt(int64(partition), 10)
 }
 
+const deadMark = "#dl/"
+
+// DeadLetterAppID is the app id of the txn that names the last dead letters of a partition: <name>#dl/<partition>. Its version is the
+// random id in their file's name. In the stream's table it is the verdict, in the dead-letter table it says that they have
+// arrived (rules D2 and D3).
+func DeadLetterAppID(name string, partition int32) string {
+	return name + deadMark + strconv.FormatInt(int64(partition), 10)
+}
+
 // GenerationAppID is the app id of the txn that counts a stream's rewinds: <name>#gen. It is absent before the first one.
 func GenerationAppID(name string) string { return name + "#gen" }
 
@@ -92,12 +101,12 @@ func UnitMark(unit string) int64 {
 // IsIdentity tells whether an app id is that of the identity of a topic of the stream `name`.
 func IsIdentity(appID, name string) bool { return strings.HasPrefix(appID, name+identityMark) }
 
-// IsStreams tells whether an app id is one of the stream `name`: of a partition, of its leader epoch, of its topic's identity, of its
-// generation, or of its last unit.
+// IsStreams tells whether an app id is one of the stream `name`: of a partition, of its leader epoch, of its dead letters, of its topic's
+// identity, of its generation, or of its last unit.
 func IsStreams(appID, name string) bool {
 	_, isPartition := PartitionOf(name, appID)
-	return isPartition || IsIdentity(appID, name) || strings.HasPrefix(appID, name+leaderMark) || appID == GenerationAppID(name) ||
-		appID == LastUnitAppID(name)
+	return isPartition || IsIdentity(appID, name) || strings.HasPrefix(appID, name+leaderMark) ||
+		strings.HasPrefix(appID, name+deadMark) || appID == GenerationAppID(name) || appID == LastUnitAppID(name)
 }
 
 // StreamOf finds the stream that an app id belongs to among those whose identity the table's txns (app id, version) hold;

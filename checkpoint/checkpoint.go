@@ -43,6 +43,7 @@ type Span struct {
 	Records int64 // messages delivered by Kafka in the span
 	Rows    int64 // of them, messages that became a row
 	Skipped int64 // of them, poison messages dropped by on_error: skip
+	Dead    int64 // of them, poison messages that the dead-letter table has
 	// Lost is the number of gaps that Kafka's retention had made before the offsets were read: what was in them is not known.
 	Lost  int64
 	Epoch Epoch // of the last record taken
@@ -69,14 +70,14 @@ func (s Span) Validate() error {
 	switch {
 	case s.First < 0 || s.Next < s.First:
 		return fmt.Errorf("span of %s: [%d, %d) is not an offset range", s.Partition, s.First, s.Next)
-	case s.Records < 0 || s.Rows < 0 || s.Skipped < 0 || s.Gaps() < 0:
-		return fmt.Errorf("span of %s: [%d, %d) cannot hold %d records, %d rows, %d skipped",
-			s.Partition, s.First, s.Next, s.Records, s.Rows, s.Skipped)
+	case s.Records < 0 || s.Rows < 0 || s.Skipped < 0 || s.Dead < 0 || s.Gaps() < 0:
+		return fmt.Errorf("span of %s: [%d, %d) cannot hold %d records, %d rows, %d skipped, %d dead letters",
+			s.Partition, s.First, s.Next, s.Records, s.Rows, s.Skipped, s.Dead)
 	case s.Lost < 0 || s.Lost > s.Gaps():
 		return fmt.Errorf("span of %s: [%d, %d) with %d records cannot have lost %d offsets", s.Partition, s.First, s.Next, s.Records, s.Lost)
-	case s.Rows+s.Skipped != s.Records:
-		return fmt.Errorf("span of %s: [%d, %d) has %d records but %d rows and %d skipped",
-			s.Partition, s.First, s.Next, s.Records, s.Rows, s.Skipped)
+	case s.Rows+s.Skipped+s.Dead != s.Records:
+		return fmt.Errorf("span of %s: [%d, %d) has %d records but %d rows, %d skipped and %d dead letters",
+			s.Partition, s.First, s.Next, s.Records, s.Rows, s.Skipped, s.Dead)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 )
 
 // Keys under which spans are stored in a Delta log. Both hold a value that carries its own format version.
@@ -11,9 +12,18 @@ const (
 	TagKey        = "kafkadelta.spans" // in the tags of an add: a UnitRecord, as a string
 )
 
-// FormatVersion is the version that this package writes. A reader takes every version up to its own and refuses newer
-// ones by number.
-const FormatVersion = 1
+// FormatVersion is the newest version that this package knows. A reader takes every version up to its own and refuses newer
+// ones by number. What is written has the lowest version that can say it: 2 is for units with dead letters, whose numbers don't add
+// up for a reader of version 1.
+const FormatVersion = 2
+
+// FormatOf is the version that spans are written with.
+func FormatOf(spans []Span) int {
+	if slices.ContainsFunc(spans, func(s Span) bool { return s.Dead > 0 }) {
+		return 2
+	}
+	return 1
+}
 
 // UnitRecord is the persisted form of one unit: the files of one lane's flush and the spans they hold. It stands in each
 // add's tags, because log checkpoints drop commitInfo.
@@ -63,6 +73,7 @@ type spanJSON struct {
 	Records   int64  `json:"records"`
 	Rows      int64  `json:"rows"`
 	Skipped   int64  `json:"skipped"`
+	Dead      int64  `json:"dead,omitzero"` // since version 2
 	Gaps      int64  `json:"gaps"`
 	Lost      int64  `json:"lost,omitzero"`          // of the gaps; readers from before it was there count them as such
 	Epoch     *int32 `json:"leader_epoch,omitempty"` // of the last record
@@ -70,7 +81,7 @@ type spanJSON struct {
 
 // MarshalJSON writes the span with its gaps spelled out, so that other programs need not know the rule.
 func (s Span) MarshalJSON() ([]byte, error) {
-	j := spanJSON{s.Topic, s.ID, s.First, s.Next, s.Records, s.Rows, s.Skipped, s.Gaps(), s.Lost, nil}
+	j := spanJSON{s.Topic, s.ID, s.First, s.Next, s.Records, s.Rows, s.Skipped, s.Dead, s.Gaps(), s.Lost, nil}
 	if leader := s.Epoch.Leader(); leader >= 0 {
 		j.Epoch = &leader
 	}
@@ -83,7 +94,7 @@ func (s *Span) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &j); err != nil {
 		return err
 	}
-	*s = Span{Partition{j.Topic, j.Partition}, j.First, j.Next, j.Records, j.Rows, j.Skipped, j.Lost, 0}
+	*s = Span{Partition{j.Topic, j.Partition}, j.First, j.Next, j.Records, j.Rows, j.Skipped, j.Dead, j.Lost, 0}
 	if j.Epoch != nil {
 		s.Epoch = EpochOf(*j.Epoch)
 	}
@@ -98,7 +109,7 @@ func (s *Span) UnmarshalJSON(data []byte) error {
 
 // Encode gives the JSON text for TagKey.
 func (u UnitRecord) Encode() (string, error) {
-	u.Version = FormatVersion
+	u.Version = max(u.Version, FormatOf(u.Spans))
 	b, err := json.Marshal(u)
 	return string(b), err
 }
@@ -117,9 +128,10 @@ func DecodeUnit(text string) (UnitRecord, error) {
 
 // Encode gives the JSON value for CommitInfoKey.
 func (c CommitRecord) Encode() (json.RawMessage, error) {
-	c.Version = FormatVersion
+	c.Version = max(c.Version, 1)
 	for i := range c.Units {
-		c.Units[i].Version = FormatVersion
+		c.Units[i].Version = max(c.Units[i].Version, FormatOf(c.Units[i].Spans))
+		c.Version = max(c.Version, c.Units[i].Version)
 	}
 	return json.Marshal(c)
 }

@@ -107,7 +107,7 @@ func (u *Unit) taggedAdds(record checkpoint.UnitRecord) ([]delta.Add, error) {
 
 func (t *Table) recordFor(u *Unit, readAt int64) checkpoint.UnitRecord {
 	return checkpoint.UnitRecord{
-		Version: checkpoint.FormatVersion, Unit: u.ID, Name: t.opts.Name, Generation: t.gen, ReadAt: readAt, Spans: u.Spans, Pin: u.pin != nil,
+		Version: checkpoint.FormatOf(u.Spans), Unit: u.ID, Name: t.opts.Name, Generation: t.gen, ReadAt: readAt, Spans: u.Spans, Pin: u.pin != nil,
 	}
 }
 
