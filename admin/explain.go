@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/apache/arrow-go/v18/parquet/metadata"
 
@@ -26,6 +27,7 @@ const (
 	BeforeStart Fate = "before the start"  // the stream begins behind it
 	NotRecorded Fate = "nothing is known"  // what would tell was cleaned from the log
 	CountedOnly Fate = "taken"             // the rows don't tell their offsets
+	DeadLetter  Fate = "dead letter"       // it could not become a row, and is in the dead-letter table
 	OtherTable  Fate = "not of this table" // no stream of the table has the partition
 )
 
@@ -38,6 +40,7 @@ type Explanation struct {
 	Rows      []RowAt   `json:"rows"`
 	Spans     []SpanAt  `json:"spans"`
 	Kafka     *InKafka  `json:"kafka"`
+	Letters   []Letter  `json:"dead_letters"`
 	Unread    []Finding `json:"unread"` // files that could not be looked into
 }
 
@@ -86,10 +89,19 @@ func Explain(ctx context.Context, store delta.LogStore, partition int32, offset 
 	}
 	v.columns, v.offsets = findColumns(v.snap.Schema(), name)
 	e := &explainer{verifier: v, topic: o.Topic, e: &Explanation{
-		Partition: partition, Offset: offset, Rows: []RowAt{}, Spans: []SpanAt{}, Unread: []Finding{},
+		Partition: partition, Offset: offset, Rows: []RowAt{}, Spans: []SpanAt{}, Letters: []Letter{}, Unread: []Finding{},
 	}}
 	if err := e.find(ctx); err != nil {
 		return nil, err
+	}
+	if o.Letters != nil && slices.ContainsFunc(e.e.Spans, func(s SpanAt) bool { return s.Dead > 0 }) {
+		_, err := Letters(ctx, o.Letters, LetterFilter{Connector: e.e.Spans[0].Stream, Partition: partition, Offset: offset}, func(l *Letter) bool {
+			e.e.Letters = append(e.e.Letters, *l)
+			return true
+		})
+		if err != nil {
+			return nil, fmt.Errorf("reading the dead-letter table: %w", err)
+		}
 	}
 	if o.Kafka != nil && len(e.tracks) > 0 {
 		if err := e.ask(ctx); err != nil {
@@ -250,6 +262,9 @@ func (e *explainer) tell() {
 		if live > len(e.e.Spans) && live > 1 {
 			e.e.Text += ": that is more often than it was taken, run `connector verify`"
 		}
+	case len(e.e.Letters) > 0:
+		l := e.e.Letters[len(e.e.Letters)-1]
+		e.set(DeadLetter, "%s; it is a dead letter since %s: %s", e.spanText(), l.Time.UTC().Format(time.RFC3339), l.Error)
 	case len(e.e.Rows) > 0:
 		e.set(DeletedRow, "its row was deleted, by a deletion vector of %s", e.e.Rows[0].File)
 	case len(e.e.Spans) > 0 && !e.offsets:

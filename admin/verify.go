@@ -24,6 +24,8 @@ type Options struct {
 	// Since and Until bound the versions that are verified: what the versions after Since and up to Until have brought. -1 is
 	// everything, and the newest version.
 	Since, Until int64
+	// Letters is the dead-letter table's store, where Explain looks for the reasons; nil for none.
+	Letters delta.LogStore
 	// Kafka is what the table is compared with. Nil: the table is verified by itself.
 	Kafka Kafka
 	// Topic is the one that is compared; "" where the table has but one.

@@ -80,8 +80,11 @@ const deadMark = "#dl/"
 // random id in their file's name. In the stream's table it is the verdict, in the dead-letter table it says that they have
 // arrived (rules D2 and D3).
 func DeadLetterAppID(name string, partition int32) string {
-	return name + deadMark + strconv.FormatInt(int64(partition), 10)
+	return DeadLetterPrefix(name) + strconv.FormatInt(int64(partition), 10)
 }
+
+// DeadLetterPrefix is what the app ids of DeadLetterAppID of a stream begin with.
+func DeadLetterPrefix(name string) string { return name + deadMark }
 
 // GenerationAppID is the app id of the txn that counts a stream's rewinds: <name>#gen. It is absent before the first one.
 func GenerationAppID(name string) string { return name + "#gen" }

@@ -53,6 +53,9 @@ func (e *PoisonError) Error() string {
 // Poison tells the field path and the reason; a pipeline recognises poison by this method.
 func (e *PoisonError) Poison() (path, reason string) { return e.Path, e.Reason }
 
+// WrittenBy tells by which schema the message was read; a pipeline asks by this method.
+func (e *PoisonError) WrittenBy() string { return e.Schema }
+
 // RetryLaterError says that nothing was appended and that the same message may succeed later: after the batch was
 // taken (After is 0), or once something outside is back, such as a schema registry.
 type RetryLaterError struct {

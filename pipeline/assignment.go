@@ -40,7 +40,10 @@ func (d *dispatcher) positions(ctx context.Context, assigned []checkpoint.Partit
 	}
 	d.Log.Info("partitions assigned", "partitions", len(assigned))
 	answer := maps.Clone(next)
-	err = d.ask(ctx, func() { d.assign(next) })
+	err = d.ask(ctx, func() {
+		d.assign(next)
+		d.settle(assigned)
+	})
 	return answer, err
 }
 

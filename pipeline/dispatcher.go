@@ -39,11 +39,13 @@ const (
 // by its own goroutine only: the one that runs loop. Others send it events.
 type dispatcher struct {
 	Options
-	ctx    context.Context //nolint:containedctx // of all work; ends after loop
-	cancel context.CancelFunc
-	source *source.Source
-	table  *sink.Table
-	layout *sink.Layout
+	ctx        context.Context //nolint:containedctx // of all work; ends after loop
+	cancel     context.CancelFunc
+	source     *source.Source
+	table      *sink.Table
+	layout     *sink.Layout
+	dead       *sink.Table // of dead letters; nil for none
+	deadLayout *sink.Layout
 
 	lanes    []*lane
 	parts    map[checkpoint.Partition]*part
@@ -423,18 +425,19 @@ func (d *dispatcher) tableEvents() sink.Events {
 // the next process that sees it due.
 const upkeepTimeout = 10 * time.Second
 
-func (d *dispatcher) closeTable() {
-	if d.table == nil {
-		return
-	}
+func (d *dispatcher) closeTables() {
 	ctx, cancel := context.WithTimeout(d.ctx, upkeepTimeout)
 	defer cancel()
-	d.table.Close(ctx)
+	for _, t := range []*sink.Table{d.table, d.dead} {
+		if t != nil {
+			t.Close(ctx)
+		}
+	}
 }
 
 // shutdown ends everything that Run started, and waits for it. The group is left last, after the last report.
 func (d *dispatcher) shutdown() {
-	d.closeTable()
+	d.closeTables()
 	d.cancel()
 	for _, l := range d.lanes {
 		close(l.in)

@@ -122,12 +122,17 @@ func (d *dispatcher) commit(e *epoch) error {
 		return nil
 	}
 	begun := d.Now()
-	err := d.table.Commit(e.ctx, e.units)
+	err := d.nameDeadLetters(e.ctx, e.units)
+	if err == nil {
+		err = d.table.Commit(e.ctx, e.units)
+	}
 	next := positions{}
+	var landed []*sink.Unit
 	var rows, bytes, files int64
 	for _, u := range e.units {
 		switch u.State() {
 		case sink.Landed:
+			landed = append(landed, u)
 			for _, s := range u.Spans {
 				next[s.Partition] = checkpoint.Position{Next: s.Next, Epoch: s.Epoch}
 			}
@@ -140,12 +145,15 @@ func (d *dispatcher) commit(e *epoch) error {
 		}
 	}
 	if len(next) == 0 {
-		return err
+		return unlessStopped(e.ctx, err)
 	}
 	d.Metrics.committed(d.Now(), rows, bytes, files)
 	d.Log.Debug("flush committed", "rows", rows, "bytes", bytes, "files", files, "partitions", len(next), "took", d.Now().Sub(begun))
 	d.report(next)
-	return err
+	if err == nil {
+		err = d.deliver(e.ctx, landed)
+	}
+	return unlessStopped(e.ctx, err)
 }
 
 // committed takes note of what became of the closing epoch. Units may land in a table that has changed meanwhile; what

@@ -56,6 +56,7 @@ type lane struct {
 	have      setup
 	decoder   Decoder
 	writer    *sink.Writer
+	letters   *letters // nil for none
 	ledger    *batch.Ledger
 	held      []heldRecord // messages of the rows in the decoder
 	heldBytes int          // of their values
@@ -127,6 +128,11 @@ func (l *lane) begin(s setup) error {
 	if err != nil {
 		return err
 	}
+	if l.d.dead != nil {
+		if l.letters, err = l.d.newLetters(); err != nil {
+			return err
+		}
+	}
 	l.decoder, l.writer, l.broken = decoder, l.d.table.NewWriter(s.layout), false
 	return nil
 }
@@ -138,6 +144,9 @@ func (l *lane) drop() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(l.d.ctx), dropTimeout)
 		defer cancel()
 		l.writer.Abort(ctx)
+		if l.letters != nil {
+			l.letters.drop(ctx)
+		}
 	}
 	if l.decoder != nil {
 		l.decoder.Reset()
@@ -197,9 +206,11 @@ func (l *lane) take(m message) error {
 			if !errors.As(err, new(poison)) {
 				return err
 			}
-			l.d.Metrics.poison(err)
 			span.Next, span.Epoch = r.Offset+1, checkpoint.EpochOf(r.LeaderEpoch)
-			span.Records, span.Skipped = span.Records+1, span.Skipped+1
+			span.Records++
+			if err := l.bury(r, span, err); err != nil {
+				return err
+			}
 			continue
 		}
 		span.Next, span.Epoch = r.Offset+1, checkpoint.EpochOf(r.LeaderEpoch)
@@ -311,10 +322,19 @@ func (l *lane) writeBatch(rb arrow.RecordBatch) error {
 	l.ledger.AddRows(rows)
 	l.d.Metrics.rows(rows)
 	l.held, l.heldBytes = l.held[:0], 0
-	if l.d.Flush.Due(l.writer.Bytes(), l.ledger.Rows()) && !l.d.laneDue.Swap(true) {
+	l.checkDue()
+	return nil
+}
+
+// checkDue has the dispatcher flush once a limit of size is reached.
+func (l *lane) checkDue() {
+	bytes := l.writer.Bytes()
+	if l.letters != nil {
+		bytes += l.letters.writer.Bytes()
+	}
+	if l.d.Flush.Due(bytes, l.ledger.Rows()) && !l.d.laneDue.Swap(true) {
 		l.d.wake()
 	}
-	return nil
 }
 
 // ruleError is a row that the table's own rules reject: poison too.
@@ -348,8 +368,10 @@ func (l *lane) writeWithout(rejected map[int]error) error {
 			cut[h.span.Partition] = true
 			l.stop(h.span.Partition, cause)
 		case bad:
-			l.d.Metrics.poison(cause)
-			h.span.Rows, h.span.Skipped = h.span.Rows-1, h.span.Skipped+1
+			h.span.Rows--
+			if err := l.bury(h.record, h.span, cause); err != nil {
+				return err
+			}
 		default:
 			if err := l.decoder.Append(h.record); err != nil {
 				return fmt.Errorf("decoding a message a second time: %w", err)
@@ -388,8 +410,21 @@ func (l *lane) finish() (*sink.Unit, error) {
 		l.ledger.Reset()
 		return nil, nil
 	}
+	var parcel *sink.Parcel
+	if l.letters != nil {
+		var err error
+		if parcel, err = l.letters.finish(l.d.ctx, spans); err != nil {
+			return nil, err
+		}
+	}
 	unit, err := l.writer.Finish(spans)
+	if err == nil && parcel != nil {
+		err = unit.Attach(parcel)
+	}
 	if err != nil {
+		if parcel != nil {
+			parcel.Discard(l.d.ctx)
+		}
 		return nil, err
 	}
 	l.ledger.Reset()

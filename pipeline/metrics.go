@@ -16,6 +16,7 @@ import (
 // to one pipeline.
 type Metrics struct {
 	messages, messageBytes, rowCount, poisoned, lostRaces atomic.Int64
+	deadLetters                                           atomic.Int64
 	proposals, carried, badProposals                      atomic.Int64
 	commits, files, fileBytes, committedRows              atomic.Int64
 	lastCommit                                            atomic.Int64 // Unix nanoseconds; 0: none yet
@@ -49,6 +50,7 @@ func NewMetrics(name string, now func() time.Time) *Metrics {
 	counter("kafkadelta_message_bytes_total", "Bytes of keys and values of these messages.", &m.messageBytes)
 	counter("kafkadelta_rows_total", "Rows written to data files, those read again after a drop included.", &m.rowCount)
 	counter("kafkadelta_committed_rows_total", "Rows committed to the table.", &m.committedRows)
+	counter("kafkadelta_dead_letters_total", "Dead letters delivered to their table.", &m.deadLetters)
 	counter("kafkadelta_committed_files_total", "Data files committed to the table.", &m.files)
 	counter("kafkadelta_committed_bytes_total", "Bytes of these files.", &m.fileBytes)
 	counter("kafkadelta_commits_total", "Delta versions made.", &m.commits)
@@ -133,6 +135,8 @@ func (m *Metrics) taken(messages, bytes int64) {
 	m.messages.Add(messages)
 	m.messageBytes.Add(bytes)
 }
+
+func (m *Metrics) buried(n int64) { m.deadLetters.Add(n) }
 
 func (m *Metrics) rows(n int64) { m.rowCount.Add(n) }
 

@@ -5,7 +5,8 @@
 // committer (flush.go) lands one flush after the other. Callbacks of the Kafka client and all of those tell the
 // dispatcher what happened by events, functions that run on its goroutine.
 //
-// It promises that each message of the topic becomes a row of the table exactly once, or is counted as skipped, and that
+// It promises that each message of the topic becomes a row of the table exactly once, is in the
+// dead-letter table exactly once, or is counted as skipped, and that
 // Run returns only when every goroutine that it started has ended. It never looks into a message and never at the log.
 package pipeline
 
@@ -15,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -27,15 +29,16 @@ import (
 
 // Values of Config.OnError.
 const (
-	OnErrorFail = "fail"
-	OnErrorSkip = "skip"
+	OnErrorFail       = "fail"
+	OnErrorSkip       = "skip"
+	OnErrorDeadLetter = "dead_letter"
 )
 
 // Config says when to flush and what to do with messages that can't become rows.
 type Config struct {
 	Flush batch.Config `yaml:"flush"`
 	// OnError is fail (default): commit everything before the first poison message and stop with its own exit code; or
-	// skip: count it and go on.
+	// skip: count it and go on; or dead_letter: put it into the dead-letter table and go on.
 	OnError string `yaml:"on_error"`
 	// Lanes is the number of goroutines that decode and write. 0 (default): one for each core.
 	Lanes int `yaml:"lanes"`
@@ -55,8 +58,8 @@ const maxLanes = 256
 // Validate checks the settings.
 func (c Config) Validate() error {
 	errs := []error{c.Flush.Validate()}
-	if c.OnError != OnErrorFail && c.OnError != OnErrorSkip {
-		errs = append(errs, fmt.Errorf("on_error is %q: use %s or %s", c.OnError, OnErrorFail, OnErrorSkip))
+	if !slices.Contains([]string{OnErrorFail, OnErrorSkip, OnErrorDeadLetter}, c.OnError) {
+		errs = append(errs, fmt.Errorf("on_error is %q: use %s, %s or %s", c.OnError, OnErrorFail, OnErrorSkip, OnErrorDeadLetter))
 	}
 	if c.Lanes < 0 || c.Lanes > maxLanes {
 		errs = append(errs, fmt.Errorf("lanes is %d: use 0 (one for each core) to %d", c.Lanes, maxLanes))
@@ -88,6 +91,9 @@ type Options struct {
 	UntilEnd bool
 	// OpenTable opens the table; it tries for as long as the store is down.
 	OpenTable func(ctx context.Context, events sink.Events) (*sink.Table, error)
+	// OpenDeadLetters opens the table of dead letters, which has at least the columns of DeadLetterSchema. Nil under any other
+	// on_error than dead_letter.
+	OpenDeadLetters func(ctx context.Context, events sink.Events) (*sink.Table, error)
 	// NewDecoder compiles a decoder for the table's schema and defaults. It is called for every lane, and again when the schema changes.
 	NewDecoder func(layout *sink.Layout) (Decoder, error)
 	// ClientOptions are added to the Kafka client's own: dialers of tests.
@@ -101,7 +107,7 @@ type Options struct {
 type PoisonError struct{ Err error }
 
 func (e *PoisonError) Error() string {
-	return fmt.Sprintf("stopped at a message that cannot become a row: %v; everything before it is committed; mend the message's cause, or set on_error: skip", e.Err)
+	return fmt.Sprintf("stopped at a message that cannot become a row: %v; everything before it is committed; mend the message's cause, or set on_error: dead_letter or skip", e.Err)
 }
 
 func (e *PoisonError) Unwrap() error { return e.Err }
@@ -132,6 +138,9 @@ func Run(ctx context.Context, o Options) error {
 		return unlessStopped(ctx, err)
 	}
 	if d.layout, err = d.table.Layout(ctx); err != nil {
+		return unlessStopped(ctx, err)
+	}
+	if err := d.openDeadLetters(ctx, work); err != nil {
 		return unlessStopped(ctx, err)
 	}
 	if err := d.startLanes(laneCount(o.Lanes)); err != nil {

@@ -114,6 +114,7 @@ func (d *dispatcher) reclaimParts(now time.Time) {
 			}
 			d.Log.Info("reading again from the table's offsets", "partitions", len(next))
 			d.seek(parts, next)
+			d.settle(ids)
 		})
 	})
 }

@@ -110,10 +110,13 @@ func (t *Table) appendTransaction(u *Unit) (*delta.Transaction, error) {
 	tx := &delta.Transaction{
 		Operation:  appendOperation,
 		Parameters: map[string]string{"mode": "Append", "partitionBy": string(partitionBy)}, // nested values are JSON in a text, as Spark has them
-		Adds:       u.adds(nil),
+		Adds:       append(u.adds(nil), u.brought...),
 	}
 	if u.app.ID != "" {
 		tx.Txns = []delta.Txn{{AppID: u.app.ID, Version: u.app.Version}}
+	}
+	for _, s := range u.slots {
+		tx.Txns = append(tx.Txns, delta.Txn{AppID: s.AppID, Version: s.To})
 	}
 	return tx, nil
 }

@@ -17,6 +17,8 @@ import (
 // A unit that was left as a proposal may be carried by anybody. It can't any more once a version that does not hold it has
 // touched one of its app ids: every carrier of a later version has read that one (rule C1), and the versions up to it are there.
 //
+// A parcel goes with the unit that decides about it: a version names it if and only if it holds the unit.
+//
 // Whatever does not meet this stays where it is; a VACUUM of the table removes what no version names.
 func (t *Table) discard(ctx context.Context, u *Unit) {
 	if u.state != Dropped || u.sent || len(u.proposals) > 0 && !u.refuted {
@@ -28,6 +30,12 @@ func (t *Table) discard(ctx context.Context, u *Unit) {
 		}
 	}
 	u.files = nil
+	if u.note != "" {
+		t.dropNote(ctx, u.note)
+	}
+	if p := u.parcel; p != nil { // no slot can ever name it
+		p.Discard(ctx)
+	}
 }
 
 // Discard gives up units that were never handed to Commit, and deletes their files.
@@ -37,6 +45,13 @@ func (t *Table) Discard(ctx context.Context, units []*Unit) {
 			u.state = Dropped
 		}
 		t.discard(ctx, u)
+	}
+}
+
+// dropNote deletes what is known of a parcel, once that was delivered or never can be.
+func (t *Table) dropNote(ctx context.Context, name string) {
+	if err := t.store.Delete(ctx, name); err != nil {
+		t.opts.Log.Debug("the note of a parcel stays behind", "name", name, "error", err)
 	}
 }
 

@@ -49,8 +49,8 @@ func TestOnlyCleanupDeletes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if found != 2 { // a data file in discard, and a proposal, on which nothing depends, in dropProposal
-		t.Errorf("sink/cleanup.go deletes at %d places, want 2", found)
+	if found != 3 { // a data file in discard, a parcel's note in dropNote, and a proposal, on which nothing depends, in dropProposal
+		t.Errorf("sink/cleanup.go deletes at %d places, want 3", found)
 	}
 }
 

@@ -73,9 +73,9 @@ func (c *combiner) took(d time.Duration) {
 }
 
 // combines tells whether units may be proposed and carried at all: those of a stream, but for pins, which are rare and wanted
-// by all workers at once.
+// by all workers at once, and those with dead letters: whether their slots are free (rule D4) is for their owner to know.
 func (t *Table) combines(units []*Unit) bool {
-	return t.cfg.Combine != CombineOff && !slices.ContainsFunc(units, func(u *Unit) bool { return u.app != nil || u.pin != nil || u.refresh })
+	return t.cfg.Combine != CombineOff && !slices.ContainsFunc(units, func(u *Unit) bool { return u.app != nil || u.pin != nil || u.refresh || u.parcel != nil })
 }
 
 // carried returns the proposals of others that go into the next version with the units. It fails never: without its answer the

@@ -179,7 +179,7 @@ func TestProposalsThatAreNotCarried(t *testing.T) {
 		"not JSON":       {doctor: func(*bench, []byte) []byte { return []byte("\x00") }},
 		"too large":      {doctor: func(_ *bench, data []byte) []byte { return append(data, make([]byte, 4<<20)...) }},
 		"a newer format": {doctor: change(func(p map[string]any) { p["v"] = 2 })},
-		"newer spans":    {doctor: change(func(p map[string]any) { recordOf(p)["v"] = 2 })},
+		"newer spans":    {doctor: change(func(p map[string]any) { recordOf(p)["v"] = 3 })},
 		"no name":        {doctor: change(func(p map[string]any) { recordOf(p)["name"] = "a/b" })},
 		"a pin":          {doctor: change(func(p map[string]any) { recordOf(p)["pin"] = true })},
 		"no spans":       {doctor: change(func(p map[string]any) { recordOf(p)["spans"] = []any{} })},
@@ -197,6 +197,10 @@ func TestProposalsThatAreNotCarried(t *testing.T) {
 		"old files":            {doctor: change(func(p map[string]any) { p["born"] = time.Now().Add(-61 * time.Minute).UnixMilli() })},
 		"where the table isnt": {doctor: change(func(p map[string]any) { spanOf(p)["first"], spanOf(p)["next"] = 1, 4 })},
 		"an unknown partition": {doctor: change(func(p map[string]any) { spanOf(p)["partition"] = 77 })},
+		"dead letters": {doctor: change(func(p map[string]any) {
+			spanOf(p)["records"], spanOf(p)["rows"], spanOf(p)["dead"] = 3, 2, 1
+			addOf(p)["stats"] = `{"numRecords":2}`
+		})},
 		"more rows":            {doctor: change(func(p map[string]any) { addOf(p)["stats"] = `{"numRecords":4}` })},
 		"no rows told":         {doctor: change(func(p map[string]any) { addOf(p)["stats"] = "" })},
 		"row ids":              {doctor: change(func(p map[string]any) { addOf(p)["baseRowId"] = 0 })},

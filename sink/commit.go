@@ -93,7 +93,7 @@ func (t *Table) land(ctx context.Context, units []*Unit) error {
 			return &Error{Op: fmt.Sprintf("committing version %d", version), Err: err}
 		case delta.Unknown:
 			late := errors.Is(err, delta.ErrMissingCommit)
-			if late && !slices.ContainsFunc(fit, func(u *Unit) bool { return u.app != nil && u.app.ID == "" }) {
+			if late && !slices.ContainsFunc(fit, func(u *Unit) bool { return u.app != nil && u.app.ID == "" && len(u.slots) == 0 }) {
 				// Rules C2 and C7: the units are dropped, and what they hold is read again where the txns say that it is not in the table.
 				if err := t.reload(ctx, fit, err); err != nil {
 					return unlessDone(ctx, err)
@@ -227,6 +227,9 @@ func (t *Table) misfit(u *Unit, taken map[string]bool) string {
 			return "it was written under an older schema of the table: " + reason
 		}
 	}
+	if reason := t.slotMisfit(u); reason != "" {
+		return reason
+	}
 	born, hasFiles := u.born()
 	switch {
 	case hasFiles && age(t.opts.Now(), born) > maxUnitAge:
@@ -294,15 +297,21 @@ func (t *Table) transaction(units []*Unit, carried []*proposal, record checkpoin
 		Info:       map[string]json.RawMessage{},
 	}
 	last := map[string]string{} // by stream, the last unit with files
-	include := func(r checkpoint.UnitRecord, adds []delta.Add) {
+	include := func(r checkpoint.UnitRecord, adds []delta.Add, slots []Slot) {
 		record.Units = append(record.Units, r)
 		tx.Adds = append(tx.Adds, adds...)
 		if len(adds) > 0 {
 			last[r.Name] = r.Unit
 		}
+		for _, s := range slots {
+			tx.Txns = append(tx.Txns, delta.Txn{AppID: s.AppID, Version: s.To})
+		}
 		for _, s := range r.Spans {
 			tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.AppID(r.Name, s.ID), Version: s.Next - 1})
 			leader := checkpoint.LeaderAppID(r.Name, s.ID)
+			if slot := checkpoint.DeadLetterAppID(r.Name, s.ID); t.refreshDue(slot) && !slices.ContainsFunc(slots, func(o Slot) bool { return o.AppID == slot }) {
+				tx.Txns = append(tx.Txns, delta.Txn{AppID: slot, Version: t.txnVersion(slot)})
+			}
 			if !s.Empty() && (s.Epoch != t.epoch(r.Name, s.ID) || t.refreshDue(leader)) {
 				tx.Txns = append(tx.Txns, delta.Txn{AppID: leader, Version: int64(s.Epoch.Leader())})
 			}
@@ -314,7 +323,7 @@ func (t *Table) transaction(units []*Unit, carried []*proposal, record checkpoin
 		if err != nil {
 			return nil, err
 		}
-		include(r, adds)
+		include(r, adds, u.slots)
 		if u.refresh {
 			tx.Txns = append(tx.Txns, t.marks(u)...)
 		}
@@ -323,7 +332,7 @@ func (t *Table) transaction(units []*Unit, carried []*proposal, record checkpoin
 		}
 	}
 	for _, p := range carried {
-		include(p.Record, p.Adds)
+		include(p.Record, p.Adds, nil)
 	}
 	for _, name := range slices.Sorted(maps.Keys(last)) {
 		tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.LastUnitAppID(name), Version: checkpoint.UnitMark(last[name])})

@@ -18,6 +18,7 @@ type Layout struct {
 	Rules  *delta.Rules  // what Writer.Write's rows have gone through
 
 	files *delta.FileLayout
+	table string // metaData id
 }
 
 func newLayout(log *delta.Table) (*Layout, error) {
@@ -29,7 +30,7 @@ func newLayout(log *delta.Table) (*Layout, error) {
 	if err != nil {
 		return nil, &Error{Op: "reading the table's rules", Err: err}
 	}
-	return &Layout{Schema: log.Schema(), Rules: rules, files: files}, nil
+	return &Layout{Schema: log.Schema(), Rules: rules, files: files, table: log.Metadata().ID}, nil
 }
 
 // equal reports whether rows and files of both are the same. Comments of columns may differ.

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -92,6 +91,9 @@ func (p *proposal) check() error {
 		if seen[s.ID] {
 			return fmt.Errorf("partition %d is in it twice", s.ID)
 		}
+		if s.Dead > 0 {
+			return errors.New("it has dead letters, which no carrier answers for")
+		}
 		seen[s.ID] = true
 		rows += s.Rows
 	}
@@ -142,12 +144,7 @@ func (t *Table) propose(ctx context.Context, u *Unit) error {
 
 // readProposal fetches one; fs.ErrNotExist says that its unit is done with.
 func (t *Table) readProposal(ctx context.Context, name string) (*proposal, error) {
-	r, err := t.store.Get(ctx, name, 0, maxProposal) // a larger one is cut, so that its sum is wrong
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	data, err := io.ReadAll(r)
+	data, err := t.read(ctx, name, maxProposal) // a larger one is cut, so that its sum is wrong
 	if err != nil {
 		return nil, err
 	}

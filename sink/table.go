@@ -3,8 +3,8 @@
 // It owns the table's followed log, the claims that this process holds on partitions, and the rules in docs/design.md by
 // which a unit may land (C1 to C6, C9). It promises that a unit lands whole or never, that it lands only if every version
 // since its bases were read is known not to touch them, that a lost answer is never taken for a failure, and that a data
-// file is deleted only after proof that it can never be part of a version (cleanup.go). It never sees a Kafka client, and
-// does not know the word dead letter.
+// file is deleted only after proof that it can never be part of a version (cleanup.go). It never sees a Kafka client.
+// A dead-letter table is another Table: its files are a Parcel that a unit of the stream's table decides about (parcel.go, settle.go).
 //
 // A Table may be used from any goroutine; one at a time works on the log. A Writer belongs to one goroutine.
 package sink
@@ -17,6 +17,7 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -67,7 +68,7 @@ type Table struct {
 	log     *delta.Table
 	layout  *Layout
 	changed int64             // newest version after Open with metaData or protocol; units that still fit were judged against it
-	gen     int64             // the stream's generation, as of the newest known version (rule A5)
+	gen     atomic.Int64      // the stream's generation, as of the newest known version (rule A5); written by the token's holder
 	claims  map[string]*claim // by app id
 
 	// What proposals of others are judged by (rule C1): every version after judgedFrom was read, and touched has the newest of
@@ -107,7 +108,8 @@ func Open(ctx context.Context, store delta.LogStore, cfg Config, opts Options) (
 	if err != nil {
 		return nil, err
 	}
-	t.layout, t.judgedFrom, t.gen = layout, t.log.Version(), t.generation()
+	t.layout, t.judgedFrom = layout, t.log.Version()
+	t.gen.Store(t.generation())
 	return t, nil
 }
 
@@ -285,7 +287,8 @@ func (t *Table) reload(ctx context.Context, inFlight []*Unit, reason error) erro
 		return replaced(t.log.Version(), "its id has changed")
 	}
 	t.fenceAll()
-	t.judgedFrom, t.gen = t.log.Version(), t.generation()
+	t.judgedFrom = t.log.Version()
+	t.gen.Store(t.generation())
 	clear(t.touched)
 	return t.relayout()
 }
@@ -309,10 +312,10 @@ func (t *Table) judge(commit *delta.Commit, inFlight []*Unit) error {
 				"app_id", txn.AppID, "table_offset", txn.Version, "own_offset", c.last, "version", commit.Version)
 		}
 	}
-	if gen := t.generation(); gen != t.gen {
+	if gen := t.generation(); gen != t.gen.Load() {
 		t.opts.Log.Warn("the stream was rewound in the table: what is not committed is dropped, and reading goes on where the rewind says",
 			"generation", gen, "version", commit.Version)
-		t.gen = gen
+		t.gen.Store(gen)
 		t.fenceAll()
 	}
 	if !commit.ChangesTable() {

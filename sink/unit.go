@@ -37,6 +37,11 @@ type Unit struct {
 
 	version int64 // that it has landed in
 
+	parcel  *Parcel     // that it decides about
+	slots   []Slot      // that land with it
+	brought []delta.Add // files of parcels, instead of its own
+	note    string      // of a parcel: the object that names its files
+
 	proposals  []string // objects that others may have read and may carry
 	proposedAt int64    // rv of the newest of them
 	refuted    bool     // a version that does not hold it has touched one of its app ids: it can never land
@@ -49,15 +54,19 @@ type file struct {
 	finished time.Time
 }
 
-// born is when the oldest of the unit's files was finished; false where it has none.
+// born is when the oldest of the unit's files, those of its parcel included, was finished; false where it has none.
 func (u *Unit) born() (time.Time, bool) {
 	var oldest time.Time
-	for i, f := range u.files {
+	files := u.files
+	if u.parcel != nil {
+		files = slices.Concat(files, u.parcel.unit.files)
+	}
+	for i, f := range files {
 		if i == 0 || f.finished.Before(oldest) {
 			oldest = f.finished
 		}
 	}
-	return oldest, len(u.files) > 0
+	return oldest, len(files) > 0
 }
 
 // State tells what has become of the unit.
@@ -107,7 +116,7 @@ func (u *Unit) taggedAdds(record checkpoint.UnitRecord) ([]delta.Add, error) {
 
 func (t *Table) recordFor(u *Unit, readAt int64) checkpoint.UnitRecord {
 	return checkpoint.UnitRecord{
-		Version: checkpoint.FormatOf(u.Spans), Unit: u.ID, Name: t.opts.Name, Generation: t.gen, ReadAt: readAt, Spans: u.Spans, Pin: u.pin != nil,
+		Version: checkpoint.FormatOf(u.Spans), Unit: u.ID, Name: t.opts.Name, Generation: t.gen.Load(), ReadAt: readAt, Spans: u.Spans, Pin: u.pin != nil,
 	}
 }
 

@@ -28,6 +28,7 @@ type Writer struct {
 	layout *Layout
 	split  splitter
 
+	newID  func() string
 	unit   string // id of the unit being written
 	number int    // of its next file
 	open   map[string]*partFile
@@ -43,7 +44,7 @@ type partFile struct {
 
 // NewWriter returns a writer for the layout. Nothing is opened before the first row.
 func (t *Table) NewWriter(layout *Layout) *Writer {
-	return &Writer{table: t, layout: layout, split: newSplitter(layout), unit: newUnitID(), open: map[string]*partFile{}}
+	return &Writer{table: t, layout: layout, split: newSplitter(layout), newID: newUnitID, unit: newUnitID(), open: map[string]*partFile{}}
 }
 
 // Write appends a batch with the layout's schema. The batch's buffers may be reused when Write returns. After an error
@@ -206,7 +207,7 @@ func (w *Writer) Abort(ctx context.Context) {
 }
 
 func (w *Writer) reset() {
-	w.unit, w.number, w.done, w.bytes = newUnitID(), 0, nil, 0
+	w.unit, w.number, w.done, w.bytes = w.newID(), 0, nil, 0
 	clear(w.open)
 }
 

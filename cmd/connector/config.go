@@ -22,13 +22,14 @@ import (
 
 // config is one stream's configuration file: every package's own settings, composed.
 type config struct {
-	Name     string          `yaml:"name"`
-	Source   sourceSection   `yaml:"source"`
-	Table    tableSection    `yaml:"table"`
-	Storage  open.Config     `yaml:"storage"`
-	Pipeline pipeline.Config `yaml:",inline"`
-	HTTP     httpConfig      `yaml:"http"`
-	Verify   verifyConfig    `yaml:"verify"`
+	Name        string            `yaml:"name"`
+	Source      sourceSection     `yaml:"source"`
+	Table       tableSection      `yaml:"table"`
+	Storage     open.Config       `yaml:"storage"`
+	Pipeline    pipeline.Config   `yaml:",inline"`
+	DeadLetters deadLettersConfig `yaml:"dead_letters"`
+	HTTP        httpConfig        `yaml:"http"`
+	Verify      verifyConfig      `yaml:"verify"`
 }
 
 type sourceSection struct {
@@ -95,7 +96,7 @@ func readFile(path string) ([]byte, error) {
 func (c config) validate() error {
 	errs := []error{
 		checkpoint.ValidateName(c.Name), c.Source.Kafka.Validate(), c.Table.Sink.Validate(), c.Table.Decode.Validate(),
-		c.Storage.Validate(), c.Pipeline.Validate(), c.HTTP.Validate(), c.Verify.Validate(), c.Source.validateFormat(),
+		c.Storage.Validate(), c.Pipeline.Validate(), c.HTTP.Validate(), c.Verify.Validate(), c.Source.validateFormat(), c.validateDeadLetters(),
 	}
 	if c.Source.Key.Format != "" {
 		if f, ok := c.Table.Decode.Metadata.Field(); ok && f.Name == c.Source.Key.Column {

@@ -168,6 +168,7 @@ is in the table exactly once.
   connector table inspect URI          what is in a table, and how far its streams are
   connector verify -c connector.yaml   is each message in the table exactly once?
   connector explain PARTITION OFFSET   where is this one?
+  connector dead-letters list -c FILE  messages that could not become rows
   connector rewind -c connector.yaml   go on from other offsets
   connector adopt -c connector.yaml    begin where Spark or Kafka Connect has stopped
 
@@ -179,7 +180,7 @@ is in the table exactly once.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &configError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
-	root.AddCommand(runCommand(), validateCommand(), demoCommand(), tableCommand(), verifyCommand(), explainCommand(), rewindCommand(), adoptCommand(), versionCommand())
+	root.AddCommand(runCommand(), validateCommand(), demoCommand(), tableCommand(), verifyCommand(), explainCommand(), deadLettersCommand(), rewindCommand(), adoptCommand(), versionCommand())
 	return root
 }
 

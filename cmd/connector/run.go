@@ -117,6 +117,10 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 	if check != nil {
 		defer check.start(ctx, store)()
 	}
+	deadLetters, err := c.deadLetters(ctx, metrics.Request, log)
+	if err != nil {
+		return err
+	}
 	log.Info("starting", "version", version(), "name", c.Name, "topic", c.Source.Kafka.Topic, "table", open.Redact(c.Table.Sink.URI))
 	err = pipeline.Run(ctx, pipeline.Options{
 		Config: c.Pipeline, Name: c.Name, Source: c.Source.Kafka, UntilEnd: o.untilEnd,
@@ -138,6 +142,7 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 			}
 			return t, err
 		},
+		OpenDeadLetters: deadLetters,
 		NewDecoder: func(layout *sink.Layout) (pipeline.Decoder, error) {
 			d, err := messages.decoder(layout, c.Table.Decode)
 			if err != nil {
@@ -188,6 +193,11 @@ func validateCommand() *cobra.Command {
 			}
 			if _, err := openStore(cmd.Context(), c.Table.Sink.URI, c.Storage, nil); err != nil {
 				return &configError{fmt.Errorf("table.uri: %w", err)}
+			}
+			if c.DeadLetters.URI != "" {
+				if _, err := c.deadLetterStore(cmd.Context(), nil); err != nil {
+					return err
+				}
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is valid: topic %s goes to table %s as stream %q\n",
 				file, c.Source.Kafka.Topic, open.Redact(c.Table.Sink.URI), c.Name)

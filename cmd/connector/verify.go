@@ -105,6 +105,11 @@ func (f *targetFlags) open(ctx context.Context) (*target, error) {
 	if t.store, err = openStore(ctx, t.uri, c.Storage, nil); err != nil {
 		return nil, &configError{err}
 	}
+	if f.table == "" && c.DeadLetters.URI != "" {
+		if t.opts.Letters, err = c.deadLetterStore(ctx, nil); err != nil {
+			return nil, err
+		}
+	}
 	if f.table != "" {
 		c.Source.Kafka = source.DefaultConfig()
 		c.Source.Kafka.Brokers, c.Source.Kafka.Topic = f.brokers, f.topic

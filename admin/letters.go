@@ -1,0 +1,224 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+
+	"kafkadelta/delta"
+)
+
+// Letter is a dead letter: a message that could not become a row, and why.
+type Letter struct {
+	Topic      string         `json:"topic"`
+	Partition  int32          `json:"partition"`
+	Offset     int64          `json:"offset"`
+	Timestamp  time.Time      `json:"timestamp"`
+	Key        []byte         `json:"key"`   // base64 in JSON; null for none
+	Value      []byte         `json:"value"` // the same
+	Headers    []LetterHeader `json:"headers"`
+	SchemaID   string         `json:"schema_id,omitempty"`
+	Reason     string         `json:"reason"`
+	FieldPath  string         `json:"field_path,omitempty"`
+	Error      string         `json:"error"`
+	Connector  string         `json:"connector"` // name of the stream
+	Generation int64          `json:"generation"`
+	Time       time.Time      `json:"time"` // when it was found to be one
+}
+
+// LetterHeader is a header of the message.
+type LetterHeader struct {
+	Key   string `json:"key"`
+	Value []byte `json:"value"`
+}
+
+// LetterFilter says which dead letters are wanted.
+type LetterFilter struct {
+	Connector string // "": of any stream
+	Partition int32  // -1: of any
+	Offset    int64  // -1: any
+	Reason    string // "": any
+}
+
+func (f LetterFilter) wants(l *Letter) bool {
+	return (f.Connector == "" || f.Connector == l.Connector) && (f.Partition < 0 || f.Partition == l.Partition) &&
+		(f.Offset < 0 || f.Offset == l.Offset) && (f.Reason == "" || f.Reason == l.Reason)
+}
+
+// mayHold looks at a file's statistics.
+func (f LetterFilter) mayHold(a *delta.Add) bool {
+	var stats struct {
+		MinValues, MaxValues struct{ Partition, Offset *int64 }
+	}
+	if json.Unmarshal([]byte(a.Stats), &stats) != nil {
+		return true
+	}
+	within := func(want int64, low, high *int64) bool {
+		return want < 0 || low == nil || high == nil || *low <= want && want <= *high
+	}
+	return within(int64(f.Partition), stats.MinValues.Partition, stats.MaxValues.Partition) && within(f.Offset, stats.MinValues.Offset, stats.MaxValues.Offset)
+}
+
+// Letters reads the newest version of a dead-letter table and visits the letters that are wanted, in no order, until visit
+// answers false. It returns the version.
+func Letters(ctx context.Context, store delta.LogStore, f LetterFilter, visit func(*Letter) bool) (int64, error) {
+	snap, err := delta.OpenSnapshot(ctx, store, -1)
+	if err != nil {
+		return 0, err
+	}
+	for a, err := range snap.Files(ctx) {
+		if err != nil {
+			return 0, err
+		}
+		if !f.mayHold(&a) {
+			continue
+		}
+		var dead *delta.RowSet
+		if a.DeletionVector != nil {
+			if dead, err = delta.ReadDeletionVector(ctx, store, a.DeletionVector); err != nil {
+				return 0, fmt.Errorf("reading the deletion vector of %s: %w", a.Path, err)
+			}
+		}
+		more, err := readLetters(ctx, store, &a, dead, func(l *Letter) bool { return !f.wants(l) || visit(l) })
+		if err != nil {
+			return 0, fmt.Errorf("reading %s: %w", a.Path, err)
+		}
+		if !more {
+			break
+		}
+	}
+	return snap.Version(), nil
+}
+
+func readLetters(ctx context.Context, store delta.LogStore, a *delta.Add, dead *delta.RowSet, visit func(*Letter) bool) (more bool, err error) {
+	src, err := openObject(ctx, store, nameOf(a.Path), a.Size)
+	if err != nil {
+		return false, err
+	}
+	defer func() {
+		if r := recover(); r != nil { // the library does so on some broken files
+			err = fmt.Errorf("%v", r)
+		}
+		if err != nil && src.err != nil {
+			err = src.err
+		}
+	}()
+	pf, err := file.NewParquetReader(src, file.WithReadProps(parquet.NewReaderProperties(memory.DefaultAllocator)))
+	if err != nil {
+		return false, err
+	}
+	fr, err := pqarrow.NewFileReader(pf, pqarrow.ArrowReadProperties{BatchSize: batchRows}, memory.DefaultAllocator)
+	if err != nil {
+		return false, err
+	}
+	batches, err := fr.GetRecordReader(ctx, nil, nil)
+	if err != nil {
+		return false, err
+	}
+	defer batches.Release()
+	for row := int64(0); ; {
+		rb, err := batches.Read()
+		if errors.Is(err, io.EOF) {
+			return true, nil
+		} else if err != nil {
+			return false, err
+		}
+		r := letterReader{rb}
+		for i := range int(rb.NumRows()) {
+			if dead == nil || !dead.Has(row+int64(i)) {
+				if l := r.letter(i); !visit(&l) {
+					return false, nil
+				}
+			}
+		}
+		row += rb.NumRows()
+	}
+}
+
+// letterReader reads rows of a file of dead letters by the names of their columns. What is not there, or of another type, is empty.
+type letterReader struct{ arrow.RecordBatch }
+
+func cell[T arrow.Array](r letterReader, name string, i int) (T, bool) {
+	var none T
+	at := r.Schema().FieldIndices(name)
+	if len(at) == 0 || r.Column(at[0]).IsNull(i) {
+		return none, false
+	}
+	c, ok := r.Column(at[0]).(T)
+	return c, ok
+}
+
+func (r letterReader) letter(i int) Letter {
+	return Letter{
+		Topic: r.text("topic", i), Partition: int32(r.number("partition", i)), Offset: r.number("offset", i), Timestamp: r.instant("timestamp", i),
+		Key: r.bytes("key", i), Value: r.bytes("value", i), Headers: r.headers(i), SchemaID: r.text("schema_id", i), Reason: r.text("reason", i),
+		FieldPath: r.text("field_path", i), Error: r.text("error", i), Connector: r.text("connector", i), Generation: r.number("generation", i),
+		Time: r.instant("time", i),
+	}
+}
+
+func (r letterReader) text(name string, i int) string {
+	if c, ok := cell[*array.String](r, name, i); ok {
+		return c.Value(i)
+	}
+	return ""
+}
+
+func (r letterReader) bytes(name string, i int) []byte {
+	if c, ok := cell[*array.Binary](r, name, i); ok {
+		return append([]byte{}, c.Value(i)...)
+	}
+	return nil
+}
+
+func (r letterReader) number(name string, i int) int64 {
+	if c, ok := cell[*array.Int32](r, name, i); ok {
+		return int64(c.Value(i))
+	}
+	if c, ok := cell[*array.Int64](r, name, i); ok {
+		return c.Value(i)
+	}
+	return 0
+}
+
+func (r letterReader) instant(name string, i int) time.Time {
+	if c, ok := cell[*array.Timestamp](r, name, i); ok {
+		return c.Value(i).ToTime(c.DataType().(*arrow.TimestampType).Unit)
+	}
+	return time.Time{}
+}
+
+func (r letterReader) headers(i int) []LetterHeader {
+	headers := []LetterHeader{}
+	list, ok := cell[*array.List](r, "headers", i)
+	if !ok {
+		return headers
+	}
+	entries, ok := list.ListValues().(*array.Struct)
+	if !ok || entries.NumField() != 2 {
+		return headers
+	}
+	keys, isText := entries.Field(0).(*array.String)
+	values, isBytes := entries.Field(1).(*array.Binary)
+	if !isText || !isBytes {
+		return headers
+	}
+	for from, to := list.ValueOffsets(i); from < to; from++ {
+		h := LetterHeader{Key: keys.Value(int(from))}
+		if !values.IsNull(int(from)) {
+			h.Value = append([]byte{}, values.Value(int(from))...)
+		}
+		headers = append(headers, h)
+	}
+	return headers
+}

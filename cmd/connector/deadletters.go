@@ -1,0 +1,313 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"kafkadelta/admin"
+	"kafkadelta/pipeline"
+	"kafkadelta/sink"
+	"kafkadelta/storage"
+	"kafkadelta/storage/open"
+)
+
+// deadLettersConfig says where the messages go that can't become rows, under on_error: dead_letter.
+type deadLettersConfig struct {
+	// URI is where the dead-letter table is. It is made if missing. Streams may share one.
+	URI string `yaml:"uri"`
+}
+
+func (c config) validateDeadLetters() error {
+	switch wanted := c.Pipeline.OnError == pipeline.OnErrorDeadLetter; {
+	case wanted && c.DeadLetters.URI == "":
+		return errors.New("on_error is dead_letter, but dead_letters.uri is empty: name the folder of the dead-letter table")
+	case !wanted && c.DeadLetters.URI != "":
+		return fmt.Errorf("dead_letters.uri is set, but on_error is %q, under which there are none: set on_error: dead_letter", c.Pipeline.OnError)
+	case wanted && c.DeadLetters.URI == c.Table.Sink.URI:
+		return errors.New("dead_letters.uri is table.uri: give the dead letters a folder of their own")
+	}
+	return nil
+}
+
+func (c config) deadLetterStore(ctx context.Context, observe func(operation, outcome string)) (storage.Store, error) {
+	store, err := openStore(ctx, c.DeadLetters.URI, c.Storage, observe)
+	if err != nil {
+		return nil, &configError{fmt.Errorf("dead_letters.uri: %w", err)}
+	}
+	return store, nil
+}
+
+// deadLetters gives what opens the dead-letter table; nil where there is to be none.
+func (c config) deadLetters(ctx context.Context, observe func(operation, outcome string), log *slog.Logger) (func(context.Context, sink.Events) (*sink.Table, error), error) {
+	if c.DeadLetters.URI == "" {
+		return nil, nil
+	}
+	store, err := c.deadLetterStore(ctx, observe)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, events sink.Events) (*sink.Table, error) {
+		return openLetters(ctx, store, c.DeadLetters.URI, true, log, events)
+	}, nil
+}
+
+func openLetters(ctx context.Context, store storage.Store, uri string, create bool, log *slog.Logger, events sink.Events) (*sink.Table, error) {
+	cfg := sink.DefaultConfig()
+	cfg.URI = uri
+	cfg.Comment = "messages that could not become rows"
+	o := sink.Options{Engine: engine(), Now: time.Now, Log: log, Events: events}
+	if create {
+		o.Create = pipeline.DeadLetterSchema()
+	}
+	return sink.Open(ctx, store, cfg, o)
+}
+
+func deadLettersCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "dead-letters",
+		Short: "Look at messages that could not become rows, and settle what is pending",
+		Long: `Under on_error: dead_letter, a message that can't become a row is put into the dead-letter table, exactly once.
+docs/dead-letters.md tells how, and what to do about them.
+
+` + exitCodesHelp,
+	}
+	cmd.AddCommand(deadLettersListCommand(), deadLettersShowCommand(), deadLettersSettleCommand())
+	return cmd
+}
+
+// lettersFlags are shared by the commands about dead letters.
+type lettersFlags struct{ config, output string }
+
+func (f *lettersFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&f.config, "config", "c", "", "configuration file of the stream (required)")
+	must(cmd.MarkFlagRequired("config"))
+}
+
+func (f *lettersFlags) addOutput(cmd *cobra.Command) {
+	f.add(cmd)
+	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
+}
+
+// open reads the configuration and opens the store of its dead-letter table.
+func (f *lettersFlags) open(ctx context.Context) (config, storage.Store, error) {
+	if f.output != "" && f.output != "text" && f.output != "json" {
+		return config{}, nil, &configError{fmt.Errorf("--output is %q: use text or json", f.output)}
+	}
+	c, err := loadConfig(f.config)
+	if err != nil {
+		return c, nil, err
+	}
+	if c.DeadLetters.URI == "" {
+		return c, nil, &configError{fmt.Errorf("%s: dead_letters.uri is empty: the stream has no dead-letter table", f.config)}
+	}
+	store, err := c.deadLetterStore(ctx, nil)
+	return c, store, err
+}
+
+func deadLettersListCommand() *cobra.Command {
+	var f lettersFlags
+	var filter admin.LetterFilter
+	var limit int
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "list -c FILE",
+		Short: "List the stream's dead letters",
+		Example: `  connector dead-letters list -c connector.yaml --reason type_mismatch
+  connector dead-letters list -c connector.yaml -o json | jq -r '.[].error'`,
+		Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, store, err := f.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if limit < 1 {
+				return &configError{fmt.Errorf("--limit is %d: use a number from 1 on", limit)}
+			}
+			if !all {
+				filter.Connector = c.Name
+			}
+			filter.Offset = -1
+			letters := []admin.Letter{}
+			found := 0
+			_, err = admin.Letters(cmd.Context(), store, filter, func(l *admin.Letter) bool {
+				if found++; len(letters) < limit {
+					letters = append(letters, *l)
+				}
+				return true
+			})
+			if err != nil {
+				return adminError("reading dead-letter table "+open.Redact(c.DeadLetters.URI), err)
+			}
+			if f.output == "json" {
+				return printIndented(cmd.OutOrStdout(), letters)
+			}
+			return printLetters(cmd.OutOrStdout(), letters, found)
+		},
+	}
+	f.addOutput(cmd)
+	cmd.Flags().Int32Var(&filter.Partition, "partition", -1, "only of this partition")
+	cmd.Flags().StringVar(&filter.Reason, "reason", "", "only for this reason")
+	cmd.Flags().IntVar(&limit, "limit", 100, "at most so many")
+	cmd.Flags().BoolVar(&all, "all-streams", false, "also those of other streams in the table")
+	return cmd
+}
+
+func printLetters(w io.Writer, letters []admin.Letter, found int) error {
+	slices.SortFunc(letters, func(a, b admin.Letter) int { return a.Time.Compare(b.Time) })
+	var b bytes.Buffer
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(t, "found at\tpartition\toffset\treason\tfield\terror") // Flush tells errors
+	for _, l := range letters {
+		_, _ = fmt.Fprintf(t, "%s\t%s[%d]\t%d\t%s\t%s\t%s\n", l.Time.UTC().Format(time.RFC3339), printable(l.Topic), l.Partition, l.Offset,
+			printable(l.Reason), printable(l.FieldPath), printable(l.Error))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(&b, "%d of %d dead letters\n", len(letters), found)
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+func deadLettersShowCommand() *cobra.Command {
+	var f lettersFlags
+	cmd := &cobra.Command{
+		Use:     "show PARTITION OFFSET -c FILE",
+		Short:   "Show one dead letter with its key, value and headers",
+		Example: `  connector dead-letters show 3 1207311 -c connector.yaml`,
+		Args:    exactly(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			partition, err1 := strconv.ParseInt(args[0], 10, 32)
+			offset, err2 := strconv.ParseInt(args[1], 10, 64)
+			if err1 != nil || err2 != nil || partition < 0 || offset < 0 {
+				return &configError{fmt.Errorf("partition %q, offset %q: use whole numbers from 0 on", args[0], args[1])}
+			}
+			c, store, err := f.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			letters := []admin.Letter{}
+			filter := admin.LetterFilter{Connector: c.Name, Partition: int32(partition), Offset: offset}
+			_, err = admin.Letters(cmd.Context(), store, filter, func(l *admin.Letter) bool { letters = append(letters, *l); return true })
+			switch {
+			case err != nil:
+				return adminError("reading dead-letter table "+open.Redact(c.DeadLetters.URI), err)
+			case len(letters) == 0:
+				return tableError("reading dead-letter table "+open.Redact(c.DeadLetters.URI),
+					fmt.Errorf("there is no dead letter of partition %d, offset %d: `connector explain %d %d -c %s` says what became of the message", partition, offset, partition, offset, f.config))
+			case f.output == "json":
+				return printIndented(cmd.OutOrStdout(), letters)
+			}
+			return printLetter(cmd.OutOrStdout(), letters)
+		},
+	}
+	f.addOutput(cmd)
+	return cmd
+}
+
+func printLetter(w io.Writer, letters []admin.Letter) error {
+	var b bytes.Buffer
+	for _, l := range letters {
+		line := func(name, value string) { fmt.Fprintf(&b, "%-11s %s\n", name, value) }
+		line("message", fmt.Sprintf("%s[%d] offset %d of %s", printable(l.Topic), l.Partition, l.Offset, l.Timestamp.UTC().Format(time.RFC3339Nano)))
+		line("found at", fmt.Sprintf("%s by %s, generation %d", l.Time.UTC().Format(time.RFC3339Nano), printable(l.Connector), l.Generation))
+		line("reason", printable(l.Reason))
+		for name, value := range map[string]string{"field": l.FieldPath, "schema": l.SchemaID} {
+			if value != "" {
+				line(name, printable(value))
+			}
+		}
+		line("error", printable(l.Error))
+		for _, h := range l.Headers {
+			line("header", printable(h.Key)+": "+bytesText(h.Value))
+		}
+		line("key", bytesText(l.Key))
+		line("value", bytesText(l.Value))
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// bytesText is text where it is some, and base64 elsewhere.
+func bytesText(v []byte) string {
+	switch {
+	case v == nil:
+		return "null"
+	case utf8.Valid(v):
+		return printable(string(v))
+	}
+	return "base64 " + base64.StdEncoding.EncodeToString(v)
+}
+
+func deadLettersSettleCommand() *cobra.Command {
+	var f lettersFlags
+	var giveUp bool
+	cmd := &cobra.Command{
+		Use:   "settle -c FILE",
+		Short: "Bring the dead-letter table up to what the stream's table says",
+		Long: `A worker delivers dead letters after each commit, and what a dead worker left when it takes over a partition. settle
+does the same without a worker, and may run beside them. It changes nothing where nothing is pending.
+
+With --give-up it goes on without dead letters whose files are lost, or that lie in another dead-letter table than the
+configuration names now: it notes them as delivered, without a row. Read the refusal first: it names their offsets.
+
+` + exitCodesHelp,
+		Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, store, err := f.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return settle(cmd.Context(), cmd.OutOrStdout(), c, store, giveUp)
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().BoolVar(&giveUp, "give-up", false, "go on without what is lost")
+	return cmd
+}
+
+func settle(ctx context.Context, w io.Writer, c config, letters storage.Store, giveUp bool) error {
+	streams, err := openStore(ctx, c.Table.Sink.URI, c.Storage, nil)
+	if err != nil {
+		return &configError{fmt.Errorf("table.uri: %w", err)}
+	}
+	quiet := slog.New(slog.DiscardHandler)
+	stream, err := sink.Open(ctx, streams, c.Table.Sink, sink.Options{Name: c.Name, Engine: engine(), Now: time.Now, Log: quiet})
+	if err != nil {
+		return err
+	}
+	table, err := openLetters(ctx, letters, c.DeadLetters.URI, giveUp, quiet, sink.Events{})
+	if err != nil {
+		return err
+	}
+	if giveUp {
+		n, err := sink.GiveUp(ctx, stream, table)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(w, "dead letters of %d partitions were given up\n", n)
+		return err
+	}
+	next, err := stream.Positions(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := sink.Settle(ctx, stream, table, slices.Sorted(maps.Keys(next))); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(w, "nothing is pending: the dead-letter table has all that the stream's table names")
+	return err
+}

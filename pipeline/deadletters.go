@@ -1,0 +1,306 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/checkpoint"
+	"kafkadelta/sink"
+)
+
+var (
+	instant    = arrow.FixedWidthTypes.Timestamp_us
+	headerType = arrow.StructOf(arrow.Field{Name: "key", Type: arrow.BinaryTypes.String, Nullable: true}, arrow.Field{Name: "value", Type: arrow.BinaryTypes.Binary, Nullable: true})
+)
+
+// letter is what a row of the dead-letter table is made of.
+type letter struct {
+	*kgo.Record
+	err                  error
+	schema, reason, path string
+	stream               string
+	generation           int64
+	now                  time.Time
+}
+
+type letterColumn struct {
+	arrow.Field
+	fill func(array.Builder, *letter)
+}
+
+// letterColumns are the columns of a dead-letter table, and how each is filled.
+var letterColumns = []letterColumn{
+	{required("topic", arrow.BinaryTypes.String), func(b array.Builder, l *letter) { addText(b, l.Topic) }},
+	{required("partition", arrow.PrimitiveTypes.Int32), func(b array.Builder, l *letter) { b.(*array.Int32Builder).Append(l.Partition) }},
+	{required("offset", arrow.PrimitiveTypes.Int64), func(b array.Builder, l *letter) { b.(*array.Int64Builder).Append(l.Offset) }},
+	{optional("timestamp", instant), func(b array.Builder, l *letter) { addInstant(b, l.Timestamp) }},
+	{optional("key", arrow.BinaryTypes.Binary), func(b array.Builder, l *letter) { addBytes(b, l.Key) }},
+	{optional("value", arrow.BinaryTypes.Binary), func(b array.Builder, l *letter) { addBytes(b, l.Value) }},
+	{optional("headers", arrow.ListOf(headerType)), addHeaders},
+	{optional("schema_id", arrow.BinaryTypes.String), func(b array.Builder, l *letter) { addOptional(b, l.schema) }},
+	{required("reason", arrow.BinaryTypes.String), func(b array.Builder, l *letter) { addText(b, l.reason) }},
+	{optional("field_path", arrow.BinaryTypes.String), func(b array.Builder, l *letter) { addOptional(b, l.path) }},
+	{required("error", arrow.BinaryTypes.String), func(b array.Builder, l *letter) { addText(b, l.err.Error()) }},
+	{required("connector", arrow.BinaryTypes.String), func(b array.Builder, l *letter) { addText(b, l.stream) }},
+	{required("generation", arrow.PrimitiveTypes.Int64), func(b array.Builder, l *letter) { b.(*array.Int64Builder).Append(l.generation) }},
+	{required("time", instant), func(b array.Builder, l *letter) { addInstant(b, l.now) }},
+}
+
+func required(name string, t arrow.DataType) arrow.Field { return arrow.Field{Name: name, Type: t} }
+func optional(name string, t arrow.DataType) arrow.Field {
+	return arrow.Field{Name: name, Type: t, Nullable: true}
+}
+
+func addText(b array.Builder, s string) {
+	b.(*array.StringBuilder).Append(strings.ToValidUTF8(s, "\uFFFD"))
+}
+
+func addOptional(b array.Builder, s string) {
+	if s == "" {
+		b.AppendNull()
+		return
+	}
+	addText(b, s)
+}
+
+func addBytes(b array.Builder, v []byte) {
+	if v == nil { // a tombstone is not an empty value
+		b.AppendNull()
+		return
+	}
+	b.(*array.BinaryBuilder).Append(v)
+}
+
+func addInstant(b array.Builder, t time.Time) {
+	b.(*array.TimestampBuilder).Append(arrow.Timestamp(t.UnixMicro()))
+}
+
+func addHeaders(b array.Builder, l *letter) {
+	list := b.(*array.ListBuilder)
+	list.Append(true)
+	entry := list.ValueBuilder().(*array.StructBuilder)
+	for _, h := range l.Headers {
+		entry.Append(true)
+		addText(entry.FieldBuilder(0), h.Key)
+		addBytes(entry.FieldBuilder(1), h.Value)
+	}
+}
+
+// DeadLetterSchema is the schema of a new dead-letter table.
+func DeadLetterSchema() *arrow.Schema {
+	fields := make([]arrow.Field, len(letterColumns))
+	for i, c := range letterColumns {
+		fields[i] = c.Field
+	}
+	return arrow.NewSchema(fields, nil)
+}
+
+// letters is one lane's dead letters since its last flush: a second batch and a second writer, which costs a clean lane nothing.
+type letters struct {
+	d       *dispatcher
+	layout  *sink.Layout
+	fills   []func(array.Builder, *letter) // by column of the table; nil: null
+	builder *array.RecordBuilder
+	writer  *sink.Writer
+	rows    int
+	bytes   int // of values and keys in the builder
+	written bool
+}
+
+// newLetters fits the columns to those that the table has: it may have more.
+func (d *dispatcher) newLetters() (*letters, error) {
+	l := &letters{d: d, layout: d.deadLayout, writer: d.dead.NewParcelWriter(d.deadLayout)}
+	known := 0
+	for _, f := range l.layout.Schema.Fields() {
+		i := slices.IndexFunc(letterColumns, func(c letterColumn) bool { return c.Name == f.Name && arrow.TypeEqual(c.Type, f.Type) })
+		switch {
+		case i >= 0:
+			known++
+			l.fills = append(l.fills, letterColumns[i].fill)
+		case f.Nullable:
+			l.fills = append(l.fills, nil)
+		default:
+			return nil, lettersMisfit(fmt.Errorf("its column %s %s NOT NULL is none of a dead letter", f.Name, f.Type))
+		}
+	}
+	if known < len(letterColumns) {
+		return nil, lettersMisfit(fmt.Errorf("it has the columns %s, of which %d are those of dead letters", l.layout.Schema, known))
+	}
+	l.builder = array.NewRecordBuilder(memory.DefaultAllocator, l.layout.Schema)
+	return l, nil
+}
+
+func lettersMisfit(err error) error {
+	return &sink.Error{
+		Op: "fitting the dead-letter table", Err: err,
+		Hint: "dead_letters.uri names a table that is not one: name an empty folder, where it is made, or a table with all columns that docs/dead-letters.md lists",
+	}
+}
+
+// add takes a message that can't become a row.
+func (l *letters) add(ctx context.Context, r *kgo.Record, cause error) error {
+	row := letter{Record: r, err: cause, reason: "unknown", stream: l.d.Name, generation: l.d.table.Generation(), now: l.d.Now()}
+	if p, ok := errors.AsType[poison](cause); ok {
+		row.path, row.reason = p.Poison()
+	}
+	if s, ok := errors.AsType[interface {
+		error
+		WrittenBy() string
+	}](cause); ok {
+		row.schema = s.WrittenBy()
+	}
+	for i, fill := range l.fills {
+		if fill == nil {
+			l.builder.Field(i).AppendNull()
+			continue
+		}
+		fill(l.builder.Field(i), &row)
+	}
+	l.rows++
+	l.bytes += len(r.Key) + len(r.Value)
+	if l.rows >= batchRows || l.bytes >= batchBytes {
+		return l.write(ctx)
+	}
+	return nil
+}
+
+func (l *letters) write(ctx context.Context) error {
+	if l.rows == 0 {
+		return nil
+	}
+	decoded := l.builder.NewRecordBatch()
+	l.rows, l.bytes = 0, 0
+	rb, bad := l.layout.Rules.Apply(decoded)
+	decoded.Release()
+	if len(bad) > 0 {
+		return lettersMisfit(fmt.Errorf("its rules reject a dead letter: column %s: %s", bad[0].Path, bad[0].Reason))
+	}
+	defer rb.Release()
+	l.written = true
+	return l.writer.Write(ctx, rb)
+}
+
+// finish makes a parcel of the dead letters since the last flush; nil for none. It is written before the unit that decides about
+// it is committed (rule D1).
+func (l *letters) finish(ctx context.Context, spans []checkpoint.Span) (*sink.Parcel, error) {
+	if err := l.write(ctx); err != nil || !l.written {
+		return nil, err
+	}
+	l.written = false
+	return l.writer.FinishParcel(ctx, spans)
+}
+
+// drop forgets the dead letters since the last flush.
+func (l *letters) drop(ctx context.Context) {
+	if l.rows > 0 {
+		l.builder.NewRecordBatch().Release()
+		l.rows, l.bytes = 0, 0
+	}
+	l.writer.Abort(ctx)
+	l.written = false
+}
+
+// bury takes note of a message that can't become a row, and whose offset is counted already.
+func (l *lane) bury(r *kgo.Record, span *checkpoint.Span, cause error) error {
+	l.d.Metrics.poison(cause)
+	if l.letters == nil {
+		span.Skipped++
+		return nil
+	}
+	span.Dead++
+	if err := l.letters.add(l.d.ctx, r, cause); err != nil {
+		return err
+	}
+	if l.letters.rows == 0 { // they were written out
+		l.checkDue()
+	}
+	return nil
+}
+
+// nameDeadLetters readies units with dead letters for the commit: what their partitions' slots name by now must be in the dead-letter
+// table, since a slot names one file (rule D4).
+func (d *dispatcher) nameDeadLetters(ctx context.Context, units []*sink.Unit) error {
+	parts := withDeadLetters(units)
+	if len(parts) == 0 {
+		return nil
+	}
+	settled, err := sink.Settle(ctx, d.table, d.dead, parts)
+	if err == nil {
+		sink.NameParcels(d.table, units, settled)
+	}
+	return err
+}
+
+// deliver brings the dead letters of units that have landed to their table (rule D3).
+func (d *dispatcher) deliver(ctx context.Context, landed []*sink.Unit) error {
+	parts := withDeadLetters(landed)
+	if len(parts) == 0 {
+		return nil
+	}
+	begun := d.Now()
+	if _, err := sink.Settle(ctx, d.table, d.dead, parts); err != nil {
+		return err
+	}
+	var rows int64
+	for _, u := range landed {
+		for _, s := range u.Spans {
+			rows += s.Dead
+		}
+	}
+	d.Metrics.buried(rows)
+	d.Log.Debug("dead letters delivered", "rows", rows, "partitions", len(parts), "took", d.Now().Sub(begun))
+	return nil
+}
+
+func withDeadLetters(units []*sink.Unit) []int32 {
+	var parts []int32
+	for _, u := range units {
+		for _, s := range u.Spans {
+			if s.Dead > 0 {
+				parts = append(parts, s.ID)
+			}
+		}
+	}
+	return parts
+}
+
+// settle delivers what earlier owners of the partitions have left pending (rule D4).
+func (d *dispatcher) settle(ids []checkpoint.Partition) {
+	if d.dead == nil || len(ids) == 0 {
+		return
+	}
+	parts := make([]int32, len(ids))
+	for i, id := range ids {
+		parts[i] = id.ID
+	}
+	d.goDo(func() {
+		if _, err := sink.Settle(d.ctx, d.table, d.dead, parts); err != nil && d.ctx.Err() == nil {
+			d.tell(func() { d.fail(err) })
+		}
+	})
+}
+
+// openDeadLetters opens the dead-letter table, where there is to be one.
+func (d *dispatcher) openDeadLetters(ctx, work context.Context) error {
+	if d.OpenDeadLetters == nil {
+		return nil
+	}
+	var err error
+	if d.dead, err = d.OpenDeadLetters(ctx, d.tableEvents()); err != nil {
+		return err
+	}
+	if err := d.dead.Maintain(work); err != nil {
+		return err
+	}
+	d.deadLayout, err = d.dead.Layout(ctx)
+	return err
+}

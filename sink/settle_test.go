@@ -1,0 +1,435 @@
+package sink_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"kafkadelta/checkpoint"
+	"kafkadelta/delta"
+	"kafkadelta/sink"
+	"kafkadelta/storage/faultstore"
+)
+
+// morgue is a bench with a dead-letter table beside its own.
+type morgue struct {
+	*bench
+	beside *bench // of the dead-letter table; of its methods those that look
+}
+
+func newMorgue(t *testing.T) *morgue {
+	t.Helper()
+	return &morgue{bench: newBench(t), beside: newBench(t)}
+}
+
+// letters is one process's view of the dead-letter table.
+func (m *morgue) letters() *sink.Table {
+	m.t.Helper()
+	schema, err := delta.ParseDDL("n BIGINT")
+	m.check(err)
+	table, err := sink.Open(m.t.Context(), m.beside.store, m.beside.cfg, sink.Options{Create: schema, Engine: "kafkadelta/test", Now: m.now, Log: slog.New(slog.DiscardHandler)})
+	m.check(err)
+	return table
+}
+
+// grave is a span that is nothing but dead letters.
+func grave(id int32, first, dead int64) checkpoint.Span {
+	return checkpoint.Span{Partition: partition(id), First: first, Next: first + dead, Records: dead, Dead: dead}
+}
+
+// buried is a unit with a parcel of as many rows as its spans count dead letters.
+func (m *morgue) buried(table, letters *sink.Table, spans ...checkpoint.Span) *sink.Unit {
+	m.t.Helper()
+	layout, err := letters.Layout(m.t.Context())
+	m.check(err)
+	w := letters.NewParcelWriter(layout)
+	var dead int64
+	for _, s := range spans {
+		dead += s.Dead
+	}
+	rb := numbers(layout.Schema, spans[0].First, dead)
+	defer rb.Release()
+	m.check(w.Write(m.t.Context(), rb))
+	p, err := w.FinishParcel(m.t.Context(), spans)
+	m.check(err)
+	u := m.unit(table, spans...)
+	m.check(u.Attach(p))
+	return u
+}
+
+func (m *morgue) settle(table, letters *sink.Table, partitions ...int32) map[string]int64 {
+	m.t.Helper()
+	slots, err := sink.Settle(m.t.Context(), table, letters, partitions)
+	m.check(err)
+	return slots
+}
+
+// bury names, commits and leaves pending.
+func (m *morgue) bury(table, letters *sink.Table, u *sink.Unit, partitions ...int32) {
+	m.t.Helper()
+	sink.NameParcels(table, []*sink.Unit{u}, m.settle(table, letters, partitions...))
+	m.commit(table, u)
+	m.want(u, sink.Landed)
+}
+
+// parcels are the objects and files of the dead-letter table that no version names.
+func (m *morgue) loose() []string {
+	m.t.Helper()
+	named := map[string]bool{}
+	for add, err := range m.beside.snapshot().Files(m.t.Context()) {
+		m.check(err)
+		named[add.Path] = true
+	}
+	var loose []string
+	for _, name := range m.beside.files() {
+		if !named[name] {
+			loose = append(loose, name)
+		}
+	}
+	return loose
+}
+
+func (m *morgue) wantLetters(rows, version int64) {
+	m.t.Helper()
+	if got := m.beside.consistent(); got != rows {
+		m.t.Errorf("the dead-letter table has %d rows, want %d", got, rows)
+	}
+	if got := m.beside.version(); got != version {
+		m.t.Errorf("the dead-letter table is at version %d, want %d", got, version)
+	}
+}
+
+func TestDeadLettersFollow(t *testing.T) {
+	m := newMorgue(t)
+	table, letters := m.owner(2), m.letters()
+	u := m.buried(table, letters, grave(0, 0, 3), grave(1, 0, 2))
+	m.bury(table, letters, u, 0, 1)
+	m.wantLetters(0, 0)
+	if got := len(m.loose()); got != 2 {
+		t.Errorf("%d objects wait beside the dead-letter table, want the file and its note", got)
+	}
+	m.settle(table, letters, 0, 1)
+	m.wantLetters(5, 1)
+	if got := m.loose(); len(got) != 0 {
+		t.Errorf("left behind are %v", got)
+	}
+	m.settle(table, letters, 0, 1) // nothing is pending any more
+	m.settle(m.open(), m.letters(), 0, 1)
+	m.wantLetters(5, 1)
+}
+
+// TestAnybodyMaySettle is a worker that dies after its commit (rule D3): another one, which owns one of the partitions alone, delivers
+// the parcel for all of them at once, and the owner of the other partition does not deliver it again (D3b).
+func TestAnybodyMaySettle(t *testing.T) {
+	m := newMorgue(t)
+	table, letters := m.owner(2), m.letters()
+	m.bury(table, letters, m.buried(table, letters, grave(0, 0, 3), grave(1, 0, 2)), 0, 1)
+	m.settle(m.open(), m.letters(), 1)
+	m.wantLetters(5, 1)
+	// A file that was rewritten is a file under another name: delivered again, its rows would be there twice.
+	for add, err := range m.beside.snapshot().Files(t.Context()) {
+		m.check(err)
+		name := `part-optimized.parquet`
+		m.check(m.beside.memory.Put(t.Context(), name, m.beside.object(add.Path)))
+		m.beside.foreign(`{"remove":{"path":"`+add.Path+`","dataChange":false,"deletionTimestamp":1}}`,
+			`{"add":{"path":"`+name+`","partitionValues":{},"size":1,"modificationTime":1,"dataChange":false,"stats":"{\"numRecords\":5}"}}`)
+	}
+	m.settle(m.open(), m.letters(), 0)
+	m.settle(table, letters, 0, 1)
+	m.wantLetters(5, 2)
+}
+
+// TestTwoSettleAtOnce has another worker deliver at each operation of a delivery: the parcel arrives once, and nobody takes it for lost
+// because the other one has tidied up (rules D3 and D5a).
+func TestTwoSettleAtOnce(t *testing.T) {
+	for i := 0; ; i++ {
+		m := newMorgue(t)
+		table, letters := m.owner(1), m.letters()
+		m.bury(table, letters, m.buried(table, letters, grave(0, 0, 3)), 0)
+		other, others := m.open(m.memory), m.letters()
+		n, had := 0, false
+		m.beside.store.SetHook(func(faultstore.Op) {
+			if n++; n-1 == i && !had {
+				had = true
+				m.settle(other, others, 0)
+			}
+		})
+		m.settle(table, letters, 0)
+		m.beside.store.SetHook(nil)
+		m.wantLetters(3, 1)
+		if t.Failed() || !had {
+			if i < 4 {
+				t.Errorf("a delivery has but %d operations", i)
+			}
+			return
+		}
+	}
+}
+
+// TestSlotIsReadAfterTheDeadLetterTable is rule D3a: while a worker looks from one table to the other, others deliver what it has seen,
+// bury more and deliver that.
+func TestSlotIsReadAfterTheDeadLetterTable(t *testing.T) {
+	m := newMorgue(t)
+	table, letters := m.owner(1), m.letters()
+	late, lates := m.open(), m.letters()
+	m.bury(table, letters, m.buried(table, letters, grave(0, 0, 3)), 0)
+	first := map[bool]bool{} // by table: it was looked at
+	done := false
+	look := func(beside bool) func(faultstore.Op) {
+		return func(faultstore.Op) {
+			if done {
+				return
+			}
+			if first[beside] = true; len(first) == 2 { // between the two
+				done = true
+				m.settle(table, letters, 0)
+				m.bury(table, letters, m.buried(table, letters, grave(0, 3, 2)), 0)
+				m.settle(table, letters, 0)
+			}
+		}
+	}
+	m.store.SetHook(look(false))
+	m.beside.store.SetHook(look(true))
+	m.settle(late, lates, 0)
+	if !done {
+		t.Fatal("nothing was done meanwhile")
+	}
+	m.wantLetters(5, 2)
+}
+
+// TestSlotIsNotOverwritten is rule D4: a partition's next unit with dead letters does not land on a slot that is pending.
+func TestSlotIsNotOverwritten(t *testing.T) {
+	m := newMorgue(t)
+	table, letters := m.owner(2), m.letters()
+	settled := m.settle(table, letters, 0)
+	m.bury(table, letters, m.buried(table, letters, grave(0, 0, 3)), 0)
+	next := m.buried(table, letters, grave(0, 3, 2))
+	sink.NameParcels(table, []*sink.Unit{next}, settled) // as if nothing had been buried since
+	m.commit(table, next)
+	m.want(next, sink.Dropped)
+	m.settle(table, letters, 0)
+	m.wantLetters(3, 1)
+	if got := m.loose(); len(got) != 0 {
+		t.Errorf("the parcel of the dropped unit is left: %v", got)
+	}
+	again := m.buried(table, letters, grave(0, 3, 2))
+	m.bury(table, letters, again, 0)
+	m.settle(table, letters, 0)
+	m.wantLetters(5, 2)
+	// What has no dead letters need not wait.
+	m.bury(table, letters, m.buried(table, letters, grave(0, 5, 1)), 0)
+	clean := m.unit(table, span(0, 6, 4))
+	m.commit(table, clean)
+	m.want(clean, sink.Landed)
+}
+
+// TestNoTwoParcelsOfOnePartitionInAVersion is rule D4a.
+func TestNoTwoParcelsOfOnePartitionInAVersion(t *testing.T) {
+	m := newMorgue(t)
+	table, letters := m.owner(1), m.letters()
+	units := []*sink.Unit{m.buried(table, letters, grave(0, 0, 3)), m.buried(table, letters, grave(0, 3, 2))}
+	sink.NameParcels(table, units, m.settle(table, letters, 0))
+	m.commit(table, units...)
+	m.want(units[0], sink.Landed)
+	m.want(units[1], sink.Dropped)
+	m.settle(table, letters, 0)
+	m.wantLetters(3, 1)
+}
+
+// TestAUnitDoesNotLandWithoutItsSlot is rule D2.
+func TestAUnitDoesNotLandWithoutItsSlot(t *testing.T) {
+	m := newMorgue(t)
+	table, letters := m.owner(1), m.letters()
+	u := m.buried(table, letters, grave(0, 0, 3))
+	m.commit(table, u)
+	m.want(u, sink.Dropped)
+	short := m.unit(table, grave(0, 0, 4))
+	if err := short.Attach(m.parcelOf(letters, 3)); err == nil || !strings.Contains(err.Error(), "3 rows, but the spans tell 4") {
+		t.Errorf("a parcel with too few rows: %v", err)
+	}
+}
+
+func (m *morgue) parcelOf(letters *sink.Table, rows int64) *sink.Parcel {
+	m.t.Helper()
+	layout, err := letters.Layout(m.t.Context())
+	m.check(err)
+	w := letters.NewParcelWriter(layout)
+	rb := numbers(layout.Schema, 0, rows)
+	defer rb.Release()
+	m.check(w.Write(m.t.Context(), rb))
+	p, err := w.FinishParcel(m.t.Context(), nil)
+	m.check(err)
+	return p
+}
+
+// TestDeadLettersThatAreGone is rule D5.
+func TestDeadLettersThatAreGone(t *testing.T) {
+	for name, tt := range map[string]struct {
+		lose func(*morgue)
+		says []string
+	}{
+		"the file": {func(m *morgue) {
+			for _, name := range m.loose() {
+				if !strings.HasPrefix(name, "_") {
+					m.check(m.beside.memory.Delete(m.t.Context(), name))
+				}
+			}
+		}, []string{"VACUUM", "3 of offsets [0, 3) of topic[0]", "2 of offsets [0, 2) of topic[1]", "rewind --to-offsets 1=0,0=0"}},
+		"all of it": {func(m *morgue) {
+			for _, name := range m.loose() {
+				m.check(m.beside.memory.Delete(m.t.Context(), name))
+			}
+		}, []string{"dead_letters.uri was changed", "--give-up"}},
+		"the table": {func(m *morgue) {
+			for _, name := range []string{logFile(0)} {
+				m.check(m.beside.memory.Delete(m.t.Context(), name))
+			}
+		}, []string{"made anew", "--give-up"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMorgue(t)
+			table, letters := m.owner(2), m.letters()
+			m.bury(table, letters, m.buried(table, letters, grave(0, 0, 3), grave(1, 0, 2)), 0, 1)
+			tt.lose(m)
+			letters = m.letters()
+			for range 2 { // asking again does not help
+				_, err := sink.Settle(t.Context(), table, letters, []int32{0})
+				if _, refused := errors.AsType[*checkpoint.RefusedError](err); !refused {
+					t.Fatalf("Settle answered %v, want a refusal", err)
+				}
+				for _, want := range tt.says {
+					if !strings.Contains(err.Error(), want) {
+						t.Errorf("%v; want %q in it", err, want)
+					}
+				}
+			}
+			if n, err := sink.GiveUp(t.Context(), table, letters); n != 2 || err != nil {
+				t.Errorf("%d partitions were given up, %v; want 2", n, err)
+			}
+			m.bury(table, letters, m.buried(table, letters, grave(0, 3, 4)), 0)
+			m.settle(table, letters, 0)
+			m.wantLetters(4, 2)
+		})
+	}
+}
+
+// TestParcelGoesWithItsUnit is rule C6 for parcels, and rule C8.
+func TestParcelGoesWithItsUnit(t *testing.T) {
+	m := newMorgue(t)
+	table, letters := m.owner(1), m.letters()
+	fenced := m.buried(table, letters, grave(0, 0, 3))
+	sink.NameParcels(table, []*sink.Unit{fenced}, m.settle(table, letters, 0))
+	m.foreign(txnLine(0, -1))
+	m.commit(table, fenced)
+	m.want(fenced, sink.Dropped)
+	if got := m.loose(); len(got) != 0 {
+		t.Errorf("the parcel of a fenced unit is left: %v", got)
+	}
+	m.claim(table, 0)
+
+	old := m.buried(table, letters, grave(0, 0, 3)) // it has no file but the parcel's
+	sink.NameParcels(table, []*sink.Unit{old}, m.settle(table, letters, 0))
+	m.passed.Add(int64(61 * time.Minute))
+	m.commit(table, old)
+	m.want(old, sink.Dropped)
+}
+
+// TestParcelOfAUnitThatMayLandStays: a lost answer is none.
+func TestParcelOfAUnitThatMayLandStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMorgue(t)
+		table, letters := m.owner(1), m.letters()
+		u := m.buried(table, letters, grave(0, 0, 3))
+		sink.NameParcels(table, []*sink.Unit{u}, m.settle(table, letters, 0))
+		m.store.SetPlan(faultstore.When(isPut, faultstore.FailThenLand(nil)))
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		m.check(table.Commit(ctx, []*sink.Unit{u}))
+		m.want(u, sink.Unresolved)
+		table.Discard(t.Context(), []*sink.Unit{u})
+		if got := len(m.loose()); got != 2 {
+			t.Errorf("of a unit that may land yet %d objects are left, want the file and its note", got)
+		}
+		m.store.SetPlan(nil)
+		m.settle(table, letters, 0)
+		m.wantLetters(0, 0)
+		m.store.LandPostponed()
+		m.settle(table, letters, 0)
+		m.wantLetters(3, 1)
+	})
+}
+
+// TestUnitsWithDeadLettersAreNotProposed: whether a slot is free (rule D4) is for its owner to know.
+func TestUnitsWithDeadLettersAreNotProposed(t *testing.T) {
+	m := newMorgue(t)
+	table, letters := m.owner(2), m.letters()
+	u := m.buried(table, letters, grave(0, 0, 3))
+	sink.NameParcels(table, []*sink.Unit{u}, m.settle(table, letters, 0))
+	races := 0
+	m.store.SetHook(func(op faultstore.Op) {
+		if isPut(op) && races < 5 {
+			races++
+			m.foreign(`{"commitInfo":{"operation":"WRITE"}}`)
+		}
+	})
+	m.commit(table, u)
+	m.want(u, sink.Landed)
+	for _, op := range m.store.Ops() {
+		if op.Method == faultstore.MethodPut && strings.HasPrefix(op.Name, "_connector/proposals/") {
+			t.Errorf("it was left as the proposal %s", op.Name)
+		}
+	}
+	m.store.SetHook(nil)
+	m.settle(table, letters, 0)
+	m.wantLetters(3, 1)
+}
+
+// TestSlotsAreKeptFromExpiring is rule A4: of an idle partition, and of a busy one without dead letters.
+func TestSlotsAreKeptFromExpiring(t *testing.T) {
+	m := newMorgue(t)
+	m.cfg.Properties = map[string]string{"delta.setTransactionRetentionDuration": "interval 40 days"}
+	table, letters := m.owner(2), m.letters()
+	m.bury(table, letters, m.buried(table, letters, grave(0, 0, 3), grave(1, 0, 2)), 0, 1)
+	slots := m.slots()
+	for i := range int64(50) {
+		m.passed.Add(int64(day))
+		m.commit(table, m.unit(table, span(0, 3+i, 1)))
+	}
+	if got := m.slots(); len(got) != 2 || got[0] != slots[0] || got[1] != slots[1] {
+		t.Errorf("the slots are %v, want %v", got, slots)
+	}
+	for _, id := range []int32{0, 1} {
+		txn, _ := m.snapshot().Txn(checkpoint.DeadLetterAppID(stream, id))
+		if age := m.now().Sub(time.UnixMilli(*txn.LastUpdated)); age > 12*day {
+			t.Errorf("the slot of partition %d is %v old, want it new after a quarter of 40 days", id, age)
+		}
+	}
+	m.settle(table, letters, 0)
+	m.wantLetters(5, 1)
+}
+
+func (m *morgue) slots() map[int32]int64 {
+	m.t.Helper()
+	slots := map[int32]int64{}
+	for _, id := range []int32{0, 1} {
+		if txn, ok := m.snapshot().Txn(checkpoint.DeadLetterAppID(stream, id)); ok {
+			slots[id] = txn.Version
+		}
+	}
+	return slots
+}
+
+// TestDeadLetterTableMustNotForget: where its txns expire, it would take what it has for pending.
+func TestDeadLetterTableMustNotForget(t *testing.T) {
+	m := newMorgue(t)
+	m.beside.cfg.Properties = map[string]string{"delta.setTransactionRetentionDuration": "interval 40 days"}
+	table, letters := m.owner(1), m.letters()
+	m.bury(table, letters, m.buried(table, letters, grave(0, 0, 3)), 0)
+	if _, err := sink.Settle(t.Context(), table, letters, []int32{0}); err == nil || !strings.Contains(err.Error(), "unset the property") {
+		t.Errorf("Settle answered %v", err)
+	}
+}
