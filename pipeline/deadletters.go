@@ -212,6 +212,9 @@ func (l *letters) drop(ctx context.Context) {
 // bury takes note of a message that can't become a row, and whose offset is counted already.
 func (l *lane) bury(r *kgo.Record, span *checkpoint.Span, cause error) error {
 	l.d.Metrics.poison(cause)
+	if tooMany := l.d.quota.take(cause); tooMany != nil {
+		l.end(span.Partition, tooMany) // behind this one
+	}
 	if l.letters == nil {
 		span.Skipped++
 		return nil

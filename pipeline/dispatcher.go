@@ -77,7 +77,8 @@ type dispatcher struct {
 	saidOfSource   string // the latest warning, and when
 	saidAt         time.Time
 
-	poison  error // on_error: fail met this
+	poison  error // on_error: fail, or a limit, met this
+	quota   *quota
 	failure error // final
 
 	// Shared.
@@ -127,6 +128,7 @@ func newDispatcher(ctx context.Context, o Options) *dispatcher {
 	}
 	d.ctx, d.cancel = context.WithCancel(ctx)
 	d.reporting, d.cutReports = context.WithCancel(context.WithoutCancel(ctx))
+	d.quota = &quota{LimitsConfig: o.Limits, now: o.Now}
 	o.Metrics.inFlight.Store(&d.inFlight)
 	d.followAt = o.Now().Add(followInterval)
 	return d

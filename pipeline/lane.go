@@ -190,7 +190,9 @@ func (l *lane) take(m message) error {
 		span.Next, span.Lost = m.first+m.lost, span.Lost+m.lost
 		span.Epoch = 0
 	}
-	for _, r := range m.records {
+	counted := 0 // of the messages, for the limits
+	defer func() { l.d.quota.count(len(m.records) - counted) }()
+	for i, r := range m.records {
 		if r.Attrs.IsControl() {
 			span.Next, span.Epoch = r.Offset+1, checkpoint.EpochOf(r.LeaderEpoch)
 			continue
@@ -206,10 +208,15 @@ func (l *lane) take(m message) error {
 			if !errors.As(err, new(poison)) {
 				return err
 			}
+			l.d.quota.count(i + 1 - counted)
+			counted = i + 1
 			span.Next, span.Epoch = r.Offset+1, checkpoint.EpochOf(r.LeaderEpoch)
 			span.Records++
 			if err := l.bury(r, span, err); err != nil {
 				return err
+			}
+			if l.stopped[m.part] {
+				return nil
 			}
 			continue
 		}
@@ -283,8 +290,13 @@ func (l *lane) append(r *kgo.Record) error {
 
 // stop keeps the partition where it is and ends the run. What was taken before is committed.
 func (l *lane) stop(p checkpoint.Partition, cause error) {
-	l.stopped[p] = true
 	l.d.Metrics.poison(cause)
+	l.end(p, cause)
+}
+
+// end takes no more of the partition, and ends the run.
+func (l *lane) end(p checkpoint.Partition, cause error) {
+	l.stopped[p] = true
 	l.d.tell(func() {
 		if l.d.poison == nil {
 			l.d.poison = cause

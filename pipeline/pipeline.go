@@ -40,6 +40,8 @@ type Config struct {
 	// OnError is fail (default): commit everything before the first poison message and stop with its own exit code; or
 	// skip: count it and go on; or dead_letter: put it into the dead-letter table and go on.
 	OnError string `yaml:"on_error"`
+	// Limits end the run, as fail does, at a bad message too many.
+	Limits LimitsConfig `yaml:"limits"`
 	// Lanes is the number of goroutines that decode and write. 0 (default): one for each core.
 	Lanes int `yaml:"lanes"`
 	// ShutdownTimeout is how long a stop may take to flush and commit. Default 30s. What is not committed by then is read
@@ -49,7 +51,7 @@ type Config struct {
 
 // DefaultConfig returns the settings used where the configuration is silent.
 func DefaultConfig() Config {
-	return Config{Flush: batch.DefaultConfig(), OnError: OnErrorFail, ShutdownTimeout: 30 * time.Second}
+	return Config{Flush: batch.DefaultConfig(), OnError: OnErrorFail, Limits: LimitsConfig{Window: time.Minute}, ShutdownTimeout: 30 * time.Second}
 }
 
 // maxLanes bounds the lanes; more than this never helped, and each holds open files.
@@ -57,7 +59,7 @@ const maxLanes = 256
 
 // Validate checks the settings.
 func (c Config) Validate() error {
-	errs := []error{c.Flush.Validate()}
+	errs := []error{c.Flush.Validate(), c.Limits.validate(c.OnError)}
 	if !slices.Contains([]string{OnErrorFail, OnErrorSkip, OnErrorDeadLetter}, c.OnError) {
 		errs = append(errs, fmt.Errorf("on_error is %q: use %s, %s or %s", c.OnError, OnErrorFail, OnErrorSkip, OnErrorDeadLetter))
 	}
@@ -103,10 +105,13 @@ type Options struct {
 	Now           func() time.Time
 }
 
-// PoisonError ends a run under on_error: fail. Everything before the message is committed.
+// PoisonError ends a run under on_error: fail, or at a bad message too many. Everything before the message is committed.
 type PoisonError struct{ Err error }
 
 func (e *PoisonError) Error() string {
+	if errors.As(e.Err, new(*limitError)) {
+		return fmt.Sprintf("stopped because too many messages cannot become rows: %v; everything up to it is committed, and what was bad is a dead letter or was skipped; mend the cause, and start again: the limits begin anew", e.Err)
+	}
 	return fmt.Sprintf("stopped at a message that cannot become a row: %v; everything before it is committed; mend the message's cause, or set on_error: dead_letter or skip", e.Err)
 }
 

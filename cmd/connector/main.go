@@ -39,7 +39,7 @@ const exitCodesHelp = `Exit codes:
   2    the command line or the configuration is wrong
   3    Kafka: a permission, password, topic or offset that only an operator can mend
   4    the table: a permission, feature or schema that only an operator can mend
-  5    a message can't become a row (of a stream: and on_error is fail)
+  5    a message can't become a row (of a stream: and on_error is fail, or too many can't)
   6    refused, because going on would lose or double rows
   7    verify: the table has faults
   8    verify: no fault was found, but not everything can be verified

@@ -1,0 +1,94 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// LimitsConfig stops a stream that meets too many bad messages: more likely something is wrong with all of them.
+type LimitsConfig struct {
+	// BadMessages is how many messages of a window may be bad. Default 0: any number.
+	BadMessages int64 `yaml:"bad_messages"`
+	// BadShare is which share of a window's messages may be bad, from 0 to 1; it is looked at once the window has 1,000. Default 0: any.
+	BadShare float64 `yaml:"bad_share"`
+	// Window is the time that both are counted over; one window follows the other. Default 1m.
+	Window time.Duration `yaml:"window"`
+}
+
+// shareAfter is from how many messages on a share says something.
+const shareAfter = 1000
+
+func (c LimitsConfig) validate(onError string) error {
+	var errs []error
+	if c.BadMessages < 0 {
+		errs = append(errs, fmt.Errorf("limits.bad_messages is %d: use 0 for no limit, or a positive number", c.BadMessages))
+	}
+	if !(c.BadShare >= 0 && c.BadShare < 1) {
+		errs = append(errs, fmt.Errorf("limits.bad_share is %v: use 0 for no limit, or a share below 1, such as 0.05", c.BadShare))
+	}
+	if c.Window < time.Second {
+		errs = append(errs, fmt.Errorf("limits.window is %v: use at least 1s", c.Window))
+	}
+	if onError == OnErrorFail && (c.BadMessages > 0 || c.BadShare > 0) {
+		errs = append(errs, errors.New("limits are set, but under on_error: fail the first bad message stops the stream: set on_error: dead_letter or skip, or leave them out"))
+	}
+	return errors.Join(errs...)
+}
+
+// quota counts bad messages over all lanes. Clean messages are counted in bulk.
+type quota struct {
+	LimitsConfig
+	now func() time.Time
+
+	mu       sync.Mutex
+	since    time.Time
+	messages int64
+	bad      int64
+}
+
+// limitError is a bad message too many. It is poison, as its cause.
+type limitError struct {
+	limit string
+	cause error
+}
+
+func (e *limitError) Error() string { return e.limit + "; the latest: " + e.cause.Error() }
+func (e *limitError) Unwrap() error { return e.cause }
+
+// count takes note of messages that were decoded, clean or not.
+func (q *quota) count(messages int) {
+	if q.BadShare == 0 || messages == 0 {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.turn()
+	q.messages += int64(messages)
+}
+
+// turn begins the next window where one is over.
+func (q *quota) turn() {
+	if now := q.now(); now.Sub(q.since) >= q.Window {
+		q.since, q.messages, q.bad = now, 0, 0
+	}
+}
+
+// take takes note of a bad message, and returns an error where it is one too many.
+func (q *quota) take(cause error) error {
+	if q.BadMessages == 0 && q.BadShare == 0 {
+		return nil
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.turn()
+	q.bad++
+	switch {
+	case q.BadMessages > 0 && q.bad > q.BadMessages:
+		return &limitError{fmt.Sprintf("limits.bad_messages: %d bad messages within %v", q.bad, q.Window), cause}
+	case q.BadShare > 0 && q.messages >= shareAfter && float64(q.bad) > q.BadShare*float64(q.messages):
+		return &limitError{fmt.Sprintf("limits.bad_share: %d of %d messages within %v are bad", q.bad, q.messages, q.Window), cause}
+	}
+	return nil
+}
