@@ -106,9 +106,11 @@ func (d *dispatcher) assign(next map[checkpoint.Partition]checkpoint.Position) {
 			d.markReclaim(id)
 			continue
 		}
+		d.source.Resume(id) // it may have been held up when it was here before
 		d.parts[id] = &part{Partition: id, next: at.Next, committed: at.Next, leader: at.Epoch, validFrom: d.polls + 1, lag: d.Metrics.lag(id)}
 	}
 	d.rank()
+	d.countWaiting()
 	d.Metrics.setAssigned(d.parts)
 }
 
@@ -173,6 +175,7 @@ func (d *dispatcher) revoke(parts []checkpoint.Partition, done chan struct{}) {
 		}
 	}
 	d.rank()
+	d.countWaiting()
 	d.Metrics.setAssigned(d.parts)
 	if len(d.parts) == 0 { // nothing is written any more that could show that the store is back
 		d.laneWait = backoff.Backoff{}

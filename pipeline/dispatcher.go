@@ -108,6 +108,9 @@ type part struct {
 	saidSince time.Time
 	lostTo    int64 // offsets before it, from next on, are gone for good
 	validFrom int64 // number of the first poll whose messages count
+	heldUp    bool  // it stands still, until heldUntil at least: see holdUp
+	heldUntil time.Time
+	waits     bool  // a message that it was held up at was not taken yet
 	reclaim   bool  // its position must be read from the table again
 	epoch     int64 // the latest epoch in which something was dispatched
 	lane      *lane // in that epoch
@@ -237,6 +240,7 @@ func (d *dispatcher) housekeep() {
 		d.reclaimParts(now)
 		d.follow(now)
 	}
+	d.resumeHeldUp(now)
 }
 
 // mayPoll is the back-pressure: while it says no, nothing is taken from the client, whose own buffer is bounded, so that
@@ -340,7 +344,10 @@ func (d *dispatcher) dispatch(f kgo.FetchTopicPartition) {
 	}
 	p.lag.set(max(end-last-1, 0))
 	d.assignLane(p, end-last)
-	m := message{part: p.Partition, first: p.next, records: records, generation: p.lane.wanted().generation}
+	m := message{
+		part: p.Partition, first: p.next, records: records, generation: p.lane.wanted().generation,
+		epoch: p.epoch, from: p.validFrom, leader: p.leader, again: p.waits,
+	}
 	messages := int64(0)
 	for _, r := range records {
 		m.bytes += int64(len(r.Value) + len(r.Key))

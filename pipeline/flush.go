@@ -215,7 +215,7 @@ func (d *dispatcher) release(w waiter) {
 
 // drain flushes and commits what was dispatched. A stop that takes longer than the shutdown timeout ends d.ctx.
 func (d *dispatcher) drain(ctx context.Context) error {
-	d.Log.Info("stopping: committing what was read")
+	d.Log.Info("stopping: committing what was read", "waiting_partitions", d.Metrics.waiting.Load())
 	for d.failure == nil && d.ctx.Err() == nil {
 		if d.closing == nil {
 			if !d.epoch.toCommit {

@@ -37,6 +37,10 @@ type message struct {
 	records    []*kgo.Record
 	bytes      int64
 	generation int64
+	epoch      int64            // in which it was dispatched
+	from       int64            // validFrom of the partition then: it tells what was read before a seek from what comes after
+	leader     checkpoint.Epoch // of the record before
+	again      bool             // the partition was held up, and this is what it was held up at
 	flush      *epoch
 }
 
@@ -62,6 +66,8 @@ type lane struct {
 	heldBytes int          // of their values
 	broken    bool         // writing failed: everything is void until the next setup
 	stopped   map[checkpoint.Partition]bool
+	heldUp    map[checkpoint.Partition]int64 // message.from of what is passed over, until the partition is read again
+	impatient time.Time                      // until when no message is waited for
 }
 
 // heldRecord keeps a message until its row has passed the table's rules.
@@ -72,7 +78,7 @@ type heldRecord struct {
 
 func (d *dispatcher) startLanes(n int) error {
 	for range n {
-		l := &lane{d: d, in: make(chan message, laneQueue), ledger: batch.NewLedger(), stopped: map[checkpoint.Partition]bool{}}
+		l := &lane{d: d, in: make(chan message, laneQueue), ledger: batch.NewLedger(), stopped: map[checkpoint.Partition]bool{}, heldUp: map[checkpoint.Partition]int64{}}
 		l.want.Store(&setup{generation: 1, layout: d.layout})
 		if err := l.begin(*l.want.Load()); err != nil {
 			return err
@@ -154,6 +160,7 @@ func (l *lane) drop() {
 	l.ledger.Reset()
 	l.held, l.heldBytes = l.held[:0], 0
 	clear(l.stopped)
+	clear(l.heldUp)
 }
 
 // fail makes the lane void, and has its partitions read again after a while.
@@ -179,9 +186,10 @@ func (d *dispatcher) laneFailed(l *lane, err error) {
 
 // take decodes messages of one partition.
 func (l *lane) take(m message) error {
-	if l.stopped[m.part] {
+	if from, ok := l.heldUp[m.part]; l.stopped[m.part] || ok && from == m.from {
 		return nil
 	}
+	delete(l.heldUp, m.part)
 	span, err := l.ledger.Open(m.part, m.first)
 	if err != nil {
 		return fmt.Errorf("taking messages: %w", err)
@@ -190,8 +198,8 @@ func (l *lane) take(m message) error {
 		span.Next, span.Lost = m.first+m.lost, span.Lost+m.lost
 		span.Epoch = 0
 	}
-	counted := 0 // of the messages, for the limits
-	defer func() { l.d.quota.count(len(m.records) - counted) }()
+	counted, all := 0, len(m.records) // of the messages, for the limits
+	defer func() { l.d.quota.count(all - counted) }()
 	for i, r := range m.records {
 		if r.Attrs.IsControl() {
 			span.Next, span.Epoch = r.Offset+1, checkpoint.EpochOf(r.LeaderEpoch)
@@ -203,6 +211,11 @@ func (l *lane) take(m message) error {
 				return nil
 			}
 			if errors.Is(err, errStopped) || errors.Is(err, errReset) {
+				return nil
+			}
+			if held, ok := errors.AsType[*heldUpError](err); ok {
+				all = i // the others come again
+				l.hold(m, span, held.cause)
 				return nil
 			}
 			if !errors.As(err, new(poison)) {
@@ -233,6 +246,9 @@ func (l *lane) take(m message) error {
 			}
 		}
 	}
+	if m.again {
+		l.d.tell(func() { l.d.freed(m) })
+	}
 	return nil
 }
 
@@ -257,10 +273,16 @@ var (
 	errReset   = errors.New("the lane begins anew")
 )
 
+// heldUpError says that a message can't be had for longer than a lane waits for it.
+type heldUpError struct{ cause error }
+
+func (e *heldUpError) Error() string { return e.cause.Error() }
+
 func (e *stopError) Error() string { return e.cause.Error() }
 
 // append decodes one message, waits where the decoder asks for it, and applies on_error.
 func (l *lane) append(r *kgo.Record) error {
+	var waited time.Duration
 	for {
 		err := l.decoder.Append(r)
 		if err == nil {
@@ -273,12 +295,17 @@ func (l *lane) append(r *kgo.Record) error {
 			if l.stopped[checkpoint.Partition{Topic: r.Topic, ID: r.Partition}] {
 				return errStopped
 			}
-			if err := backoff.Sleep(l.d.ctx, later.RetryLater()); err != nil {
+			wait := later.RetryLater()
+			if wait > 0 && (waited >= patience || l.d.Now().Before(l.impatient)) {
+				return &heldUpError{err}
+			}
+			if err := backoff.Sleep(l.d.ctx, wait); err != nil {
 				return err
 			}
 			if l.want.Load().generation != l.have.generation {
 				return errReset // the message may be of a partition that was given away
 			}
+			waited += wait
 			continue
 		}
 		if errors.As(err, new(poison)) && l.d.OnError == OnErrorFail {

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -21,7 +22,7 @@ type Metrics struct {
 	commits, files, fileBytes, committedRows              atomic.Int64
 	lastCommit                                            atomic.Int64 // Unix nanoseconds; 0: none yet
 	sourceDown, storeDown                                 atomic.Bool
-	assigned                                              atomic.Int64
+	assigned, waiting                                     atomic.Int64
 	first                                                 atomic.Bool
 	joined                                                atomic.Bool                  // the group, once
 	inFlight                                              atomic.Pointer[atomic.Int64] // of the pipeline, once it runs: HTTP is served before
@@ -76,14 +77,15 @@ func NewMetrics(name string, now func() time.Time) *Metrics {
 		return 0
 	})
 	gauge("kafkadelta_assigned_partitions", "Kafka partitions that this worker owns.", func() float64 { return float64(m.assigned.Load()) })
-	gauge("kafkadelta_ready", "1 while the worker is ready: it has joined its group, Kafka and the table's store answer.", func() float64 {
+	gauge("kafkadelta_waiting_partitions", "Kafka partitions that stand still because a message waits for something outside, such as a schema of the registry.", func() float64 { return float64(m.waiting.Load()) })
+	gauge("kafkadelta_ready", "1 while the worker is ready: it has joined its group, Kafka and the table's store answer, and no message waits for a schema.", func() float64 {
 		if m.Ready() == nil {
 			return 1
 		}
 		return 0
 	})
 	m.poisonBy = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kafkadelta_poison_messages_total", Help: "Messages that cannot become rows, by reason."}, []string{"reason"})
-	m.failedBy = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kafkadelta_errors_total", Help: "Errors that were tried again, by cause: source, table, write, report; and those of keeping the log in order: log_checkpoint, log_cleanup, checksum."}, []string{"cause"})
+	m.failedBy = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kafkadelta_errors_total", Help: "Errors that were tried again, by cause: source, table, write, decode, report; and those of keeping the log in order: log_checkpoint, log_cleanup, checksum."}, []string{"cause"})
 	m.lagBy = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kafkadelta_lag_messages", Help: "Offsets between what was read of a partition and its end, as of the last fetch."}, []string{"topic", "partition"})
 	m.offsetBy = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kafkadelta_committed_offset", Help: "First offset of a partition that the table does not hold."}, []string{"topic", "partition"})
 	m.lostBy = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kafkadelta_lost_offsets_total", Help: "Offsets that Kafka's retention removed before they were read, which on_data_loss: continue has passed over."}, []string{"topic", "partition"})
@@ -110,6 +112,8 @@ func (m *Metrics) Ready() error {
 		return errors.New("Kafka does not answer as it should")
 	case m.storeDown.Load():
 		return errors.New("the table's store does not answer as it should")
+	case m.waiting.Load() > 0:
+		return fmt.Errorf("messages of %d partitions wait for something outside, such as a schema of the registry", m.waiting.Load())
 	}
 	return nil
 }

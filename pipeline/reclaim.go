@@ -20,8 +20,12 @@ func (d *dispatcher) seek(parts []*part, next map[checkpoint.Partition]checkpoin
 		p.next, p.committed, p.leader = at.Next, at.Next, at.Epoch
 		p.validFrom, p.reclaim, p.epoch = d.polls+1, false, 0
 		p.doubted, p.lostTo = time.Time{}, 0
+		p.heldUp = false
 	}
 	d.source.Seek(next)
+	for id := range next {
+		d.source.Resume(id)
+	}
 }
 
 // markReclaim drops the uncommitted messages of the partitions, wherever they are, and has their positions read again

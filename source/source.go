@@ -280,6 +280,16 @@ func (s *Source) Seek(next map[checkpoint.Partition]checkpoint.Position) {
 	s.client.SetOffsets(epochOffsets(next))
 }
 
+// Pause has nothing more fetched of a partition, until Resume. What was fetched already may still come.
+func (s *Source) Pause(p checkpoint.Partition) {
+	s.client.PauseFetchPartitions(map[string][]int32{p.Topic: {p.ID}})
+}
+
+// Resume has a partition fetched again, if it was paused.
+func (s *Source) Resume(p checkpoint.Partition) {
+	s.client.ResumeFetchPartitions(map[string][]int32{p.Topic: {p.ID}})
+}
+
 func epochOffsets(next map[checkpoint.Partition]checkpoint.Position) map[string]map[int32]kgo.EpochOffset {
 	m := map[string]map[int32]kgo.EpochOffset{}
 	for p, at := range next {

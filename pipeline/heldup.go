@@ -1,0 +1,108 @@
+package pipeline
+
+import (
+	"time"
+
+	"kafkadelta/checkpoint"
+)
+
+// A partition is held up while a decoder waits for something outside of this process, such as a schema that the registry does not
+// give. Its lane goes on with other partitions and with flushes. The partition itself stands still: its lane passes over what
+// it has of it, the client fetches nothing of it, and after a while it is read again from the message that it was held up at.
+
+const (
+	// patience is how long a lane waits for one message: a registry that is well answers sooner.
+	patience = time.Second
+	// impatience is for how long a lane does not wait at all after it has waited in vain: a partition each second would be no flow.
+	impatience = 10 * time.Second
+	// heldUpPause is after which time a partition is tried again.
+	heldUpPause = 2 * time.Second
+)
+
+// hold passes over the partition from where its span ends.
+func (l *lane) hold(m message, span *checkpoint.Span, cause error) {
+	l.impatient = l.d.Now().Add(impatience)
+	l.heldUp[m.part] = m.from
+	at, empty := checkpoint.Position{Next: span.Next, Epoch: span.Epoch}, span.Empty()
+	if empty {
+		at.Epoch = m.leader
+	}
+	generation := l.have.generation
+	l.d.tell(func() {
+		if l.wanted().generation == generation {
+			l.d.holdUp(l, m, at, empty, cause)
+		}
+	})
+}
+
+// holdUp has the partition stand still. What was dispatched of it after the message is void; what was taken before, unless that is
+// empty, is in the epoch of the message, as ever.
+func (d *dispatcher) holdUp(l *lane, m message, at checkpoint.Position, empty bool, cause error) {
+	p := d.parts[m.part]
+	switch {
+	case p == nil || p.reclaim || p.validFrom != m.from:
+		return // given away, or read again anyway
+	case p.lane != l: // what came after is with another lane: it does not follow on what this one has
+		d.markReclaim(m.part)
+		return
+	}
+	if p.epoch != m.epoch {
+		delete(d.epoch.parts, m.part)
+		p.epoch = m.epoch
+	}
+	if empty {
+		for _, e := range []*epoch{d.epoch, d.closing} {
+			if e != nil && e.id == m.epoch {
+				delete(e.parts, m.part)
+			}
+		}
+		p.epoch = 0
+	}
+	p.next, p.leader, p.validFrom = at.Next, at.Epoch, never
+	p.heldUp, p.heldUntil = true, d.Now().Add(heldUpPause)
+	d.source.Pause(m.part)
+	d.Metrics.failed("decode")
+	if !p.waits {
+		d.Log.Warn("messages wait for something outside: their partition stands still, the others go on, nothing is lost", "partition", p.String(), "offset", at.Next, "error", cause)
+	}
+	p.waits = true
+	d.countWaiting()
+}
+
+// resumeHeldUp has partitions tried again.
+func (d *dispatcher) resumeHeldUp(now time.Time) {
+	next := map[checkpoint.Partition]checkpoint.Position{}
+	for id, p := range d.parts {
+		if p.heldUp && !p.reclaim && !now.Before(p.heldUntil) {
+			p.heldUp, p.validFrom = false, d.polls+1
+			next[id] = checkpoint.Position{Next: p.next, Epoch: p.leader}
+		}
+	}
+	if len(next) > 0 {
+		d.source.Seek(next)
+		for id := range next {
+			d.source.Resume(id)
+		}
+	}
+}
+
+// freed says that what a partition was held up at was taken.
+func (d *dispatcher) freed(m message) {
+	p := d.parts[m.part]
+	if p == nil || !p.waits || p.heldUp || p.validFrom != m.from {
+		return
+	}
+	p.waits = false
+	d.countWaiting()
+	d.Log.Info("messages that waited are taken", "partition", p.String(), "offset", m.first)
+}
+
+func (d *dispatcher) countWaiting() {
+	n := 0
+	for _, p := range d.parts {
+		if p.waits {
+			n++
+		}
+	}
+	d.Metrics.waiting.Store(int64(n))
+}

@@ -1,0 +1,115 @@
+package pipeline_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"kafkadelta/pipeline"
+	"kafkadelta/sink"
+)
+
+// held wraps the decoder of a setup: messages of the partitions that stuck names wait for ever.
+func held(s *setup, stuck *atomic.Pointer[func(int32) bool]) {
+	s.NewDecoder = func(l *sink.Layout) (pipeline.Decoder, error) {
+		d, err := newDecoder(l)
+		return waiting{d, stuck}, err
+	}
+}
+
+// TestHeldUpPartitionStandsStillAlone: while messages of one partition wait for something outside, the other's are committed, by the
+// same lane, the worker is not ready, and nothing of the one that waits is fetched again and again.
+func TestHeldUpPartitionStandsStillAlone(t *testing.T) {
+	parallelWorld(t, 2, func(w *world) {
+		var stuck atomic.Pointer[func(int32) bool]
+		none, zero := func(int32) bool { return false }, func(p int32) bool { return p == 0 }
+		stuck.Store(&none)
+		k := w.join(soon, func(s *setup) { s.Lanes = 1; held(s, &stuck) })
+		w.eventually("the worker is ready", func() bool { return k.Ready() == nil })
+		w.produceAll(2, 5)
+		w.landed()
+		stuck.Store(&zero)
+		w.produce(0, 1000)
+		for range 5 { // more of it comes while the lane waits, which must not be taken either
+			time.Sleep(100 * time.Millisecond)
+			w.produce(0, 3)
+		}
+		w.produce(1, 10)
+		w.eventually("the other partition is committed", func() bool { return w.txn(1) == 14 })
+		if at := w.txn(0); at != 4 {
+			t.Errorf("offset %d of what waits is in the table", at)
+		}
+		err := k.Ready()
+		if err == nil || !strings.Contains(err.Error(), "messages of 1 partitions wait") {
+			t.Errorf("ready: %v", err)
+		}
+		for range 5 {
+			w.produce(1, 10)
+			time.Sleep(300 * time.Millisecond)
+		}
+		w.eventually("all of the other partition", func() bool { return w.txn(1) == 64 })
+		if n := k.Progress().Messages; n > 10*1010 {
+			t.Errorf("%d messages were taken, most of them again and again", n)
+		}
+		stuck.Store(&none)
+		w.landed()
+		w.eventually("the worker is ready again", func() bool { return k.Ready() == nil })
+		k.stop()
+		w.exactlyOnce()
+		for _, line := range []string{"messages wait for something outside", "messages that waited are taken"} {
+			if n := strings.Count(w.logs.String(), line); n != 1 {
+				t.Errorf("it says %d times %q", n, line)
+			}
+		}
+	})
+}
+
+// TestHeldUpAgainAndAgain has partitions wait and flow by turns, over flushes, lanes, a second worker that comes and goes, and a stop while
+// some wait.
+func TestHeldUpAgainAndAgain(t *testing.T) {
+	const partitions = 4
+	for seed := range uint64(3) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			parallelWorld(t, partitions, func(w *world) {
+				rnd := rand.New(rand.NewPCG(seed, 7))
+				var stuck atomic.Pointer[func(int32) bool]
+				change := func(share float64) {
+					var those [partitions]bool
+					for i := range those {
+						those[i] = rnd.Float64() < share
+					}
+					f := func(p int32) bool { return those[p] }
+					stuck.Store(&f)
+				}
+				change(0.5)
+				k := w.join(soon, func(s *setup) { s.Lanes = 2; held(s, &stuck) })
+				for round := range 12 {
+					for p := range int32(partitions) {
+						w.produce(p, 1+rnd.IntN(30))
+					}
+					time.Sleep(time.Duration(rnd.IntN(1500)) * time.Millisecond)
+					change(0.4)
+					switch round {
+					case 5:
+						other := w.join(soon, func(s *setup) { held(s, &stuck) })
+						time.Sleep(time.Second)
+						other.stop()
+					case 8:
+						k.stop() // what waits is no reason not to stop in order
+						k = w.join(soon, func(s *setup) { s.Lanes = 2; held(s, &stuck) })
+					}
+				}
+				change(0)
+				w.landed()
+				k.stop()
+				w.exactlyOnce()
+				if strings.Contains(w.logs.String(), "are offered, but") {
+					t.Error("a lane has met messages that were passed over before")
+				}
+			})
+		})
+	}
+}
