@@ -1,9 +1,12 @@
 package decode
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 	"unicode/utf8"
+
+	"github.com/apache/arrow-go/v18/arrow"
 )
 
 // Reasons of a PoisonError. The words are stable: metrics, dead letters and tests use them.
@@ -70,6 +73,20 @@ func (e *RetryLaterError) Unwrap() error { return e.Cause }
 
 // RetryLater tells how long to wait; a pipeline recognises the outcome by this method.
 func (e *RetryLaterError) RetryLater() time.Duration { return e.After }
+
+// EvolveError says that nothing was appended, because the message's schema has what the table lacks: it is to be decoded again by a plan for the
+// table that has it (Plan.Follow).
+type EvolveError struct {
+	Schema string // that the message was written with
+	Want   *arrow.Schema
+}
+
+func (e *EvolveError) Error() string {
+	return "the table lacks columns, or has narrower types, than " + cmp.Or(e.Schema, "the messages' schema")
+}
+
+// Wanted is the schema of a table that takes all of the message; a pipeline recognises the outcome by this method.
+func (e *EvolveError) Wanted() *arrow.Schema { return e.Want }
 
 // FramingError says why a message does not tell what it was written with. It becomes a PoisonError.
 type FramingError struct{ Reason, Detail string }

@@ -20,6 +20,10 @@ type Plan struct {
 	root     *Node
 	meta     *metadataPlan
 	defaults []Default
+
+	// Follow, where it is set, is asked for each new schema of messages whether the table is to follow it: behind says that the table lacks
+	// something of it. The error says why the table can't have it, so that its messages are poison.
+	Follow func(want *arrow.Schema) (behind bool, err error)
 }
 
 // Schema returns the table's schema: the schema of every batch.

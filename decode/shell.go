@@ -45,6 +45,8 @@ type Shell[W comparable, P any] struct {
 	Name func(W) string
 	// Compile also tells how many bytes of a column one byte of a message can become. A *Mismatch makes its messages poison.
 	Compile func(W) (program P, growth int, err error)
+	// Wanted is the schema of a table that takes all of such a message; nil where there is none to follow.
+	Wanted func(W) (*arrow.Schema, error)
 	// Row decodes the message into one row of the batch. False: Problem says why not, and what was appended is taken back.
 	Row func(program P, value []byte, begin int) bool
 
@@ -125,8 +127,11 @@ func (s *Shell[W, P]) programOf(written W) (*compiled[W, P], error) {
 	c := s.programs[written]
 	if c == nil {
 		c = &compiled[W, P]{written: written}
-		var err error
-		if c.program, c.growth, err = s.Compile(written); err != nil {
+		err := s.follow(written)
+		if err == nil {
+			c.program, c.growth, err = s.Compile(written)
+		}
+		if err != nil {
 			var ok bool
 			if c.misfit, ok = errors.AsType[*Mismatch](err); !ok {
 				return nil, err
@@ -143,6 +148,25 @@ func (s *Shell[W, P]) programOf(written W) (*compiled[W, P], error) {
 
 // Builders are the rows that are held.
 func (s *Shell[W, P]) Builders() *Rows { return s.Batch }
+
+// follow is an *EvolveError where the table is to follow the schema first, and a *Mismatch where it can't.
+func (s *Shell[W, P]) follow(written W) error {
+	if s.Plan.Follow == nil || s.Wanted == nil {
+		return nil
+	}
+	want, err := s.Wanted(written)
+	if err != nil {
+		return &Mismatch{Detail: err.Error()}
+	}
+	behind, err := s.Plan.Follow(want)
+	switch {
+	case err != nil:
+		return &Mismatch{Detail: err.Error()}
+	case behind:
+		return &EvolveError{Schema: s.Name(written), Want: want}
+	}
+	return nil
+}
 
 // Rows is the number of rows since the last NewBatch or Reset.
 func (s *Shell[W, P]) Rows() int { return s.Batch.Len() }

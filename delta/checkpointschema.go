@@ -106,7 +106,7 @@ func (s *state) partitionStruct() *arrow.StructType {
 // statsStruct is the type of add.stats_parsed (PROTOCOL.md, "Per-file Statistics"): the columns that have statistics in the
 // table's own files, under physical names, in the form that Spark derives.
 func (s *state) statsStruct() (*arrow.StructType, error) {
-	l, err := s.fileLayout()
+	l, err := s.FileLayout()
 	if err != nil {
 		return nil, err
 	}

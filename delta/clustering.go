@@ -79,7 +79,7 @@ func (s *state) checkClusterBy() error {
 	}
 	bare := *s
 	bare.domains = nil
-	layout, err := bare.fileLayout()
+	layout, err := bare.FileLayout()
 	if err != nil {
 		return err
 	}

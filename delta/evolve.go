@@ -29,29 +29,71 @@ func (t *Table) Evolve(want *arrow.Schema, tx *Transaction) (changed bool, err e
 	if _, pending := tx.Pending(); pending {
 		return false, errors.New("evolving the schema: the transaction is pending")
 	}
-	tx.Metadata, tx.Protocol, tx.evolved = nil, nil, t.version
-	if err := t.checkAppend(); err != nil { // what is not known could not be carried over
-		return false, fmt.Errorf("evolving the schema: %w", err)
+	tx.evolved = t.version
+	_, tx.Metadata, tx.Protocol, err = t.evolve(want)
+	return tx.Metadata != nil, err
+}
+
+// Shape is the part of a table's state that its rows and files depend on. It does not change.
+type Shape struct{ state }
+
+// Shape gives the shape of the table's version.
+func (t *Table) Shape() *Shape {
+	s := &Shape{t.state}
+	s.txns, s.domains, s.verdict = nil, maps.Clone(t.domains), nil
+	_ = s.checkAppend() // so that it is known before two ask for it
+	return s
+}
+
+// Evolve gives the shape that the table will have once its schema has been changed as a wanted one asks for (Table.Evolve); the same
+// where it takes rows of the wanted one already.
+func (s *Shape) Evolve(want *arrow.Schema) (*Shape, error) {
+	next, m, _, err := s.evolve(want)
+	if err != nil || m == nil {
+		return s, err
 	}
-	e := evolution{state: &t.state, mapped: t.columnMappingMode() != "none"}
-	fields, err := e.merge(t.schema.Fields(), want.Fields(), "", true)
-	if err != nil {
-		return false, fmt.Errorf("evolving the schema: %w", err)
-	}
-	if !e.changed {
-		return false, nil
-	}
-	if tx.Metadata, tx.Protocol, err = e.actions(fields); err == nil {
-		var next *state
-		if next, err = t.stateAfter(tx); err == nil {
-			err = next.checkAppend()
+	return &Shape{*next}, nil
+}
+
+// ColumnMapping tells whether files have other names than the table's columns have. A column's name in the files is chosen when it is added.
+func (s *Shape) ColumnMapping() bool { return s.columnMappingMode() != "none" }
+
+// TypeWidening tells whether types may get wider.
+func (s *Shape) TypeWidening() bool { return s.active("typeWidening") }
+
+// evolve is what a wanted schema makes of the state, with the actions for it; nil where there are none.
+func (s *state) evolve(want *arrow.Schema) (next *state, m *Metadata, p *Protocol, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("evolving the schema: %w", err)
 		}
+	}()
+	if err := s.checkAppend(); err != nil { // what is not known could not be carried over
+		return nil, nil, nil, err
 	}
-	if err != nil {
-		tx.Metadata, tx.Protocol = nil, nil
-		return false, fmt.Errorf("evolving the schema: %w", err)
+	e := evolution{state: s, mapped: s.columnMappingMode() != "none"}
+	fields, err := e.merge(s.schema.Fields(), want.Fields(), "", true)
+	if err != nil || !e.changed {
+		return nil, nil, nil, err
 	}
-	return true, nil
+	if m, p, err = e.actions(fields); err != nil {
+		return nil, nil, nil, err
+	}
+	if next, err = s.with(m, p); err != nil {
+		return nil, nil, nil, err
+	}
+	if err := next.checkAppend(); err != nil {
+		return nil, nil, nil, err
+	}
+	return next, m, p, nil
+}
+
+// with is the state with another metaData and protocol; nil for none.
+func (s *state) with(m *Metadata, p *Protocol) (*state, error) {
+	next := *s
+	err := next.apply(&Commit{Version: s.version, Metadata: m, Protocol: p, Info: s.info})
+	next.ict = s.ict
+	return &next, err
 }
 
 type evolution struct {

@@ -173,7 +173,7 @@ func (s *state) findRefusals() error {
 		}
 	}
 	if names == nil {
-		_, err := s.fileLayout()
+		_, err := s.FileLayout()
 		return err
 	}
 	return &UnsupportedError{Features: names, Detail: strings.Join(details, "; "), Remedy: strings.Join(remedies, "; ")}

@@ -48,9 +48,7 @@ type PartitionColumn struct {
 
 // FileLayout gives the layout of the data files that an append to this version writes. It fails where the table's
 // properties or metadata leave open what that is.
-func (t *Table) FileLayout() (*FileLayout, error) { return t.fileLayout() }
-
-func (s *state) fileLayout() (*FileLayout, error) {
+func (s *state) FileLayout() (*FileLayout, error) {
 	l := &FileLayout{
 		TightBounds: s.supports("deletionVectors"), Materialized: s.materializesPartitions(), mapping: s.columnMappingMode(),
 		widening: s.supports("typeWidening") || s.supports("typeWidening-preview"),

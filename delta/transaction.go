@@ -200,10 +200,7 @@ func (t *Table) stateAfter(tx *Transaction) (*state, error) {
 	if err := t.checkAppend(); err != nil {
 		return nil, err
 	}
-	next := t.state
-	err := next.apply(&Commit{Version: t.version, Metadata: tx.Metadata, Protocol: tx.Protocol, Info: t.info})
-	next.ict = t.ict
-	return &next, err
+	return t.with(tx.Metadata, tx.Protocol)
 }
 
 // CheckAdds says why an append with these files would be refused at the table's version.

@@ -29,7 +29,9 @@ func integerRank(t arrow.DataType) int {
 	return 1 + slices.Index([]arrow.Type{arrow.INT8, arrow.INT16, arrow.INT32, arrow.INT64}, t.ID())
 }
 
-// widens reports whether a plain type may become another one (PROTOCOL.md, "Type Widening").
+// Widens reports whether a plain type may become another one (PROTOCOL.md, "Type Widening").
+func Widens(from, to arrow.DataType) bool { return widens(from, to) }
+
 func widens(from, to arrow.DataType) bool {
 	if widensForIceberg(from, to) {
 		return true

@@ -183,7 +183,7 @@ func (d *dispatcher) committed(e *epoch, layout *sink.Layout, err error) {
 		d.laneWait = backoff.Backoff{}
 	}
 	if layout != nil && layout != d.layout {
-		d.dropAll() // reading the positions again finds the layout of that moment
+		d.relayout(layout)
 	}
 	d.followAt = d.Now().Add(followInterval)
 	d.endAskAt = time.Time{}

@@ -44,7 +44,7 @@ type message struct {
 	flush      *epoch
 }
 
-// setup is what a lane works under. A new one drops everything that the lane holds.
+// setup is what a lane works under. One of a new generation drops everything that the lane holds.
 type setup struct {
 	generation int64
 	layout     *sink.Layout
@@ -58,6 +58,7 @@ type lane struct {
 
 	// Of the lane's goroutine.
 	have      setup
+	layout    *sink.Layout // of the rows that are decoded: that of have, or ahead of it
 	decoder   Decoder
 	writer    *sink.Writer
 	letters   *letters // nil for none
@@ -89,6 +90,11 @@ func (d *dispatcher) startLanes(n int) error {
 	return nil
 }
 
+// relayout has the lane go on under another layout of the table, which what it holds has to fit. It never blocks.
+func (l *lane) relayout(layout *sink.Layout) {
+	l.want.Store(&setup{generation: l.want.Load().generation, layout: layout})
+}
+
 // wanted returns the setup that messages are to be sent under.
 func (l *lane) wanted() *setup { return l.want.Load() }
 
@@ -103,11 +109,16 @@ func (l *lane) reset(layout *sink.Layout) {
 
 func (l *lane) run() {
 	for m := range l.in {
-		if w := l.want.Load(); w.generation != l.have.generation {
+		switch w := l.want.Load(); {
+		case w.generation != l.have.generation:
 			l.drop()
 			if err := l.begin(*w); err != nil {
 				l.d.tell(func() { l.d.fail(err) })
 				l.broken = true
+			}
+		case w.layout != l.have.layout && !l.broken:
+			if err := l.adopt(*w); err != nil && !errors.Is(err, errReset) {
+				l.fail(err)
 			}
 		}
 		switch {
@@ -139,7 +150,52 @@ func (l *lane) begin(s setup) error {
 			return err
 		}
 	}
-	l.decoder, l.writer, l.broken = decoder, l.d.table.NewWriter(s.layout), false
+	l.decoder, l.writer, l.layout, l.broken = decoder, l.d.table.NewWriter(s.layout), s.layout, false
+	return nil
+}
+
+// adopt goes on under a layout that the table has by now. What the messages have asked for besides stays ahead of it.
+func (l *lane) adopt(s setup) error {
+	l.have = s
+	next := s.layout
+	if l.layout.Ahead() {
+		var err error
+		if next, err = l.d.table.Evolve(l.d.ctx, s.layout, l.layout.Schema); err != nil {
+			return err
+		}
+	}
+	return l.goOn(next)
+}
+
+// evolve goes on under a layout for messages that bring new columns or wider types.
+func (l *lane) evolve(want *arrow.Schema) error {
+	next, err := l.d.table.Evolve(l.d.ctx, l.layout, want)
+	if err != nil {
+		return err
+	}
+	return l.goOn(next)
+}
+
+// goOn has what comes next decoded and written under another layout. What the lane holds is kept where it fits; otherwise it is read again
+// under that layout.
+func (l *lane) goOn(next *sink.Layout) error {
+	if !l.layout.Fits(next) {
+		l.drop()
+		l.broken = true
+		l.d.tell(func() { l.d.dropLaneFor(l, next) })
+		return errReset
+	}
+	if err := l.write(); err != nil {
+		return err
+	}
+	if err := l.writer.Relayout(next); err != nil {
+		return err
+	}
+	decoder, err := l.d.NewDecoder(next)
+	if err != nil {
+		return err
+	}
+	l.decoder, l.layout = decoder, next
 	return nil
 }
 
@@ -264,6 +320,12 @@ type retryLater interface {
 	RetryLater() time.Duration
 }
 
+// evolve is how a decoder says that the table's schema is to follow that of the messages first.
+type evolve interface {
+	error
+	Wanted() *arrow.Schema
+}
+
 // stopError says that a partition must not be read on: on_error: fail met poison.
 type stopError struct{ cause error }
 
@@ -308,6 +370,15 @@ func (l *lane) append(r *kgo.Record) error {
 			waited += wait
 			continue
 		}
+		if e, ok := errors.AsType[evolve](err); ok {
+			if err := l.evolve(e.Wanted()); err != nil {
+				return err
+			}
+			if l.stopped[checkpoint.Partition{Topic: r.Topic, ID: r.Partition}] {
+				return errStopped
+			}
+			continue
+		}
 		if errors.As(err, new(poison)) && l.d.OnError == OnErrorFail {
 			return &stopError{err}
 		}
@@ -337,7 +408,7 @@ func (l *lane) write() error {
 		return nil
 	}
 	decoded := l.decoder.NewBatch()
-	rb, bad := l.have.layout.Rules.Apply(decoded)
+	rb, bad := l.layout.Rules.Apply(decoded)
 	decoded.Release()
 	if len(bad) > 0 {
 		rejected := make(map[int]error, len(bad))

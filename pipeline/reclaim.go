@@ -44,8 +44,11 @@ func (d *dispatcher) markReclaim(ids ...checkpoint.Partition) {
 }
 
 // dropLane drops what the lane holds of the filling epoch.
-func (d *dispatcher) dropLane(l *lane) {
-	l.reset(d.layout)
+func (d *dispatcher) dropLane(l *lane) { d.dropLaneFor(l, d.layout) }
+
+// dropLaneFor is dropLane for a lane that goes on under another layout.
+func (d *dispatcher) dropLaneFor(l *lane, layout *sink.Layout) {
+	l.reset(layout)
 	for _, p := range d.parts {
 		if p.epoch == d.epoch.id && p.lane == l {
 			p.reclaim, p.validFrom = true, never
@@ -123,10 +126,17 @@ func (d *dispatcher) reclaimParts(now time.Time) {
 	})
 }
 
-// relayout has every lane compiled anew, for a table whose schema has changed.
+// relayout has every lane compiled anew, for a table whose schema has changed. What lanes hold is kept where it fits.
 func (d *dispatcher) relayout(layout *sink.Layout) {
+	fits := d.layout.Fits(layout)
 	d.layout = layout
-	d.dropAll()
+	if !fits {
+		d.dropAll()
+		return
+	}
+	for _, l := range d.lanes {
+		l.relayout(layout)
+	}
 }
 
 // follow looks for versions of other writers while nothing is committed.
@@ -143,11 +153,11 @@ func (d *dispatcher) follow(now time.Time) {
 			switch {
 			case err != nil:
 				d.fail(err)
+				return
 			case layout != d.layout:
-				d.dropAll() // reading the positions again finds the layout of that moment
-			default:
-				d.markReclaim(fenced...)
+				d.relayout(layout)
 			}
+			d.markReclaim(fenced...)
 		})
 	})
 }

@@ -75,7 +75,9 @@ func (c *combiner) took(d time.Duration) {
 // combines tells whether units may be proposed and carried at all: those of a stream, but for pins, which are rare and wanted
 // by all workers at once, and those with dead letters: whether their slots are free (rule D4) is for their owner to know.
 func (t *Table) combines(units []*Unit) bool {
-	return t.cfg.Combine != CombineOff && !slices.ContainsFunc(units, func(u *Unit) bool { return u.app != nil || u.pin != nil || u.refresh || u.parcel != nil })
+	return t.cfg.Combine != CombineOff && !slices.ContainsFunc(units, func(u *Unit) bool {
+		return u.app != nil || u.pin != nil || u.refresh || u.parcel != nil || t.changes(u) // P1: a proposal has no metaData
+	})
 }
 
 // carried returns the proposals of others that go into the next version with the units. It fails never: without its answer the
@@ -218,7 +220,8 @@ func (t *Table) crowded(units []*Unit) bool {
 // impatience with each version that has passed a worker over, too, so that nobody waits for long. moved tells that a version
 // was read just now.
 func (t *Table) takeTurns(ctx context.Context, units []*Unit, moved bool) error {
-	for _, u := range t.fitting(units) {
+	fit, _ := t.fitting(units)
+	for _, u := range fit {
 		if len(u.proposals) > 0 && u.proposedAt >= t.changed {
 			continue
 		}
@@ -236,7 +239,7 @@ func (t *Table) takeTurns(ctx context.Context, units []*Unit, moved bool) error 
 			if moved, err = t.step(ctx, units); err != nil {
 				return err
 			}
-			if len(t.fitting(units)) == 0 {
+			if fit, _ := t.fitting(units); len(fit) == 0 {
 				return nil
 			}
 		}

@@ -57,16 +57,24 @@ func (t *Table) land(ctx context.Context, units []*Unit) error {
 		}
 	}
 	for lost := 0; ; lost++ {
-		fit := t.fitting(units)
+		fit, layout := t.fitting(units)
 		if len(fit) == 0 {
 			return nil
 		}
 		begun := t.opts.Now()
-		carried := t.carried(ctx, fit)
+		var carried []*proposal
+		if layout == t.layout { // P3: a commit that changes the table carries nothing
+			carried = t.carried(ctx, fit)
+		}
 		record := checkpoint.CommitRecord{Carried: len(carried), Contended: lost > 1 || len(carried) > 0}
 		tx, err := t.transaction(fit, carried, record)
 		if err != nil {
 			return err
+		}
+		if layout != t.layout {
+			if _, err := t.log.Evolve(layout.Schema, tx); err != nil {
+				return &Error{Op: "changing the table's schema", Err: err}
+			}
 		}
 		version := t.log.Version() + 1
 		outcome, err := t.put(ctx, tx, fit)
@@ -74,6 +82,9 @@ func (t *Table) land(ctx context.Context, units []*Unit) error {
 		switch outcome {
 		case delta.Committed:
 			t.won(version, tx, fit, record)
+			if tx.Metadata != nil {
+				return t.relayout()
+			}
 			return nil
 		case delta.Conflict:
 			if t.opts.Events.RaceLost != nil {
@@ -197,15 +208,26 @@ func unlessDone(ctx context.Context, err error) error {
 }
 
 // fitting returns the units that may be in the next version, and marks those that may not as dropped. Units are looked
-// at in order, so that of two units for one partition the second is judged as if the first had landed.
-func (t *Table) fitting(units []*Unit) []*Unit {
-	var fit []*Unit
+// at in order, so that of two units for one partition the second is judged as if the first had landed. The layout is the one that the table
+// has then: another one than now where a unit has rows of a layout that is ahead.
+func (t *Table) fitting(units []*Unit) (fit []*Unit, layout *Layout) {
+	layout = t.layout
 	taken := map[string]bool{}
 	for _, u := range units {
 		if u.state != Pending {
 			continue
 		}
-		if reason := t.misfit(u, taken); reason != "" {
+		next, reason := layout, ""
+		if u.layout != nil && u.layout.ahead {
+			var err error
+			if next, err = layout.grown(u.layout.Schema, true); err != nil {
+				reason = "the table can't get the columns that it needs: " + err.Error()
+			}
+		}
+		if reason == "" {
+			reason = t.misfit(u, next, taken)
+		}
+		if reason != "" {
 			if u.app == nil {
 				t.opts.Log.Info("a flush is dropped, its messages are read again", "unit", u.ID, "rows", u.Rows(), "reason", reason)
 			}
@@ -215,15 +237,15 @@ func (t *Table) fitting(units []*Unit) []*Unit {
 		for _, s := range u.Spans {
 			taken[checkpoint.AppID(t.opts.Name, s.ID)] = true
 		}
-		fit = append(fit, u)
+		fit, layout = append(fit, u), next
 	}
-	return fit
+	return fit, layout
 }
 
-// misfit says why a unit may not land; "" if it may.
-func (t *Table) misfit(u *Unit, taken map[string]bool) string {
-	if u.layout != t.layout && u.pin == nil {
-		if reason := u.layout.misfit(t.layout); reason != "" {
+// misfit says why a unit may not land in a table with the layout; "" if it may.
+func (t *Table) misfit(u *Unit, layout *Layout, taken map[string]bool) string {
+	if u.layout != layout && u.pin == nil {
+		if reason := u.layout.misfit(layout); reason != "" {
 			return "it was written under an older schema of the table: " + reason
 		}
 	}

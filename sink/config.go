@@ -34,6 +34,8 @@ type Config struct {
 	Properties map[string]string `yaml:"properties"`
 	// Comment is the description of a new table.
 	Comment string `yaml:"comment"`
+	// SchemaEvolution says how the table follows the schema of the messages: none (default), add_columns, or add_and_widen.
+	SchemaEvolution Evolution `yaml:"schema_evolution"`
 	// Combine says what a worker does that keeps losing the race for the next version: auto (default) leaves its files for
 	// whoever commits next, and carries those of others; off lets each commit for itself.
 	Combine string `yaml:"combine"`
@@ -43,7 +45,7 @@ type Config struct {
 
 // DefaultConfig returns the settings used where the configuration is silent.
 func DefaultConfig() Config {
-	return Config{Create: CreateIfMissing, Combine: CombineAuto, Parquet: datafile.Config{Compression: "zstd"}}
+	return Config{Create: CreateIfMissing, Combine: CombineAuto, SchemaEvolution: EvolveNone, Parquet: datafile.Config{Compression: "zstd"}}
 }
 
 // Validate checks the settings without reaching for the table.
@@ -54,6 +56,9 @@ func (c Config) Validate() error {
 	}
 	if c.Create != CreateIfMissing && c.Create != CreateNever {
 		errs = append(errs, fmt.Errorf("table.create is %q: use %s or %s", c.Create, CreateIfMissing, CreateNever))
+	}
+	if c.SchemaEvolution != EvolveNone && c.SchemaEvolution != EvolveAdd && c.SchemaEvolution != EvolveWidens {
+		errs = append(errs, fmt.Errorf("table.schema_evolution is %q: use %s, %s or %s", c.SchemaEvolution, EvolveNone, EvolveAdd, EvolveWidens))
 	}
 	if c.Combine != CombineAuto && c.Combine != CombineOff {
 		errs = append(errs, fmt.Errorf("table.combine is %q: use %s or %s", c.Combine, CombineAuto, CombineOff))

@@ -3,6 +3,7 @@ package sink
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -19,18 +20,21 @@ type Layout struct {
 
 	files *delta.FileLayout
 	table string // metaData id
+	shape *delta.Shape
+	now   func() time.Time
+	ahead bool // the table does not have the schema yet: it gets it with the first rows
 }
 
-func newLayout(log *delta.Table) (*Layout, error) {
-	files, err := log.FileLayout()
+func newLayout(shape *delta.Shape, now func() time.Time) (*Layout, error) {
+	files, err := shape.FileLayout()
 	if err != nil {
 		return nil, &Error{Op: "reading the table's properties", Err: err}
 	}
-	rules, err := log.Rules()
+	rules, err := shape.Rules(now)
 	if err != nil {
 		return nil, &Error{Op: "reading the table's rules", Err: err}
 	}
-	return &Layout{Schema: log.Schema(), Rules: rules, files: files, table: log.Metadata().ID}, nil
+	return &Layout{Schema: shape.Schema(), Rules: rules, files: files, table: shape.Metadata().ID, shape: shape, now: now}, nil
 }
 
 // equal reports whether rows and files of both are the same. Comments of columns may differ.
@@ -38,7 +42,8 @@ func (l *Layout) equal(o *Layout) bool {
 	same := func(x, y arrow.Field) bool {
 		return x.Name == y.Name && x.Nullable == y.Nullable && arrow.TypeEqual(x.Type, y.Type)
 	}
-	return slices.EqualFunc(l.Schema.Fields(), o.Schema.Fields(), same) && l.files.Equal(o.files) && l.Rules.Equal(o.Rules)
+	return slices.EqualFunc(l.Schema.Fields(), o.Schema.Fields(), same) && l.files.Equal(o.files) && l.Rules.Equal(o.Rules) &&
+		l.shape.TypeWidening() == o.shape.TypeWidening()
 }
 
 // misfit says why files of this layout can't be appended to the table under its newer one; "" where they can.
@@ -48,6 +53,13 @@ func (l *Layout) misfit(table *Layout) string {
 	}
 	return l.files.Misfit(table.files)
 }
+
+// Fits reports whether rows and files of this layout can be appended to a table that has another one by now, so that nothing needs to be
+// read again.
+func (l *Layout) Fits(table *Layout) bool { return l.misfit(table) == "" }
+
+// Ahead reports whether the table gets the layout only with the first rows of it.
+func (l *Layout) Ahead() bool { return l.ahead }
 
 // fileBatch gives the columns that data files hold, under their names there. No values are copied. The caller releases it.
 func (l *Layout) fileBatch(rb arrow.RecordBatch) arrow.RecordBatch {

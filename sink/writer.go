@@ -153,6 +153,19 @@ func (w *Writer) finish(key string) error {
 	return nil
 }
 
+// Relayout goes on under another layout, which what was written before must fit (Layout.Fits): it stays part of the unit. After an error the
+// Writer is only good for Abort; an *Error is final.
+func (w *Writer) Relayout(next *Layout) error {
+	if !w.layout.equal(next) {
+		if err := w.finishAll(); err != nil {
+			return err
+		}
+		w.split = newSplitter(next)
+	}
+	w.layout = next
+	return nil
+}
+
 // Bytes is the Parquet output so far, in bytes, of what is open an estimate.
 func (w *Writer) Bytes() int64 {
 	n := w.bytes

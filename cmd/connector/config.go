@@ -106,7 +106,7 @@ func (c config) validate() error {
 	if c.Source.Format == formatRaw && len(c.Table.Decode.Columns) > 0 {
 		errs = append(errs, errors.New("table.columns is set, but messages of format raw have no fields: remove it"))
 	}
-	errs = append(errs, c.validateSchema())
+	errs = append(errs, c.validateSchema(), c.validateEvolution())
 	if c.Table.Sink.Schema != "" || c.Table.SchemaFile != "" {
 		if schema, err := c.createSchema(); err != nil {
 			errs = append(errs, err)
@@ -158,6 +158,20 @@ func (c config) configuredSchema() (*arrow.Schema, error) {
 		return schema, err
 	}
 	return nil, nil
+}
+
+// validateEvolution refuses to follow a schema that messages do not tell.
+func (c config) validateEvolution() error {
+	how := c.Table.Sink.SchemaEvolution
+	switch {
+	case how == sink.EvolveNone:
+		return nil
+	case c.Source.Format == formatRaw, c.Source.Format == formatJSON && c.Source.JSON.Framing != framingRegistry:
+		return fmt.Errorf("table.schema_evolution is %s, but messages of source.format %s tell no schema to follow: use %s", how, c.Source.Format, sink.EvolveNone)
+	case c.Source.Avro.ReaderSchema != "":
+		return fmt.Errorf("table.schema_evolution is %s, but source.avro.reader_schema says which columns messages have: leave one of them out", how)
+	}
+	return nil
 }
 
 // createSchema is the schema of a new table: the configured columns, then the Kafka metadata column. It is nil where no

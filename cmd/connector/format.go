@@ -86,12 +86,13 @@ func openFormat(ctx context.Context, c sourceSection, log *slog.Logger) (*format
 var rawTypes = map[string]arrow.DataType{formatString: arrow.BinaryTypes.String, formatBinary: arrow.BinaryTypes.Binary}
 
 // decoder compiles a decoder for a table.
-func (f *format) decoder(layout *sink.Layout, cfg decode.Config) (pipeline.Decoder, error) {
+func (f *format) decoder(layout *sink.Layout, cfg decode.Config, follow func(*arrow.Schema) (bool, error)) (pipeline.Decoder, error) {
 	if f.newKey == nil {
 		plan, err := newPlan(layout.Schema, layout, cfg)
 		if err != nil {
 			return nil, err
 		}
+		plan.Follow = follow
 		return f.newValue(plan)
 	}
 	at := layout.Schema.FieldIndices(f.key)
@@ -107,6 +108,7 @@ func (f *format) decoder(layout *sink.Layout, cfg decode.Config) (pipeline.Decod
 	if err != nil {
 		return nil, err
 	}
+	plan.Follow = follow
 	key, err := f.newKey(keyPlan)
 	if err != nil {
 		return nil, err

@@ -144,7 +144,7 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 		},
 		OpenDeadLetters: deadLetters,
 		NewDecoder: func(layout *sink.Layout) (pipeline.Decoder, error) {
-			d, err := messages.decoder(layout, c.Table.Decode)
+			d, err := messages.decoder(layout, c.Table.Decode, c.follow(layout))
 			if err != nil {
 				return nil, &sink.Error{Op: "fitting the configured columns to the table", Err: err}
 			}
@@ -167,6 +167,24 @@ func newPlan(schema *arrow.Schema, layout *sink.Layout, cfg decode.Config) (*dec
 		}
 	}
 	return decode.NewPlan(schema, cfg, defaults...)
+}
+
+// follow tells by a schema of messages whether the table is to get columns or wider types for them; nil where it never is.
+func (c config) follow(layout *sink.Layout) func(*arrow.Schema) (bool, error) {
+	how := c.Table.Sink.SchemaEvolution
+	if how == sink.EvolveNone {
+		return nil
+	}
+	metadata, _ := c.Table.Decode.Metadata.Field()
+	return func(want *arrow.Schema) (bool, error) {
+		for _, f := range want.Fields() {
+			if f.Name == metadata.Name || c.Source.Key.Format != "" && f.Name == c.Source.Key.Column {
+				return false, fmt.Errorf("the schema has a field %q, which is the name of the column of Kafka's metadata or keys", f.Name)
+			}
+		}
+		next, err := layout.Toward(want, how)
+		return next != layout, err
+	}
 }
 
 // tellDifferences lists where the configured schema deviates from the table's, which counts.

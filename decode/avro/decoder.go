@@ -40,6 +40,9 @@ func New(plan *decode.Plan, o Options) *Decoder {
 	d.Name = func(s *Schema) string { return s.id }
 	d.Compile = func(s *Schema) (*program, int, error) { return d.compile(s, o.Reader) }
 	d.Row = d.row
+	if o.Reader == nil {
+		d.Wanted = TableSchema
+	}
 	return d
 }
 

@@ -15,6 +15,7 @@ func New(plan *decode.Plan, framing Framing) *Decoder {
 	d := &Decoder{Shell: decode.NewShell[*Type, *message](plan)}
 	d.Frame, d.Compile, d.Row = framing, d.compile, d.row
 	d.Name = func(t *Type) string { return t.id }
+	d.Wanted = TableSchema
 	return d
 }
 

@@ -1,0 +1,253 @@
+package pipeline_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/linkedin/goavro/v2"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/decode"
+	"kafkadelta/decode/avro"
+	"kafkadelta/delta"
+	"kafkadelta/internal/kafkatest"
+	"kafkadelta/pipeline"
+	"kafkadelta/sink"
+)
+
+// versions are the schemas of a topic over the years: each has what the ones before have, but the last, which has other columns.
+var versions = []string{
+	`{"name":"n","type":"long"},{"name":"text","type":"string"}`,
+	`{"name":"n","type":"long"},{"name":"text","type":"string"},{"name":"extra","type":["null","string"]}`,
+	`{"name":"n","type":"long"},{"name":"text","type":"string"},{"name":"deep","type":{"type":"record","name":"d2","fields":[{"name":"a","type":"int"}]}}`,
+	`{"name":"n","type":"long"},{"name":"text","type":"string"},{"name":"deep","type":{"type":"record","name":"d3","fields":[{"name":"a","type":"int"},{"name":"b","type":"boolean"}]}},
+	 {"name":"list","type":{"type":"array","items":{"type":"record","name":"l3","fields":[{"name":"x","type":"int"}]}}}`,
+	`{"name":"n","type":"long"},{"name":"list","type":{"type":"array","items":{"type":"record","name":"l4","fields":[{"name":"y","type":"double"},{"name":"x","type":"int"}]}}},
+	 {"name":"tags","type":{"type":"map","values":"long"}}`,
+	`{"name":"n","type":"long"},{"name":"other","type":"bytes"}`,
+}
+
+// era has what is needed to write and read messages of all versions.
+type era struct {
+	framing avro.Framing
+	codecs  []*goavro.Codec
+}
+
+func newEra(t *testing.T, fields ...string) *era {
+	t.Helper()
+	e := &era{}
+	var schemas []*avro.Schema
+	for i, f := range fields {
+		text := `{"type":"record","name":"event","fields":[` + f + `]}`
+		s, err := avro.Parse(fmt.Sprint("version ", i), text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		codec, err := goavro.NewCodec(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		schemas, e.codecs = append(schemas, s), append(e.codecs, codec)
+	}
+	var err error
+	if e.framing, err = avro.SingleObject(schemas...); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// produce sends one message of a version, which must become a row.
+func (e *era) produce(w *world, partition int32, version int) {
+	w.t.Helper()
+	e.values(w, partition, version, map[string]any{
+		"text": "t", "TEXT": "t", "extra": goavro.Union("string", "e"), "deep": map[string]any{"a": 1, "b": true},
+		"list": []any{map[string]any{"x": 1, "y": 0.5}}, "tags": map[string]any{"k": int64(7)}, "other": []byte{1},
+	})
+}
+
+// values sends one message with the values.
+func (e *era) values(w *world, partition int32, version int, values map[string]any) {
+	w.t.Helper()
+	w.next++
+	values["n"] = w.next
+	value, err := e.codecs[version].SingleFromNative(nil, values)
+	w.check(err)
+	r := &kgo.Record{Topic: topic, Partition: partition, Value: value}
+	kafkatest.ProduceTo(w.t, w.client, []*kgo.Record{r})
+	w.want[place{partition, r.Offset}] = w.next
+}
+
+// follows makes a worker read the messages, and have the table follow them.
+func (e *era) follows(how sink.Evolution) func(*setup) {
+	return func(s *setup) {
+		s.sink.SchemaEvolution = how
+		s.NewDecoder = func(layout *sink.Layout) (pipeline.Decoder, error) {
+			plan, err := decode.NewPlan(layout.Schema, decode.Config{})
+			if err != nil {
+				return nil, err
+			}
+			plan.Follow = func(want *arrow.Schema) (bool, error) {
+				next, err := layout.Toward(want, how)
+				return next != layout, err
+			}
+			return avro.New(plan, avro.Options{Framing: e.framing}), nil
+		}
+	}
+}
+
+// changes counts the versions that change the table's schema, and fails where one of them brings no rows.
+func (w *world) changes(alone bool) int {
+	w.t.Helper()
+	n := 0
+	for v := int64(1); v <= w.version(); v++ {
+		changes, adds := false, false
+		for _, l := range w.logLines(v) {
+			changes, adds = changes || l.MetaData != nil, adds || l.Add != nil
+		}
+		if changes {
+			n++
+			if adds == alone {
+				w.t.Errorf("version %d changes the table, and brings rows: %v", v, adds)
+			}
+		}
+	}
+	return n
+}
+
+func (w *world) columnsNow() string {
+	w.t.Helper()
+	snapshot, err := delta.OpenSnapshot(w.t.Context(), w.memory, -1)
+	w.check(err)
+	return snapshot.Schema().String()
+}
+
+// TestTableFollowsTheMessages: versions of a schema come one after the other, and then all of them in turn. Nothing is read again.
+func TestTableFollowsTheMessages(t *testing.T) {
+	for name, mapped := range map[string]bool{"": false, "with column mapping": true} {
+		t.Run(name, func(t *testing.T) {
+			e := newEra(t, versions...)
+			scenario(t, 2, func(w *world) {
+				k := w.start(e.follows(sink.EvolveAdd), func(s *setup) {
+					s.Flush.Interval = 10 * time.Second
+					if mapped {
+						s.sink.Properties = map[string]string{"delta.columnMapping.mode": "name"}
+					}
+				})
+				n := int64(0)
+				for v := range versions {
+					for range 3 {
+						e.produce(w, int32(v%2), v)
+						n++
+						time.Sleep(time.Second)
+					}
+				}
+				for i := range 60 {
+					e.produce(w, int32(i%2), i%len(versions))
+					n++
+				}
+				w.landed()
+				k.stop()
+				if w.spansTile(); !mapped { // columns have other names in the files then
+					w.exactlyOnce()
+				}
+				if got := k.Progress().Messages; got != n {
+					t.Errorf("%d messages were taken of %d: some again", got, n)
+				}
+				if got := w.changes(mapped); got > len(versions)-1 {
+					t.Errorf("the table was changed %d times", got)
+				}
+				for _, want := range []string{"extra", "deep: type=struct<a: int32 nullable, b: bool nullable>", "x: int32 nullable, y: float64 nullable", "tags", "other"} {
+					if got := w.columnsNow(); !strings.Contains(got, want) {
+						t.Errorf("the table has no %s: %s", want, got)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestTypesGetWider: files of the narrower type stay where readers convert them (int to long). Where they do not (float to double), what was
+// taken but not committed is read again under the wider one.
+func TestTypesGetWider(t *testing.T) {
+	for name, tt := range map[string]struct {
+		fields []string
+		values []any
+		again  bool
+	}{
+		"kept":       {[]string{`{"name":"n","type":"int"},{"name":"w","type":["null","int"]}`, `{"name":"n","type":"long"},{"name":"w","type":"long"}`}, []any{goavro.Union("int", 7), 7}, false},
+		"read again": {[]string{`{"name":"n","type":"long"},{"name":"w","type":["null","float"]}`, `{"name":"n","type":"long"},{"name":"w","type":"double"}`}, []any{goavro.Union("float", 0.5), 0.5}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEra(t, tt.fields...)
+			scenario(t, 1, func(w *world) {
+				w.columns = "n BIGINT NOT NULL, w " + map[bool]string{false: "INT", true: "FLOAT"}[tt.again]
+				k := w.start(e.follows(sink.EvolveWidens), func(s *setup) {
+					s.Flush.Interval = 30 * time.Second
+					s.sink.Properties = map[string]string{"delta.enableTypeWidening": "true"}
+				})
+				n := int64(0)
+				for i := range 40 {
+					e.values(w, 0, i/20, map[string]any{"w": tt.values[i/20]})
+					n++
+					time.Sleep(500 * time.Millisecond)
+				}
+				w.landed()
+				k.stop()
+				w.exactlyOnce()
+				if got := k.Progress().Messages; (got > n) != tt.again {
+					t.Errorf("%d messages were taken of %d", got, n)
+				}
+				if want := map[bool]string{false: "w: type=int64", true: "w: type=float64"}[tt.again]; !strings.Contains(w.columnsNow(), want) {
+					t.Errorf("the table has not %s: %s", want, w.columnsNow())
+				}
+			})
+		})
+	}
+}
+
+// TestWhatCannotBeFollowed: a column that differs by its case alone can't be added. Its messages are poison; those of other schemas are not.
+func TestWhatCannotBeFollowed(t *testing.T) {
+	e := newEra(t, `{"name":"n","type":"long"}`, `{"name":"n","type":"long"},{"name":"TEXT","type":"string"}`)
+	scenario(t, 1, func(w *world) {
+		k := w.start(e.follows(sink.EvolveAdd), func(s *setup) { s.OnError = pipeline.OnErrorSkip })
+		for i := range 10 {
+			e.produce(w, 0, i%2)
+			if i%2 == 1 {
+				delete(w.want, place{0, int64(i)})
+			}
+		}
+		w.landed()
+		k.stop()
+		w.exactlyOnce()
+		if poison := w.wantPoison(e.follows(sink.EvolveAdd), func(s *setup) { s.Name, s.Options.Source.Group = "another", "another" }); !strings.Contains(poison.Error(), "TEXT") {
+			t.Errorf("the poison is told as %v", poison)
+		}
+	})
+}
+
+// TestChangeFromOutsideKeepsWhatFits: another writer adds a column while a worker has messages that are not committed.
+func TestChangeFromOutsideKeepsWhatFits(t *testing.T) {
+	scenario(t, 1, func(w *world) {
+		k := w.start(func(s *setup) { s.Flush.Interval = time.Minute })
+		w.eventually("the worker is ready", func() bool { return k.Ready() == nil })
+		w.produce(0, 5)
+		time.Sleep(time.Second)
+		w.alter(func(m *delta.Metadata) { m.SchemaString = schemaJSON(w.t, columns+", extra STRING") })
+		time.Sleep(30 * time.Second) // an idle worker looks
+		r := &kgo.Record{Topic: topic, Value: []byte(`{"n": 100, "extra": "new"}`)}
+		kafkatest.ProduceTo(w.t, w.client, []*kgo.Record{r})
+		w.want[place{0, r.Offset}] = 100
+		w.landed()
+		k.stop()
+		w.exactlyOnce()
+		if got := k.Progress().Messages; got != 6 {
+			t.Errorf("%d messages were taken, want 6: none again", got)
+		}
+		if last := string(w.object(fmt.Sprintf("_delta_log/%020d.json", w.version()))); !strings.Contains(last, `\"extra\":\"new\"`) {
+			t.Errorf("the new column is not filled: %s", last)
+		}
+	})
+}

@@ -1,0 +1,148 @@
+package sink
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"kafkadelta/delta"
+)
+
+// Evolution says how a table's schema may follow that of the messages.
+type Evolution string
+
+// The kinds of evolution.
+const (
+	EvolveNone   Evolution = "none"
+	EvolveAdd    Evolution = "add_columns"   // columns that the table lacks are added, nullable, at any depth
+	EvolveWidens Evolution = "add_and_widen" // besides, types get wider where the table has type widening
+)
+
+// Toward gives the layout for rows of a wanted schema: the same one where nothing of it is new to the table. Another one is ahead of the
+// table, which gets the new columns and wider types in the commit that brings the first rows of that layout. A type that can't get wider
+// stays, and so does NOT NULL. What can't be added is an error that names the column.
+func (l *Layout) Toward(want *arrow.Schema, how Evolution) (*Layout, error) {
+	switch how {
+	case EvolveAdd:
+		return l.grown(want, false)
+	case EvolveWidens:
+		if next, err := l.grown(want, true); err == nil {
+			return next, nil
+		}
+		return l.grown(want, false)
+	default:
+		return l, nil
+	}
+}
+
+func (l *Layout) grown(want *arrow.Schema, widen bool) (*Layout, error) {
+	shape, err := l.shape.Evolve(arrow.NewSchema(grow(l.Schema.Fields(), want.Fields(), widen), nil))
+	if err != nil || shape == l.shape {
+		return l, err
+	}
+	next, err := newLayout(shape, l.now)
+	if err != nil {
+		return l, err
+	}
+	next.ahead = true
+	return next, nil
+}
+
+// grow gives the fields of the table with what is new in the wanted ones. New columns may be null at every depth, as the rows that are
+// there have no value for them.
+func grow(have, want []arrow.Field, widen bool) []arrow.Field {
+	out := slices.Clone(have)
+	for _, w := range want {
+		if i := slices.IndexFunc(have, func(f arrow.Field) bool { return f.Name == w.Name }); i >= 0 {
+			out[i].Type = growType(have[i].Type, w.Type, widen)
+		} else {
+			out = append(out, nullable(w))
+		}
+	}
+	return out
+}
+
+func growType(have, want arrow.DataType, widen bool) arrow.DataType {
+	switch h := have.(type) {
+	case *arrow.StructType:
+		if w, ok := want.(*arrow.StructType); ok {
+			return arrow.StructOf(grow(h.Fields(), w.Fields(), widen)...)
+		}
+	case *arrow.ListType:
+		if w, ok := want.(*arrow.ListType); ok {
+			elem := h.ElemField()
+			elem.Type = growType(elem.Type, w.Elem(), widen)
+			return arrow.ListOfField(elem)
+		}
+	case *arrow.MapType:
+		if w, ok := want.(*arrow.MapType); ok {
+			item := h.ItemField()
+			item.Type = growType(item.Type, w.ItemType(), widen)
+			return arrow.MapOfFields(h.KeyField(), item)
+		}
+	default:
+		if widen && delta.Widens(have, want) {
+			return want
+		}
+	}
+	return have
+}
+
+func nullable(f arrow.Field) arrow.Field {
+	out := arrow.Field{Name: f.Name, Nullable: true, Type: f.Type}
+	switch t := f.Type.(type) {
+	case *arrow.StructType:
+		var fields []arrow.Field
+		for _, inner := range t.Fields() {
+			fields = append(fields, nullable(inner))
+		}
+		out.Type = arrow.StructOf(fields...)
+	case *arrow.ListType:
+		out.Type = arrow.ListOfField(nullable(t.ElemField()))
+	case *arrow.MapType:
+		key := nullable(t.KeyField())
+		key.Nullable = false
+		out.Type = arrow.MapOfFields(key, nullable(t.ItemField()))
+	}
+	return out
+}
+
+// changes reports whether the table gets another schema with the unit.
+func (t *Table) changes(u *Unit) bool {
+	if u.layout == nil || !u.layout.ahead {
+		return false
+	}
+	next, err := t.layout.grown(u.layout.Schema, true)
+	return err != nil || next != t.layout
+}
+
+// Evolve gives the layout for rows of a wanted schema, as Layout.Toward does. Where files have other names than the columns, which are
+// chosen with the column, the table is changed first, in a commit of its own; that tries for as long as the store is down.
+func (t *Table) Evolve(ctx context.Context, from *Layout, want *arrow.Schema) (*Layout, error) {
+	how := t.cfg.SchemaEvolution
+	if !from.shape.ColumnMapping() {
+		return from.Toward(want, how)
+	}
+	if err := t.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer t.unlock()
+	for {
+		if err := t.advance(ctx, nil); err != nil {
+			return nil, err
+		}
+		next, err := t.layout.Toward(want, how)
+		if err != nil || next == t.layout {
+			return t.layout, err
+		}
+		unit := &Unit{ID: newUnitID(), layout: next, refresh: true}
+		if err := t.land(ctx, []*Unit{unit}); err != nil {
+			return nil, err
+		}
+		if unit.state == Pending || unit.state == Unresolved {
+			return nil, fmt.Errorf("changing the table's schema: %w", ctx.Err())
+		}
+	}
+}
