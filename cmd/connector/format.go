@@ -127,18 +127,14 @@ func (f *format) openJSON(c sourceSection, client *registry.Client) {
 	}
 	known := knownJSON(client)
 	f.newValue = func(p *decode.Plan) (envelope.Decoder, error) {
-		return json.NewFramed(p, json.Registry(decode.ValueSchemaHeader, nameOf(known))), nil
+		return json.NewFramed(p, json.Registry(decode.ValueSchemaHeader, followed(p, known))), nil
 	}
 	f.tableSchema = func(ctx context.Context) (*arrow.Schema, error) {
 		s, err := known.latest(ctx, cmp.Or(c.JSON.Subject, c.Kafka.Topic+"-value"))
 		if err != nil {
 			return nil, err
 		}
-		schema, err := json.TableSchema(s.Text, jsonReferences(s)...)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", idText(s), err)
-		}
-		return schema, nil
+		return jsonTableSchema(s)
 	}
 }
 

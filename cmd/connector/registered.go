@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/apache/arrow-go/v18/arrow"
+
 	"kafkadelta/decode"
 	"kafkadelta/decode/avro"
 	"kafkadelta/decode/json"
@@ -112,6 +114,54 @@ func nameOf(known *registered[*registry.Schema]) func(decode.SchemaRef) (string,
 		}
 		return idText(s), nil
 	}
+}
+
+// followed is nameOf for a decoder whose table may have to follow the schemas first. It is for one decoder.
+func followed(p *decode.Plan, known *registered[*registry.Schema]) func(decode.SchemaRef) (string, error) {
+	type verdict struct {
+		name string
+		err  error
+	}
+	asked := map[*registry.Schema]verdict{}
+	return func(ref decode.SchemaRef) (string, error) {
+		s, err := known.find(ref)
+		if err != nil {
+			return "", err
+		}
+		v, ok := asked[s]
+		if !ok {
+			v = verdict{idText(s), nil}
+			if p.Follow != nil {
+				v.err = followJSON(p, s)
+			}
+			asked[s] = v
+		}
+		return v.name, v.err
+	}
+}
+
+// followJSON is a *decode.EvolveError where the table is to follow the schema first, and a *decode.FramingError where it can't.
+func followJSON(p *decode.Plan, s *registry.Schema) error {
+	want, err := jsonTableSchema(s)
+	if err != nil {
+		return &decode.FramingError{Reason: decode.ReasonInvalidSchema, Detail: err.Error()}
+	}
+	behind, err := p.Follow(want)
+	switch {
+	case err != nil:
+		return &decode.FramingError{Reason: decode.ReasonTypeMismatch, Detail: fmt.Sprintf("%s: %v", idText(s), err)}
+	case behind:
+		return &decode.EvolveError{Schema: idText(s), Want: want}
+	}
+	return nil
+}
+
+func jsonTableSchema(s *registry.Schema) (*arrow.Schema, error) {
+	schema, err := json.TableSchema(s.Text, jsonReferences(s)...)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", idText(s), err)
+	}
+	return schema, nil
 }
 
 func jsonReferences(s *registry.Schema) []json.Reference {
