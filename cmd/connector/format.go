@@ -104,7 +104,7 @@ func (f *format) decoder(layout *sink.Layout, cfg decode.Config, follow func(*ar
 	if err != nil {
 		return nil, err
 	}
-	plan, err := newPlan(arrow.NewSchema(slices.Delete(layout.Schema.Fields(), at[0], at[0]+1), nil), layout, cfg)
+	plan, err := newPlan(arrow.NewSchema(slices.Concat(layout.Schema.Fields()[:at[0]], layout.Schema.Fields()[at[0]+1:]), nil), layout, cfg)
 	if err != nil {
 		return nil, err
 	}
