@@ -31,6 +31,7 @@ type verification struct {
 
 	Partitions []struct {
 		Lost    int64 `json:"lost"`
+		Dead    int64 `json:"dead_letters"`
 		Deleted int64 `json:"deleted_by_others"`
 	} `json:"partitions"`
 	Kafka *struct {

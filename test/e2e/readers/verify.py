@@ -102,7 +102,7 @@ def units_of(actions):
     for action in actions:
         info = action.get("commitInfo") or {}
         if "kafkadelta" in info:
-            if info["kafkadelta"].get("v") != 1:
+            if info["kafkadelta"].get("v") not in (1, 2):
                 fault("broken_record", f"spans of format {info['kafkadelta'].get('v')}")
                 continue
             yield from info["kafkadelta"]["units"]
@@ -147,6 +147,10 @@ def check_commits(log):
             for s in u["spans"]:
                 if s["next"] - s["first"] != s["records"] + s["gaps"] or not 0 <= s.get("lost", 0) <= s["gaps"]:
                     fault("broken_record", f"version {version}: the span {s} does not add up")
+                if s["records"] != s["rows"] + s["skipped"] + s.get("dead", 0):
+                    fault("broken_record", f"version {version}: the messages of the span {s} do not add up")
+                if s.get("dead", 0) and f"{u['name']}#dl/{s['partition']}" not in txns:
+                    fault("forged_txn", f"version {version}: no txn names the dead letters of the span {s}")
                 lost[(u["name"], s["partition"])] += s.get("lost", 0)
                 app = f"{u['name']}-{s['partition']}"
                 if txns.get(app) != s["next"] - 1:

@@ -1,0 +1,186 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/hex"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"kafkadelta/internal/kafkatest"
+)
+
+var stormMessages = flag.Int("storm", 60_000, "messages of TestPoisonStorm")
+
+// badMessage tells whether message i is bad, as what, and its value: of each ten three.
+func badMessage(i int) (value []byte, reason string) {
+	switch i % 10 {
+	case 3:
+		return fmt.Appendf(nil, "message %d", i), "invalid_json"
+	case 6:
+		return fmt.Appendf(nil, `{"n":"message %d"}`, i), "type_mismatch"
+	case 9:
+		return fmt.Appendf(nil, `{"n":null,"bucket":%d}`, i), "rejected_by_table" // n is NOT NULL
+	}
+	return fmt.Appendf(nil, `{"n":%d,"bucket":%d}`, i, i%16), ""
+}
+
+// reasonOf is that of a value that badMessage made.
+func reasonOf(value []byte) string {
+	switch {
+	case bytes.HasPrefix(value, []byte("message")):
+		return "invalid_json"
+	case bytes.HasPrefix(value, []byte(`{"n":"`)):
+		return "type_mismatch"
+	case bytes.HasPrefix(value, []byte(`{"n":null`)):
+		return "rejected_by_table"
+	}
+	return ""
+}
+
+// TestDeadLetters kills workers of a stream of which a third is bad, right when one of their commits begins or has ended, on either
+// table, and has two foreign engines read both: each message is a row or a dead letter, once, with its value and the right reason.
+func TestDeadLetters(t *testing.T) {
+	t.Run("in-process Kafka", func(t *testing.T) {
+		deadLettersRun(t, kafkatest.Start(t, "dead", 3).ListenAddrs(), 10)
+	})
+	t.Run("real Kafka", func(t *testing.T) {
+		kafka := realKafka(t)
+		createTopic(t, kafka.brokers(), "dead", 3)
+		deadLettersRun(t, kafka.brokers(), 5)
+	})
+}
+
+func deadLettersRun(t *testing.T, brokers []string, lives int) {
+	load := startLoad(t, brokers, "dead", 3, 1000, func(i int) []byte { value, _ := badMessage(i); return value })
+	folder := t.TempDir()
+	letters := filepath.Join(folder, "letters")
+	s := stream{
+		name: "e2e-dead", topic: "dead", brokers: brokers, table: filepath.Join(folder, "table"), schema: "n BIGINT NOT NULL, bucket INT",
+		interval: 50 * time.Millisecond, source: shortTimeouts, more: fmt.Sprintf("on_error: dead_letter\ndead_letters:\n  uri: %s\n", letters),
+	}
+	config := s.write(t)
+	for life := range lives {
+		at, skip := begins[inCommit], 3+rand.N(8)
+		if life%2 == 1 {
+			at = ends[inCommit]
+		}
+		var p *process
+		ready := make(chan struct{})
+		p = startWith(t, nil, func(l logLine) {
+			if l.msg() != at {
+				return
+			}
+			if skip--; skip == 0 {
+				<-ready
+				p.kill()
+			}
+		}, runArgs(config)...)
+		close(ready)
+		p.wantExit(killedCode, time.Minute)
+	}
+	sent := load.stop()
+	untilEnd(t, config)
+
+	good, bad := messages{}, messages{}
+	for at, value := range sent {
+		if reasonOf(value) == "" {
+			good[at] = value
+		} else {
+			bad[at] = value
+		}
+	}
+	expect(t, "dead", good, nil).check(t, s.table)
+	wantLetters(t, letters, bad)
+	wantVerified(t, config, s.table)
+	main, dead := newestVersion(t, s.table), newestVersion(t, letters)
+	if dead > main {
+		t.Errorf("the dead-letter table is at version %d, beyond the stream's %d", dead, main)
+	}
+	t.Logf("%d kills; %d rows in %d versions, %d dead letters in %d versions", lives, len(good), main, len(bad), dead)
+}
+
+// wantLetters compares the dead-letter table, as two engines read it, with the bad messages.
+func wantLetters(t *testing.T, table string, bad messages) {
+	t.Helper()
+	cmd := exec.Command(python(t), "-B", filepath.Join("readers", "letters.py"), table)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("letters.py: %v\n%s", err, stderr.String())
+	}
+	found := map[string]map[place]int{"deltars": {}, "duckdb": {}}
+	scan := bufio.NewScanner(bytes.NewReader(out))
+	for scan.Scan() {
+		var engine, reason, value string
+		var at place
+		var generation int
+		if _, err := fmt.Sscan(scan.Text(), &engine, &at.partition, &at.offset, &generation, &reason, &value); err != nil {
+			t.Fatalf("%q: %v", scan.Text(), err)
+		}
+		found[engine][at]++
+		raw, err := hex.DecodeString(value)
+		if want, ok := bad[at]; err != nil || !ok || !bytes.Equal(raw, want) || reason != reasonOf(want) || generation != 0 {
+			t.Errorf("%s: the dead letter at %v is %q for %s in generation %d, want %q for %s in generation 0", engine, at, raw, reason, generation, want, reasonOf(want))
+		}
+	}
+	for engine, letters := range found {
+		for at := range bad {
+			if letters[at] != 1 {
+				t.Errorf("%s: the message at %v is %d dead letters, want 1", engine, at, letters[at])
+			}
+		}
+		t.Logf("%s: %d dead letters, each equal to its message, each once", engine, len(letters))
+	}
+}
+
+// TestPoisonStorm is a topic of which 30 % are bad, beside the same topic clean. What it took is logged, as figures of a machine that
+// does other things too.
+func TestPoisonStorm(t *testing.T) {
+	took := map[string]time.Duration{}
+	for _, kind := range []string{"clean", "storm"} {
+		cluster := kafkatest.Start(t, "storm", 4)
+		values := make([][]byte, *stormMessages)
+		bad := 0
+		for i := range values {
+			if kind == "storm" {
+				var reason string
+				if values[i], reason = badMessage(i); reason != "" {
+					bad++
+				}
+				continue
+			}
+			values[i] = fmt.Appendf(nil, `{"n":%d,"bucket":%d}`, i, i%16)
+		}
+		kafkatest.Produce(t, cluster.ListenAddrs(), "storm", 4, values)
+		folder := t.TempDir()
+		letters := filepath.Join(folder, "letters")
+		s := stream{
+			name: "e2e-storm", topic: "storm", brokers: cluster.ListenAddrs(), table: filepath.Join(folder, "table"), schema: "n BIGINT NOT NULL, bucket INT",
+			interval: 200 * time.Millisecond, more: fmt.Sprintf("on_error: dead_letter\ndead_letters:\n  uri: %s\n", letters),
+		}
+		config := s.write(t)
+		begun := time.Now()
+		untilEnd(t, config)
+		took[kind] = time.Since(begun)
+		v, code := verifyWith(t, "-c", config)
+		var dead int64
+		for _, p := range v.Partitions {
+			dead += p.Dead
+		}
+		main, dl := newestVersion(t, s.table), newestVersion(t, letters)
+		if code != exitOK || dead != int64(bad) || v.Rows != int64(len(values)-bad) || dl > main || kind == "clean" && dl != 0 {
+			t.Errorf("%s: verify ends with %d; %d rows and %d dead letters, want %d and %d; the tables are at versions %d and %d",
+				kind, code, v.Rows, dead, len(values)-bad, bad, main, dl)
+		}
+		t.Logf("%s: %d messages, %d of them bad, in %v (%.0f a second, start and stop included); versions %d and %d", kind, len(values), bad,
+			took[kind].Round(time.Millisecond), float64(len(values))/took[kind].Seconds(), main, dl)
+	}
+	t.Logf("the storm took %.2f times as long as the clean run", took["storm"].Seconds()/took["clean"].Seconds())
+}
