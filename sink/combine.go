@@ -76,7 +76,7 @@ func (c *combiner) took(d time.Duration) {
 // by all workers at once, and those with dead letters: whether their slots are free (rule D4) is for their owner to know.
 func (t *Table) combines(units []*Unit) bool {
 	return t.cfg.Combine != CombineOff && !slices.ContainsFunc(units, func(u *Unit) bool {
-		return u.app != nil || u.pin != nil || u.refresh || u.parcel != nil || t.changes(u) // P1: a proposal has no metaData
+		return u.app != nil || u.pin != nil || u.refresh || u.parcel != nil || t.changes(u) // P1 and P3: a proposal has no metaData, and a commit with one carries nothing
 	})
 }
 

@@ -62,10 +62,7 @@ func (t *Table) land(ctx context.Context, units []*Unit) error {
 			return nil
 		}
 		begun := t.opts.Now()
-		var carried []*proposal
-		if layout == t.layout { // P3: a commit that changes the table carries nothing
-			carried = t.carried(ctx, fit)
-		}
+		carried := t.carried(ctx, fit)
 		record := checkpoint.CommitRecord{Carried: len(carried), Contended: lost > 1 || len(carried) > 0}
 		tx, err := t.transaction(fit, carried, record)
 		if err != nil {

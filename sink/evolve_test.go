@@ -110,6 +110,40 @@ func TestEvolutionsThatRace(t *testing.T) {
 	}
 }
 
+// TestEvolutionsDoNotCombine (P1, P3): a unit that changes the table is no proposal, and its commit carries none.
+func TestEvolutionsDoNotCombine(t *testing.T) {
+	b := newBench(t)
+	loser := b.owner(2)
+	carrier := b.open(b.memory)
+	b.claim(carrier, 1)
+	u, w := b.unit(loser, span(0, 0, 3)), b.toward(carrier, "n BIGINT, a STRING", 1, 0, 4)
+	b.proposed(loser, u, func() {
+		b.commit(carrier, w)
+		b.want(w, sink.Landed)
+		if record := b.record(); record.Carried != 0 || len(record.Units) != 1 {
+			t.Errorf("the version that changes the table tells of %+v", record)
+		}
+	})
+	b.want(u, sink.Landed)
+
+	lost := 0
+	b.store.SetHook(func(op faultstore.Op) {
+		if isPut(op) && strings.HasPrefix(op.Name, "_delta_log/") && lost < 3 {
+			lost++
+			b.foreign(contended)
+		}
+		if len(b.proposals()) > 0 {
+			t.Errorf("a unit that changes the table was left as a proposal: %v", b.proposals())
+		}
+	})
+	second := b.toward(loser, "n BIGINT, z STRING", 0, 3, 2)
+	b.commit(loser, second)
+	b.want(second, sink.Landed)
+	if lost < 3 || b.consistent() != 9 {
+		t.Errorf("%d races were lost, the table has %d rows, want 3 and 9", lost, b.consistent())
+	}
+}
+
 // TestEvolutionWhoseAnswerIsLost lands once, and is known again.
 func TestEvolutionWhoseAnswerIsLost(t *testing.T) {
 	b := newBench(t)
