@@ -95,7 +95,7 @@ func Explain(ctx context.Context, store delta.LogStore, partition int32, offset 
 		return nil, err
 	}
 	if o.Letters != nil && slices.ContainsFunc(e.e.Spans, func(s SpanAt) bool { return s.Dead > 0 }) {
-		_, err := Letters(ctx, o.Letters, LetterFilter{Connector: e.e.Spans[0].Stream, Partition: partition, Offset: offset}, func(l *Letter) bool {
+		err := Letters(ctx, o.Letters, LetterFilter{Connector: e.e.Spans[0].Stream, Partition: partition, Offset: offset}, func(l *Letter) bool {
 			e.e.Letters = append(e.e.Letters, *l)
 			return true
 		})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -34,6 +35,7 @@ type Letter struct {
 	Connector  string         `json:"connector"` // name of the stream
 	Generation int64          `json:"generation"`
 	Time       time.Time      `json:"time"` // when it was found to be one
+	Replayed   bool           `json:"replayed"`
 }
 
 // LetterHeader is a header of the message.
@@ -69,16 +71,49 @@ func (f LetterFilter) mayHold(a *delta.Add) bool {
 	return within(int64(f.Partition), stats.MinValues.Partition, stats.MaxValues.Partition) && within(f.Offset, stats.MinValues.Offset, stats.MaxValues.Offset)
 }
 
+// replayed is the reason of a row that marks a dead letter as replayed.
+const replayed = "replayed"
+
+// letterKey is what a letter and its mark have in common.
+type letterKey struct {
+	connector, topic   string
+	partition          int32
+	offset, generation int64
+}
+
+func keyOf(l *Letter) letterKey {
+	return letterKey{l.Connector, l.Topic, l.Partition, l.Offset, l.Generation}
+}
+
 // Letters reads the newest version of a dead-letter table and visits the letters that are wanted, in no order, until visit
-// answers false. It returns the version.
-func Letters(ctx context.Context, store delta.LogStore, f LetterFilter, visit func(*Letter) bool) (int64, error) {
+// answers false.
+func Letters(ctx context.Context, store delta.LogStore, f LetterFilter, visit func(*Letter) bool) error {
 	snap, err := delta.OpenSnapshot(ctx, store, -1)
 	if err != nil {
-		return 0, err
+		return err
 	}
+	marks := map[letterKey]bool{}
+	for txn := range snap.Txns() {
+		if !strings.HasSuffix(txn.AppID, "#replay") {
+			continue
+		}
+		only := f
+		only.Reason = replayed
+		if err := eachLetter(ctx, store, snap, only, func(l *Letter) bool { marks[keyOf(l)] = true; return true }); err != nil {
+			return err
+		}
+		break
+	}
+	return eachLetter(ctx, store, snap, f, func(l *Letter) bool {
+		l.Replayed = marks[keyOf(l)]
+		return l.Reason == replayed || visit(l)
+	})
+}
+
+func eachLetter(ctx context.Context, store delta.LogStore, snap *delta.Snapshot, f LetterFilter, visit func(*Letter) bool) error {
 	for a, err := range snap.Files(ctx) {
 		if err != nil {
-			return 0, err
+			return err
 		}
 		if !f.mayHold(&a) {
 			continue
@@ -86,18 +121,18 @@ func Letters(ctx context.Context, store delta.LogStore, f LetterFilter, visit fu
 		var dead *delta.RowSet
 		if a.DeletionVector != nil {
 			if dead, err = delta.ReadDeletionVector(ctx, store, a.DeletionVector); err != nil {
-				return 0, fmt.Errorf("reading the deletion vector of %s: %w", a.Path, err)
+				return fmt.Errorf("reading the deletion vector of %s: %w", a.Path, err)
 			}
 		}
 		more, err := readLetters(ctx, store, &a, dead, func(l *Letter) bool { return !f.wants(l) || visit(l) })
 		if err != nil {
-			return 0, fmt.Errorf("reading %s: %w", a.Path, err)
+			return fmt.Errorf("reading %s: %w", a.Path, err)
 		}
 		if !more {
 			break
 		}
 	}
-	return snap.Version(), nil
+	return nil
 }
 
 func readLetters(ctx context.Context, store delta.LogStore, a *delta.Add, dead *delta.RowSet, visit func(*Letter) bool) (more bool, err error) {

@@ -86,6 +86,10 @@ func DeadLetterAppID(name string, partition int32) string {
 // DeadLetterPrefix is what the app ids of DeadLetterAppID of a stream begin with.
 func DeadLetterPrefix(name string) string { return name + deadMark }
 
+// ReplayAppID is the app id of the txn that names the last replay of dead letters: <name>#replay. Its version is the random id of the
+// file of its marks, in both tables as with DeadLetterAppID (rule D6).
+func ReplayAppID(name string) string { return name + "#replay" }
+
 // GenerationAppID is the app id of the txn that counts a stream's rewinds: <name>#gen. It is absent before the first one.
 func GenerationAppID(name string) string { return name + "#gen" }
 
@@ -105,11 +109,12 @@ func UnitMark(unit string) int64 {
 func IsIdentity(appID, name string) bool { return strings.HasPrefix(appID, name+identityMark) }
 
 // IsStreams tells whether an app id is one of the stream `name`: of a partition, of its leader epoch, of its dead letters, of its topic's
-// identity, of its generation, or of its last unit.
+// identity, of its generation, of its last unit, or of its last replay.
 func IsStreams(appID, name string) bool {
 	_, isPartition := PartitionOf(name, appID)
 	return isPartition || IsIdentity(appID, name) || strings.HasPrefix(appID, name+leaderMark) ||
-		strings.HasPrefix(appID, name+deadMark) || appID == GenerationAppID(name) || appID == LastUnitAppID(name)
+		strings.HasPrefix(appID, name+deadMark) || appID == GenerationAppID(name) || appID == LastUnitAppID(name) ||
+		appID == ReplayAppID(name)
 }
 
 // StreamOf finds the stream that an app id belongs to among those whose identity the table's txns (app id, version) hold;

@@ -104,9 +104,9 @@ func DeadLetterSchema() *arrow.Schema {
 	return arrow.NewSchema(fields, nil)
 }
 
-// letters is one lane's dead letters since its last flush: a second batch and a second writer, which costs a clean lane nothing.
-type letters struct {
-	d       *dispatcher
+// LetterWriter writes rows of a dead-letter table that another table decides about: a second batch and a second writer, which costs a
+// clean lane nothing. It belongs to one goroutine.
+type LetterWriter struct {
 	layout  *sink.Layout
 	fills   []func(array.Builder, *letter) // by column of the table; nil: null
 	builder *array.RecordBuilder
@@ -116,27 +116,27 @@ type letters struct {
 	written bool
 }
 
-// newLetters fits the columns to those that the table has: it may have more.
-func (d *dispatcher) newLetters() (*letters, error) {
-	l := &letters{d: d, layout: d.deadLayout, writer: d.dead.NewParcelWriter(d.deadLayout)}
+// NewLetterWriter fits the columns to those that the table has: it may have more. A table that lacks one is a *sink.Error.
+func NewLetterWriter(table *sink.Table, layout *sink.Layout) (*LetterWriter, error) {
+	w := &LetterWriter{layout: layout, writer: table.NewParcelWriter(layout)}
 	known := 0
-	for _, f := range l.layout.Schema.Fields() {
+	for _, f := range layout.Schema.Fields() {
 		i := slices.IndexFunc(letterColumns, func(c letterColumn) bool { return c.Name == f.Name && arrow.TypeEqual(c.Type, f.Type) })
 		switch {
 		case i >= 0:
 			known++
-			l.fills = append(l.fills, letterColumns[i].fill)
+			w.fills = append(w.fills, letterColumns[i].fill)
 		case f.Nullable:
-			l.fills = append(l.fills, nil)
+			w.fills = append(w.fills, nil)
 		default:
 			return nil, lettersMisfit(fmt.Errorf("its column %s %s NOT NULL is none of a dead letter", f.Name, f.Type))
 		}
 	}
 	if known < len(letterColumns) {
-		return nil, lettersMisfit(fmt.Errorf("it has the columns %s, of which %d are those of dead letters", l.layout.Schema, known))
+		return nil, lettersMisfit(fmt.Errorf("it has the columns %s, of which %d are those of dead letters", layout.Schema, known))
 	}
-	l.builder = array.NewRecordBuilder(memory.DefaultAllocator, l.layout.Schema)
-	return l, nil
+	w.builder = array.NewRecordBuilder(memory.DefaultAllocator, layout.Schema)
+	return w, nil
 }
 
 func lettersMisfit(err error) error {
@@ -146,67 +146,82 @@ func lettersMisfit(err error) error {
 	}
 }
 
-// add takes a message that can't become a row.
-func (l *letters) add(ctx context.Context, r *kgo.Record, cause error) error {
-	row := letter{Record: r, err: cause, reason: "unknown", stream: l.d.Name, generation: l.d.table.Generation(), now: l.d.Now()}
+// letterOf is a message that can't become a row.
+func letterOf(r *kgo.Record, cause error, stream string, generation int64, now time.Time) letter {
+	l := letter{Record: r, err: cause, reason: "unknown", stream: stream, generation: generation, now: now}
 	if p, ok := errors.AsType[poison](cause); ok {
-		row.path, row.reason = p.Poison()
+		l.path, l.reason = p.Poison()
 	}
 	if s, ok := errors.AsType[interface {
 		error
 		WrittenBy() string
 	}](cause); ok {
-		row.schema = s.WrittenBy()
+		l.schema = s.WrittenBy()
 	}
-	for i, fill := range l.fills {
+	return l
+}
+
+// ReasonReplayed is the reason of rows that mark a dead letter of the same place and generation: it has become a row since.
+const ReasonReplayed = "replayed"
+
+var errReplayed = errors.New("the dead letter of this message was replayed: it is a row of the stream's table")
+
+// Mark adds the mark of a dead letter that was replayed.
+func (w *LetterWriter) Mark(ctx context.Context, r *kgo.Record, stream string, generation int64, now time.Time) error {
+	at := &kgo.Record{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp}
+	return w.add(ctx, &letter{Record: at, err: errReplayed, reason: ReasonReplayed, stream: stream, generation: generation, now: now})
+}
+
+func (w *LetterWriter) add(ctx context.Context, row *letter) error {
+	for i, fill := range w.fills {
 		if fill == nil {
-			l.builder.Field(i).AppendNull()
+			w.builder.Field(i).AppendNull()
 			continue
 		}
-		fill(l.builder.Field(i), &row)
+		fill(w.builder.Field(i), row)
 	}
-	l.rows++
-	l.bytes += len(r.Key) + len(r.Value)
-	if l.rows >= batchRows || l.bytes >= batchBytes {
-		return l.write(ctx)
+	w.rows++
+	w.bytes += len(row.Key) + len(row.Value)
+	if w.rows >= batchRows || w.bytes >= batchBytes {
+		return w.write(ctx)
 	}
 	return nil
 }
 
-func (l *letters) write(ctx context.Context) error {
-	if l.rows == 0 {
+func (w *LetterWriter) write(ctx context.Context) error {
+	if w.rows == 0 {
 		return nil
 	}
-	decoded := l.builder.NewRecordBatch()
-	l.rows, l.bytes = 0, 0
-	rb, bad := l.layout.Rules.Apply(decoded)
-	decoded.Release()
+	built := w.builder.NewRecordBatch()
+	w.rows, w.bytes = 0, 0
+	rb, bad := w.layout.Rules.Apply(built)
+	built.Release()
 	if len(bad) > 0 {
 		return lettersMisfit(fmt.Errorf("its rules reject a dead letter: column %s: %s", bad[0].Path, bad[0].Reason))
 	}
 	defer rb.Release()
-	l.written = true
-	return l.writer.Write(ctx, rb)
+	w.written = true
+	return w.writer.Write(ctx, rb)
 }
 
-// finish makes a parcel of the dead letters since the last flush; nil for none. It is written before the unit that decides about
+// Finish makes a parcel of what was added since the last one; nil for nothing. It is to be written before the unit that decides about
 // it is committed (rule D1).
-func (l *letters) finish(ctx context.Context, spans []checkpoint.Span) (*sink.Parcel, error) {
-	if err := l.write(ctx); err != nil || !l.written {
+func (w *LetterWriter) Finish(ctx context.Context, spans []checkpoint.Span) (*sink.Parcel, error) {
+	if err := w.write(ctx); err != nil || !w.written {
 		return nil, err
 	}
-	l.written = false
-	return l.writer.FinishParcel(ctx, spans)
+	w.written = false
+	return w.writer.FinishParcel(ctx, spans)
 }
 
-// drop forgets the dead letters since the last flush.
-func (l *letters) drop(ctx context.Context) {
-	if l.rows > 0 {
-		l.builder.NewRecordBatch().Release()
-		l.rows, l.bytes = 0, 0
+// Abort forgets what was added since the last Finish.
+func (w *LetterWriter) Abort(ctx context.Context) {
+	if w.rows > 0 {
+		w.builder.NewRecordBatch().Release()
+		w.rows, w.bytes = 0, 0
 	}
-	l.writer.Abort(ctx)
-	l.written = false
+	w.writer.Abort(ctx)
+	w.written = false
 }
 
 // bury takes note of a message that can't become a row, and whose offset is counted already.
@@ -220,7 +235,8 @@ func (l *lane) bury(r *kgo.Record, span *checkpoint.Span, cause error) error {
 		return nil
 	}
 	span.Dead++
-	if err := l.letters.add(l.d.ctx, r, cause); err != nil {
+	row := letterOf(r, cause, l.d.Name, l.d.table.Generation(), l.d.Now())
+	if err := l.letters.add(l.d.ctx, &row); err != nil {
 		return err
 	}
 	if l.letters.rows == 0 { // they were written out

@@ -61,7 +61,7 @@ type lane struct {
 	layout    *sink.Layout // of the rows that are decoded: that of have, or ahead of it
 	decoder   Decoder
 	writer    *sink.Writer
-	letters   *letters // nil for none
+	letters   *LetterWriter // nil for none
 	ledger    *batch.Ledger
 	held      []heldRecord // messages of the rows in the decoder
 	heldBytes int          // of their values
@@ -146,7 +146,7 @@ func (l *lane) begin(s setup) error {
 		return err
 	}
 	if l.d.dead != nil {
-		if l.letters, err = l.d.newLetters(); err != nil {
+		if l.letters, err = NewLetterWriter(l.d.dead, l.d.deadLayout); err != nil {
 			return err
 		}
 	}
@@ -207,7 +207,7 @@ func (l *lane) drop() {
 		defer cancel()
 		l.writer.Abort(ctx)
 		if l.letters != nil {
-			l.letters.drop(ctx)
+			l.letters.Abort(ctx)
 		}
 	}
 	if l.decoder != nil {
@@ -523,7 +523,7 @@ func (l *lane) finish() (*sink.Unit, error) {
 	var parcel *sink.Parcel
 	if l.letters != nil {
 		var err error
-		if parcel, err = l.letters.finish(l.d.ctx, spans); err != nil {
+		if parcel, err = l.letters.Finish(l.d.ctx, spans); err != nil {
 			return nil, err
 		}
 	}

@@ -95,6 +95,9 @@ func (t *Table) Append(ctx context.Context, u *Unit, app AppTxn) (version int64,
 
 // appendMisfit says why an append may not land; "" if it may.
 func (t *Table) appendMisfit(u *Unit) string {
+	if u.generation != nil && *u.generation != t.gen.Load() {
+		return fmt.Sprintf("the stream was rewound to generation %d", t.gen.Load())
+	}
 	if version, already := t.applied(*u.app); already {
 		return fmt.Sprintf("the table is at version %d of app id %q", version, u.app.ID)
 	}

@@ -82,14 +82,17 @@ func (w *Writer) FinishParcel(ctx context.Context, spans []checkpoint.Span) (*Pa
 	return p, nil
 }
 
-// Attach makes the unit decide about the parcel, which has as many rows as the unit's spans count dead letters.
+// Attach makes the unit decide about the parcel, which has as many rows as the unit's spans count dead letters, or as a replay has rows.
 func (u *Unit) Attach(p *Parcel) error {
 	var want int64
 	for _, s := range u.Spans {
 		want += s.Dead
 	}
+	if u.app != nil { // a replay: a mark for each row
+		want = u.Rows()
+	}
 	if got := p.Rows(); got != want {
-		return &Error{Op: "closing a flush", Err: fmt.Errorf("the parcel holds %d rows, but the spans tell %d dead letters", got, want)}
+		return &Error{Op: "closing a flush", Err: fmt.Errorf("the parcel holds %d rows, but the unit tells %d dead letters", got, want)}
 	}
 	u.parcel = p
 	return nil
@@ -122,8 +125,8 @@ func (t *Table) txnVersion(appID string) int64 {
 	return -1
 }
 
-// TxnsOf reads the log up to its newest version, and tells the versions of the txns whose app ids begin with the prefix.
-func (t *Table) TxnsOf(ctx context.Context, prefix string) (map[string]int64, error) {
+// followed reads the log up to its newest version, and tells the txns of a stream that a dead-letter table follows.
+func (t *Table) followed(ctx context.Context, stream string) (map[string]int64, error) {
 	if err := t.lock(ctx); err != nil {
 		return nil, err
 	}
@@ -133,7 +136,7 @@ func (t *Table) TxnsOf(ctx context.Context, prefix string) (map[string]int64, er
 	}
 	versions := map[string]int64{}
 	for appID, version := range t.txns() {
-		if strings.HasPrefix(appID, prefix) {
+		if strings.HasPrefix(appID, checkpoint.DeadLetterPrefix(stream)) || appID == checkpoint.ReplayAppID(stream) {
 			versions[appID] = version
 		}
 	}

@@ -87,11 +87,11 @@ func (t *Table) refresh(ctx context.Context) error {
 	return t.land(ctx, []*Unit{u})
 }
 
-// identities are the txns of the stream's topic and of its generation as they stand: they expire like the others.
+// identities are the txns of the stream's topic, of its generation and of its last replay as they stand: they expire like the others.
 func (t *Table) identities() []delta.Txn {
 	var txns []delta.Txn
 	for txn := range t.log.Txns() {
-		if checkpoint.IsIdentity(txn.AppID, t.opts.Name) || txn.AppID == checkpoint.GenerationAppID(t.opts.Name) {
+		if checkpoint.IsIdentity(txn.AppID, t.opts.Name) || txn.AppID == checkpoint.GenerationAppID(t.opts.Name) || txn.AppID == checkpoint.ReplayAppID(t.opts.Name) {
 			txns = append(txns, delta.Txn{AppID: txn.AppID, Version: txn.Version})
 		}
 	}

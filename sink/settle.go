@@ -2,28 +2,29 @@ package sink
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"kafkadelta/checkpoint"
 )
 
 // Settle brings the dead-letter table up to what the stream's table says of the partitions (rule D3), and returns the slots of the
-// stream's partitions by app id, of which those asked for are all settled. Anybody may settle, at any time.
+// stream's partitions by app id, of which those asked for, and that of replays, are all settled. Anybody may settle, at any time.
 //
 // The dead-letter table is read before the slots. The other way round, what is pending in a slot may be delivered and followed by the
 // next one before the dead-letter table is read: it would be delivered again.
 func Settle(ctx context.Context, stream, letters *Table, partitions []int32) (map[string]int64, error) {
-	prefix := checkpoint.DeadLetterPrefix(stream.opts.Name)
+	name := stream.opts.Name
 	for {
-		have, err := letters.TxnsOf(ctx, prefix)
+		have, err := letters.followed(ctx, name)
 		if err != nil {
 			return nil, err
 		}
-		want, err := stream.TxnsOf(ctx, prefix)
+		want, err := stream.followed(ctx, name)
 		if err != nil {
 			return nil, err
 		}
-		parcels, slots := pending(stream.opts.Name, partitions, have, want)
+		parcels, slots := pending(name, partitions, have, want)
 		if len(parcels) == 0 {
 			return want, nil
 		}
@@ -40,8 +41,11 @@ func pending(name string, partitions []int32, have, want map[string]int64) (parc
 		at, ok := have[appID]
 		return !ok || at != want[appID]
 	}
+	asked := []string{checkpoint.ReplayAppID(name)}
 	for _, p := range partitions {
-		appID := checkpoint.DeadLetterAppID(name, p)
+		asked = append(asked, checkpoint.DeadLetterAppID(name, p))
+	}
+	for _, appID := range asked {
 		if id, ok := want[appID]; ok && missing(appID) && !slices.Contains(parcels, id) {
 			parcels = append(parcels, id)
 		}
@@ -78,16 +82,48 @@ func NameParcels(stream *Table, units []*Unit, settled map[string]int64) {
 	}
 }
 
+// Replay lands rows of dead letters, a unit of FinishAppend with a parcel of marks attached (rule D6): while the last replay is still the
+// one that Settle has told, and the stream is still in the generation whose letters they are. Where that is not so, or the table has
+// changed, nothing lands and the answer is false: what was read of the dead-letter table is out of date. The marks are to be settled.
+func (t *Table) Replay(ctx context.Context, u *Unit, settled map[string]int64, generation int64) (bool, error) {
+	if err := t.lock(ctx); err != nil {
+		return false, err
+	}
+	defer t.unlock()
+	if err := t.advance(ctx, nil); err != nil {
+		return false, err
+	}
+	if err := t.lookBack(ctx); err != nil { // a RESTORE would be hidden behind this commit
+		return false, err
+	}
+	appID := checkpoint.ReplayAppID(t.opts.Name)
+	u.app, u.slots, u.generation = &AppTxn{}, []Slot{{AppID: appID, From: from(settled, appID), To: u.parcel.ID}}, &generation
+	err := t.land(ctx, []*Unit{u})
+	if u.state == Pending { // it was never sent
+		u.state = Dropped
+	}
+	t.discard(ctx, u)
+	switch {
+	case err != nil:
+		return false, err
+	case u.state == Landed:
+		return true, nil
+	case u.state == Unresolved:
+		return false, fmt.Errorf("the answer to a commit was lost: %w", ctx.Err())
+	}
+	return false, ctx.Err()
+}
+
 // GiveUp has the dead-letter table say that it has what it lacks of the stream, without a row: for files that are lost. It returns how
 // many partitions that concerns.
 func GiveUp(ctx context.Context, stream, letters *Table) (int, error) {
-	prefix := checkpoint.DeadLetterPrefix(stream.opts.Name)
+	name := stream.opts.Name
 	for {
-		have, err := letters.TxnsOf(ctx, prefix)
+		have, err := letters.followed(ctx, name)
 		if err != nil {
 			return 0, err
 		}
-		want, err := stream.TxnsOf(ctx, prefix)
+		want, err := stream.followed(ctx, name)
 		if err != nil {
 			return 0, err
 		}

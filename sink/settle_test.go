@@ -248,7 +248,7 @@ func TestAUnitDoesNotLandWithoutItsSlot(t *testing.T) {
 	m.commit(table, u)
 	m.want(u, sink.Dropped)
 	short := m.unit(table, grave(0, 0, 4))
-	if err := short.Attach(m.parcelOf(letters, 3)); err == nil || !strings.Contains(err.Error(), "3 rows, but the spans tell 4") {
+	if err := short.Attach(m.parcelOf(letters, 3)); err == nil || !strings.Contains(err.Error(), "3 rows, but the unit tells 4") {
 		t.Errorf("a parcel with too few rows: %v", err)
 	}
 }
@@ -394,6 +394,9 @@ func TestSlotsAreKeptFromExpiring(t *testing.T) {
 	m.cfg.Properties = map[string]string{"delta.setTransactionRetentionDuration": "interval 40 days"}
 	table, letters := m.owner(2), m.letters()
 	m.bury(table, letters, m.buried(table, letters, grave(0, 0, 3), grave(1, 0, 2)), 0, 1)
+	if landed, err := table.Replay(t.Context(), m.replayOf(table, letters), m.settle(table, letters), 0); err != nil || !landed {
+		t.Fatalf("Replay answered %v, %v", landed, err)
+	}
 	slots := m.slots()
 	for i := range int64(50) {
 		m.passed.Add(int64(day))
@@ -402,14 +405,14 @@ func TestSlotsAreKeptFromExpiring(t *testing.T) {
 	if got := m.slots(); len(got) != 2 || got[0] != slots[0] || got[1] != slots[1] {
 		t.Errorf("the slots are %v, want %v", got, slots)
 	}
-	for _, id := range []int32{0, 1} {
-		txn, _ := m.snapshot().Txn(checkpoint.DeadLetterAppID(stream, id))
+	for _, appID := range []string{checkpoint.DeadLetterAppID(stream, 0), checkpoint.DeadLetterAppID(stream, 1), checkpoint.ReplayAppID(stream)} {
+		txn, _ := m.snapshot().Txn(appID)
 		if age := m.now().Sub(time.UnixMilli(*txn.LastUpdated)); age > 12*day {
-			t.Errorf("the slot of partition %d is %v old, want it new after a quarter of 40 days", id, age)
+			t.Errorf("the slot %s is %v old, want it new after a quarter of 40 days", appID, age)
 		}
 	}
-	m.settle(table, letters, 0)
-	m.wantLetters(5, 1)
+	m.settle(table, letters, 0, 1)
+	m.wantLetters(5+3, 1)
 }
 
 func (m *morgue) slots() map[int32]int64 {
@@ -431,5 +434,80 @@ func TestDeadLetterTableMustNotForget(t *testing.T) {
 	m.bury(table, letters, m.buried(table, letters, grave(0, 0, 3)), 0)
 	if _, err := sink.Settle(t.Context(), table, letters, []int32{0}); err == nil || !strings.Contains(err.Error(), "unset the property") {
 		t.Errorf("Settle answered %v", err)
+	}
+}
+
+// replayOf is a replay of three dead letters, ready to land.
+func (m *morgue) replayOf(table, letters *sink.Table) *sink.Unit {
+	m.t.Helper()
+	layout, err := table.Layout(m.t.Context())
+	m.check(err)
+	w := table.NewWriter(layout)
+	rb := numbers(layout.Schema, 0, 3)
+	defer rb.Release()
+	m.check(w.Write(m.t.Context(), rb))
+	u, err := w.FinishAppend()
+	m.check(err)
+	m.check(u.Attach(m.parcelOf(letters, 3)))
+	return u
+}
+
+// TestReplayLandsOnWhatItHasRead is rule D6: not after another replay, not in another generation, and not behind a RESTORE.
+func TestReplayLandsOnWhatItHasRead(t *testing.T) {
+	for name, tt := range map[string]struct {
+		between func(*morgue, *sink.Table, *sink.Table)
+		lands   bool
+		err     string
+	}{
+		"nothing": {func(*morgue, *sink.Table, *sink.Table) {}, true, ""},
+		"a commit of the stream": {func(m *morgue, _, _ *sink.Table) {
+			other := m.open()
+			m.claim(other, 0)
+			m.commit(other, m.unit(other, span(0, 3, 2)))
+		}, true, ""},
+		"another replay": {func(m *morgue, _, letters *sink.Table) {
+			other := m.open()
+			landed, err := other.Replay(m.t.Context(), m.replayOf(other, letters), m.settle(other, letters, 0), 0)
+			if err != nil || !landed {
+				m.t.Fatalf("the other replay: %v, %v", landed, err)
+			}
+		}, false, ""},
+		"a rewind": {func(m *morgue, _, _ *sink.Table) {
+			m.foreign(`{"txn":{"appId":"events#gen","version":1}}`, txnLine(0, -1))
+		}, false, ""},
+		"a restore": {func(m *morgue, _, _ *sink.Table) { m.foreign(`{"commitInfo":{"operation":"RESTORE"}}`) }, false, "rewind --to-table-version"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMorgue(t)
+			owner, letters := m.owner(1), m.letters()
+			m.bury(owner, letters, m.buried(owner, letters, grave(0, 0, 3)), 0)
+			table := m.open()
+			settled := m.settle(table, letters, 0)
+			u := m.replayOf(table, letters)
+			tt.between(m, table, letters)
+			landed, err := table.Replay(t.Context(), u, settled, 0)
+			if landed != tt.lands || (err != nil) != (tt.err != "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+				t.Fatalf("Replay answered %v, %v; want %v, %q", landed, err, tt.lands, tt.err)
+			}
+			if tt.lands {
+				m.settle(table, letters, 0)
+				m.wantLetters(6, 2) // the letters and their marks
+			} else if got := len(m.loose()); name != "a restore" && name != "another replay" && got != 0 {
+				t.Errorf("%d objects of a replay that did not land are left", got)
+			}
+		})
+	}
+}
+
+// TestARestoreBeforeAReplayIsSeen: a replay must not hide it from the stream's next start (rule A6).
+func TestARestoreBeforeAReplayIsSeen(t *testing.T) {
+	m := newMorgue(t)
+	owner, letters := m.owner(1), m.letters()
+	m.bury(owner, letters, m.buried(owner, letters, grave(0, 0, 3)), 0)
+	m.settle(owner, letters, 0)
+	m.foreign(`{"commitInfo":{"operation":"RESTORE"}}`)
+	table := m.open()
+	if landed, err := table.Replay(t.Context(), m.replayOf(table, letters), m.settle(table, letters, 0), 0); landed || err == nil {
+		t.Errorf("Replay answered %v, %v; want a refusal", landed, err)
 	}
 }

@@ -37,10 +37,11 @@ type Unit struct {
 
 	version int64 // that it has landed in
 
-	parcel  *Parcel     // that it decides about
-	slots   []Slot      // that land with it
-	brought []delta.Add // files of parcels, instead of its own
-	note    string      // of a parcel: the object that names its files
+	parcel     *Parcel     // that it decides about
+	slots      []Slot      // that land with it
+	generation *int64      // of a replay: the only one that it may land in
+	brought    []delta.Add // files of parcels, instead of its own
+	note       string      // of a parcel: the object that names its files
 
 	proposals  []string // objects that others may have read and may carry
 	proposedAt int64    // rv of the newest of them

@@ -78,13 +78,13 @@ func openLetters(ctx context.Context, store storage.Store, uri string, create bo
 func deadLettersCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dead-letters",
-		Short: "Look at messages that could not become rows, and settle what is pending",
+		Short: "Look at messages that could not become rows, and replay them",
 		Long: `Under on_error: dead_letter, a message that can't become a row is put into the dead-letter table, exactly once.
 docs/dead-letters.md tells how, and what to do about them.
 
 ` + exitCodesHelp,
 	}
-	cmd.AddCommand(deadLettersListCommand(), deadLettersShowCommand(), deadLettersSettleCommand())
+	cmd.AddCommand(deadLettersListCommand(), deadLettersShowCommand(), deadLettersReplayCommand(), deadLettersSettleCommand())
 	return cmd
 }
 
@@ -121,7 +121,7 @@ func deadLettersListCommand() *cobra.Command {
 	var f lettersFlags
 	var filter admin.LetterFilter
 	var limit int
-	var all bool
+	var all, withReplayed bool
 	cmd := &cobra.Command{
 		Use:   "list -c FILE",
 		Short: "List the stream's dead letters",
@@ -142,7 +142,10 @@ func deadLettersListCommand() *cobra.Command {
 			filter.Offset = -1
 			letters := []admin.Letter{}
 			found := 0
-			_, err = admin.Letters(cmd.Context(), store, filter, func(l *admin.Letter) bool {
+			err = admin.Letters(cmd.Context(), store, filter, func(l *admin.Letter) bool {
+				if l.Replayed && !withReplayed {
+					return true
+				}
 				if found++; len(letters) < limit {
 					letters = append(letters, *l)
 				}
@@ -161,6 +164,7 @@ func deadLettersListCommand() *cobra.Command {
 	cmd.Flags().Int32Var(&filter.Partition, "partition", -1, "only of this partition")
 	cmd.Flags().StringVar(&filter.Reason, "reason", "", "only for this reason")
 	cmd.Flags().IntVar(&limit, "limit", 100, "at most so many")
+	cmd.Flags().BoolVar(&withReplayed, "replayed", false, "also those that have become rows since")
 	cmd.Flags().BoolVar(&all, "all-streams", false, "also those of other streams in the table")
 	return cmd
 }
@@ -201,7 +205,7 @@ func deadLettersShowCommand() *cobra.Command {
 			}
 			letters := []admin.Letter{}
 			filter := admin.LetterFilter{Connector: c.Name, Partition: int32(partition), Offset: offset}
-			_, err = admin.Letters(cmd.Context(), store, filter, func(l *admin.Letter) bool { letters = append(letters, *l); return true })
+			err = admin.Letters(cmd.Context(), store, filter, func(l *admin.Letter) bool { letters = append(letters, *l); return true })
 			switch {
 			case err != nil:
 				return adminError("reading dead-letter table "+open.Redact(c.DeadLetters.URI), err)
@@ -224,6 +228,9 @@ func printLetter(w io.Writer, letters []admin.Letter) error {
 		line := func(name, value string) { fmt.Fprintf(&b, "%-11s %s\n", name, value) }
 		line("message", fmt.Sprintf("%s[%d] offset %d of %s", printable(l.Topic), l.Partition, l.Offset, l.Timestamp.UTC().Format(time.RFC3339Nano)))
 		line("found at", fmt.Sprintf("%s by %s, generation %d", l.Time.UTC().Format(time.RFC3339Nano), printable(l.Connector), l.Generation))
+		if l.Replayed {
+			line("replayed", "it is a row of the stream's table by now")
+		}
 		line("reason", printable(l.Reason))
 		for name, value := range map[string]string{"field": l.FieldPath, "schema": l.SchemaID} {
 			if value != "" {

@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"kafkadelta/admin"
+	"kafkadelta/checkpoint"
+	"kafkadelta/delta"
+	"kafkadelta/internal/kafkatest"
+	"kafkadelta/pipeline"
+	"kafkadelta/sink"
+	"kafkadelta/storage"
+	"kafkadelta/storage/faultstore"
+	"kafkadelta/storage/memory"
+)
+
+// replayable is a stream with dead letters, some of which its configuration makes rows of since it was changed.
+type replayable struct {
+	config, table, letters string
+}
+
+// newReplayable runs a stream of 100 messages. Of each ten, two have their id under another name than the configuration has asked for
+// first, and one has none at all.
+func newReplayable(t *testing.T) replayable {
+	t.Helper()
+	cluster := kafkatest.Start(t, "numbers", 2)
+	var values [][]byte
+	for i := range 100 {
+		switch i % 10 {
+		case 4, 5:
+			values = append(values, fmt.Appendf(nil, `{"number":{"id":%d}}`, i))
+		case 7:
+			values = append(values, fmt.Appendf(nil, `{"nothing":%d}`, i))
+		default:
+			values = append(values, fmt.Appendf(nil, `{"id":%d,"number":{"id":%d}}`, i, i))
+		}
+	}
+	kafkatest.Produce(t, cluster.ListenAddrs(), "numbers", 2, values)
+	r := replayable{table: filepath.Join(t.TempDir(), "table"), letters: filepath.Join(t.TempDir(), "letters")}
+	text := fmt.Sprintf(`name: numbers
+source: {brokers: [%q], topic: numbers}
+table: {uri: %q, schema: "id BIGINT NOT NULL"}
+on_error: dead_letter
+dead_letters: {uri: %q}
+http: {listen: "off"}
+`, cluster.ListenAddrs()[0], r.table, r.letters)
+	mustRun(t, "run", "-c", file(t, "first.yaml", text), "--until-end", "--log-level", "error")
+	r.config = file(t, "c.yaml", strings.Replace(text, "BIGINT NOT NULL\"", "BIGINT NOT NULL\", columns: {id: {from: number.id}}", 1))
+	return r
+}
+
+func TestReplay(t *testing.T) {
+	r := newReplayable(t)
+	if o := mustRun(t, "dead-letters", "list", "-c", r.config); !strings.Contains(o.stdout, "30 of 30 dead letters") {
+		t.Fatalf("before: %s", o.stdout)
+	}
+	o := mustRun(t, "dead-letters", "replay", "-c", r.config, "--partition", "1")
+	if !strings.Contains(o.stdout, "10 dead letters were replayed, 10 are still bad") && !strings.Contains(o.stdout, "10 dead letters were replayed, 0 are still bad") {
+		t.Errorf("replay of partition 1 says %s", o.stdout)
+	}
+	if o := mustRun(t, "dead-letters", "replay", "-c", r.config); !strings.Contains(o.stdout, "10 dead letters were replayed, 10 are still bad") || !strings.Contains(o.stdout, "NOT NULL") {
+		t.Errorf("replay says %s", o.stdout)
+	}
+	for range 2 {
+		if o := mustRun(t, "dead-letters", "replay", "-c", r.config); !strings.Contains(o.stdout, "0 dead letters were replayed, 10 are still bad") {
+			t.Errorf("replay again says %s", o.stdout)
+		}
+	}
+	if o := mustRun(t, "dead-letters", "list", "-c", r.config); !strings.Contains(o.stdout, "10 of 10 dead letters") {
+		t.Errorf("after: %s", o.stdout)
+	}
+	if o := mustRun(t, "dead-letters", "list", "-c", r.config, "--replayed"); !strings.Contains(o.stdout, "30 of 30 dead letters") {
+		t.Errorf("with those that were replayed: %s", o.stdout)
+	}
+	if o := mustRun(t, "verify", "-c", r.config); !strings.Contains(o.stdout, "90 rows (0 of them of no stream)") {
+		t.Errorf("verify says %s", o.stdout)
+	}
+	// The stream goes on as if nothing had been.
+	if o := mustRun(t, "run", "-c", r.config, "--until-end", "--log-level", "warn"); o.stderr != "" {
+		t.Errorf("the next run says %s", o.stderr)
+	}
+	mustRun(t, "verify", "-c", r.config)
+}
+
+// TestReplayOfAFormerGeneration: what a rewind reads again is not replayed as well.
+func TestReplayOfAFormerGeneration(t *testing.T) {
+	r := newReplayable(t)
+	mustRun(t, "rewind", "-c", r.config, "--to", "earliest", "--yes")
+	if o := mustRun(t, "dead-letters", "replay", "-c", r.config); !strings.Contains(o.stdout, "0 dead letters were replayed, 0 are still bad\n30 are of generations before") {
+		t.Errorf("replay says %s", o.stdout)
+	}
+}
+
+// inMemory copies a folder.
+func inMemory(t *testing.T, folder string) *memory.Store {
+	t.Helper()
+	store := memory.New()
+	root := os.DirFS(folder)
+	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(root, name)
+		if err != nil {
+			return err
+		}
+		return store.Put(t.Context(), name, data)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+// replayIn replays in the given stores.
+func (r replayable) replayIn(ctx context.Context, t *testing.T, table, letters storage.Store) (*replayer, error) {
+	t.Helper()
+	c, err := loadConfig(r.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages, err := openFormat(ctx, c.Source, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer messages.close()
+	x := &replayer{
+		config: c, letters: letters, log: slog.New(slog.DiscardHandler), filter: admin.LetterFilter{Connector: c.Name, Partition: -1, Offset: -1},
+		newDecoder: func(layout *sink.Layout) (pipeline.Decoder, error) {
+			return messages.decoder(layout, c.Table.Decode, nil)
+		},
+	}
+	if err := x.open(ctx, table); err != nil {
+		return x, err
+	}
+	return x, x.run(ctx)
+}
+
+// replayedOnce checks that each letter that could become a row is one, once, and is marked, once.
+func replayedOnce(t *testing.T, table, letters storage.Store) {
+	t.Helper()
+	rows := map[string]int{}
+	report, err := admin.Verify(t.Context(), table, admin.Options{Since: -1, Until: -1})
+	if err != nil || report.Verdict != admin.OK || report.Rows != 90 {
+		t.Errorf("verify finds %+v, %v", report, err)
+	}
+	marks := 0
+	seen := map[string]bool{}
+	err = admin.Letters(t.Context(), letters, admin.LetterFilter{Partition: -1, Offset: -1}, func(l *admin.Letter) bool {
+		var m struct{ Number *struct{ ID int } }
+		if json.Unmarshal(l.Value, &m) == nil && (m.Number != nil) != l.Replayed {
+			t.Errorf("the letter %s is marked as replayed: %v", l.Value, l.Replayed)
+		}
+		if l.Replayed {
+			marks++
+		}
+		if seen[string(l.Value)] {
+			t.Errorf("the letter %s is there twice", l.Value)
+		}
+		seen[string(l.Value)] = true
+		rows[l.Reason]++
+		return true
+	})
+	if err != nil || marks != 20 || len(seen) != 30 {
+		t.Errorf("%d of %d letters are marked, want 20 of 30: %v %v", marks, len(seen), rows, err)
+	}
+	snap, err := delta.OpenSnapshot(t.Context(), letters, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if totals, err := snap.Totals(t.Context()); err != nil || totals.Rows != 50 {
+		t.Errorf("the dead-letter table has %d rows, want 30 letters and 20 marks: %v", totals.Rows, err)
+	}
+}
+
+// TestReplayDiesAnywhere kills a replay at each operation of either store, and runs it again (rule D6).
+func TestReplayDiesAnywhere(t *testing.T) {
+	r := newReplayable(t)
+	for _, of := range []string{"table", "letters"} {
+		for _, landed := range []bool{false, true} {
+			died := 0
+			for i := 0; ; i++ {
+				table, letters := inMemory(t, r.table), inMemory(t, r.letters)
+				stores := map[string]*faultstore.Store{"table": faultstore.New(table), "letters": faultstore.New(letters)}
+				var dead atomic.Bool
+				had := false
+				for name, s := range stores {
+					s.SetPlan(func(op faultstore.Op) faultstore.Action {
+						switch {
+						case dead.Load():
+							return faultstore.Fail(fs.ErrPermission)
+						case name == of && op.Index == i:
+							had = true
+							dead.Store(true)
+							if landed {
+								return faultstore.LandThenFail(fs.ErrPermission)
+							}
+							return faultstore.Fail(fs.ErrPermission)
+						}
+						return faultstore.Pass()
+					})
+				}
+				_, err := r.replayIn(t.Context(), t, stores["table"], stores["letters"])
+				if !had {
+					break
+				}
+				if err != nil {
+					died++
+				}
+				if _, err := r.replayIn(t.Context(), t, table, letters); err != nil {
+					t.Fatalf("operation %d of %s, landed %v: the next replay ends with %v", i, of, landed, err)
+				}
+				if replayedOnce(t, table, letters); t.Failed() {
+					t.Fatalf("operation %d of %s, landed %v: see above", i, of, landed)
+				}
+			}
+			if died < 10 {
+				t.Errorf("%s, landed %v: only %d replays have died", of, landed, died)
+			}
+		}
+	}
+}
+
+// TestTwoReplaysAtOnce has another replay run to its end at each operation of the first one.
+func TestTwoReplaysAtOnce(t *testing.T) {
+	r := newReplayable(t)
+	refused := 0
+	for i := 0; ; i++ {
+		table, letters := inMemory(t, r.table), inMemory(t, r.letters)
+		store := faultstore.New(table)
+		had := false
+		store.SetHook(func(op faultstore.Op) {
+			if op.Index == i {
+				had = true
+				if _, err := r.replayIn(t.Context(), t, table, letters); err != nil {
+					t.Errorf("the other replay ends with %v", err)
+				}
+			}
+		})
+		_, err := r.replayIn(t.Context(), t, store, letters)
+		if !had {
+			break
+		}
+		if errors.As(err, new(*checkpoint.RefusedError)) {
+			refused++
+		} else if err != nil {
+			t.Errorf("operation %d: %v", i, err)
+		}
+		if replayedOnce(t, table, letters); t.Failed() {
+			t.Fatalf("operation %d: see above", i)
+		}
+	}
+	if refused == 0 {
+		t.Error("no replay was refused because another one came in between")
+	}
+}
