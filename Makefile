@@ -34,7 +34,7 @@ nightly: fuzz cross ## what takes long: fuzzing, all systems, every test three t
 	$(GO) test -run TestSpark -timeout 1h ./test/e2e -spark-time 10m
 	$(GO) test -run 'OnClouds|TestNetworkFaults' -timeout 2h ./test/e2e -writers 8 -appends 20 -every 1 -fault-runs 200
 	$(GO) test -run TestChaos -timeout 6h ./test/e2e -chaos-rounds 100 -results results/chaos.txt
-	$(GO) test -run TestFleetScale -v -timeout 3h ./sink -fleet-workers 1000 -fleet-partitions 10000 -fleet-flush 10s -fleet-life 40s
+	$(GO) test -run TestFleetScale -v -timeout 3h ./sink -fleet-runs 32x64/1s,400x4000/10s,1000x10000/10s -fleet-results results/fleet.md
 	$(GO) test -run 'TestConformance' -timeout 1h ./storage/local ./storage/azure ./storage/s3 ./storage/gcs -stream-mib 1024
 	$(GO) test -run TestWorlds -timeout 12h ./test/model -bounds large -results results/large.md
 	$(GO) test -run 'TestSeeds$$' -timeout 12h ./test/sim -seeds 10000 -results results/seeds.md

@@ -153,6 +153,40 @@ func DecodeCommit(value json.RawMessage) (CommitRecord, error) {
 	return c, nil
 }
 
+// CommitSummary is what a writer that follows the log needs of a CommitRecord.
+type CommitSummary struct {
+	Units     []string // ids
+	Carried   int
+	Contended bool
+}
+
+// SummarizeCommit reads that much of what CommitRecord.Encode wrote. The spans are passed over unread.
+func SummarizeCommit(value json.RawMessage) (CommitSummary, error) {
+	var c struct {
+		Version int `json:"v"`
+		Units   []struct {
+			Version int    `json:"v"`
+			Unit    string `json:"unit"`
+		} `json:"units"`
+		Carried   int  `json:"carried"`
+		Contended bool `json:"contended"`
+	}
+	if err := json.Unmarshal(value, &c); err != nil {
+		return CommitSummary{}, fmt.Errorf("reading the units of a commit: %w", err)
+	}
+	if err := checkVersion(c.Version); err != nil {
+		return CommitSummary{}, fmt.Errorf("reading the units of a commit: %w", err)
+	}
+	summary := CommitSummary{Carried: c.Carried, Contended: c.Contended}
+	for _, u := range c.Units {
+		if err := checkVersion(u.Version); err != nil {
+			return CommitSummary{}, fmt.Errorf("reading the units of a commit, unit %q: %w", u.Unit, err)
+		}
+		summary.Units = append(summary.Units, u.Unit)
+	}
+	return summary, nil
+}
+
 // decodeVersioned looks at the version before it trusts the rest, so that a newer format gives an error that says so.
 func decodeVersioned(data []byte, into any, version func() int) error {
 	var head struct {

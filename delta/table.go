@@ -301,11 +301,12 @@ type Table struct {
 	state
 	store  LogStore
 	opts   Options
-	winner *Commit // of version+1, read while a commit lost against it; Next need not read it again
+	ahead  []*Commit // of the versions from version+1 on: the winner of a lost commit, what ReadAhead found; Next need not read them
 	files  fileTally
 	base   int64     // version of the log checkpoint that the table was opened from; -1 for none
 	latest time.Time // when the version was last known to be the newest; zero for never
 	sight  sight     // of the log as it was before commits of this process
+	listed sight     // the newest version that ReadAhead was shown, and when
 }
 
 // sight is when a version was last read or listed that others had made, or that had been there for a while.
@@ -350,7 +351,7 @@ func (t *Table) Reload(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("opening the Delta log: %w", err)
 	}
-	t.state, t.winner, t.files, t.base, t.latest, t.sight = *s, nil, fileTally{}, seg.base, asked, sight{asked, s.version}
+	t.state, t.ahead, t.files, t.base, t.latest, t.sight = *s, nil, fileTally{}, seg.base, asked, sight{asked, s.version}
 	return nil
 }
 
@@ -390,21 +391,24 @@ func open(ctx context.Context, store LogStore, version int64, broken []string) (
 // Next reads version+1 from its JSON and moves on to it. io.EOF says that it is not there and no later version is;
 // ErrMissingCommit that it is gone but a later one is listed (rule C2); after any error the table stays where it was.
 //
-// Cost: one Get for a version that is there (none for the winner of a lost commit, which was read already). Where nothing
+// Cost: one Get for a version that is there (none for the winner of a lost commit and what ReadAhead has read). Where nothing
 // is new, which is every idle poll, one Get that misses and, once a minute, a listing that starts at version+1 and is empty:
 // the listing alone tells "not there yet" from "cleaned up", but nothing is cleaned up within a minute (rule C7).
 func (t *Table) Next(ctx context.Context) (*Commit, error) {
-	c := t.winner
-	if c == nil {
+	var c *Commit
+	if len(t.ahead) > 0 {
+		c = t.ahead[0]
+	} else {
 		var err error
 		if c, err = t.read(ctx, t.version+1); err != nil {
 			return nil, err
 		}
 	}
+	c.tableID = t.metadata.ID
 	if err := t.follow(c); err != nil {
 		return nil, err
 	}
-	t.winner = nil
+	t.arrive()
 	return c, nil
 }
 
@@ -435,7 +439,7 @@ func (t *Table) read(ctx context.Context, version int64) (*Commit, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.tableID, t.sight = t.metadata.ID, sight{t.opts.Now(), c.Version}
+	t.sight = sight{t.opts.Now(), c.Version}
 	return c, nil
 }
 

@@ -89,8 +89,8 @@ func (t *Table) Commit(ctx context.Context, tx *Transaction) (Outcome, error) {
 	if err != nil {
 		return Refused, fmt.Errorf("committing version %d: %w", version, err)
 	}
-	if t.winner != nil {
-		return t.judge(ctx, tx, t.winner) // read already, for this transaction or another one
+	if len(t.ahead) > 0 {
+		return t.judge(ctx, tx, t.ahead[0]) // read already, for this transaction or another one
 	}
 	if !t.lately(t.sight.seen) { // a put would make a folder that was removed anew
 		if _, err := t.present(ctx); errors.Is(err, ErrVanished) {
@@ -126,7 +126,7 @@ func (t *Table) settle(ctx context.Context, tx *Transaction, version int64) (Out
 	if err != nil {
 		return Unknown, fmt.Errorf("committing version %d: it exists, reading whose it is: %w", version, err)
 	}
-	c.tableID = t.metadata.ID
+	t.ahead = []*Commit{c}
 	return t.judge(ctx, tx, c)
 }
 
@@ -145,17 +145,20 @@ func (t *Table) landed(ctx context.Context, tx *Transaction, c *Commit) (Outcome
 		}
 	}
 	tx.open, t.latest = 0, t.opts.Now()
-	return Committed, t.follow(c)
+	if err := t.follow(c); err != nil {
+		return Committed, err
+	}
+	t.arrive()
+	return Committed, nil
 }
 
-// judge tells whose the commit of the next version is. Its name is taken for good, so that no attempt at this version can
-// land any more.
+// judge tells whose the commit of the next version is, the first of those that were read ahead. Its name is taken for good, so that
+// no attempt at this version can land any more.
 func (t *Table) judge(ctx context.Context, tx *Transaction, c *Commit) (Outcome, error) {
 	if c.Info != nil && slices.Contains(tx.attempts, c.Info.TxnID) {
-		t.winner = nil
 		return t.landed(ctx, tx, c)
 	}
-	t.winner, tx.open = c, 0
+	tx.open = 0
 	return Conflict, nil
 }
 

@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"kafkadelta/checkpoint"
@@ -27,19 +29,19 @@ const contended = `{"commitInfo":{"operation":"x","kafkadelta":{"v":1,"units":[]
 // all that others do before the worker looks at the log again. It returns when the unit's fate is known.
 func (b *bench) proposed(table *sink.Table, u *sink.Unit, meanwhile func()) {
 	b.t.Helper()
-	lost, left := 0, false
+	lost := 0
+	var left atomic.Bool // the proposal is put, and others are looked for, at a time
 	b.store.SetHook(func(op faultstore.Op) {
 		switch {
 		case isPut(op) && strings.HasPrefix(op.Name, "_delta_log/") && strings.HasSuffix(op.Name, ".json") && lost < 2:
 			lost++
 			b.foreign(contended)
-		case len(b.proposals()) > 0 && !left:
-			left = true
+		case len(b.proposals()) > 0 && left.CompareAndSwap(false, true):
 			meanwhile()
 		}
 	})
 	b.commit(table, u)
-	if !left {
+	if !left.Load() {
 		b.t.Fatal("the worker that lost two races left no proposal")
 	}
 }
@@ -126,6 +128,21 @@ func TestLoneWorkerPaysNothingForCombining(t *testing.T) {
 	}
 	if with, without := count(sink.CombineAuto), count(sink.CombineOff); with != without {
 		t.Errorf("a lone worker makes %d requests, %d where combining is off", with, without)
+	}
+}
+
+// TestLostRaceIsToldToOthers by the version of who has lost it: who starts into a crowd loses its first race, and would go on racing.
+func TestLostRaceIsToldToOthers(t *testing.T) {
+	b := newBench(t)
+	table := b.owner(1)
+	for i, contended := range []bool{false, true, false} {
+		if contended {
+			b.foreign(`{"commitInfo":{"operation":"WRITE"}}`)
+		}
+		b.commit(table, b.unit(table, span(0, int64(i), 1)))
+		if got := b.record().Contended; got != contended {
+			t.Errorf("commit %d tells of contention: %v, want %v", i, got, contended)
+		}
 	}
 }
 
@@ -361,4 +378,101 @@ func TestCarrierWithALostAnswer(t *testing.T) {
 	if b.consistent() != 7 || b.record().Carried != 1 {
 		t.Errorf("the table has %d rows, its newest version carries %d; want 7 and 1", b.consistent(), b.record().Carried)
 	}
+}
+
+// TestTurns holds that a worker commits when no older proposal is left, or when no version has come for long.
+func TestTurns(t *testing.T) {
+	const unit = "00000000-0000-4000-8000-000000000000"
+	for name, tt := range map[string]struct {
+		other string // proposal of another worker
+		waits bool
+	}{
+		"alone":         {"", false},
+		"an older one":  {"0000000000001-" + unit + "-1.json", true},
+		"a younger one": {"9999999999999-" + unit + "-1.json", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				table := b.owner(1)
+				var gets, puts atomic.Int64
+				commit := func(first int64, waits bool) {
+					t.Helper()
+					gets.Store(0)
+					puts.Store(0)
+					u := b.unit(table, span(0, first, 1))
+					b.commit(table, u)
+					b.want(u, sink.Landed)
+					if puts.Load() != 1 || gets.Load() > 5 != waits {
+						t.Errorf("it left %d proposals and looked %d times for a version before it committed: want one, and that it waits: %v", puts.Load(), gets.Load(), waits)
+					}
+				}
+				b.foreign(`{"commitInfo":{"operation":"x","kafkadelta":{"v":1,"units":[],"contended":true,"carried":99}}}`)
+				b.claim(table, 0) // which reads of the crowd
+				b.store.SetHook(func(op faultstore.Op) {
+					switch {
+					case op.Method == faultstore.MethodGet && strings.HasPrefix(op.Name, "_delta_log/"):
+						gets.Add(1)
+					case op.Method == faultstore.MethodPut && strings.HasPrefix(op.Name, proposals):
+						puts.Add(1)
+					}
+				})
+				if tt.other != "" {
+					b.check(b.memory.Put(t.Context(), proposals+tt.other, []byte("x")))
+				}
+				commit(0, tt.waits)
+				commit(1, false) // by now it knows that nobody can carry that one
+			})
+		})
+	}
+}
+
+// TestDeadProposalsAreDeleted by whoever carries next, since they would stand before the others.
+func TestDeadProposalsAreDeleted(t *testing.T) {
+	b := newBench(t)
+	loser, carrier := b.owner(2), b.open(b.memory)
+	b.claim(carrier, 1)
+	u := b.unit(loser, span(0, 0, 3))
+	var name string
+	var data []byte
+	b.proposed(loser, u, func() {
+		name = b.proposals()[0]
+		data = b.read(name)
+		b.commit(carrier, b.unit(carrier, span(1, 0, 4)))
+	})
+	b.want(u, sink.Landed)
+	b.check(b.memory.Put(t.Context(), name, data)) // its owner died before it could delete it
+	for i, want := range []int{1, 0} {
+		b.commit(carrier, b.unit(carrier, span(1, 4+int64(i), 1)))
+		if left := b.proposals(); len(left) != want {
+			t.Errorf("%v are left, want %d", left, want)
+		}
+		b.passed.Add(int64(6 * time.Second)) // by then it would have deleted it
+	}
+	late := b.open(b.memory) // it has not seen the unit land, and finds out by reading the proposal
+	b.claim(late, 1)
+	b.check(b.memory.Put(t.Context(), name, data))
+	b.foreign(contended)
+	b.commit(late, b.unit(late, span(1, 6, 1)))
+	if left := b.proposals(); len(left) != 0 {
+		t.Errorf("%v are left", left)
+	}
+	b.consistent()
+}
+
+// TestManyVersionsAreReadAtATime has a worker come back to a log that has gone on for long.
+func TestManyVersionsAreReadAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		table := b.open(&link{Store: b.memory, rnd: rand.New(rand.NewPCG(1, 1)), get: 50 * time.Millisecond, fleet: &fleet{}, requests: map[string]int{}})
+		for v := range int64(500) {
+			b.check(b.memory.PutIfAbsent(t.Context(), logFile(v+1), []byte(`{"commitInfo":{"operation":"WRITE"}}`+"\n")))
+		}
+		begun := time.Now()
+		_, _, err := table.Follow(t.Context())
+		b.check(err)
+		if took := time.Since(begun); took > 3*time.Second {
+			t.Errorf("500 versions took %v to read, 50 ms each", took)
+		}
+	})
 }

@@ -51,19 +51,18 @@ func (t *Table) Commit(ctx context.Context, units []*Unit) error {
 // land is the commit loop. Invariants at the top of each turn: no put of ours is outstanding, and every version up to
 // the log's newest known one was judged.
 func (t *Table) land(ctx context.Context, units []*Unit) error {
-	if t.crowded(units) {
-		if err := t.takeTurns(ctx, units, false); err != nil {
+	for lost := 0; ; lost++ {
+		if err := t.prepare(ctx, units, lost); err != nil {
 			return unlessDone(ctx, err)
 		}
-	}
-	for lost := 0; ; lost++ {
 		fit, layout := t.fitting(units)
 		if len(fit) == 0 {
 			return nil
 		}
+		units = fit
 		begun := t.opts.Now()
 		carried := t.carried(ctx, fit)
-		record := checkpoint.CommitRecord{Carried: len(carried), Contended: lost > 1 || len(carried) > 0}
+		record := checkpoint.CommitRecord{Carried: len(carried), Contended: lost > 0 || len(carried) > 0}
 		tx, err := t.transaction(fit, carried, record)
 		if err != nil {
 			return err
@@ -78,7 +77,8 @@ func (t *Table) land(ctx context.Context, units []*Unit) error {
 		t.combine.took(t.opts.Now().Sub(begun))
 		switch outcome {
 		case delta.Committed:
-			t.won(version, tx, fit, record)
+			t.won(version, tx, fit, carried)
+			t.sweep(ctx)
 			if tx.Metadata != nil {
 				return t.relayout()
 			}
@@ -90,9 +90,6 @@ func (t *Table) land(ctx context.Context, units []*Unit) error {
 			// A conflict at the version proves that every attempt so far is rejected: they were all at that version.
 			for _, u := range fit {
 				u.sent = false
-			}
-			if err := t.lostRace(ctx, fit, lost, len(carried) > 0); err != nil {
-				return unlessDone(ctx, err)
 			}
 		case delta.Refused:
 			if errors.Is(err, delta.ErrVanished) {
@@ -119,38 +116,24 @@ func (t *Table) land(ctx context.Context, units []*Unit) error {
 	}
 }
 
-// won takes note of a version of this process.
-func (t *Table) won(version int64, tx *delta.Transaction, units []*Unit, record checkpoint.CommitRecord) {
+// won takes note of a version of this process. That it is contended is a sign for others alone.
+func (t *Table) won(version int64, tx *delta.Transaction, units []*Unit, carried []*proposal) {
+	summary := checkpoint.CommitSummary{Carried: len(carried)}
 	for _, u := range units {
 		t.landed(u, version)
+		summary.Units = append(summary.Units, u.ID)
+	}
+	for _, p := range carried {
+		summary.Units = append(summary.Units, p.Record.Unit)
 	}
 	for _, txn := range tx.Txns {
 		t.touched[txn.AppID] = version
 	}
-	t.combine.saw(t.opts.Now(), record)
-	if record.Carried > 0 && t.opts.Events.Carried != nil {
-		t.opts.Events.Carried(record.Carried)
+	t.combine.saw(version, summary)
+	if len(carried) > 0 && t.opts.Events.Carried != nil {
+		t.opts.Events.Carried(len(carried))
 	}
 	t.committed(version)
-}
-
-// lostRace reads the winners, and keeps those apart who lost against them. The first retry does not wait: whoever did not
-// follow the log loses once, whether or not there are others. Neither does one that carries the work of others.
-func (t *Table) lostRace(ctx context.Context, units []*Unit, lost int, carrier bool) error {
-	if lost > 0 {
-		t.combine.until = t.opts.Now().Add(contendedFor)
-	}
-	if lost == 0 || !t.combines(units) {
-		if err := backoff.Sleep(ctx, raceWait(lost)); err != nil {
-			return err
-		}
-		return t.advance(ctx, units)
-	}
-	moved, err := t.step(ctx, units) // to the winner, which was read already
-	if err != nil || carrier {
-		return err
-	}
-	return t.takeTurns(ctx, units, moved)
 }
 
 // put tries one version until its fate is known (rule C5). A lost answer proves nothing, so the same transaction is put
@@ -190,9 +173,6 @@ func (t *Table) put(ctx context.Context, tx *delta.Transaction, units []*Unit) (
 
 // raceWait keeps losers of a race apart that do not combine.
 func raceWait(lost int) time.Duration {
-	if lost == 0 {
-		return 0
-	}
 	return rand.N(min(time.Duration(lost)*10*time.Millisecond, 200*time.Millisecond))
 }
 

@@ -114,11 +114,13 @@ func (p *proposal) check() error {
 	return nil
 }
 
-// propose leaves a unit for others to carry. After it the unit may land at any time, as long as rule C1 lets it: it
-// can't be taken back, since a carrier may have read it. A put that failed may have landed, so it counts.
+// propose makes a proposal of a unit, for others to carry: an object's name and what is in it. Once the put of it has begun, the unit
+// may land at any time, as long as rule C1 lets it: it can't be taken back, since a carrier may have read it. A put that failed may
+// have landed, so it counts.
 //
-// Its rv is the newest version that was judged: no version up to that touches a claim of the unit, which fits.
-func (t *Table) propose(ctx context.Context, u *Unit) error {
+// Its rv is the newest version that was judged: no version up to that touches a claim of the unit, which fits. Its name begins with
+// the time, so that a listing has the oldest first. Nothing but the order of turns depends on the clock.
+func (t *Table) propose(u *Unit) (name string, data []byte, err error) {
 	record := t.recordFor(u, t.log.Version())
 	born, ok := u.born()
 	if !ok {
@@ -126,20 +128,31 @@ func (t *Table) propose(ctx context.Context, u *Unit) error {
 	}
 	adds, err := u.taggedAdds(record)
 	if err != nil {
-		return err
+		return "", nil, err
 	}
 	p := proposal{Version: proposalVersion, Table: t.log.Metadata().ID, Born: born.UnixMilli(), Record: record, Adds: adds}
-	data, err := p.encode()
-	if err != nil || len(data) > maxProposal {
-		return err
+	if data, err = p.encode(); err != nil {
+		return "", nil, err
 	}
-	name := fmt.Sprintf("%s%s-%d.json", proposalFolder, u.ID, record.ReadAt)
+	if len(data) > maxProposal {
+		return "", nil, fmt.Errorf("it has %d bytes, and %d are allowed", len(data), maxProposal)
+	}
+	name = fmt.Sprintf("%s%013d-%s-%d.json", proposalFolder, t.opts.Now().UnixMilli(), u.ID, record.ReadAt)
 	u.proposals = append(u.proposals, name)
 	u.proposedAt = record.ReadAt
 	if t.opts.Events.Proposed != nil {
 		t.opts.Events.Proposed()
 	}
-	return t.store.Put(ctx, name, data)
+	return name, data, nil
+}
+
+// unitIDLength is that of what newUnitID returns.
+const unitIDLength = 36
+
+// proposedUnit is the id of the unit that is proposed under the name.
+func proposedUnit(name string) string {
+	name = name[:max(0, strings.LastIndexByte(name, '-'))]
+	return name[max(0, len(name)-unitIDLength):]
 }
 
 // readProposal fetches one; fs.ErrNotExist says that its unit is done with.

@@ -100,7 +100,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Open opens the table, or makes it where Options.Create says how. It tries for as long as the store is down.
 func Open(ctx context.Context, store delta.LogStore, cfg Config, opts Options) (*Table, error) {
 	t := &Table{store: store, cfg: cfg, opts: opts, working: make(chan struct{}, 1), claims: map[string]*claim{}, touched: map[string]int64{}}
-	t.combine.read = map[string]*proposal{}
+	t.combine.read, t.combine.landed = map[string]*proposal{}, map[string]int64{}
 	if err := t.retry(ctx, "opening the table", func() error { return t.openOrCreate(ctx) }); err != nil {
 		return nil, err
 	}
@@ -243,13 +243,34 @@ func finalError(op string, err error) error {
 }
 
 // advance reads every version after the known one, as JSON, and judges it against the claims (rule C1). Units in flight
-// that a version holds have landed (recognised by unit id).
+// that a version holds have landed (recognised by unit id). Where there are two there may be many: they are read at a time.
 func (t *Table) advance(ctx context.Context, inFlight []*Unit) error {
-	for {
+	for n := 1; ; n++ {
 		if moved, err := t.step(ctx, inFlight); err != nil || !moved {
 			return err
 		}
+		if n%2 != 0 {
+			continue
+		}
+		if all, err := t.catchUp(ctx, inFlight); err != nil || all {
+			return err
+		}
 	}
+}
+
+// catchUp reads the versions that a listing shows, many at a time; false where that could not be all of them.
+func (t *Table) catchUp(ctx context.Context, inFlight []*Unit) (all bool, err error) {
+	var read int
+	err = t.retry(ctx, "reading the table's log", func() (err error) {
+		read, all, err = t.log.ReadAhead(ctx)
+		return err
+	})
+	for range read {
+		if _, err := t.step(ctx, inFlight); err != nil {
+			return false, err
+		}
+	}
+	return all, err
 }
 
 // step is advance for one version; false where there is none yet.
@@ -298,8 +319,11 @@ func (t *Table) judge(commit *delta.Commit, inFlight []*Unit) error {
 	if commit.Replaces() && t.isStream() {
 		return replaced(commit.Version, operation(commit))
 	}
-	record := recordOf(commit)
-	t.combine.saw(t.opts.Now(), record)
+	record := summaryOf(commit)
+	t.combine.saw(commit.Version, record)
+	if record.Contended {
+		t.combine.until = t.opts.Now().Add(contendedFor)
+	}
 	own := unitsIn(record, inFlight)
 	for _, u := range own {
 		t.landed(u, commit.Version)

@@ -121,28 +121,28 @@ func (t *Table) recordFor(u *Unit, readAt int64) checkpoint.UnitRecord {
 	}
 }
 
-// recordOf reads what a version says of its units. It is empty where another program made it, or a newer one: then none of
+// summaryOf reads what a version says of its units. It is empty where another program made it, or a newer one: then none of
 // ours is in it, since we write what we can read.
-func recordOf(commit *delta.Commit) checkpoint.CommitRecord {
+func summaryOf(commit *delta.Commit) checkpoint.CommitSummary {
 	if commit.Info == nil {
-		return checkpoint.CommitRecord{}
+		return checkpoint.CommitSummary{}
 	}
 	value, ok := commit.Info.Fields[checkpoint.CommitInfoKey]
 	if !ok {
-		return checkpoint.CommitRecord{}
+		return checkpoint.CommitSummary{}
 	}
-	record, err := checkpoint.DecodeCommit(value)
+	summary, err := checkpoint.SummarizeCommit(value)
 	if err != nil {
-		return checkpoint.CommitRecord{}
+		return checkpoint.CommitSummary{}
 	}
-	return record
+	return summary
 }
 
 // unitsIn finds which of the units a version holds.
-func unitsIn(record checkpoint.CommitRecord, units []*Unit) []*Unit {
+func unitsIn(summary checkpoint.CommitSummary, units []*Unit) []*Unit {
 	var found []*Unit
 	for _, u := range units {
-		if slices.ContainsFunc(record.Units, func(r checkpoint.UnitRecord) bool { return r.Unit == u.ID }) {
+		if slices.Contains(summary.Units, u.ID) {
 			found = append(found, u)
 		}
 	}

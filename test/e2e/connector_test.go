@@ -33,8 +33,7 @@ type stream struct {
 	name, topic string
 	brokers     []string
 	table       string
-	schema      string // by default, none is said
-	evolution   string
+	schema      string
 	partitionBy string
 	columns     string // YAML
 	interval    time.Duration
@@ -48,13 +47,7 @@ func (s stream) write(t testing.TB) string {
 	t.Helper()
 	var b strings.Builder
 	fmt.Fprintf(&b, "name: %s\nsource:\n  brokers: [%s]\n  topic: %s\n%s", s.name, strings.Join(s.brokers, ", "), s.topic, s.source)
-	fmt.Fprintf(&b, "table:\n  uri: %s\n", s.table)
-	if s.schema != "" {
-		fmt.Fprintf(&b, "  schema: %q\n", s.schema)
-	}
-	if s.evolution != "" {
-		fmt.Fprintf(&b, "  schema_evolution: %s\n", s.evolution)
-	}
+	fmt.Fprintf(&b, "table:\n  uri: %s\n  schema: %q\n", s.table, s.schema)
 	if s.partitionBy != "" {
 		fmt.Fprintf(&b, "  partition_by: [%s]\n", s.partitionBy)
 	}

@@ -1,0 +1,63 @@
+package delta
+
+import (
+	"context"
+	"slices"
+	"sync"
+)
+
+// What ReadAhead reads at a time, and at most: it stays in memory until Next has handed it out.
+const (
+	readsAhead = 64
+	maxAhead   = 256
+)
+
+// ReadAhead looks how far the log goes and reads what is new, many versions at a time. It moves nothing: the next n calls of Next
+// hand the versions out without a request. It costs one listing and a read for each version, of which it takes 256 at most; all
+// tells that the log had no more when it was listed. A version that can't be read, or that proves nothing because the version
+// before is gone, is left, with all that come after it, to Next, which says why.
+func (t *Table) ReadAhead(ctx context.Context) (n int, all bool, err error) {
+	asked := t.opts.Now()
+	l, err := t.present(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	have := t.version + int64(len(t.ahead))
+	from, _ := slices.BinarySearch(l.commits, have+1)
+	commits := make([]*Commit, min(len(l.commits)-from, maxAhead))
+	var wait sync.WaitGroup
+	for worker := range min(readsAhead, len(commits)) {
+		wait.Go(func() {
+			for i := worker; i < len(commits); i += readsAhead {
+				if c, err := readCommit(ctx, t.store, have+1+int64(i), true); err == nil {
+					commits[i] = c
+				}
+			}
+		})
+	}
+	wait.Wait()
+	if len(commits) > 0 && !t.fresh() && t.standing(ctx) != nil {
+		return len(t.ahead), false, nil
+	}
+	for _, c := range commits {
+		if c == nil {
+			break
+		}
+		have = c.Version
+		t.ahead = append(t.ahead, c)
+		t.sight = sight{t.opts.Now(), c.Version}
+	}
+	t.listed = sight{asked, l.newest()}
+	t.arrive()
+	return len(t.ahead), have >= t.listed.version, nil
+}
+
+// arrive lets go of what was read ahead up to the table's version, and notes where that is the newest one of the last listing.
+func (t *Table) arrive() {
+	for len(t.ahead) > 0 && t.ahead[0].Version <= t.version {
+		t.ahead[0], t.ahead = nil, t.ahead[1:]
+	}
+	if t.version == t.listed.version && t.listed.seen.After(t.latest) {
+		t.latest = t.listed.seen
+	}
+}

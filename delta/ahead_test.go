@@ -1,0 +1,181 @@
+package delta_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"kafkadelta/delta"
+)
+
+// tally counts the requests of many goroutines.
+type tally struct {
+	delta.LogStore
+	gets, lists atomic.Int64
+	running     atomic.Int64 // gets
+	most        atomic.Int64
+	lose        atomic.Bool // the answer of the next put
+}
+
+func (s *tally) Get(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	s.gets.Add(1)
+	now := s.running.Add(1)
+	defer s.running.Add(-1)
+	for most := s.most.Load(); now > most && !s.most.CompareAndSwap(most, now); most = s.most.Load() {
+	}
+	return s.LogStore.Get(ctx, name, offset, length)
+}
+
+func (s *tally) List(ctx context.Context, prefix, after string) iter.Seq2[delta.ObjectInfo, error] {
+	s.lists.Add(1)
+	return s.LogStore.List(ctx, prefix, after)
+}
+
+func (s *tally) PutIfAbsent(ctx context.Context, name string, data []byte) error {
+	err := s.LogStore.PutIfAbsent(ctx, name, data)
+	if s.lose.CompareAndSwap(true, false) {
+		return errLost
+	}
+	return err
+}
+
+func (s *tally) reset() { s.gets.Store(0); s.lists.Store(0); s.most.Store(0) }
+
+func TestReadAhead(t *testing.T) {
+	c := newClock()
+	s := &tally{LogStore: created(t, c, "a INT")}
+	table, other := open(t, s, c), open(t, s.LogStore, c)
+	const behind = 300
+	for i := range behind {
+		commit(t, other, appendOf("app", int64(i), "f"), delta.Committed)
+	}
+	s.reset()
+	for _, want := range []int64{256, 44, 0} { // no more than that stays in memory
+		n, all, err := table.ReadAhead(ctx)
+		check(t, err)
+		if int64(n) != want || all != (want < 256) {
+			t.Fatalf("%d versions are read ahead, all of them: %v; want %d", n, all, want)
+		}
+		before := s.gets.Load()
+		for range n {
+			at := table.Version()
+			commit, err := table.Next(ctx)
+			check(t, err)
+			if commit.Version != at+1 || table.Version() != at+1 {
+				t.Fatalf("version %d after %d", commit.Version, at)
+			}
+		}
+		if s.gets.Load() != before {
+			t.Errorf("Next has read what was read ahead")
+		}
+	}
+	if s.gets.Load() != behind || s.lists.Load() != 3 || s.most.Load() > 64 {
+		t.Errorf("%d reads, %d at a time, and %d listings, want %d, 64 at most, and 3", s.gets.Load(), s.most.Load(), s.lists.Load(), behind)
+	}
+	if txn, _ := table.Txn("app"); txn.Version != behind-1 {
+		t.Errorf("the txn is %d", txn.Version)
+	}
+	c.add(59 * time.Second) // the last listing has shown that nothing is new
+	s.reset()
+	if _, err := table.Next(ctx); !errors.Is(err, io.EOF) || s.lists.Load() != 0 {
+		t.Errorf("%v with %d listings, want io.EOF with none", err, s.lists.Load())
+	}
+}
+
+// TestReadAheadOfARace reads on from the winner of a lost race, which was read already, and a commit is judged by what was read.
+func TestReadAheadOfARace(t *testing.T) {
+	c := newClock()
+	s := &tally{LogStore: created(t, c, "a INT")}
+	mine, theirs := open(t, s, c), open(t, s.LogStore, c)
+	for i := range int64(3) {
+		commit(t, theirs, appendOf("theirs", i, "t"), delta.Committed)
+	}
+	tx := appendOf("mine", 1, "m")
+	commit(t, mine, tx, delta.Conflict)
+	s.reset()
+	n, _, err := mine.ReadAhead(ctx)
+	check(t, err)
+	if n != 3 || s.gets.Load() != 2 {
+		t.Errorf("%d versions after %d reads, want 3 after 2", n, s.gets.Load())
+	}
+	for range n {
+		commit(t, mine, tx, delta.Conflict) // nothing is put where a version is known
+		_, err := mine.Next(ctx)
+		check(t, err)
+	}
+	commit(t, mine, tx, delta.Committed)
+	if mine.Version() != 4 {
+		t.Errorf("version %d, want 4", mine.Version())
+	}
+}
+
+// TestReadAheadFindsAnOwnVersion whose answer was lost, with versions of others behind it.
+func TestReadAheadFindsAnOwnVersion(t *testing.T) {
+	c := newClock()
+	s := &tally{LogStore: created(t, c, "a INT")}
+	mine, theirs := open(t, s, c), open(t, s.LogStore, c)
+	s.lose.Store(true)
+	tx := appendOf("mine", 1, "m")
+	commit(t, mine, tx, delta.Unknown)
+	_, err := theirs.Next(ctx)
+	check(t, err)
+	commit(t, theirs, appendOf("theirs", 1, "t"), delta.Committed)
+	n, _, err := mine.ReadAhead(ctx)
+	check(t, err)
+	if n != 2 {
+		t.Fatalf("%d versions are read ahead, want 2", n)
+	}
+	commit(t, mine, tx, delta.Committed)
+	if mine.Version() != 1 {
+		t.Errorf("version %d, want 1", mine.Version())
+	}
+	next, err := mine.Next(ctx)
+	check(t, err)
+	if next.Version != 2 || !next.Touches("theirs") {
+		t.Errorf("version %d, want the one of the other", next.Version)
+	}
+}
+
+// TestReadAheadProvesNothing of versions behind one that is gone (rule C2a), and reads nothing of a log that has holes.
+func TestReadAheadProvesNothing(t *testing.T) {
+	c := newClock()
+	s := created(t, c, "a INT")
+	table, other := open(t, s, c), open(t, s, c)
+	for i := range int64(4) {
+		commit(t, other, appendOf("app", i, "f"), delta.Committed)
+	}
+	drop(t, s, delta.CommitName(2))
+	n, all, err := table.ReadAhead(ctx)
+	check(t, err)
+	if n != 1 || all {
+		t.Errorf("%d versions are read ahead, want that before the hole", n)
+	}
+	_, err = table.Next(ctx)
+	check(t, err)
+	c.add(2 * time.Minute)
+	if _, err := table.Next(ctx); !errors.Is(err, delta.ErrMissingCommit) {
+		t.Errorf("%v, want ErrMissingCommit", err)
+	}
+
+	s = created(t, c, "a INT")
+	table, other = open(t, s, c), open(t, s, c)
+	commit(t, other, appendOf("app", 1, "f"), delta.Committed)
+	_, err = table.Next(ctx)
+	check(t, err)
+	commit(t, other, appendOf("app", 2, "f"), delta.Committed)
+	checkpointAt(t, s, 1, 1)
+	drop(t, s, delta.CommitName(0), delta.CommitName(1))
+	c.add(2 * time.Minute)
+	n, all, err = table.ReadAhead(ctx)
+	check(t, err)
+	if n != 0 || all {
+		t.Errorf("%d versions are read ahead, want none", n)
+	}
+	if _, err := table.Next(ctx); !errors.Is(err, delta.ErrMissingCommit) {
+		t.Errorf("%v, want ErrMissingCommit", err)
+	}
+}
