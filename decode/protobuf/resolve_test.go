@@ -1,6 +1,7 @@
 package protobuf
 
 import (
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -245,6 +246,56 @@ func TestRequired(t *testing.T) {
 }
 
 const nested = `syntax = "proto3"; package shop; message Order { int32 a = 1; } message Other { message First { int32 x = 1; } message Inner { int32 a = 2; } }`
+
+// TestDescriptorsAsSchemas: a registry may have a file's descriptor in base64, as Python's serializer registers it, also of an import.
+func TestDescriptorsAsSchemas(t *testing.T) {
+	text := func(file protoreflect.FileDescriptor) string {
+		d := protodesc.ToFileDescriptorProto(file)
+		for _, m := range d.GetMessageType() {
+			for _, f := range m.GetField() {
+				f.JsonName = nil // as in what protoc generates
+			}
+		}
+		data, err := proto.Marshal(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return base64.StdEncoding.EncodeToString(data)
+	}
+	price := `syntax = "proto3"; package shop; message Price { int64 units_per_line = 1; }`
+	order := `syntax = "proto3"; package shop; import "shop/price.proto"; import "google/protobuf/timestamp.proto"; message Order { Price price = 1; google.protobuf.Timestamp at = 2; }`
+	ofPrice, err := Parse(t.Context(), "", price)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ofOrder, err := Parse(t.Context(), "", order, Reference{"shop/price.proto", price})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, main := range []string{order, text(ofOrder.file)} {
+		for _, imported := range []string{price, text(ofPrice.file)} {
+			s, err := Parse(t.Context(), "schema 1", main, Reference{"shop/price.proto", imported})
+			if err != nil {
+				t.Fatal(err)
+			}
+			typ, err := s.First()
+			if err != nil {
+				t.Fatal(err)
+			}
+			table, err := TableSchema(typ)
+			if err != nil || table.String() != "schema:\n  fields: 2\n    - price: type=struct<units_per_line: int64 nullable>, nullable\n    - at: type=timestamp[us, tz=UTC], nullable" {
+				t.Errorf("%v, %v", table, err)
+			}
+			inner := typ.descriptor.Fields().ByName("price").Message().Fields().Get(0)
+			if inner.JSONName() != "unitsPerLine" {
+				t.Errorf("in JSON: %s", inner.JSONName())
+			}
+		}
+	}
+	if _, err := Parse(t.Context(), "schema 1", "AAAA"); err == nil {
+		t.Error("no descriptor is a schema")
+	}
+}
 
 // TestFramingAfterFraming: what is kept of the message before is not taken for another type's, nor after a failure.
 func TestFramingAfterFraming(t *testing.T) {

@@ -15,16 +15,19 @@ package protobuf
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/bufbuild/protocompile"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
@@ -49,21 +52,62 @@ type Reference struct{ Path, Text string }
 // mainFile is the path of a schema that has none.
 const mainFile = "schema.proto"
 
-// Parse reads the source text of a .proto file. What it imports is among the references, but for the well-known types.
-// id is how errors name the schema.
+// Parse reads a .proto file: its source text, or its descriptor in base64, as some serializers register it. What it imports is
+// among the references, but for the well-known types. id is how errors name the schema.
 func Parse(ctx context.Context, id, text string, references ...Reference) (*Schema, error) {
-	sources := map[string]string{mainFile: text}
+	found := map[string]protocompile.SearchResult{mainFile: source(mainFile, text)}
 	for _, r := range references {
-		sources[r.Path] = r.Text
+		found[r.Path] = source(r.Path, r.Text)
 	}
-	compiler := protocompile.Compiler{Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{
-		Accessor: protocompile.SourceAccessorFromMap(sources),
-	})}
+	compiler := protocompile.Compiler{Resolver: protocompile.WithStandardImports(protocompile.ResolverFunc(func(path string) (protocompile.SearchResult, error) {
+		if r, ok := found[path]; ok {
+			return r, nil
+		}
+		return protocompile.SearchResult{}, protoregistry.NotFound
+	}))}
 	files, err := compiler.Compile(ctx, mainFile)
 	if err != nil {
 		return nil, fmt.Errorf("parsing a Protobuf schema: %w", err)
 	}
 	return &Schema{file: files[0], id: id, types: map[string]*Type{}}, nil
+}
+
+// source tells a descriptor from source text, which has spaces in every statement that declares something.
+func source(path, text string) protocompile.SearchResult {
+	if data, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text)); err == nil {
+		file := &descriptorpb.FileDescriptorProto{}
+		if proto.Unmarshal(data, file) == nil && len(file.GetMessageType())+len(file.GetEnumType())+len(file.GetDependency()) > 0 {
+			file.Name = proto.String(path)
+			for _, m := range file.GetMessageType() {
+				nameInJSON(m)
+			}
+			return protocompile.SearchResult{Proto: file}
+		}
+	}
+	return protocompile.SearchResult{Source: strings.NewReader(text)}
+}
+
+// nameInJSON gives fields the names in JSON that they have by default: what protoc puts into generated code lacks them.
+func nameInJSON(m *descriptorpb.DescriptorProto) {
+	for _, f := range m.GetField() {
+		if f.JsonName != nil {
+			continue
+		}
+		var name []byte
+		upper := false
+		for _, c := range []byte(f.GetName()) {
+			if upper && 'a' <= c && c <= 'z' {
+				c -= 'a' - 'A'
+			}
+			if upper = c == '_'; !upper {
+				name = append(name, c)
+			}
+		}
+		f.JsonName = proto.String(string(name))
+	}
+	for _, below := range m.GetNestedType() {
+		nameInJSON(below)
+	}
 }
 
 // FromDescriptorSet finds a message type, by its full name, in what protoc --descriptor_set_out --include_imports writes. The

@@ -1,0 +1,172 @@
+"""Produces messages with Confluent's serializers, and prints the rows that they are to become.
+
+    python serializers.py FORMAT BROKERS REGISTRY TOPIC FIRST COUNT VERSION [PARTITION]
+
+FORMAT is avro, protobuf or json, with "-header" behind it where the schema's GUID goes into a header. Messages FIRST to FIRST + COUNT - 1
+are written by the schema of that VERSION, 1 or 2, to the partition, or to the partitions 0 and 1 in turn. Keys are Avro strings, but
+for those of every seventh message, which has none. A line is a JSON array: partition, offset, row; rows.py says how values are printed.
+"""
+
+import datetime
+import decimal
+import sys
+import uuid
+
+import confluent_kafka
+import rows
+from confluent_kafka.schema_registry import SchemaRegistryClient, header_schema_id_serializer, topic_subject_name_strategy
+from confluent_kafka.schema_registry.avro import AvroSerializer
+from confluent_kafka.schema_registry.json_schema import JSONSerializer
+from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, timestamp_pb2
+
+START = datetime.datetime(2026, 3, 1, tzinfo=rows.UTC)
+
+
+def instant(i):
+    return START + datetime.timedelta(microseconds=i * 1_234_567)
+
+
+def avro(i, version):
+    """Schemas by version: the second one has another order of fields, a wider number, and a field more."""
+    field = {
+        "id": {"name": "id", "type": "int" if version == 1 else "long"},
+        "at": {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+        "day": {"name": "day", "type": {"type": "int", "logicalType": "date"}},
+        "price": {"name": "price", "type": ["null", {"type": "bytes", "logicalType": "decimal", "precision": 12, "scale": 2}], "default": None},
+        "ref": {"name": "ref", "type": {"type": "string", "logicalType": "uuid"}},
+        "kind": {"name": "kind", "type": {"type": "enum", "name": "Kind", "symbols": ["NEW", "PAID"]}},
+        "raw": {"name": "raw", "type": "bytes"},
+        "share": {"name": "share", "type": "double"},
+        "lines": {"name": "lines", "type": {"type": "array", "items": {"type": "record", "name": "Line", "fields": [
+            {"name": "sku", "type": "string"}, {"name": "pieces", "type": ["int", "null"], "default": 1}]}}},
+        "note": {"name": "note", "type": ["null", "string"], "default": None},
+    }
+    order = list(field) if version == 2 else [n for n in reversed(field) if n != "note"]
+    schema = {"type": "record", "name": "Order", "namespace": "shop", "fields": [field[n] for n in order]}
+    value = {
+        "id": i, "at": instant(i), "day": instant(i * 1000).date(), "price": None if i % 5 == 0 else decimal.Decimal(i * 7 - 300) / 100,
+        "ref": uuid.UUID(int=i * 7919), "kind": "PAID" if i % 3 else "NEW", "raw": bytes([i % 256, 0, 255]), "share": i / 7,
+        "lines": [{"sku": f"s{k}", "pieces": None if k == 1 else k * i} for k in range(i % 4)], "note": f"höher {i}",
+    }
+    if version == 1:
+        del value["note"]
+    row = {**value, "ref": str(value["ref"]), "note": value.get("note")}
+    if row["price"] is not None:
+        row["price"] = row["price"].quantize(decimal.Decimal("0.01"))
+    return rows.dump(schema), value, row
+
+
+def protobuf(i, version, made={}):
+    if version not in made:
+        made[version] = message_type(version)
+    m = made[version](id=i, share=i / 7, raw=bytes([i % 256, 0, 255]), kind=i % 2, at=instant(i))
+    for k in range(i % 4):
+        m.lines.add(sku=f"s{k}", pieces=k * i)
+    if i % 5:
+        m.price = i * 7 - 300
+    row = {
+        "id": i, "share": i / 7, "raw": m.raw, "kind": ["NEW", "PAID"][i % 2], "at": instant(i), "price": m.price if i % 5 else None,
+        "lines": [{"sku": line.sku, "pieces": line.pieces} for line in m.lines], "note": None,
+    }
+    if version == 2:
+        m.note = row["note"] = f"höher {i}"
+    return made[version], m, row
+
+
+def message_type(version):
+    """A type whose file is not first in it, so that it needs message indexes."""
+    kind = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name=f"orders{version}.proto", package="shop", syntax="proto3", dependency=["google/protobuf/timestamp.proto"])
+    file.enum_type.add(name="Kind").value.extend(descriptor_pb2.EnumValueDescriptorProto(name=n, number=k) for k, n in enumerate(["NEW", "PAID"]))
+    order = file.message_type.add(name="Order")
+    line = order.nested_type.add(name="Line")
+    line.field.add(name="sku", number=1, type=kind.TYPE_STRING, label=kind.LABEL_OPTIONAL)
+    line.field.add(name="pieces", number=2, type=kind.TYPE_SINT32, label=kind.LABEL_OPTIONAL)
+    order.field.add(name="id", number=1, type=kind.TYPE_INT32 if version == 1 else kind.TYPE_INT64, label=kind.LABEL_OPTIONAL)
+    order.field.add(name="share", number=2, type=kind.TYPE_DOUBLE, label=kind.LABEL_OPTIONAL)
+    order.field.add(name="raw", number=3, type=kind.TYPE_BYTES, label=kind.LABEL_OPTIONAL)
+    order.field.add(name="kind", number=4, type=kind.TYPE_ENUM, type_name=".shop.Kind", label=kind.LABEL_OPTIONAL)
+    order.field.add(name="at", number=5, type=kind.TYPE_MESSAGE, type_name=".google.protobuf.Timestamp", label=kind.LABEL_OPTIONAL)
+    order.field.add(name="lines", number=6, type=kind.TYPE_MESSAGE, type_name=".shop.Order.Line", label=kind.LABEL_REPEATED)
+    order.field.add(name="price", number=77, type=kind.TYPE_INT64, label=kind.LABEL_OPTIONAL, proto3_optional=True, oneof_index=0)
+    if version == 2:
+        order.field.add(name="note", number=8, type=kind.TYPE_STRING, label=kind.LABEL_OPTIONAL)
+    order.oneof_decl.add(name="_price")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(descriptor_pb2.FileDescriptorProto.FromString(timestamp_pb2.DESCRIPTOR.serialized_pb))
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("shop.Order"))
+
+
+def json_schema(i, version):
+    properties = {
+        "id": {"type": "integer"}, "share": {"type": "number"}, "paid": {"type": "boolean"}, "at": {"type": "string", "format": "date-time"},
+        "day": {"type": "string", "format": "date"}, "price": {"oneOf": [{"type": "null"}, {"type": "number"}]},
+        "lines": {"type": "array", "items": {"$ref": "#/definitions/line"}},
+    }
+    if version == 2:
+        properties["note"] = {"type": "string"}
+    schema = {
+        "$schema": "http://json-schema.org/draft-07/schema#", "title": "Order", "type": "object", "properties": properties,
+        "definitions": {"line": {"type": "object", "properties": {"sku": {"type": "string"}, "pieces": {"type": "integer"}}}},
+    }
+    value = {
+        "id": i, "share": i / 8, "paid": i % 3 == 0, "at": instant(i).isoformat(), "day": instant(i * 1000).date().isoformat(),
+        "price": None if i % 5 == 0 else i * 7 / 4, "lines": [{"sku": f"s{k}", "pieces": k * i} for k in range(i % 4)],
+    }
+    row = {**value, "at": instant(i), "day": instant(i * 1000).date(), "note": None}
+    if version == 2:
+        value["note"] = row["note"] = f"höher {i}"
+    return rows.dump(schema), value, row
+
+
+def serializers(make, schema, url, conf):
+    """Of a value and of a key."""
+    registry = SchemaRegistryClient({"url": url})
+    value = {
+        avro: lambda: AvroSerializer(registry, schema, conf=conf),
+        protobuf: lambda: ProtobufSerializer(schema, registry, {**conf, "use.deprecated.format": False}),
+        json_schema: lambda: JSONSerializer(schema, registry, conf=conf),
+    }[make]()
+    return value, AvroSerializer(registry, '"string"', conf=conf)
+
+
+def main():
+    what, brokers, url, topic, first, count, version = sys.argv[1:8]
+    first, count, version = int(first), int(count), int(version)
+    fixed = int(sys.argv[8]) if len(sys.argv) > 8 else None
+    make = {"avro": avro, "protobuf": protobuf, "json": json_schema}[what.removesuffix("-header")]
+    schema, value, _ = make(first, version)
+    conf = {"subject.name.strategy": topic_subject_name_strategy}
+    serialize, key_of = serializers(make, schema, url, conf)
+    if what.endswith("-header"):
+        serialize(value, SerializationContext(topic, MessageField.VALUE))  # which registers the schemas: a lookup tells their GUIDs
+        key_of("", SerializationContext(topic, MessageField.KEY))
+        conf |= {"schema.id.serializer": header_schema_id_serializer, "auto.register.schemas": False}
+        serialize, key_of = serializers(make, schema, url, conf)
+    producer = confluent_kafka.Producer({"bootstrap.servers": brokers, "enable.idempotence": True})
+    lines = []
+
+    def delivered(row):
+        def done(error, message):
+            if error is not None:
+                raise SystemExit(f"producing: {error}")
+            lines.append(rows.dump([message.partition(), message.offset(), row]))
+        return done
+
+    for i in range(first, first + count):
+        _, value, row = make(i, version)
+        key = None if i % 7 == 0 else f"k{i}"
+        headers = {}  # of this message: the serializers put the GUIDs there
+        key_bytes = None if key is None else key_of(key, SerializationContext(topic, MessageField.KEY, headers))
+        value_bytes = serialize(value, SerializationContext(topic, MessageField.VALUE, headers))
+        producer.produce(topic, key=key_bytes, value=value_bytes, headers=list(headers.items()),
+                         partition=i % 2 if fixed is None else fixed, on_delivery=delivered({**row, "_key": key}))
+    producer.flush()
+    sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+    print("\n".join(lines))
+
+
+main()
