@@ -117,7 +117,7 @@ func exitCode(err error) int {
 		return exitFaults
 	case errors.As(err, new(*unverifiedError)):
 		return exitUnverified
-	case errors.As(err, new(*pipeline.PoisonError)), errors.As(err, new(*rowError)):
+	case errors.As(err, new(*pipeline.PoisonError)), errors.As(err, new(*rowError)), errors.As(err, new(*brokenError)):
 		return exitPoison
 	case errors.As(err, new(*checkpoint.RefusedError)):
 		return exitRefused
@@ -169,6 +169,7 @@ is in the table exactly once.
   connector verify -c connector.yaml   is each message in the table exactly once?
   connector explain PARTITION OFFSET   where is this one?
   connector dead-letters list -c FILE  messages that could not become rows
+  connector schema plan -c FILE        what a new schema of messages would do to the table
   connector rewind -c connector.yaml   go on from other offsets
   connector adopt -c connector.yaml    begin where Spark or Kafka Connect has stopped
 
@@ -180,7 +181,7 @@ is in the table exactly once.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &configError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
-	root.AddCommand(runCommand(), validateCommand(), demoCommand(), tableCommand(), verifyCommand(), explainCommand(), deadLettersCommand(), rewindCommand(), adoptCommand(), versionCommand())
+	root.AddCommand(runCommand(), validateCommand(), demoCommand(), tableCommand(), verifyCommand(), explainCommand(), deadLettersCommand(), schemaCommand(), rewindCommand(), adoptCommand(), versionCommand())
 	return root
 }
 

@@ -175,16 +175,24 @@ func (c config) follow(layout *sink.Layout) func(*arrow.Schema) (bool, error) {
 	if how == sink.EvolveNone {
 		return nil
 	}
-	metadata, _ := c.Table.Decode.Metadata.Field()
 	return func(want *arrow.Schema) (bool, error) {
-		for _, f := range want.Fields() {
-			if f.Name == metadata.Name || c.Source.Key.Format != "" && f.Name == c.Source.Key.Column {
-				return false, fmt.Errorf("the schema has a field %q, which is the name of the column of Kafka's metadata or keys", f.Name)
-			}
+		if err := c.checkFields(want); err != nil {
+			return false, err
 		}
 		next, err := layout.Toward(want, how)
 		return next != layout, err
 	}
+}
+
+// checkFields refuses a schema of messages with a field that has the name of a column of the connector's own.
+func (c config) checkFields(want *arrow.Schema) error {
+	metadata, _ := c.Table.Decode.Metadata.Field()
+	for _, f := range want.Fields() {
+		if f.Name == metadata.Name || c.Source.Key.Format != "" && f.Name == c.Source.Key.Column {
+			return fmt.Errorf("the schema has a field %q, which is the name of the column of Kafka's metadata or keys", f.Name)
+		}
+	}
+	return nil
 }
 
 // tellDifferences lists where the configured schema deviates from the table's, which counts.

@@ -1,0 +1,110 @@
+package sink
+
+import (
+	"slices"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"kafkadelta/delta"
+)
+
+// ChangeKind is what a schema of messages does to one column.
+type ChangeKind string
+
+// The kinds of change.
+const (
+	ChangeAdds   ChangeKind = "adds"   // the table gets the column
+	ChangeWidens ChangeKind = "widens" // the column gets a wider type
+	ChangeLeaves ChangeKind = "leaves" // the table has no column for the field, and gets none: it is left out
+	ChangeJudges ChangeKind = "judges" // of another kind: each value is judged by itself, and one that does not fit is poison
+	ChangeBreaks ChangeKind = "breaks" // values do not fit the column: messages are poison
+)
+
+// Change is one difference between a table's schema and that of messages.
+type Change struct {
+	Kind   ChangeKind
+	Path   string         // of the column: "a.b", "tags.element", "attributes.value"; empty for the whole schema
+	Table  arrow.DataType // in the table; nil where it has no such column
+	Wanted arrow.DataType // in the messages
+	Detail string         // why the table can't have it
+}
+
+// PlanEvolution tells what messages of a wanted schema would do to a table, in the order of the schema. Nothing is changed.
+func PlanEvolution(shape *delta.Shape, want *arrow.Schema, how Evolution) ([]Change, error) {
+	layout, err := newLayout(shape, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	next, err := layout.Toward(want, how)
+	var p planner
+	if err != nil { // no message of the schema becomes a row, whatever its other columns are
+		return append(p, Change{Kind: ChangeBreaks, Detail: err.Error()}), nil
+	}
+	p.fields(layout.Schema.Fields(), next.Schema.Fields(), want.Fields(), "")
+	return p, nil
+}
+
+type planner []Change
+
+func (p *planner) fields(have, next, want []arrow.Field, path string) {
+	find := func(fields []arrow.Field, name string) *arrow.Field {
+		if i := slices.IndexFunc(fields, func(f arrow.Field) bool { return f.Name == name }); i >= 0 {
+			return &fields[i]
+		}
+		return nil
+	}
+	for _, w := range want {
+		h, n := find(have, w.Name), find(next, w.Name)
+		at := w.Name
+		if path != "" {
+			at = path + "." + at
+		}
+		switch {
+		case n == nil:
+			*p = append(*p, Change{Kind: ChangeLeaves, Path: at, Wanted: w.Type})
+		case h == nil:
+			*p = append(*p, Change{Kind: ChangeAdds, Path: at, Wanted: n.Type})
+		default:
+			p.types(h.Type, n.Type, w.Type, at)
+		}
+	}
+}
+
+func (p *planner) types(have, next, want arrow.DataType, path string) {
+	switch w := want.(type) {
+	case *arrow.StructType:
+		if h, ok := have.(*arrow.StructType); ok {
+			p.fields(h.Fields(), next.(*arrow.StructType).Fields(), w.Fields(), path)
+			return
+		}
+	case *arrow.ListType:
+		if h, ok := have.(*arrow.ListType); ok {
+			p.types(h.Elem(), next.(*arrow.ListType).Elem(), w.Elem(), path+".element")
+			return
+		}
+	case *arrow.MapType:
+		if h, ok := have.(*arrow.MapType); ok {
+			p.types(h.KeyType(), next.(*arrow.MapType).KeyType(), w.KeyType(), path+".key")
+			p.types(h.ItemType(), next.(*arrow.MapType).ItemType(), w.ItemType(), path+".value")
+			return
+		}
+	}
+	change := Change{Path: path, Table: have, Wanted: want}
+	switch {
+	case arrow.TypeEqual(next, want) && arrow.TypeEqual(have, want), delta.Widens(want, have):
+		return
+	case !arrow.TypeEqual(have, next):
+		change.Kind = ChangeWidens
+	case delta.Widens(have, want), readsText(have) && (want.ID() == arrow.STRING || arrow.IsInteger(want.ID())):
+		change.Kind = ChangeJudges
+	default:
+		change.Kind = ChangeBreaks
+	}
+	*p = append(*p, change)
+}
+
+// readsText tells of the types whose values messages may spell as texts or numbers.
+func readsText(t arrow.DataType) bool {
+	return t.ID() == arrow.DATE32 || t.ID() == arrow.TIMESTAMP || t.ID() == arrow.DECIMAL128
+}
