@@ -132,16 +132,20 @@ func (t *Table) openOrCreate(ctx context.Context) error {
 		if err := delta.CheckCreate(create); err != nil {
 			return &Error{Op: "creating the table", Err: err, Hint: "correct the table section of the configuration"}
 		}
+		var refused error
 		if t.opts.Events.Creating != nil {
-			if err := t.opts.Events.Creating(ctx); err != nil {
-				return creatingError{err}
+			refused = t.opts.Events.Creating(ctx)
+		}
+		if refused == nil {
+			err = delta.Create(ctx, t.store, create)
+			if err != nil && !errors.Is(err, fs.ErrExist) { // another worker was faster: its table it is
+				return fmt.Errorf("creating the table: %w", err)
 			}
 		}
-		err = delta.Create(ctx, t.store, create)
-		if err != nil && !errors.Is(err, fs.ErrExist) { // another worker was faster: its table it is
-			return fmt.Errorf("creating the table: %w", err)
-		}
 		log, err = delta.Open(ctx, t.store, options)
+		if refused != nil && errors.Is(err, delta.ErrNotTable) { // else what it was refused for is of a table that others have made meanwhile
+			return creatingError{refused}
+		}
 	}
 	if err != nil {
 		return err // retry says what was being done

@@ -48,7 +48,7 @@ var breaks = []broken{
 	},
 	{
 		"C1b", "a changed table is no reason to judge a unit anew", commitGo,
-		"if u.layout != t.layout && u.pin == nil {", "if u.layout != t.layout && u.pin == nil && u.layout == nil {",
+		"if u.layout != layout && u.pin == nil {", "if u.layout != layout && u.pin == nil && u.layout == nil {",
 	},
 	{
 		"C2", "versions that are gone count as ones that touched nothing", tableGo,
@@ -88,9 +88,9 @@ var breaks = []broken{
 	},
 	{
 		"C10", "offsets are reported when they are flushed", flushGo,
-		"	err := d.table.Commit(e.ctx, e.units)\n",
+		"		err = d.table.Commit(e.ctx, e.units)\n",
 		"	early := map[checkpoint.Partition]checkpoint.Position{}\n	for _, u := range e.units {\n		for _, s := range u.Spans {\n			early[s.Partition] = checkpoint.Position{Next: s.Next, Epoch: s.Epoch}\n		}\n	}\n" +
-			"	_ = d.source.Report(d.ctx, early)\n	err := d.table.Commit(e.ctx, e.units)\n",
+			"	_ = d.source.Report(d.ctx, early)\n		err = d.table.Commit(e.ctx, e.units)\n",
 	},
 	{
 		"P1", "a proposal is stamped anew when it is carried", proposalGo,
