@@ -11,6 +11,7 @@ import (
 	"kafkadelta/decode/avro"
 	"kafkadelta/decode/envelope"
 	"kafkadelta/decode/json"
+	"kafkadelta/decode/jsonschema"
 	"kafkadelta/decode/protobuf"
 	"kafkadelta/decode/raw"
 	"kafkadelta/registry"
@@ -38,7 +39,7 @@ func (f *format) openKey(ctx context.Context, c sourceSection, client *registry.
 			if err != nil {
 				return nil, err
 			}
-			return json.ColumnType(f.key, s.Text, jsonReferences(s)...)
+			return jsonschema.ColumnType(f.key, s.Text, jsonReferences(s)...)
 		}
 	default:
 		f.newKey = func(p *decode.Plan) (envelope.Decoder, error) { return json.NewSingle(p, nil), nil }

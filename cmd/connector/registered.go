@@ -10,7 +10,7 @@ import (
 
 	"kafkadelta/decode"
 	"kafkadelta/decode/avro"
-	"kafkadelta/decode/json"
+	"kafkadelta/decode/jsonschema"
 	"kafkadelta/decode/protobuf"
 	"kafkadelta/registry"
 )
@@ -157,17 +157,17 @@ func followJSON(p *decode.Plan, s *registry.Schema) error {
 }
 
 func jsonTableSchema(s *registry.Schema) (*arrow.Schema, error) {
-	schema, err := json.TableSchema(s.Text, jsonReferences(s)...)
+	schema, err := jsonschema.TableSchema(s.Text, jsonReferences(s)...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", idText(s), err)
 	}
 	return schema, nil
 }
 
-func jsonReferences(s *registry.Schema) []json.Reference {
-	var out []json.Reference
+func jsonReferences(s *registry.Schema) []jsonschema.Reference {
+	var out []jsonschema.Reference
 	for _, r := range s.References {
-		out = append(out, json.Reference{Name: r.Name, Text: r.Text})
+		out = append(out, jsonschema.Reference{Name: r.Name, Text: r.Text})
 	}
 	return out
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"kafkadelta/decode/avro"
-	decodejson "kafkadelta/decode/json"
+	"kafkadelta/decode/jsonschema"
 	"kafkadelta/decode/protobuf"
 	"kafkadelta/delta"
 )
@@ -119,7 +119,7 @@ func jsonColumns(data []byte) (*arrow.Schema, error) {
 	case top.Type == "record" && top.Fields != nil:
 		return avroColumns(data)
 	}
-	return decodejson.TableSchema(string(data))
+	return jsonschema.TableSchema(string(data))
 }
 
 // arrowColumns reads the schema of an Arrow file or stream, and takes for each type the one that a table has for it.

@@ -77,7 +77,7 @@ var table = []rule{
 		because: "bytes in, rows out: a plan can be tested and fuzzed without a broker or a table",
 	},
 	{
-		pkg: "decode/json", imports: []string{"decode"}, modules: []string{arrow, kgo, jsonSchema}, pure: true,
+		pkg: "decode/json", imports: []string{"decode"}, modules: []string{arrow, kgo}, pure: true,
 		because: "a format adds parsing to the shared plan, nothing else; formats don't know each other",
 	},
 	{
@@ -87,6 +87,10 @@ var table = []rule{
 	{
 		pkg: "decode/protobuf", imports: []string{"decode"}, modules: []string{arrow, kgo, protocompile, protobufGo}, pure: true,
 		because: "a format adds parsing to the shared plan, nothing else; the schema of an id comes from a function",
+	},
+	{
+		pkg: "decode/jsonschema", modules: []string{arrow, jsonSchema}, pure: true,
+		because: "columns out of a schema's text; no message goes through it",
 	},
 	{
 		pkg: "decode/raw", imports: []string{"decode"}, modules: []string{arrow, kgo}, pure: true,
@@ -170,7 +174,7 @@ var table = []rule{
 	{
 		pkg: "cmd/connector",
 		imports: []string{
-			"admin", "batch", "checkpoint", "decode", "decode/avro", "decode/envelope", "decode/json", "decode/protobuf", "decode/raw", "delta", "pipeline", "registry", "sink", "sink/datafile", "source",
+			"admin", "batch", "checkpoint", "decode", "decode/avro", "decode/envelope", "decode/json", "decode/jsonschema", "decode/protobuf", "decode/raw", "delta", "pipeline", "registry", "sink", "sink/datafile", "source",
 			"storage", "storage/local", "storage/memory", "storage/open", "internal/backoff", "internal/strictyaml",
 		},
 		modules: []string{arrow, cobra, compress, kadm, kerr, kfake, kgo, kmsg, prometheus, xsync, xsys},

@@ -1,4 +1,8 @@
-package json
+// Package jsonschema finds the columns of a table for the messages that a JSON Schema describes.
+//
+// It owns what each schema becomes, by docs/json.md. It promises that nothing is fetched but the references that it was given, and
+// that what no column can hold is refused by the field's name. It sees no message: decode/json decodes them, by the table alone.
+package jsonschema
 
 import (
 	"bytes"
@@ -18,9 +22,8 @@ import (
 // Reference is a JSON Schema that another one refers to, by the name that its $ref uses.
 type Reference struct{ Name, Text string }
 
-// TableSchema is the schema of a table that takes all that messages of the JSON Schema hold: types as the package's decoder fills
-// them, every column nullable, in the order of the schema's text. The error names what no column can hold. docs/json.md has
-// the rules.
+// TableSchema is the schema of a table that takes all that messages of the JSON Schema hold: types as decode/json fills
+// them, every column nullable, in the order of the schema's text. The error names what no column can hold.
 func TableSchema(text string, references ...Reference) (*arrow.Schema, error) {
 	d, root, err := compileSchema(text, references)
 	if err != nil {
@@ -100,7 +103,7 @@ func (d *deriver) note(dec *json.Decoder, at string) error {
 	if err != nil {
 		return err
 	}
-	for i := 0; token == json.Delim('{') && dec.More(); i++ {
+	for token == json.Delim('{') && dec.More() {
 		key, err := dec.Token()
 		if err != nil {
 			return err
@@ -340,6 +343,7 @@ func (d *deriver) typ(all []*jsonschema.Schema, path string) (arrow.DataType, er
 		return nil, fmt.Errorf("field %s has nothing but nulls, or no value at all: name the columns in table.schema, without it", path)
 	case allKinds &^ kindInteger:
 		return arrow.BinaryTypes.String, nil // anything: its JSON text
+	default:
+		return nil, fmt.Errorf("field %s has values of several types: name the columns in table.schema, and this one as STRING, which keeps JSON text", path)
 	}
-	return nil, fmt.Errorf("field %s has values of several types: name the columns in table.schema, and this one as STRING, which keeps JSON text", path)
 }
