@@ -15,6 +15,7 @@ import (
 
 	"kafkadelta/checkpoint"
 	"kafkadelta/sink"
+	"kafkadelta/source"
 )
 
 var (
@@ -224,25 +225,44 @@ func (w *LetterWriter) Abort(ctx context.Context) {
 	w.written = false
 }
 
+// size is what was written so far.
+func (w *LetterWriter) size() int64 { return w.writer.Bytes() }
+
 // bury takes note of a message that can't become a row, and whose offset is counted already.
 func (l *lane) bury(r *kgo.Record, span *checkpoint.Span, cause error) error {
 	l.d.Metrics.poison(cause)
 	if tooMany := l.d.quota.take(cause); tooMany != nil {
 		l.end(span.Partition, tooMany) // behind this one
 	}
-	if l.letters == nil {
+	if l.d.dead != nil {
+		span.Dead++
+	} else { // what a topic has got, no table can tell
 		span.Skipped++
+	}
+	if l.letters == nil {
 		return nil
 	}
-	span.Dead++
 	row := letterOf(r, cause, l.d.Name, l.d.table.Generation(), l.d.Now())
 	if err := l.letters.add(l.d.ctx, &row); err != nil {
 		return err
 	}
-	if l.letters.rows == 0 { // they were written out
-		l.checkDue()
-	}
+	l.checkDue()
 	return nil
+}
+
+// newLetters gives a lane the place of its dead letters; nil for none.
+func (d *dispatcher) newLetters() (burier, error) {
+	switch {
+	case d.producer != nil:
+		return newLetterTopic(d.producer), nil
+	case d.dead != nil:
+		w, err := NewLetterWriter(d.dead, d.deadLayout)
+		if err != nil { // no interface with nothing in it
+			return nil, err
+		}
+		return w, nil
+	}
+	return nil, nil
 }
 
 // nameDeadLetters readies units with dead letters for the commit: what their partitions' slots name by now must be in the dead-letter
@@ -308,12 +328,16 @@ func (d *dispatcher) settle(ids []checkpoint.Partition) {
 	})
 }
 
-// openDeadLetters opens the dead-letter table, where there is to be one.
+// openDeadLetters opens the dead-letter table, or the way to the topic, where there is to be one.
 func (d *dispatcher) openDeadLetters(ctx, work context.Context) error {
+	var err error
+	if d.DeadLetterTopic != "" {
+		d.producer, err = source.NewProducer(d.Source, d.DeadLetterTopic, d.ClientOptions...)
+		return err
+	}
 	if d.OpenDeadLetters == nil {
 		return nil
 	}
-	var err error
 	if d.dead, err = d.OpenDeadLetters(ctx, d.tableEvents()); err != nil {
 		return err
 	}

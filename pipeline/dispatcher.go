@@ -44,7 +44,8 @@ type dispatcher struct {
 	source     *source.Source
 	table      *sink.Table
 	layout     *sink.Layout
-	dead       *sink.Table // of dead letters; nil for none
+	dead       *sink.Table      // of dead letters; nil for none
+	producer   *source.Producer // to the dead letters' topic; nil for none
 	deadLayout *sink.Layout
 
 	lanes    []*lane
@@ -454,6 +455,9 @@ func (d *dispatcher) shutdown() {
 	close(d.commits)
 	d.wait.Wait() // also for the last report
 	d.cutReports()
+	if d.producer != nil {
+		d.producer.Close()
+	}
 	if d.source != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(d.ctx), leaveTimeout)
 		defer cancel()

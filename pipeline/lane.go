@@ -61,7 +61,7 @@ type lane struct {
 	layout    *sink.Layout // of the rows that are decoded: that of have, or ahead of it
 	decoder   Decoder
 	writer    *sink.Writer
-	letters   *LetterWriter // nil for none
+	letters   burier // nil for none
 	ledger    *batch.Ledger
 	held      []heldRecord // messages of the rows in the decoder
 	heldBytes int          // of their values
@@ -145,10 +145,8 @@ func (l *lane) begin(s setup) error {
 	if err != nil {
 		return err
 	}
-	if l.d.dead != nil {
-		if l.letters, err = NewLetterWriter(l.d.dead, l.d.deadLayout); err != nil {
-			return err
-		}
+	if l.letters, err = l.d.newLetters(); err != nil {
+		return err
 	}
 	l.decoder, l.writer, l.layout, l.broken = decoder, l.d.table.NewWriter(s.layout), s.layout, false
 	return nil
@@ -440,7 +438,7 @@ func (l *lane) writeBatch(rb arrow.RecordBatch) error {
 func (l *lane) checkDue() {
 	bytes := l.writer.Bytes()
 	if l.letters != nil {
-		bytes += l.letters.writer.Bytes()
+		bytes += l.letters.size()
 	}
 	if l.d.Flush.Due(bytes, l.ledger.Rows()) && !l.d.laneDue.Swap(true) {
 		l.d.wake()

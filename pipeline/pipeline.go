@@ -38,7 +38,7 @@ const (
 type Config struct {
 	Flush batch.Config `yaml:"flush"`
 	// OnError is fail (default): commit everything before the first poison message and stop with its own exit code; or
-	// skip: count it and go on; or dead_letter: put it into the dead-letter table and go on.
+	// skip: count it and go on; or dead_letter: put it into the dead-letter table or topic and go on.
 	OnError string `yaml:"on_error"`
 	// Limits end the run, as fail does, at a bad message too many.
 	Limits LimitsConfig `yaml:"limits"`
@@ -96,6 +96,8 @@ type Options struct {
 	// OpenDeadLetters opens the table of dead letters, which has at least the columns of DeadLetterSchema. Nil under any other
 	// on_error than dead_letter.
 	OpenDeadLetters func(ctx context.Context, events sink.Events) (*sink.Table, error)
+	// DeadLetterTopic is a topic for dead letters instead of a table; "" for none.
+	DeadLetterTopic string
 	// NewDecoder compiles a decoder for the table's schema and defaults. It is called for every lane, and again when the schema changes.
 	NewDecoder func(layout *sink.Layout) (Decoder, error)
 	// ClientOptions are added to the Kafka client's own: dialers of tests.

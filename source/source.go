@@ -109,20 +109,28 @@ func clientOptions(cfg Config, group string, stale func(error)) ([]kgo.Opt, erro
 // readerOptions are those of a client that reads, in a group or not.
 func readerOptions(cfg Config, stale func(error)) ([]kgo.Opt, error) {
 	opts := []kgo.Opt{
-		kgo.SeedBrokers(cfg.Brokers...),
-		kgo.ClientID(cfg.ClientID),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		// Markers of producer transactions come as records too, so that the position passes them.
 		kgo.KeepControlRecords(),
 		kgo.FetchMaxBytes(16 << 20),
 		kgo.FetchMaxPartitionBytes(4 << 20),
 		kgo.FetchMaxWait(500 * time.Millisecond),
-		kgo.MetadataMinAge(250 * time.Millisecond),
-		// New partitions are found by it.
-		kgo.MetadataMaxAge(30 * time.Second),
 	}
 	if cfg.Isolation == ReadCommitted {
 		opts = append(opts, kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	}
+	connect, err := connectOptions(cfg, stale)
+	return append(opts, connect...), err
+}
+
+// connectOptions are those of every client.
+func connectOptions(cfg Config, stale func(error)) ([]kgo.Opt, error) {
+	opts := []kgo.Opt{
+		kgo.SeedBrokers(cfg.Brokers...),
+		kgo.ClientID(cfg.ClientID),
+		kgo.MetadataMinAge(250 * time.Millisecond),
+		// New partitions are found by it.
+		kgo.MetadataMaxAge(30 * time.Second),
 	}
 	connect, err := auth.Options(cfg.TLS, cfg.SASL, stale)
 	if err != nil {

@@ -28,15 +28,21 @@ import (
 type deadLettersConfig struct {
 	// URI is where the dead-letter table is. It is made if missing. Streams may share one.
 	URI string `yaml:"uri"`
+	// Topic is a topic of the source's Kafka that they are sent to instead, at least once. It must be there.
+	Topic string `yaml:"topic"`
 }
 
 func (c config) validateDeadLetters() error {
 	switch wanted := c.Pipeline.OnError == pipeline.OnErrorDeadLetter; {
-	case wanted && c.DeadLetters.URI == "":
-		return errors.New("on_error is dead_letter, but dead_letters.uri is empty: name the folder of the dead-letter table")
-	case !wanted && c.DeadLetters.URI != "":
-		return fmt.Errorf("dead_letters.uri is set, but on_error is %q, under which there are none: set on_error: dead_letter", c.Pipeline.OnError)
-	case wanted && c.DeadLetters.URI == c.Table.Sink.URI:
+	case c.DeadLetters.URI != "" && c.DeadLetters.Topic != "":
+		return errors.New("dead_letters has a uri and a topic: choose one")
+	case wanted && c.DeadLetters == deadLettersConfig{}:
+		return errors.New("on_error is dead_letter, but dead_letters.uri is empty: name the folder of the dead-letter table (or dead_letters.topic)")
+	case wanted && c.DeadLetters.Topic == c.Source.Kafka.Topic:
+		return errors.New("dead_letters.topic is source.topic: each dead letter would come back as a message")
+	case !wanted && c.DeadLetters != deadLettersConfig{}:
+		return fmt.Errorf("dead_letters is set, but on_error is %q, under which there are none: set on_error: dead_letter", c.Pipeline.OnError)
+	case c.DeadLetters.URI != "" && c.DeadLetters.URI == c.Table.Sink.URI:
 		return errors.New("dead_letters.uri is table.uri: give the dead letters a folder of their own")
 	}
 	return nil

@@ -143,6 +143,7 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 			return t, err
 		},
 		OpenDeadLetters: deadLetters,
+		DeadLetterTopic: c.DeadLetters.Topic,
 		NewDecoder: func(layout *sink.Layout) (pipeline.Decoder, error) {
 			d, err := messages.decoder(layout, c.Table.Decode, c.follow(layout))
 			if err != nil {

@@ -3,14 +3,18 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/hex"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/internal/kafkatest"
 )
@@ -103,6 +107,50 @@ func deadLettersRun(t *testing.T, brokers []string, lives int) {
 		t.Errorf("the dead-letter table is at version %d, beyond the stream's %d", dead, main)
 	}
 	t.Logf("%d kills; %d rows in %d versions, %d dead letters in %d versions", lives, len(good), main, len(bad), dead)
+}
+
+// TestDeadLettersToATopic sends them to a topic of a real Kafka, and reads that.
+func TestDeadLettersToATopic(t *testing.T) {
+	kafka := realKafka(t)
+	createTopic(t, kafka.brokers(), "dead-in", 2)
+	createTopic(t, kafka.brokers(), "dead-out", 1)
+	bad := map[string]string{} // reason by value
+	var values [][]byte
+	for i := range 300 {
+		value, reason := badMessage(i)
+		if values = append(values, value); reason != "" {
+			bad[string(value)] = reason
+		}
+	}
+	kafkatest.Produce(t, kafka.brokers(), "dead-in", 2, values)
+	s := stream{
+		name: "e2e-dead-topic", topic: "dead-in", brokers: kafka.brokers(), table: filepath.Join(t.TempDir(), "table"), schema: "n BIGINT NOT NULL, bucket INT",
+		more: "on_error: dead_letter\ndead_letters:\n  topic: dead-out\n",
+	}
+	config := s.write(t)
+	untilEnd(t, config)
+	if v, code := verifyWith(t, "-c", config); code != exitOK || v.Rows != int64(300-len(bad)) {
+		t.Errorf("verify ends with %d: %+v", code, v)
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(kafka.brokers()...), kgo.ConsumeTopics("dead-out"))
+	must(t, err)
+	defer client.Close()
+	for want := len(bad); len(bad) > 0; {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		fetches := client.PollFetches(ctx)
+		cancel()
+		if fetches.NumRecords() == 0 {
+			t.Fatalf("%d of %d dead letters are not in the topic", len(bad), want)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			reason, ok := bad[string(r.Value)]
+			at := slices.IndexFunc(r.Headers, func(h kgo.RecordHeader) bool { return h.Key == "kafkadelta.reason" })
+			if !ok || at < 0 || string(r.Headers[at].Value) != reason {
+				t.Errorf("%q was sent with %v, want %s", r.Value, r.Headers, reason)
+			}
+			delete(bad, string(r.Value))
+		})
+	}
 }
 
 // wantLetters compares the dead-letter table, as two engines read it, with the bad messages.

@@ -1,0 +1,94 @@
+package pipeline
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/checkpoint"
+	"kafkadelta/sink"
+	"kafkadelta/source"
+)
+
+// burier is where a lane's dead letters go: a table or a topic.
+type burier interface {
+	// add takes a dead letter.
+	add(ctx context.Context, l *letter) error
+	// Finish ends those since the last flush, before the unit is made that counts them. The parcel is nil where there is none to decide about.
+	Finish(ctx context.Context, spans []checkpoint.Span) (*sink.Parcel, error)
+	// Abort forgets those since the last flush.
+	Abort(ctx context.Context)
+	// size is what they take of the flush's limit, in bytes.
+	size() int64
+}
+
+// letterTopic sends a lane's dead letters to a topic, at least once: before the unit that passes over them is committed, all brokers have
+// them. A unit that is dropped after that is read again, and they are sent again.
+type letterTopic struct {
+	producer *source.Producer
+	flight   *flight
+}
+
+// flight is what was sent since the last flush.
+type flight struct {
+	mu  sync.Mutex
+	err error
+}
+
+func (f *flight) done(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err == nil {
+		f.err = err
+	}
+}
+
+func newLetterTopic(p *source.Producer) *letterTopic {
+	return &letterTopic{producer: p, flight: &flight{}}
+}
+
+// headerPrefix begins the headers that say why. Those of the message come first, as they were.
+const headerPrefix = "kafkadelta."
+
+func (t *letterTopic) add(ctx context.Context, l *letter) error {
+	headers := append([]kgo.RecordHeader{}, l.Headers...)
+	add := func(name, value string) {
+		headers = append(headers, kgo.RecordHeader{Key: headerPrefix + name, Value: []byte(strings.ToValidUTF8(value, "\uFFFD"))})
+	}
+	add("topic", l.Topic)
+	add("partition", strconv.Itoa(int(l.Partition)))
+	add("offset", strconv.FormatInt(l.Offset, 10))
+	add("timestamp", l.Timestamp.UTC().Format(time.RFC3339Nano))
+	if l.schema != "" {
+		add("schema_id", l.schema)
+	}
+	add("reason", l.reason)
+	if l.path != "" {
+		add("field_path", l.path)
+	}
+	add("error", l.err.Error())
+	add("connector", l.stream)
+	add("generation", strconv.FormatInt(l.generation, 10))
+	add("time", l.now.UTC().Format(time.RFC3339Nano))
+	t.producer.Send(ctx, &kgo.Record{Key: l.Key, Value: l.Value, Headers: headers}, t.flight.done)
+	return nil
+}
+
+func (t *letterTopic) Finish(ctx context.Context, _ []checkpoint.Span) (*sink.Parcel, error) {
+	if err := t.producer.Flush(ctx); err != nil {
+		return nil, err
+	}
+	f := t.flight
+	t.flight = &flight{}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return nil, f.err
+}
+
+func (t *letterTopic) Abort(context.Context) { t.flight = &flight{} }
+
+func (t *letterTopic) size() int64 { return 0 }

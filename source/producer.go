@@ -1,0 +1,61 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Producer writes to another topic of the same Kafka, with the same credentials. Its writes are idempotent: what the client sends again is
+// there once. It may be used from any goroutine.
+type Producer struct {
+	topic  string
+	client *kgo.Client
+}
+
+// NewProducer makes the client. It connects to nothing yet. Extra options are for tests (dialers).
+func NewProducer(cfg Config, topic string, extra ...kgo.Opt) (*Producer, error) {
+	opts, err := connectOptions(cfg, func(error) {})
+	if err != nil {
+		return nil, err
+	}
+	client, err := kgo.NewClient(append(append(opts, kgo.DefaultProduceTopic(topic)), extra...)...)
+	if err != nil {
+		return nil, fmt.Errorf("setting up the Kafka client for topic %s: %w", topic, err)
+	}
+	return &Producer{topic: topic, client: client}, nil
+}
+
+// Send hands a record over, and waits where too many are under way. Done is called once, from another goroutine, when all brokers have the
+// record or it is given up; an *Error is final. A broker that is down is waited for.
+func (p *Producer) Send(ctx context.Context, r *kgo.Record, done func(error)) {
+	p.client.Produce(ctx, r, func(_ *kgo.Record, err error) { done(p.explain(err)) })
+}
+
+// Flush waits until everything that was sent is done.
+func (p *Producer) Flush(ctx context.Context) error { return p.client.Flush(ctx) }
+
+// Close closes the connections, and gives up what is under way.
+func (p *Producer) Close() { p.client.Close() }
+
+func (p *Producer) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	op := "producing to topic " + p.topic
+	for cause, hint := range map[error]string{
+		kerr.TopicAuthorizationFailed:   "grant the user WRITE and DESCRIBE on the topic",
+		kerr.ClusterAuthorizationFailed: "grant the user IDEMPOTENT_WRITE on the cluster",
+		kerr.UnknownTopicOrPartition:    "create the topic: it is not made by itself",
+		kerr.InvalidTopicException:      "check the topic's name",
+		kerr.MessageTooLarge:            "a message and its headers are larger than the topic, or a batch of 1 MB, takes",
+	} {
+		if errors.Is(err, cause) {
+			return &Error{Op: op, Err: err, Hint: hint}
+		}
+	}
+	return fmt.Errorf("%s: %w", op, err)
+}
