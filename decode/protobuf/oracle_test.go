@@ -12,9 +12,11 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"kafkadelta/decode"
@@ -226,11 +228,11 @@ func plain(f protoreflect.FieldDescriptor, v protoreflect.Value) any {
 	case "google.protobuf.Timestamp":
 		return fmt.Sprint(number(1)*1_000_000 + number(2)/1000)
 	case "google.protobuf.Duration":
-		text := fmt.Sprintf("%d.%09d", number(1), number(2))
-		for strings.HasSuffix(text, "000") {
-			text = strings.TrimSuffix(text, "000")
+		text, err := protojson.Marshal(&durationpb.Duration{Seconds: number(1), Nanos: int32(number(2))})
+		if err != nil {
+			return err
 		}
-		return strings.TrimSuffix(text, ".") + "s"
+		return strings.Trim(string(text), `"`)
 	case "google.protobuf.Struct":
 		data, err := proto.Marshal(m.Interface())
 		s := &structpb.Struct{}
