@@ -429,35 +429,37 @@ func TestTurns(t *testing.T) {
 
 // TestDeadProposalsAreDeleted by whoever carries next, since they would stand before the others.
 func TestDeadProposalsAreDeleted(t *testing.T) {
-	b := newBench(t)
-	loser, carrier := b.owner(2), b.open(b.memory)
-	b.claim(carrier, 1)
-	u := b.unit(loser, span(0, 0, 3))
-	var name string
-	var data []byte
-	b.proposed(loser, u, func() {
-		name = b.proposals()[0]
-		data = b.read(name)
-		b.commit(carrier, b.unit(carrier, span(1, 0, 4)))
-	})
-	b.want(u, sink.Landed)
-	b.check(b.memory.Put(t.Context(), name, data)) // its owner died before it could delete it
-	for i, want := range []int{1, 0} {
-		b.commit(carrier, b.unit(carrier, span(1, 4+int64(i), 1)))
-		if left := b.proposals(); len(left) != want {
-			t.Errorf("%v are left, want %d", left, want)
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		loser, carrier := b.owner(2), b.open(b.memory)
+		b.claim(carrier, 1)
+		u := b.unit(loser, span(0, 0, 3))
+		var name string
+		var data []byte
+		b.proposed(loser, u, func() {
+			name = b.proposals()[0]
+			data = b.read(name)
+			b.commit(carrier, b.unit(carrier, span(1, 0, 4)))
+		})
+		b.want(u, sink.Landed)
+		b.check(b.memory.Put(t.Context(), name, data)) // its owner died before it could delete it
+		for i, want := range []int{1, 0} {
+			b.commit(carrier, b.unit(carrier, span(1, 4+int64(i), 1)))
+			if left := b.proposals(); len(left) != want {
+				t.Errorf("%v are left, want %d", left, want)
+			}
+			b.passed.Add(int64(6 * time.Second)) // by then it would have deleted it
 		}
-		b.passed.Add(int64(6 * time.Second)) // by then it would have deleted it
-	}
-	late := b.open(b.memory) // it has not seen the unit land, and finds out by reading the proposal
-	b.claim(late, 1)
-	b.check(b.memory.Put(t.Context(), name, data))
-	b.foreign(contended)
-	b.commit(late, b.unit(late, span(1, 6, 1)))
-	if left := b.proposals(); len(left) != 0 {
-		t.Errorf("%v are left", left)
-	}
-	b.consistent()
+		late := b.open(b.memory) // it has not seen the unit land, and finds out by reading the proposal
+		b.claim(late, 1)
+		b.check(b.memory.Put(t.Context(), name, data))
+		b.foreign(contended)
+		b.commit(late, b.unit(late, span(1, 6, 1)))
+		if left := b.proposals(); len(left) != 0 {
+			t.Errorf("%v are left", left)
+		}
+		b.consistent()
+	})
 }
 
 // TestManyVersionsAreReadAtATime has a worker come back to a log that has gone on for long.
