@@ -13,7 +13,7 @@ ALLOWED = {
     ("kafkadelta/sink/datafile", "TestTuning"): "a comparison by hand",
     ("kafkadelta/storage/azure", "TestHierarchicalNamespace"): "its server is in the test's process: there is no second handle to read by",
     ("kafkadelta/test/sim", "TestBreaks"): "each rule broken, which takes hours: make nightly",
-    ("kafkadelta/test/sim", "TestWorld"): "one world in this process: TestSeeds runs it, each seed in a machine of its own",
+    ("kafkadelta/test/sim", "TestWorld"): "one world in this process: TestSeeds runs it, each seed in a process of its own",
     ("kafkadelta/test/model", "TestReductionLosesNothing"): "one goroutine, on which the detector is wasted; run before, without it",
 }
 
