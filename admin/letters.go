@@ -211,10 +211,13 @@ func (r letterReader) text(name string, i int) string {
 
 func (r letterReader) bytes(name string, i int) []byte {
 	if c, ok := cell[*array.Binary](r, name, i); ok {
-		return append([]byte{}, c.Value(i)...)
+		return copied(c.Value(i))
 	}
 	return nil
 }
+
+// copied keeps what the batch's buffers hold. An empty value is none of null.
+func copied(v []byte) []byte { return append(make([]byte, 0, len(v)), v...) }
 
 func (r letterReader) number(name string, i int) int64 {
 	if c, ok := cell[*array.Int32](r, name, i); ok {
@@ -251,7 +254,7 @@ func (r letterReader) headers(i int) []LetterHeader {
 	for from, to := list.ValueOffsets(i); from < to; from++ {
 		h := LetterHeader{Key: keys.Value(int(from))}
 		if !values.IsNull(int(from)) {
-			h.Value = append([]byte{}, values.Value(int(from))...)
+			h.Value = copied(values.Value(int(from)))
 		}
 		headers = append(headers, h)
 	}

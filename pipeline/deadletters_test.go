@@ -261,7 +261,7 @@ func TestDeadLettersAreThereBeforeTheyAreNamed(t *testing.T) {
 				return
 			}
 			var there []string
-			for o, err := range m.memory.List(context.Background(), "", "") {
+			for o, err := range m.memory.List(t.Context(), "", "") {
 				if err == nil && !strings.HasPrefix(o.Name, "_delta_log/") {
 					there = append(there, o.Name)
 				}

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -55,7 +56,7 @@ func newLetterTopic(p *source.Producer) *letterTopic {
 const headerPrefix = "kafkadelta."
 
 func (t *letterTopic) add(ctx context.Context, l *letter) error {
-	headers := append([]kgo.RecordHeader{}, l.Headers...)
+	headers := slices.Clone(l.Headers)
 	add := func(name, value string) {
 		headers = append(headers, kgo.RecordHeader{Key: headerPrefix + name, Value: []byte(strings.ToValidUTF8(value, "\uFFFD"))})
 	}

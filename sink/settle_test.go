@@ -76,7 +76,7 @@ func (m *morgue) bury(table, letters *sink.Table, u *sink.Unit, partitions ...in
 	m.want(u, sink.Landed)
 }
 
-// parcels are the objects and files of the dead-letter table that no version names.
+// loose are the objects and files of the dead-letter table that no version names.
 func (m *morgue) loose() []string {
 	m.t.Helper()
 	named := map[string]bool{}
