@@ -89,6 +89,10 @@ func TestSeeds(t *testing.T) {
 	if *seeds != 0 {
 		number = uint64(*seeds)
 	}
+	commit, err := exec.CommandContext(t.Context(), "git", "describe", "--always", "--dirty").Output()
+	if err != nil && *saved != "" {
+		t.Fatal(err)
+	}
 	binary := build(t, changes, args...)
 	if number > 1 && !raceEnabled {
 		repeats(t, binary)
@@ -119,7 +123,7 @@ func TestSeeds(t *testing.T) {
 	}
 	wait.Wait()
 	t.Logf("%d seeds: %+v", number, total)
-	save(t, number, broken, total, time.Since(begun), how)
+	save(t, strings.TrimSpace(string(commit)), number, broken, total, time.Since(begun), how)
 	if number >= 100 && len(broken) == 0 {
 		for what, n := range total.all() {
 			if *n == 0 {
@@ -153,7 +157,7 @@ func repeats(t *testing.T, binary string) {
 }
 
 // save writes down what happened in all seeds, below what is there already.
-func save(t *testing.T, number uint64, broken []uint64, total counts, took time.Duration, how string) {
+func save(t *testing.T, commit string, number uint64, broken []uint64, total counts, took time.Duration, how string) {
 	t.Helper()
 	if *saved == "" {
 		return
@@ -163,12 +167,8 @@ func save(t *testing.T, number uint64, broken []uint64, total counts, took time.
 		slices.Sort(broken)
 		verdict = fmt.Sprintf("These broke an invariant: %v.", broken)
 	}
-	commit, err := exec.CommandContext(t.Context(), "git", "describe", "--always", "--dirty").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
 	text := fmt.Sprintf("## Seeds %d to %d\n\nOf %s, %s, %s, %s/%s, in %v with %d at a time; %s. %s\n\n| what happened | times |\n|---|---|\n",
-		*seed, *seed+number-1, strings.TrimSpace(string(commit)), time.Now().UTC().Format(time.DateOnly), runtime.Version(), runtime.GOOS, runtime.GOARCH,
+		*seed, *seed+number-1, commit, time.Now().UTC().Format(time.DateOnly), runtime.Version(), runtime.GOOS, runtime.GOARCH,
 		took.Round(time.Second), runtime.GOMAXPROCS(0), how, verdict)
 	all := total.all()
 	for _, what := range slices.Sorted(maps.Keys(all)) {
