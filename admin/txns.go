@@ -231,6 +231,12 @@ func (l *ledger) lastBefore(name string, id int32, version int64) (last int64, i
 			told(t, l.units[s.unit].version, s.next)
 		}
 	}
+	// Of commits that are no longer in the log, the txn is what is left: a span without rows has no file that tells of it.
+	if in != nil && l.base != nil && at <= l.base.Version() && l.base.Version() < version {
+		if txn, ok := l.base.Txn(checkpoint.AppID(name, id)); ok {
+			last = txn.Version
+		}
+	}
 	return last, in
 }
 

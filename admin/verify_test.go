@@ -340,6 +340,16 @@ func TestUnverifiable(t *testing.T) {
 		"a unit without rows, cleaned": {
 			func(t *testing.T) *fixture { f := filled(t, setup{}); f.cleanLog(); return f }, "what became of 3 offsets in [5, 8)",
 		},
+		"a txn written back as it is, behind a unit without rows that was cleaned": { // found by the simulation: it was taken for a forged one
+			func(t *testing.T) *fixture {
+				f := filled(t, setup{})
+				f.commit(take{0, 24, 30, []int64{}, 6})
+				f.foreign("WRITE", delta.Txn{AppID: "another", Version: 1})
+				f.cleanLog()
+				f.foreign("WRITE", delta.Txn{AppID: "events-0", Version: 29})
+				return f
+			}, "what became of",
+		},
 		"optimized with gaps, cleaned": {
 			func(t *testing.T) *fixture {
 				f := filled(t, setup{})
