@@ -36,7 +36,7 @@ func (t *Table) ReadAhead(ctx context.Context) (n int, all bool, err error) {
 		})
 	}
 	wait.Wait()
-	if len(commits) > 0 && !t.fresh() && t.standing(ctx) != nil {
+	if stands := len(commits) == 0 || t.fresh() || t.standing(ctx) == nil; !stands { // whoever reads one by one finds out why
 		return len(t.ahead), false, nil
 	}
 	for _, c := range commits {

@@ -28,8 +28,6 @@ func (b *bench) toward(table *sink.Table, columns string, id int32, first, rows 
 	return b.unitFor(table, next, span(id, first, rows))
 }
 
-func (b *bench) schema() string { b.t.Helper(); return b.snapshot().Schema().String() }
-
 // metadatas counts the versions with metaData.
 func (b *bench) metadatas() int {
 	b.t.Helper()

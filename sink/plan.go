@@ -31,15 +31,15 @@ type Change struct {
 }
 
 // PlanEvolution tells what messages of a wanted schema would do to a table, in the order of the schema. Nothing is changed.
-func PlanEvolution(shape *delta.Shape, want *arrow.Schema, how Evolution) ([]Change, error) {
-	layout, err := newLayout(shape, time.Now)
+func PlanEvolution(shape *delta.Shape, now func() time.Time, want *arrow.Schema, how Evolution) ([]Change, error) {
+	layout, err := newLayout(shape, now)
 	if err != nil {
 		return nil, err
 	}
-	next, err := layout.Toward(want, how)
 	var p planner
-	if err != nil { // no message of the schema becomes a row, whatever its other columns are
-		return append(p, Change{Kind: ChangeBreaks, Detail: err.Error()}), nil
+	next, misfit := layout.Toward(want, how)
+	if misfit != nil { // no message of the schema becomes a row, whatever its other columns are
+		return append(p, Change{Kind: ChangeBreaks, Detail: misfit.Error()}), nil //nolint:nilerr // it is what the plan tells
 	}
 	p.fields(layout.Schema.Fields(), next.Schema.Fields(), want.Fields(), "")
 	return p, nil

@@ -115,10 +115,10 @@ func (c sourceSection) validateFormat() error {
 	case formatJSON:
 		framing = c.JSON.Framing
 		errs = append(errs, c.JSON.validate())
-	default:
-		bad("source.format is %q: use json, avro, protobuf or raw", c.Format)
 	case formatRaw:
 		errs = append(errs, c.Raw.validate())
+	default:
+		bad("source.format is %q: use json, avro, protobuf or raw", c.Format)
 	}
 	errs = append(errs, c.Key.validate(), c.validateCompression())
 	switch uses := framing == framingRegistry || c.Key.byRegistry(); {

@@ -85,7 +85,7 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 	if err := table.CheckAppend(); err != nil {
 		return nil, tableError("opening the table", err)
 	}
-	changes, err := sink.PlanEvolution(table.Shape(), want, c.Table.Sink.SchemaEvolution)
+	changes, err := sink.PlanEvolution(table.Shape(), time.Now, want, c.Table.Sink.SchemaEvolution)
 	if err != nil {
 		return nil, err
 	}

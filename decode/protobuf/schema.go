@@ -77,7 +77,7 @@ func source(path, text string) protocompile.SearchResult {
 	if data, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text)); err == nil {
 		file := &descriptorpb.FileDescriptorProto{}
 		if proto.Unmarshal(data, file) == nil && len(file.GetMessageType())+len(file.GetEnumType())+len(file.GetDependency()) > 0 {
-			file.Name = proto.String(path)
+			file.Name = new(path)
 			for _, m := range file.GetMessageType() {
 				nameInJSON(m)
 			}
@@ -103,7 +103,7 @@ func nameInJSON(m *descriptorpb.DescriptorProto) {
 				name = append(name, c)
 			}
 		}
-		f.JsonName = proto.String(string(name))
+		f.JsonName = new(string(name))
 	}
 	for _, below := range m.GetNestedType() {
 		nameInJSON(below)
