@@ -455,7 +455,7 @@ func (w *world) verify() {
 		w.fault("verify: %v", err)
 	case report.Verdict == admin.Faulty:
 		w.fault("verify: %s: %s", report.Verdict, texts(report.Faults))
-	case report.Verdict != admin.OK && !(w.count.Optimized > 0 && report.LogFrom >= 0):
+	case report.Verdict != admin.OK && report.LogFrom < 0: // of a log that was cleaned, files that were optimized and units without rows leave nothing
 		w.fault("verify: %s: %s", report.Verdict, texts(report.Unverified))
 	}
 }
