@@ -2,6 +2,7 @@ package pipeline_test
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -173,26 +174,41 @@ func TestTableFollowsTheMessages(t *testing.T) {
 // taken but not committed is read again under the wider one.
 func TestTypesGetWider(t *testing.T) {
 	for name, tt := range map[string]struct {
-		fields []string
-		values []any
-		again  bool
+		columns string // of the table
+		fields  []string
+		values  []map[string]any // of the messages of each version
+		again   bool
+		want    string
 	}{
-		"kept":       {[]string{`{"name":"n","type":"int"},{"name":"w","type":["null","int"]}`, `{"name":"n","type":"long"},{"name":"w","type":"long"}`}, []any{goavro.Union("int", 7), 7}, false},
-		"read again": {[]string{`{"name":"n","type":"long"},{"name":"w","type":["null","float"]}`, `{"name":"n","type":"long"},{"name":"w","type":"double"}`}, []any{goavro.Union("float", 0.5), 0.5}, true},
+		"kept": {
+			"n BIGINT NOT NULL, w INT", []string{`{"name":"n","type":"int"},{"name":"w","type":["null","int"]}`, `{"name":"n","type":"long"},{"name":"w","type":"long"}`},
+			[]map[string]any{{"w": goavro.Union("int", 7)}, {"w": 7}}, false, "w: type=int64",
+		},
+		"read again": {
+			"n BIGINT NOT NULL, w FLOAT", []string{`{"name":"n","type":"long"},{"name":"w","type":["null","float"]}`, `{"name":"n","type":"long"},{"name":"w","type":"double"}`},
+			[]map[string]any{{"w": goavro.Union("float", 0.5)}, {"w": 0.5}}, true, "w: type=float64",
+		},
+		"of a column that is new": { // files of both types would be in a table that never had the first one
+			"n BIGINT NOT NULL", []string{`{"name":"n","type":"long"}`, `{"name":"n","type":"long"},{"name":"x","type":"int"}`, `{"name":"n","type":"long"},{"name":"x","type":"long"}`,
+				`{"name":"n","type":"long"},{"name":"x","type":"long"},{"name":"y","type":"float"}`, `{"name":"n","type":"long"},{"name":"y","type":"double"}`},
+			[]map[string]any{{}, {"x": 1}, {"x": int64(2)}, {"x": int64(3), "y": 0.5}, {"y": 0.5}}, true, "x: type=int64",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEra(t, tt.fields...)
 			scenario(t, 1, func(w *world) {
-				w.columns = "n BIGINT NOT NULL, w " + map[bool]string{false: "INT", true: "FLOAT"}[tt.again]
+				w.columns = tt.columns
 				k := w.start(e.follows(sink.EvolveWidens), func(s *setup) {
 					s.Flush.Interval = 30 * time.Second
 					s.sink.Properties = map[string]string{"delta.enableTypeWidening": "true"}
 				})
 				n := int64(0)
-				for i := range 40 {
-					e.values(w, 0, i/20, map[string]any{"w": tt.values[i/20]})
-					n++
-					time.Sleep(500 * time.Millisecond)
+				for version := range tt.fields {
+					for range 40 / len(tt.fields) {
+						e.values(w, 0, version, maps.Clone(tt.values[version]))
+						n++
+						time.Sleep(500 * time.Millisecond)
+					}
 				}
 				w.landed()
 				k.stop()
@@ -200,8 +216,8 @@ func TestTypesGetWider(t *testing.T) {
 				if got := k.Progress().Messages; (got > n) != tt.again {
 					t.Errorf("%d messages were taken of %d", got, n)
 				}
-				if want := map[bool]string{false: "w: type=int64", true: "w: type=float64"}[tt.again]; !strings.Contains(w.columnsNow(), want) {
-					t.Errorf("the table has not %s: %s", want, w.columnsNow())
+				if !strings.Contains(w.columnsNow(), tt.want) {
+					t.Errorf("the table has not %s: %s", tt.want, w.columnsNow())
 				}
 			})
 		})

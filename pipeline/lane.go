@@ -47,7 +47,8 @@ type message struct {
 // setup is what a lane works under. One of a new generation drops everything that the lane holds.
 type setup struct {
 	generation int64
-	layout     *sink.Layout
+	table      *sink.Layout // the table's
+	layout     *sink.Layout // what rows are written under: the table's, or one ahead of it
 }
 
 // lane is one goroutine that owns a decoder, a writer with its open files, and the account of what it took.
@@ -80,7 +81,7 @@ type heldRecord struct {
 func (d *dispatcher) startLanes(n int) error {
 	for range n {
 		l := &lane{d: d, in: make(chan message, laneQueue), ledger: batch.NewLedger(), stopped: map[checkpoint.Partition]bool{}, heldUp: map[checkpoint.Partition]int64{}}
-		l.want.Store(&setup{generation: 1, layout: d.layout})
+		l.want.Store(&setup{generation: 1, table: d.layout, layout: d.layout})
 		if err := l.begin(*l.want.Load()); err != nil {
 			return err
 		}
@@ -92,15 +93,15 @@ func (d *dispatcher) startLanes(n int) error {
 
 // relayout has the lane go on under another layout of the table, which what it holds has to fit. It never blocks.
 func (l *lane) relayout(layout *sink.Layout) {
-	l.want.Store(&setup{generation: l.want.Load().generation, layout: layout})
+	l.want.Store(&setup{generation: l.want.Load().generation, table: layout, layout: layout})
 }
 
 // wanted returns the setup that messages are to be sent under.
 func (l *lane) wanted() *setup { return l.want.Load() }
 
 // reset has the lane drop what it holds and what waits in its queue. It never blocks.
-func (l *lane) reset(layout *sink.Layout) {
-	l.want.Store(&setup{generation: l.want.Load().generation + 1, layout: layout})
+func (l *lane) reset(table, layout *sink.Layout) {
+	l.want.Store(&setup{generation: l.want.Load().generation + 1, table: table, layout: layout})
 	select {
 	case l.in <- message{}: // so that an idle lane closes its files now
 	default:
@@ -180,7 +181,13 @@ func (l *lane) goOn(next *sink.Layout) error {
 	if !l.layout.Fits(next) {
 		l.drop()
 		l.broken = true
-		l.d.tell(func() { l.d.dropLaneFor(l, next) })
+		table := l.have.table
+		l.d.tell(func() {
+			if l.d.layout != table { // the table has changed meanwhile: next does not know of it
+				next = l.d.layout
+			}
+			l.d.dropLaneFor(l, next)
+		})
 		return errReset
 	}
 	if err := l.write(); err != nil {

@@ -48,7 +48,7 @@ func (d *dispatcher) dropLane(l *lane) { d.dropLaneFor(l, d.layout) }
 
 // dropLaneFor is dropLane for a lane that goes on under another layout.
 func (d *dispatcher) dropLaneFor(l *lane, layout *sink.Layout) {
-	l.reset(layout)
+	l.reset(d.layout, layout)
 	for _, p := range d.parts {
 		if p.epoch == d.epoch.id && p.lane == l {
 			p.reclaim, p.validFrom = true, never
@@ -69,7 +69,7 @@ func (d *dispatcher) anyReclaim() bool {
 // dropAll drops what every lane holds, and has every partition read again.
 func (d *dispatcher) dropAll() {
 	for _, l := range d.lanes {
-		l.reset(d.layout)
+		l.reset(d.layout, d.layout)
 	}
 	for _, p := range d.parts {
 		p.reclaim, p.validFrom = true, never

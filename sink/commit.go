@@ -186,8 +186,24 @@ func unlessDone(ctx context.Context, err error) error {
 
 // fitting returns the units that may be in the next version, and marks those that may not as dropped. Units are looked
 // at in order, so that of two units for one partition the second is judged as if the first had landed. The layout is the one that the table
-// has then: another one than now where a unit has rows of a layout that is ahead.
+// has then: another one than now where a unit has rows of a layout that is ahead. All are judged against it, whichever unit asks for it.
 func (t *Table) fitting(units []*Unit) (fit []*Unit, layout *Layout) {
+	for {
+		fit, layout = t.fittingInTurn(units)
+		dropped := false
+		for _, u := range fit {
+			if reason := t.outdated(u, layout); reason != "" {
+				t.unfit(u, reason)
+				dropped = true
+			}
+		}
+		if !dropped {
+			return fit, layout
+		}
+	}
+}
+
+func (t *Table) fittingInTurn(units []*Unit) (fit []*Unit, layout *Layout) {
 	layout = t.layout
 	taken := map[string]bool{}
 	for _, u := range units {
@@ -197,7 +213,7 @@ func (t *Table) fitting(units []*Unit) (fit []*Unit, layout *Layout) {
 		next, reason := layout, ""
 		if u.layout != nil && u.layout.ahead {
 			var err error
-			if next, err = layout.grown(u.layout.Schema, true); err != nil {
+			if next, err = layout.Toward(u.layout.Schema, t.cfg.SchemaEvolution); err != nil {
 				reason = "the table can't get the columns that it needs: " + err.Error()
 			}
 		}
@@ -205,10 +221,7 @@ func (t *Table) fitting(units []*Unit) (fit []*Unit, layout *Layout) {
 			reason = t.misfit(u, next, taken)
 		}
 		if reason != "" {
-			if u.app == nil {
-				t.opts.Log.Info("a flush is dropped, its messages are read again", "unit", u.ID, "rows", u.Rows(), "reason", reason)
-			}
-			u.state = Dropped
+			t.unfit(u, reason)
 			continue
 		}
 		for _, s := range u.Spans {
@@ -219,12 +232,32 @@ func (t *Table) fitting(units []*Unit) (fit []*Unit, layout *Layout) {
 	return fit, layout
 }
 
+// unfit drops a unit.
+func (t *Table) unfit(u *Unit, reason string) {
+	if u.app == nil {
+		t.opts.Log.Info("a flush is dropped, its messages are read again", "unit", u.ID, "rows", u.Rows(), "reason", reason)
+	}
+	u.state = Dropped
+}
+
+// outdated says why a unit's files are not as a table with the layout wants them; "" if they are.
+func (t *Table) outdated(u *Unit, layout *Layout) string {
+	if u.layout == layout || u.pin != nil {
+		return ""
+	}
+	if reason := u.layout.misfit(layout); reason != "" {
+		return "it was written under an older schema of the table: " + reason
+	}
+	if u.layout.retypes(layout) {
+		return "it has a new column with another type than the table gets"
+	}
+	return ""
+}
+
 // misfit says why a unit may not land in a table with the layout; "" if it may.
 func (t *Table) misfit(u *Unit, layout *Layout, taken map[string]bool) string {
-	if u.layout != layout && u.pin == nil {
-		if reason := u.layout.misfit(layout); reason != "" {
-			return "it was written under an older schema of the table: " + reason
-		}
+	if reason := t.outdated(u, layout); reason != "" {
+		return reason
 	}
 	if reason := t.slotMisfit(u); reason != "" {
 		return reason

@@ -26,19 +26,37 @@ const (
 func (l *Layout) Toward(want *arrow.Schema, how Evolution) (*Layout, error) {
 	switch how {
 	case EvolveAdd:
-		return l.grown(want, false)
+		return l.grown(want, never)
 	case EvolveWidens:
-		if next, err := l.grown(want, true); err == nil {
+		if next, err := l.grown(want, always); err == nil {
 			return next, nil
 		}
-		return l.grown(want, false)
+		return l.grown(want, l.mayWiden(want))
 	default:
 		return l, nil
 	}
 }
 
-func (l *Layout) grown(want *arrow.Schema, widen bool) (*Layout, error) {
-	shape, err := l.shape.Evolve(arrow.NewSchema(grow(l.Schema.Fields(), want.Fields(), widen), nil))
+// widening tells which columns may get a wider type.
+type widening func(path string) bool
+
+func always(string) bool { return true }
+func never(string) bool  { return false }
+
+// mayWiden finds out which columns may, where not all of them do: one of a partition or in a constraint, say, does not.
+func (l *Layout) mayWiden(want *arrow.Schema) widening {
+	var paths []string
+	grow(l.Schema.Fields(), want.Fields(), "", func(path string) bool { paths = append(paths, path); return false })
+	may := map[string]bool{}
+	for _, one := range paths {
+		_, err := l.grown(want, func(path string) bool { return path == one })
+		may[one] = err == nil
+	}
+	return func(path string) bool { return may[path] }
+}
+
+func (l *Layout) grown(want *arrow.Schema, widen widening) (*Layout, error) {
+	shape, err := l.shape.Evolve(arrow.NewSchema(grow(l.Schema.Fields(), want.Fields(), "", widen), nil))
 	if err != nil || shape == l.shape {
 		return l, err
 	}
@@ -46,17 +64,20 @@ func (l *Layout) grown(want *arrow.Schema, widen bool) (*Layout, error) {
 	if err != nil {
 		return l, err
 	}
-	next.ahead = true
+	next.ahead, next.base = true, l
+	if l.ahead {
+		next.base = l.base
+	}
 	return next, nil
 }
 
 // grow gives the fields of the table with what is new in the wanted ones. New columns may be null at every depth, as the rows that are
 // there have no value for them.
-func grow(have, want []arrow.Field, widen bool) []arrow.Field {
+func grow(have, want []arrow.Field, path string, widen widening) []arrow.Field {
 	out := slices.Clone(have)
 	for _, w := range want {
 		if i := slices.IndexFunc(have, func(f arrow.Field) bool { return f.Name == w.Name }); i >= 0 {
-			out[i].Type = growType(have[i].Type, w.Type, widen)
+			out[i].Type = growType(have[i].Type, w.Type, path+"."+w.Name, widen)
 		} else {
 			out = append(out, nullable(w))
 		}
@@ -64,26 +85,26 @@ func grow(have, want []arrow.Field, widen bool) []arrow.Field {
 	return out
 }
 
-func growType(have, want arrow.DataType, widen bool) arrow.DataType {
+func growType(have, want arrow.DataType, path string, widen widening) arrow.DataType {
 	switch h := have.(type) {
 	case *arrow.StructType:
 		if w, ok := want.(*arrow.StructType); ok {
-			return arrow.StructOf(grow(h.Fields(), w.Fields(), widen)...)
+			return arrow.StructOf(grow(h.Fields(), w.Fields(), path, widen)...)
 		}
 	case *arrow.ListType:
 		if w, ok := want.(*arrow.ListType); ok {
 			elem := h.ElemField()
-			elem.Type = growType(elem.Type, w.Elem(), widen)
+			elem.Type = growType(elem.Type, w.Elem(), path+".element", widen)
 			return arrow.ListOfField(elem)
 		}
 	case *arrow.MapType:
 		if w, ok := want.(*arrow.MapType); ok {
 			item := h.ItemField()
-			item.Type = growType(item.Type, w.ItemType(), widen)
+			item.Type = growType(item.Type, w.ItemType(), path+".value", widen)
 			return arrow.MapOfFields(h.KeyField(), item)
 		}
 	default:
-		if widen && delta.Widens(have, want) {
+		if delta.Widens(have, want) && widen(path) {
 			return want
 		}
 	}
@@ -114,8 +135,61 @@ func (t *Table) changes(u *Unit) bool {
 	if u.layout == nil || !u.layout.ahead {
 		return false
 	}
-	next, err := t.layout.grown(u.layout.Schema, true)
+	next, err := t.layout.Toward(u.layout.Schema, t.cfg.SchemaEvolution)
 	return err != nil || next != t.layout
+}
+
+// retypes reports whether a column that is new here has another type under a later layout. Files of both types would be in a table that never
+// had the first one, so that no change of type would be recorded for their readers (PROTOCOL.md, "Type Change Metadata").
+func (l *Layout) retypes(later *Layout) bool {
+	return l.ahead && retyped(l.Schema.Fields(), later.Schema.Fields(), l.base.Schema.Fields())
+}
+
+func retyped(have, later, base []arrow.Field) bool {
+	for _, h := range have {
+		named := func(f arrow.Field) bool { return f.Name == h.Name }
+		i, j := slices.IndexFunc(later, named), slices.IndexFunc(base, named)
+		switch {
+		case i < 0:
+		case j < 0 && !sameTypes(h.Type, later[i].Type), j >= 0 && retypedWithin(h.Type, later[i].Type, base[j].Type):
+			return true
+		}
+	}
+	return false
+}
+
+func retypedWithin(have, later, base arrow.DataType) bool {
+	switch h := have.(type) {
+	case *arrow.StructType:
+		l, ok := later.(*arrow.StructType)
+		b, ok2 := base.(*arrow.StructType)
+		return ok && ok2 && retyped(h.Fields(), l.Fields(), b.Fields())
+	case *arrow.ListType:
+		l, ok := later.(*arrow.ListType)
+		b, ok2 := base.(*arrow.ListType)
+		return ok && ok2 && retypedWithin(h.Elem(), l.Elem(), b.Elem())
+	case *arrow.MapType:
+		l, ok := later.(*arrow.MapType)
+		b, ok2 := base.(*arrow.MapType)
+		return ok && ok2 && retypedWithin(h.ItemType(), l.ItemType(), b.ItemType())
+	}
+	return false // a change of a column that the table had is recorded
+}
+
+// sameTypes compares plain types; structs, lists and maps may have more within them later.
+func sameTypes(have, later arrow.DataType) bool {
+	switch h := have.(type) {
+	case *arrow.StructType:
+		l, ok := later.(*arrow.StructType)
+		return ok && !retyped(h.Fields(), l.Fields(), nil)
+	case *arrow.ListType:
+		l, ok := later.(*arrow.ListType)
+		return ok && sameTypes(h.Elem(), l.Elem())
+	case *arrow.MapType:
+		l, ok := later.(*arrow.MapType)
+		return ok && sameTypes(h.ItemType(), l.ItemType())
+	}
+	return arrow.TypeEqual(have, later)
 }
 
 // Evolve gives the layout for rows of a wanted schema, as Layout.Toward does. Where files have other names than the columns, which are

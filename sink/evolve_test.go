@@ -43,6 +43,7 @@ func (b *bench) metadatas() int {
 // TestEvolutionsOfOneCommitAreOne: the units of one commit bring different columns, and some none.
 func TestEvolutionsOfOneCommitAreOne(t *testing.T) {
 	b := newBench(t)
+	b.cfg.SchemaEvolution = sink.EvolveWidens
 	table := b.owner(4)
 	units := []*sink.Unit{
 		b.unit(table, span(0, 0, 3)), b.toward(table, "n BIGINT, a STRING", 1, 0, 3),
@@ -68,6 +69,72 @@ func TestEvolutionsOfOneCommitAreOne(t *testing.T) {
 	}
 }
 
+// TestTypesOfOneCommit: no file of another type than the table gets is in a commit, in whichever order the units come, unless readers
+// convert it and are told of the change.
+func TestTypesOfOneCommit(t *testing.T) {
+	for name, tt := range map[string]struct {
+		columns, first, second string
+		together               bool
+	}{
+		"whole numbers":             {"n BIGINT, i INT", "n BIGINT, i INT", "n BIGINT, i BIGINT", true},
+		"floats":                    {"n BIGINT, i FLOAT", "n BIGINT, i FLOAT", "n BIGINT, i DOUBLE", false},
+		"new floats":                {"n BIGINT", "n BIGINT, i FLOAT", "n BIGINT, i DOUBLE", false},
+		"new whole numbers":         {"n BIGINT", "n BIGINT, i INT", "n BIGINT, i BIGINT", false},
+		"new ones in a new struct":  {"n BIGINT", "n BIGINT, s STRUCT<i: INT>", "n BIGINT, s STRUCT<i: BIGINT>", false},
+		"new ones in an old struct": {"n BIGINT, s STRUCT<x: INT>", "n BIGINT, s STRUCT<i: INT>", "n BIGINT, s STRUCT<i: BIGINT>", false},
+		"new ones in a list":        {"n BIGINT, l ARRAY<STRUCT<x: INT>>", "n BIGINT, l ARRAY<STRUCT<i: INT>>", "n BIGINT, l ARRAY<STRUCT<i: BIGINT>>", false},
+		"wider in a struct":         {"n BIGINT, s STRUCT<i: INT>", "n BIGINT, s STRUCT<i: INT>", "n BIGINT, s STRUCT<i: BIGINT>", true},
+	} {
+		for _, turned := range []bool{false, true} {
+			b := newBench(t)
+			b.columns, b.cfg.SchemaEvolution = tt.columns, sink.EvolveWidens
+			b.cfg.Properties = map[string]string{"delta.enableTypeWidening": "true"}
+			table := b.owner(2)
+			narrow, wide := b.toward(table, tt.first, 0, 0, 3), b.toward(table, tt.second, 1, 0, 3)
+			units := []*sink.Unit{narrow, wide}
+			if turned {
+				units = []*sink.Unit{wide, narrow}
+			}
+			b.commit(table, units...)
+			if got := narrow.State() == sink.Landed; got != tt.together || wide.State() != sink.Landed {
+				t.Errorf("%s, turned %v: the narrow one is %v, the wide one %v", name, turned, narrow.State(), wide.State())
+			}
+			if changed := strings.Contains(string(b.object(logFile(b.version()))), "delta.typeChanges"); changed != (tt.together || name == "floats") {
+				t.Errorf("%s, turned %v: a change of type is recorded: %v", name, turned, changed)
+			}
+		}
+	}
+}
+
+// TestWideningAsFarAsItGoes: a column that can't get wider keeps no other one from it.
+func TestWideningAsFarAsItGoes(t *testing.T) {
+	b := newBench(t)
+	b.columns, b.cfg.PartitionBy = "n BIGINT, p INT, v INT", []string{"p"}
+	b.cfg.Properties = map[string]string{"delta.enableTypeWidening": "true"}
+	layout, err := b.open().Layout(t.Context())
+	b.check(err)
+	next, err := layout.Toward(b.wanted("n BIGINT, p BIGINT, v BIGINT, z INT"), sink.EvolveWidens)
+	b.check(err)
+	if want := b.wanted("n BIGINT, p INT, v BIGINT, z INT"); plainSchema(next.Schema) != plainSchema(want) {
+		t.Errorf("%s", next.Schema)
+	}
+}
+
+// TestAddedColumnsDoNotWiden: under add_columns, two workers that bring a column with another type each.
+func TestAddedColumnsDoNotWiden(t *testing.T) {
+	b := newBench(t)
+	b.cfg.SchemaEvolution = sink.EvolveAdd
+	b.cfg.Properties = map[string]string{"delta.enableTypeWidening": "true"}
+	one := b.owner(2)
+	two := b.open()
+	b.claim(two, 1)
+	first, second := b.toward(one, "n BIGINT, a INT", 0, 0, 3), b.toward(two, "n BIGINT, a BIGINT", 1, 0, 3)
+	b.commit(one, first)
+	b.commit(two, second)
+	b.want(first, sink.Landed)
+	b.want(second, sink.Dropped)
+}
+
 // TestEvolutionsThatRace: of two workers that bring the same column the second finds it there, and one that brings it with another type is dropped.
 func TestEvolutionsThatRace(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -84,6 +151,7 @@ func TestEvolutionsThatRace(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
+			b.cfg.SchemaEvolution = sink.EvolveWidens
 			one := b.owner(2)
 			b.claim(one, 0)
 			two := b.open()
@@ -111,6 +179,7 @@ func TestEvolutionsThatRace(t *testing.T) {
 // TestEvolutionsDoNotCombine (P1, P3): a unit that changes the table is no proposal, and its commit carries none.
 func TestEvolutionsDoNotCombine(t *testing.T) {
 	b := newBench(t)
+	b.cfg.SchemaEvolution = sink.EvolveWidens
 	loser := b.owner(2)
 	carrier := b.open(b.memory)
 	b.claim(carrier, 1)
@@ -145,6 +214,7 @@ func TestEvolutionsDoNotCombine(t *testing.T) {
 // TestEvolutionWhoseAnswerIsLost lands once, and is known again.
 func TestEvolutionWhoseAnswerIsLost(t *testing.T) {
 	b := newBench(t)
+	b.cfg.SchemaEvolution = sink.EvolveWidens
 	table := b.owner(1)
 	b.store.SetPlan(faultstore.Once(isPut, faultstore.LandThenFail(nil)))
 	u := b.toward(table, "n BIGINT, a STRING", 0, 0, 3)

@@ -22,7 +22,8 @@ type Layout struct {
 	table string // metaData id
 	shape *delta.Shape
 	now   func() time.Time
-	ahead bool // the table does not have the schema yet: it gets it with the first rows
+	ahead bool    // the table does not have the schema yet: it gets it with the first rows
+	base  *Layout // of an ahead one: that of the table that it came from
 }
 
 func newLayout(shape *delta.Shape, now func() time.Time) (*Layout, error) {
@@ -56,7 +57,7 @@ func (l *Layout) misfit(table *Layout) string {
 
 // Fits reports whether rows and files of this layout can be appended to a table that has another one by now, so that nothing needs to be
 // read again.
-func (l *Layout) Fits(table *Layout) bool { return l.misfit(table) == "" }
+func (l *Layout) Fits(table *Layout) bool { return l.misfit(table) == "" && !l.retypes(table) }
 
 // Ahead reports whether the table gets the layout only with the first rows of it.
 func (l *Layout) Ahead() bool { return l.ahead }

@@ -180,9 +180,20 @@ func (c config) follow(layout *sink.Layout) func(*arrow.Schema) (bool, error) {
 		if err := c.checkFields(want); err != nil {
 			return false, err
 		}
-		next, err := layout.Toward(want, how)
+		next, err := layout.Toward(c.ownFields(want), how)
 		return next != layout, err
 	}
+}
+
+// ownFields are the fields of messages that fill a column of their name: table.columns may fill one from elsewhere.
+func (c config) ownFields(want *arrow.Schema) *arrow.Schema {
+	var fields []arrow.Field
+	for _, f := range want.Fields() {
+		if c.Table.Decode.Columns[f.Name].From == "" {
+			fields = append(fields, f)
+		}
+	}
+	return arrow.NewSchema(fields, nil)
 }
 
 // checkFields refuses a schema of messages with a field that has the name of a column of the connector's own.

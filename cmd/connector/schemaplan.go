@@ -114,13 +114,7 @@ func (c config) nextSchema(ctx context.Context, file string, log *slog.Logger) (
 			return nil, err
 		}
 	}
-	var fields []arrow.Field
-	for _, f := range schema.Fields() {
-		if _, ok := c.Table.Decode.Columns[f.Name]; !ok {
-			fields = append(fields, f)
-		}
-	}
-	return arrow.NewSchema(fields, nil), nil
+	return c.ownFields(schema), nil
 }
 
 // brokenError says that messages of a planned schema could not become rows.

@@ -33,7 +33,8 @@ type stream struct {
 	name, topic string
 	brokers     []string
 	table       string
-	schema      string
+	schema      string // by default, none is said
+	evolution   string
 	partitionBy string
 	columns     string // YAML
 	interval    time.Duration
@@ -47,7 +48,13 @@ func (s stream) write(t testing.TB) string {
 	t.Helper()
 	var b strings.Builder
 	fmt.Fprintf(&b, "name: %s\nsource:\n  brokers: [%s]\n  topic: %s\n%s", s.name, strings.Join(s.brokers, ", "), s.topic, s.source)
-	fmt.Fprintf(&b, "table:\n  uri: %s\n  schema: %q\n", s.table, s.schema)
+	fmt.Fprintf(&b, "table:\n  uri: %s\n", s.table)
+	if s.schema != "" {
+		fmt.Fprintf(&b, "  schema: %q\n", s.schema)
+	}
+	if s.evolution != "" {
+		fmt.Fprintf(&b, "  schema_evolution: %s\n", s.evolution)
+	}
 	if s.partitionBy != "" {
 		fmt.Fprintf(&b, "  partition_by: [%s]\n", s.partitionBy)
 	}
