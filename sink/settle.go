@@ -2,7 +2,9 @@ package sink
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"kafkadelta/checkpoint"
@@ -114,30 +116,50 @@ func (t *Table) Replay(ctx context.Context, u *Unit, settled map[string]int64, g
 	return false, ctx.Err()
 }
 
-// GiveUp has the dead-letter table say that it has what it lacks of the stream, without a row: for files that are lost. It returns how
-// many partitions that concerns.
-func GiveUp(ctx context.Context, stream, letters *Table) (int, error) {
+// GiveUp has the dead-letter table say that it has what it lacks of the stream and can't have any more, without a row: what is there yet is
+// delivered, one parcel after the other, and what is refused counts as lost (rule D5). It returns how many partitions have lost some, and
+// whether the marks of a replay are among it: then a later replay lands those letters again.
+func GiveUp(ctx context.Context, stream, letters *Table) (lost int, marks bool, err error) {
 	name := stream.opts.Name
 	for {
 		have, err := letters.followed(ctx, name)
 		if err != nil {
-			return 0, err
+			return lost, marks, err
 		}
 		want, err := stream.followed(ctx, name)
 		if err != nil {
-			return 0, err
+			return lost, marks, err
 		}
-		var slots []Slot
-		for appID, id := range want {
-			if at := from(have, appID); at != id {
-				slots = append(slots, Slot{AppID: appID, From: at, To: id})
-			}
-		}
+		id, slots := anyPending(have, want)
 		if len(slots) == 0 {
-			return 0, nil
+			return lost, marks, nil
 		}
-		if done, err := letters.Deliver(ctx, nil, slots); err != nil || done {
-			return len(slots), err
+		_, err = letters.Deliver(ctx, []int64{id}, slots)
+		if !errors.As(err, new(*checkpoint.RefusedError)) {
+			if err != nil {
+				return lost, marks, err
+			}
+			continue
+		}
+		done, err := letters.Deliver(ctx, nil, slots)
+		if err != nil {
+			return lost, marks, err
+		}
+		if done {
+			lost += len(slots)
+			marks = marks || slices.ContainsFunc(slots, func(s Slot) bool { return s.AppID == checkpoint.ReplayAppID(name) })
 		}
 	}
+}
+
+// anyPending finds a parcel that the dead-letter table does not have, and all slots that name it.
+func anyPending(have, want map[string]int64) (id int64, slots []Slot) {
+	for _, appID := range slices.Sorted(maps.Keys(want)) {
+		at := from(have, appID)
+		if at != want[appID] && (len(slots) == 0 || want[appID] == id) {
+			id = want[appID]
+			slots = append(slots, Slot{AppID: appID, From: at, To: id})
+		}
+	}
+	return id, slots
 }

@@ -307,13 +307,32 @@ func TestDeadLettersThatAreGone(t *testing.T) {
 					}
 				}
 			}
-			if n, err := sink.GiveUp(t.Context(), table, letters); n != 2 || err != nil {
+			if n, _, err := sink.GiveUp(t.Context(), table, letters); n != 2 || err != nil {
 				t.Errorf("%d partitions were given up, %v; want 2", n, err)
 			}
 			m.bury(table, letters, m.buried(table, letters, grave(0, 3, 4)), 0)
 			m.settle(table, letters, 0)
 			m.wantLetters(4, 2)
 		})
+	}
+}
+
+// TestGivingUpLosesNothingElse: of two parcels that are pending one is gone. The other one is delivered.
+func TestGivingUpLosesNothingElse(t *testing.T) {
+	m := newMorgue(t)
+	table, letters := m.owner(2), m.letters()
+	m.bury(table, letters, m.buried(table, letters, grave(0, 0, 3)), 0)
+	for _, name := range m.loose() {
+		m.check(m.beside.memory.Delete(t.Context(), name))
+	}
+	m.bury(table, letters, m.buried(table, letters, grave(1, 0, 2)), 1)
+	if n, marks, err := sink.GiveUp(t.Context(), table, letters); n != 1 || marks || err != nil {
+		t.Errorf("%d partitions were given up, marks %v, %v; want 1 and none", n, marks, err)
+	}
+	m.settle(table, letters, 0, 1)
+	m.wantLetters(2, 2)
+	if left := m.loose(); len(left) != 0 {
+		t.Errorf("what was delivered is left beside: %v", left)
 	}
 }
 

@@ -307,11 +307,14 @@ func settle(ctx context.Context, w io.Writer, c config, letters storage.Store, g
 		return err
 	}
 	if giveUp {
-		n, err := sink.GiveUp(ctx, stream, table)
+		n, marks, err := sink.GiveUp(ctx, stream, table)
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(w, "dead letters of %d partitions were given up\n", n)
+		if marks {
+			_, _ = fmt.Fprintln(w, "the marks of a replay are lost: its rows are in the table, but the dead-letter table does not say so, and another replay would land them again. Don't replay what is older than that")
+		}
+		_, err = fmt.Fprintf(w, "dead letters of %d partitions were given up; what was there yet is delivered\n", n)
 		return err
 	}
 	next, err := stream.Positions(ctx)
