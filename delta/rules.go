@@ -299,6 +299,12 @@ func (s *state) compileDefaults(r *Rules, refuse func(feature, format string, ar
 	}
 }
 
+// Fills reports whether a column gets a value where a message has none: it is generated, or has a default.
+func (r *Rules) Fills(column int) bool {
+	return slices.ContainsFunc(r.generated, func(g generatedColumn) bool { return g.column == column }) ||
+		slices.ContainsFunc(r.defaults, func(d Default) bool { return d.Column == column })
+}
+
 // Apply computes the generated columns that are null and checks the rows. It gives the batch to be written, which the
 // caller releases besides rb, or at most one violation for a row, rows ascending. rb has the table's schema, all columns in
 // order. A batch that has nothing to be computed or checked is returned as it is, without a look at its values.

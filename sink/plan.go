@@ -30,19 +30,29 @@ type Change struct {
 	Detail string         // why the table can't have it
 }
 
-// PlanEvolution tells what messages of a wanted schema would do to a table, in the order of the schema. Nothing is changed.
-func PlanEvolution(shape *delta.Shape, now func() time.Time, want *arrow.Schema, how Evolution) ([]Change, error) {
+// PlanEvolution tells what messages of a wanted schema would do to a table, in the order of the schema, and the layout that their rows would
+// have. filled are columns that have their values from elsewhere. Nothing is changed.
+func PlanEvolution(shape *delta.Shape, now func() time.Time, want *arrow.Schema, how Evolution, filled ...string) ([]Change, *Layout, error) {
 	layout, err := newLayout(shape, now)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var p planner
 	next, misfit := layout.Toward(want, how)
 	if misfit != nil { // no message of the schema becomes a row, whatever its other columns are
-		return append(p, Change{Kind: ChangeBreaks, Detail: misfit.Error()}), nil //nolint:nilerr // it is what the plan tells
+		return append(p, Change{Kind: ChangeBreaks, Detail: misfit.Error()}), layout, nil //nolint:nilerr // it is what the plan tells
 	}
 	p.fields(layout.Schema.Fields(), next.Schema.Fields(), want.Fields(), "")
-	return p, nil
+	for i, f := range layout.Schema.Fields() {
+		switch at := want.FieldIndices(f.Name); {
+		case f.Nullable || slices.Contains(filled, f.Name) || layout.Rules.Fills(i):
+		case len(at) == 0:
+			p = append(p, Change{Kind: ChangeBreaks, Path: f.Name, Table: f.Type, Detail: "column " + f.Name + " is NOT NULL, and messages do not have it"})
+		case want.Field(at[0]).Nullable:
+			p = append(p, Change{Kind: ChangeJudges, Path: f.Name, Table: f.Type, Wanted: want.Field(at[0]).Type, Detail: "column " + f.Name + " is NOT NULL, and messages may have null"})
+		}
+	}
+	return p, next, nil
 }
 
 type planner []Change
@@ -96,15 +106,10 @@ func (p *planner) types(have, next, want arrow.DataType, path string) {
 		return
 	case !arrow.TypeEqual(have, next):
 		change.Kind = ChangeWidens
-	case delta.Widens(have, want), readsText(have) && (want.ID() == arrow.STRING || arrow.IsInteger(want.ID())):
-		change.Kind = ChangeJudges
-	default:
+	case arrow.IsNested(have.ID()):
 		change.Kind = ChangeBreaks
+	default:
+		change.Kind = ChangeJudges
 	}
 	*p = append(*p, change)
-}
-
-// readsText tells of the types whose values messages may spell as texts or numbers.
-func readsText(t arrow.DataType) bool {
-	return t.ID() == arrow.DATE32 || t.ID() == arrow.TIMESTAMP || t.ID() == arrow.DECIMAL128
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -34,6 +35,9 @@ type format struct {
 	tableSchema func(context.Context) (*arrow.Schema, error)
 	// keyType is what the keys' column is in a new table, by their own schema; nil where they have none.
 	keyType func(context.Context) (arrow.DataType, error)
+	// compile tries a schema of the messages' own format, the file's or the latest one, on a table: a *decode.Mismatch makes all its messages
+	// poison. It is nil where messages are not compiled.
+	compile func(ctx context.Context, plan *decode.Plan, file string) error
 	close   func()
 }
 
@@ -85,30 +89,34 @@ func openFormat(ctx context.Context, c sourceSection, log *slog.Logger) (*format
 // rawTypes are the columns of bytes that are kept as they are.
 var rawTypes = map[string]arrow.DataType{formatString: arrow.BinaryTypes.String, formatBinary: arrow.BinaryTypes.Binary}
 
-// decoder compiles a decoder for a table.
-func (f *format) decoder(layout *sink.Layout, cfg decode.Config, follow func(*arrow.Schema) (bool, error)) (pipeline.Decoder, error) {
+// plan is how values become rows of a table, without the keys' column.
+func (f *format) plan(layout *sink.Layout, cfg decode.Config) (*decode.Plan, error) {
 	if f.newKey == nil {
-		plan, err := newPlan(layout.Schema, layout, cfg)
-		if err != nil {
-			return nil, err
-		}
-		plan.Follow = follow
-		return f.newValue(plan)
+		return newPlan(layout.Schema, layout, cfg)
 	}
 	at := layout.Schema.FieldIndices(f.key)
 	if len(at) == 0 {
 		return nil, fmt.Errorf("the table has no column %q for keys: add it, or name another one in source.key.column", f.key)
 	}
+	return newPlan(arrow.NewSchema(slices.Concat(layout.Schema.Fields()[:at[0]], layout.Schema.Fields()[at[0]+1:]), nil), layout, cfg)
+}
+
+// decoder compiles a decoder for a table.
+func (f *format) decoder(layout *sink.Layout, cfg decode.Config, follow func(*arrow.Schema) (bool, error)) (pipeline.Decoder, error) {
+	plan, err := f.plan(layout, cfg)
+	if err != nil {
+		return nil, err
+	}
+	plan.Follow = follow
+	if f.newKey == nil {
+		return f.newValue(plan)
+	}
+	at := layout.Schema.FieldIndices(f.key)
 	off := false
 	keyPlan, err := decode.NewPlan(arrow.NewSchema([]arrow.Field{layout.Schema.Field(at[0])}, nil), decode.Config{Metadata: decode.MetadataConfig{Enabled: &off}})
 	if err != nil {
 		return nil, err
 	}
-	plan, err := newPlan(arrow.NewSchema(slices.Concat(layout.Schema.Fields()[:at[0]], layout.Schema.Fields()[at[0]+1:]), nil), layout, cfg)
-	if err != nil {
-		return nil, err
-	}
-	plan.Follow = follow
 	key, err := f.newKey(keyPlan)
 	if err != nil {
 		return nil, err
@@ -151,6 +159,24 @@ func (f *format) openAvro(c sourceSection, client *registry.Client) error {
 	f.newValue = func(p *decode.Plan) (envelope.Decoder, error) {
 		return avro.New(p, avro.Options{Framing: framing(), Reader: o.Reader}), nil
 	}
+	latest := func(ctx context.Context) (*avro.Schema, error) {
+		return knownAvro(client).latest(ctx, cmp.Or(c.Avro.Subject, c.Kafka.Topic+"-value"))
+	}
+	f.tableSchema = func(ctx context.Context) (*arrow.Schema, error) {
+		s, err := latest(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return avro.TableSchema(s)
+	}
+	f.compile = func(ctx context.Context, p *decode.Plan, file string) error {
+		s, err := avroOf(ctx, file, latest)
+		if err != nil || s == nil {
+			return err
+		}
+		_, _, err = avro.New(p, avro.Options{Reader: o.Reader}).Compile(s)
+		return err
+	}
 	if c.Avro.Framing != framingRegistry {
 		schemas, err := readSchemas("source.avro.schema", c.Avro.Schema, c.Avro.Framing == framingSingleObject)
 		if err != nil {
@@ -162,28 +188,52 @@ func (f *format) openAvro(c sourceSection, client *registry.Client) error {
 				return err
 			}
 		}
-		f.tableSchema = func(context.Context) (*arrow.Schema, error) {
+		latest = func(context.Context) (*avro.Schema, error) {
 			if len(schemas) > 1 {
 				return nil, fmt.Errorf("source.avro.schema has %d schemas: say in table.schema which columns a new table gets", len(schemas))
 			}
-			return avro.TableSchema(schemas[0])
+			return schemas[0], nil
 		}
 		return nil
 	}
 	known := knownAvro(client)
 	framing = func() avro.Framing { return avro.Registry(decode.ValueSchemaHeader, known.find) }
-	f.tableSchema = func(ctx context.Context) (*arrow.Schema, error) {
-		s, err := known.latest(ctx, cmp.Or(c.Avro.Subject, c.Kafka.Topic+"-value"))
-		if err != nil {
-			return nil, err
-		}
-		return avro.TableSchema(s)
-	}
 	return nil
+}
+
+// avroOf is the schema of a file, or the latest one where no file is named; nil where the file has another kind of schema.
+func avroOf(ctx context.Context, file string, latest func(context.Context) (*avro.Schema, error)) (*avro.Schema, error) {
+	switch {
+	case file == "":
+		return latest(ctx)
+	case strings.ToLower(filepath.Ext(file)) != ".avsc":
+		return nil, nil
+	}
+	s, err := readSchemas("--schema", file, false)
+	if err != nil {
+		return nil, err
+	}
+	return s[0], nil
 }
 
 func (f *format) openProtobuf(ctx context.Context, c sourceSection, client *registry.Client) error {
 	var framing func() protobuf.Framing
+	var latest func(context.Context) (*protobuf.Type, error)
+	f.tableSchema = func(ctx context.Context) (*arrow.Schema, error) {
+		typ, err := latest(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return protobuf.TableSchema(typ)
+	}
+	f.compile = func(ctx context.Context, p *decode.Plan, file string) error {
+		typ, err := protobufOf(ctx, file, latest)
+		if err != nil || typ == nil {
+			return err
+		}
+		_, _, err = protobuf.New(p, nil).Compile(typ)
+		return err
+	}
 	f.newValue = func(p *decode.Plan) (envelope.Decoder, error) { return protobuf.New(p, framing()), nil }
 	if c.Protobuf.Framing == framingNone {
 		data, err := os.ReadFile(c.Protobuf.DescriptorSet)
@@ -195,23 +245,39 @@ func (f *format) openProtobuf(ctx context.Context, c sourceSection, client *regi
 			return fmt.Errorf("source.protobuf.descriptor_set: %s: %w", c.Protobuf.DescriptorSet, err)
 		}
 		framing = func() protobuf.Framing { return protobuf.Bare(typ) }
-		f.tableSchema = func(context.Context) (*arrow.Schema, error) { return protobuf.TableSchema(typ) }
+		latest = func(context.Context) (*protobuf.Type, error) { return typ, nil }
 		return nil
 	}
 	known := knownProtobuf(ctx, client)
 	framing = func() protobuf.Framing { return protobuf.Registry(decode.ValueSchemaHeader, known.find) }
-	f.tableSchema = func(ctx context.Context) (*arrow.Schema, error) {
+	latest = func(ctx context.Context) (*protobuf.Type, error) {
 		s, err := known.latest(ctx, cmp.Or(c.Protobuf.Subject, c.Kafka.Topic+"-value"))
 		if err != nil {
 			return nil, err
 		}
-		typ, err := s.First()
-		if err != nil {
-			return nil, err
-		}
-		return protobuf.TableSchema(typ)
+		return s.First()
 	}
 	return nil
+}
+
+// protobufOf is the type of a file, or the latest one where no file is named; nil where the file has another kind of schema.
+func protobufOf(ctx context.Context, file string, latest func(context.Context) (*protobuf.Type, error)) (*protobuf.Type, error) {
+	if file == "" {
+		return latest(ctx)
+	}
+	path, message := splitMessage(file)
+	ext := strings.ToLower(filepath.Ext(path))
+	if ext != ".proto" && ext != ".pb" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if ext == ".pb" {
+		return protobuf.FromDescriptorSet(data, message)
+	}
+	return protoType(path, string(data), message)
 }
 
 // readSchemas reads the schema of a file, or those of a folder's *.avsc files.

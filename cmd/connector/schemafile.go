@@ -24,10 +24,7 @@ import (
 // descriptor sets), Arrow IPC (.arrow, .arrows), or JSON (.json), which is a JSON Schema, Delta's schemaString or Avro. For
 // Protobuf the name may end with # and a message type.
 func fileSchema(name string) (*arrow.Schema, error) {
-	path, message := name, ""
-	if i := strings.LastIndexByte(name, '#'); i > strings.LastIndexAny(name, `/\`) {
-		path, message = name[:i], name[i+1:]
-	}
+	path, message := splitMessage(name)
 	ext := strings.ToLower(filepath.Ext(path))
 	if message != "" && ext != ".proto" && ext != ".pb" {
 		return nil, fmt.Errorf("%s: only a file of Protobuf has message types: leave out #%s", path, message)
@@ -60,6 +57,14 @@ func fileSchema(name string) (*arrow.Schema, error) {
 	return schema, nil
 }
 
+// splitMessage takes the message type from the end of a file's name.
+func splitMessage(name string) (path, message string) {
+	if i := strings.LastIndexByte(name, '#'); i > strings.LastIndexAny(name, `/\`) {
+		return name[:i], name[i+1:]
+	}
+	return name, ""
+}
+
 func avroColumns(data []byte) (*arrow.Schema, error) {
 	s, err := avro.Parse("", string(data))
 	if err != nil {
@@ -71,8 +76,17 @@ func avroColumns(data []byte) (*arrow.Schema, error) {
 // maxProtoFiles bounds the files of a folder that a .proto may import.
 const maxProtoFiles = 1000
 
-// protoColumns reads a .proto file, whose imports are relative to its own folder.
+// protoColumns reads the columns of protoType.
 func protoColumns(path, text, message string) (*arrow.Schema, error) {
+	typ, err := protoType(path, text, message)
+	if err != nil {
+		return nil, err
+	}
+	return protobuf.TableSchema(typ)
+}
+
+// protoType reads a .proto file, whose imports are relative to its own folder.
+func protoType(path, text, message string) (*protobuf.Type, error) {
 	folder := filepath.Dir(path)
 	var references []protobuf.Reference
 	err := filepath.WalkDir(folder, func(p string, e fs.DirEntry, err error) error {
@@ -97,11 +111,7 @@ func protoColumns(path, text, message string) (*arrow.Schema, error) {
 	if err != nil {
 		return nil, err
 	}
-	typ, err := s.Named(message)
-	if err != nil {
-		return nil, err
-	}
-	return protobuf.TableSchema(typ)
+	return s.Named(message)
 }
 
 // jsonColumns tells the schemas apart that are JSON.

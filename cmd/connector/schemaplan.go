@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/spf13/cobra"
 
+	"kafkadelta/decode"
 	"kafkadelta/delta"
 	"kafkadelta/sink"
 )
@@ -70,7 +72,12 @@ It ends with 5 where messages of the schema could not become rows, so that a pip
 
 // planSchema is what a new schema would do to the configured table.
 func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) ([]sink.Change, error) {
-	want, err := c.nextSchema(ctx, file, log)
+	messages, err := openFormat(ctx, c.Source, log)
+	if err != nil {
+		return nil, &configError{err}
+	}
+	defer messages.close()
+	want, err := c.nextSchema(ctx, messages, file)
 	if err != nil {
 		return nil, err
 	}
@@ -85,36 +92,49 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 	if err := table.CheckAppend(); err != nil {
 		return nil, tableError("opening the table", err)
 	}
-	changes, err := sink.PlanEvolution(table.Shape(), time.Now, want, c.Table.Sink.SchemaEvolution)
+	metadata, _ := c.Table.Decode.Metadata.Field()
+	filled := []string{metadata.Name, c.Source.Key.Column}
+	for name, column := range c.Table.Decode.Columns {
+		if column.From != "" {
+			filled = append(filled, name)
+		}
+	}
+	changes, layout, err := sink.PlanEvolution(table.Shape(), time.Now, c.ownFields(want), c.Table.Sink.SchemaEvolution, filled...)
 	if err != nil {
 		return nil, err
 	}
 	if err := c.checkFields(want); err != nil {
-		changes = append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: err.Error()})
+		return append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: err.Error()}), nil
 	}
-	return changes, nil
+	plan, err := messages.plan(layout, c.Table.Decode)
+	if err != nil {
+		return nil, &sink.Error{Op: "fitting the configured columns to the table", Err: err}
+	}
+	if messages.compile == nil {
+		return changes, nil
+	}
+	err = messages.compile(ctx, plan, file)
+	if misfit, ok := errors.AsType[*decode.Mismatch](err); ok {
+		err = nil
+		changes = slices.DeleteFunc(changes, func(c sink.Change) bool { return c.Path == misfit.Path && c.Kind != sink.ChangeAdds })
+		changes = append(changes, sink.Change{Kind: sink.ChangeBreaks, Path: misfit.Path, Detail: misfit.Error()})
+	}
+	return changes, err
 }
 
-// nextSchema gives the columns of messages that are to come, without those that table.columns takes from elsewhere.
-func (c config) nextSchema(ctx context.Context, file string, log *slog.Logger) (schema *arrow.Schema, err error) {
+// nextSchema gives the columns of messages that are to come.
+func (c config) nextSchema(ctx context.Context, messages *format, file string) (*arrow.Schema, error) {
 	if file != "" {
-		if schema, err = fileSchema(file); err != nil {
+		schema, err := fileSchema(file)
+		if err != nil {
 			return nil, &configError{fmt.Errorf("--schema: %w", err)}
 		}
-	} else {
-		messages, err := openFormat(ctx, c.Source, log)
-		if err != nil {
-			return nil, &configError{err}
-		}
-		defer messages.close()
-		if messages.tableSchema == nil {
-			return nil, &configError{errors.New("messages of this format tell no schema: name one with --schema")}
-		}
-		if schema, err = messages.tableSchema(ctx); err != nil {
-			return nil, err
-		}
+		return schema, nil
 	}
-	return c.ownFields(schema), nil
+	if messages.tableSchema == nil {
+		return nil, &configError{errors.New("messages of this format tell no schema: name one with --schema")}
+	}
+	return messages.tableSchema(ctx)
 }
 
 // brokenError says that messages of a planned schema could not become rows.
@@ -168,7 +188,7 @@ func showPlan(w io.Writer, output string, how sink.Evolution, changes []sink.Cha
 				sink.ChangeBreaks: fmt.Sprintf("BREAKS  %s: it is %s, messages have %s", l.Column, l.Table, l.Message),
 			}[l.Change]
 			if l.Detail != "" {
-				text = "BREAKS  " + l.Detail
+				text = map[sink.ChangeKind]string{sink.ChangeJudges: "judges  ", sink.ChangeBreaks: "BREAKS  "}[l.Change] + l.Detail
 			}
 			if _, err := fmt.Fprintln(w, text); err != nil {
 				return err
