@@ -356,6 +356,32 @@ func TestDeadLettersOfAGroup(t *testing.T) {
 	})
 }
 
+// TestDeliveryThatARevocationCutsOff: one of two partitions is given away while the dead letters of either can't be delivered. They are, by
+// whoever has the partition then, without another message.
+func TestDeliveryThatARevocationCutsOff(t *testing.T) {
+	for bad := range int32(2) {
+		t.Run(fmt.Sprint("partition ", bad), func(t *testing.T) {
+			parallelWorld(t, 2, func(w *world) {
+				m := newMorgue(w)
+				a := w.join(soon, m.buries, func(s *setup) { s.Flush.Interval = time.Second })
+				w.eventually("the worker is ready", func() bool { return a.Ready() == nil })
+				m.letters.SetPlan(faultstore.When(func(op faultstore.Op) bool { return op.Method == faultstore.MethodPutIfAbsent }, faultstore.Fail(nil)))
+				w.produce(1-bad, 1) // in the same flush
+				m.poison(bad, 2)
+				w.eventually("the commit that decides has landed", func() bool { stream, _ := m.slots(); return len(stream) == 1 })
+				b := w.join(soon, m.buries)
+				w.eventually("the time to give away is over", func() bool { return strings.Contains(w.logs.String(), "partitions must be given away") })
+				time.Sleep(time.Second)
+				m.letters.SetPlan(nil)
+				w.eventually("the dead letters are delivered", func() bool { return m.burials() == 1 })
+				a.stop()
+				b.stop()
+				m.exactlyOnce()
+			})
+		})
+	}
+}
+
 // TestEveryStoreOperationOfDeadLettersFailsInTurn is TestEveryStoreOperationFailsInTurn with dead letters: a failure, and in the second
 // half a crash, between every two operations on either table.
 func TestEveryStoreOperationOfDeadLettersFailsInTurn(t *testing.T) {
