@@ -133,6 +133,9 @@ func NewLetterWriter(table *sink.Table, layout *sink.Layout) (*LetterWriter, err
 			return nil, lettersMisfit(fmt.Errorf("its column %s %s NOT NULL is none of a dead letter", f.Name, f.Type))
 		}
 	}
+	if !layout.Plain() {
+		return nil, lettersMisfit(errors.New("it has partition columns or column mapping, which the commands for dead letters can't read"))
+	}
 	if known < len(letterColumns) {
 		return nil, lettersMisfit(fmt.Errorf("it has the columns %s, of which %d are those of dead letters", layout.Schema, known))
 	}
@@ -143,7 +146,7 @@ func NewLetterWriter(table *sink.Table, layout *sink.Layout) (*LetterWriter, err
 func lettersMisfit(err error) error {
 	return &sink.Error{
 		Op: "fitting the dead-letter table", Err: err,
-		Hint: "dead_letters.uri names a table that is not one: name an empty folder, where it is made, or a table with all columns that docs/dead-letters.md lists",
+		Hint: "dead_letters.uri names a table that is not one: name an empty folder, where it is made, or a table with all columns that docs/dead-letters.md lists, without partition columns and column mapping",
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -306,6 +307,29 @@ func TestPendingDeadLettersAreDeliveredOnAssignment(t *testing.T) {
 		k.stop()
 		m.exactlyOnce()
 	})
+}
+
+// TestDeadLetterTableOfAnotherForm is refused at the start.
+func TestDeadLetterTableOfAnotherForm(t *testing.T) {
+	for name, change := range map[string]func(*sink.Config){
+		"partitioned":         func(c *sink.Config) { c.PartitionBy = []string{"partition"} },
+		"with column mapping": func(c *sink.Config) { c.Properties = map[string]string{"delta.columnMapping.mode": "name"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			scenario(t, 1, func(w *world) {
+				m := newMorgue(w)
+				cfg := sink.DefaultConfig()
+				cfg.URI, cfg.Parquet.Compression = "memory://letters", "none"
+				change(&cfg)
+				table, err := sink.Open(t.Context(), m.letters, cfg, sink.Options{Create: pipeline.DeadLetterSchema(), Engine: "kafkadelta/test", Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+				w.check(err)
+				table.Close(t.Context())
+				if err := w.start(m.buries).wait(); !errors.As(err, new(*sink.Error)) || !strings.Contains(err.Error(), "partition columns or column mapping") {
+					t.Errorf("the worker ended with %v", err)
+				}
+			})
+		})
+	}
 }
 
 // TestDeadLetterStoreDown: the stream waits for it, and loses nothing.

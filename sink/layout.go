@@ -59,6 +59,9 @@ func (l *Layout) misfit(table *Layout) string {
 // read again.
 func (l *Layout) Fits(table *Layout) bool { return l.misfit(table) == "" && !l.retypes(table) }
 
+// Plain reports whether files have all columns of the table, under their own names: there are no partition columns and no column mapping.
+func (l *Layout) Plain() bool { return len(l.files.Partitions) == 0 && !l.shape.ColumnMapping() }
+
 // Ahead reports whether the table gets the layout only with the first rows of it.
 func (l *Layout) Ahead() bool { return l.ahead }
 
