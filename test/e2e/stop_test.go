@@ -174,7 +174,7 @@ func TestPoison(t *testing.T) {
 	for range 2 {
 		p := run(t, s.write(t), "--until-end")
 		p.wantExit(exitPoison, time.Minute)
-		if last := p.tail(1); !strings.Contains(last, "poison/0 offset 350") || !strings.Contains(last, "on_error: skip") {
+		if last := p.tail(1); !strings.Contains(last, "poison/0 offset 350") || !strings.Contains(last, "set on_error: dead_letter or skip") {
 			t.Errorf("the last line names neither the message nor the remedy: %s", last)
 		}
 		if log := readLog(t, s.table, s.name); log.next[0] != 350 {
