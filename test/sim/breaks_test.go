@@ -45,7 +45,7 @@ var breaks = []broken{
 	{
 		"C1b", "a changed table is no reason to judge a unit anew", change{
 			commitGo,
-			"if u.layout != layout && u.pin == nil {", "if u.layout != layout && u.pin == nil && u.layout == nil {",
+			"if u.layout == layout || u.pin != nil {", "if u.layout == layout || u.pin != nil || u.layout != nil {",
 		},
 	},
 	{
