@@ -26,6 +26,18 @@ type Plan struct {
 	Follow func(want *arrow.Schema) (behind bool, err error)
 }
 
+// CheckFollow is an *EvolveError where the table is to follow the messages' schema of that name first, and a *Mismatch where it can't.
+func (p *Plan) CheckFollow(name string, want *arrow.Schema) error {
+	behind, err := p.Follow(want)
+	switch {
+	case err != nil:
+		return &Mismatch{Detail: err.Error()}
+	case behind:
+		return &EvolveError{Schema: name, Want: want}
+	}
+	return nil
+}
+
 // Schema returns the table's schema: the schema of every batch.
 func (p *Plan) Schema() *arrow.Schema { return p.schema }
 

@@ -158,14 +158,7 @@ func (s *Shell[W, P]) follow(written W) error {
 	if err != nil {
 		return &Mismatch{Detail: err.Error()}
 	}
-	behind, err := s.Plan.Follow(want)
-	switch {
-	case err != nil:
-		return &Mismatch{Detail: err.Error()}
-	case behind:
-		return &EvolveError{Schema: s.Name(written), Want: want}
-	}
-	return nil
+	return s.Plan.CheckFollow(s.Name(written), want)
 }
 
 // Rows is the number of rows since the last NewBatch or Reset.

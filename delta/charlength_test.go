@@ -105,7 +105,7 @@ func TestLengthsThatCannotBeRead(t *testing.T) {
 			if !errors.As(err, &refused) || !strings.Contains(refused.Detail, "column "+name+": ") || !strings.Contains(refused.Detail, c.want) {
 				t.Fatalf("the append is refused with %v, want column %s and %s", err, name, c.want)
 			}
-			if _, err := table.Rules(); err == nil {
+			if _, err := table.Rules(newClock().now); err == nil {
 				t.Error("there are rules")
 			}
 		})

@@ -39,9 +39,9 @@ type Shape struct{ state }
 
 // Shape gives the shape of the table's version.
 func (t *Table) Shape() *Shape {
+	_ = t.checkAppend() // so that it is known before two ask for it
 	s := &Shape{t.state}
-	s.txns, s.domains, s.verdict = nil, maps.Clone(t.domains), nil
-	_ = s.checkAppend() // so that it is known before two ask for it
+	s.txns, s.domains = nil, maps.Clone(t.domains)
 	return s
 }
 
@@ -214,9 +214,9 @@ func (e *evolution) mergeType(have, want arrow.DataType, path, inside string, in
 		}
 	default:
 		switch {
-		case arrow.TypeEqual(have, want), widens(want, have):
+		case arrow.TypeEqual(have, want), Widens(want, have):
 			return have, nil, nil
-		case widens(have, want):
+		case Widens(have, want):
 			e.changed = true
 			change, err := e.typeChange(have, want, path, inside)
 			return want, []typeChange{change}, err

@@ -55,7 +55,7 @@ func tableOf(t *testing.T, schema string, by ...string) *delta.Table {
 // rowCheckOf gives the violations that the table's rules find.
 func rowCheckOf(t testing.TB, table *delta.Table) func(arrow.RecordBatch) []delta.Violation {
 	t.Helper()
-	rules, err := table.Rules()
+	rules, err := table.Rules(newClock().now)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -92,14 +92,9 @@ func (r *Rules) Added(o *Rules) string {
 // Defaults are the table's column defaults, by column.
 func (r *Rules) Defaults() []Default { return r.defaults }
 
-// Rules compiles the table's rules. An expression outside of the subset of docs/expressions.md is an *UnsupportedError, as it
-// is from CheckAppend; so is a CHAR or VARCHAR whose length cannot be read.
-func (t *Table) Rules() (*Rules, error) { return t.rulesAt(t.opts.Now) }
-
-// Rules compiles the rules of the shape, as Table.Rules does. now gives the time of rows.
-func (s *Shape) Rules(now func() time.Time) (*Rules, error) { return s.rulesAt(now) }
-
-func (s *state) rulesAt(now func() time.Time) (*Rules, error) {
+// Rules compiles the table's rules; now gives the time of rows. An expression outside of the subset of docs/expressions.md is an
+// *UnsupportedError, as it is from CheckAppend; so is a CHAR or VARCHAR whose length cannot be read.
+func (s *state) Rules(now func() time.Time) (*Rules, error) {
 	r, problems := s.compileRules(now)
 	if problems == nil {
 		return r, nil

@@ -36,7 +36,7 @@ func ruled(t testing.TB, configuration string) *delta.Table {
 func rulesOf(t testing.TB, table *delta.Table) *delta.Rules {
 	t.Helper()
 	check(t, table.CheckAppend())
-	rules, err := table.Rules()
+	rules, err := table.Rules(newClock().now)
 	check(t, err)
 	return rules
 }

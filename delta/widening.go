@@ -30,9 +30,7 @@ func integerRank(t arrow.DataType) int {
 }
 
 // Widens reports whether a plain type may become another one (PROTOCOL.md, "Type Widening").
-func Widens(from, to arrow.DataType) bool { return widens(from, to) }
-
-func widens(from, to arrow.DataType) bool {
+func Widens(from, to arrow.DataType) bool {
 	if widensForIceberg(from, to) {
 		return true
 	}

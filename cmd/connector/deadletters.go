@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strconv"
 	"text/tabwriter"
 	"time"
 	"unicode/utf8"
@@ -200,24 +199,23 @@ func deadLettersShowCommand() *cobra.Command {
 		Example: `  connector dead-letters show 3 1207311 -c connector.yaml`,
 		Args:    exactly(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			partition, err1 := strconv.ParseInt(args[0], 10, 32)
-			offset, err2 := strconv.ParseInt(args[1], 10, 64)
-			if err1 != nil || err2 != nil || partition < 0 || offset < 0 {
-				return &configError{fmt.Errorf("partition %q, offset %q: use whole numbers from 0 on", args[0], args[1])}
+			at, err := parsePlace(args[0], args[1])
+			if err != nil {
+				return err
 			}
 			c, store, err := f.open(cmd.Context())
 			if err != nil {
 				return err
 			}
 			letters := []admin.Letter{}
-			filter := admin.LetterFilter{Connector: c.Name, Partition: int32(partition), Offset: offset}
+			filter := admin.LetterFilter{Connector: c.Name, Partition: at.partition, Offset: at.offset}
 			err = admin.Letters(cmd.Context(), store, filter, func(l *admin.Letter) bool { letters = append(letters, *l); return true })
 			switch {
 			case err != nil:
 				return adminError("reading dead-letter table "+open.Redact(c.DeadLetters.URI), err)
 			case len(letters) == 0:
 				return tableError("reading dead-letter table "+open.Redact(c.DeadLetters.URI),
-					fmt.Errorf("there is no dead letter of partition %d, offset %d: `connector explain %d %d -c %s` says what became of the message", partition, offset, partition, offset, f.config))
+					fmt.Errorf("there is no dead letter of partition %d, offset %d: `connector explain %d %d -c %s` says what became of the message", at.partition, at.offset, at.partition, at.offset, f.config))
 			case f.output == "json":
 				return printIndented(cmd.OutOrStdout(), letters)
 			}

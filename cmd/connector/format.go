@@ -155,12 +155,13 @@ func (f *format) openAvro(c sourceSection, client *registry.Client) error {
 		}
 		o.Reader = reader[0]
 	}
+	known := knownAvro(client)
 	framing := func() avro.Framing { return o.Framing }
 	f.newValue = func(p *decode.Plan) (envelope.Decoder, error) {
 		return avro.New(p, avro.Options{Framing: framing(), Reader: o.Reader}), nil
 	}
 	latest := func(ctx context.Context) (*avro.Schema, error) {
-		return knownAvro(client).latest(ctx, cmp.Or(c.Avro.Subject, c.Kafka.Topic+"-value"))
+		return known.latest(ctx, cmp.Or(c.Avro.Subject, c.Kafka.Topic+"-value"))
 	}
 	f.tableSchema = func(ctx context.Context) (*arrow.Schema, error) {
 		s, err := latest(ctx)
@@ -196,7 +197,6 @@ func (f *format) openAvro(c sourceSection, client *registry.Client) error {
 		}
 		return nil
 	}
-	known := knownAvro(client)
 	framing = func() avro.Framing { return avro.Registry(decode.ValueSchemaHeader, known.find) }
 	return nil
 }

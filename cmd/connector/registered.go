@@ -146,14 +146,11 @@ func followJSON(p *decode.Plan, s *registry.Schema) error {
 	if err != nil {
 		return &decode.FramingError{Reason: decode.ReasonInvalidSchema, Detail: err.Error()}
 	}
-	behind, err := p.Follow(want)
-	switch {
-	case err != nil:
-		return &decode.FramingError{Reason: decode.ReasonTypeMismatch, Detail: fmt.Sprintf("%s: %v", idText(s), err)}
-	case behind:
-		return &decode.EvolveError{Schema: idText(s), Want: want}
+	err = p.CheckFollow(idText(s), want)
+	if misfit, ok := errors.AsType[*decode.Mismatch](err); ok {
+		return &decode.FramingError{Reason: decode.ReasonTypeMismatch, Detail: idText(s) + ": " + misfit.Detail}
 	}
-	return nil
+	return err
 }
 
 func jsonTableSchema(s *registry.Schema) (*arrow.Schema, error) {

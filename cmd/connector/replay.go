@@ -95,12 +95,6 @@ type replayer struct {
 	former        int64 // letters of generations before
 }
 
-// place is where the message of a letter was.
-type place struct {
-	partition int32
-	offset    int64
-}
-
 func (r *replayer) open(ctx context.Context, streams storage.Store) (err error) {
 	r.tried = map[place]error{}
 	r.stream, err = sink.Open(ctx, streams, r.config.Table.Sink, sink.Options{Name: r.config.Name, Engine: engine(), Now: time.Now, Log: r.log})

@@ -20,15 +20,7 @@ import (
 )
 
 func schemaCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "schema", Short: "What a schema of messages means for a table", DisableFlagsInUseLine: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return &configError{fmt.Errorf("unknown command %q for %q; see `%s --help`", args[0], cmd.CommandPath(), cmd.CommandPath())}
-			}
-			return cmd.Help()
-		},
-	}
+	cmd := groupCommand("schema", "What a schema of messages means for a table")
 	cmd.AddCommand(schemaPlanCommand())
 	return cmd
 }

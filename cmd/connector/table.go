@@ -10,8 +10,17 @@ import (
 )
 
 func tableCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "table", Short: "Make and look at tables", DisableFlagsInUseLine: true,
+	cmd := groupCommand("table", "Make and look at tables")
+	var store storeFlags
+	cmd.PersistentFlags().StringVarP(&store.config, "config", "c", "", "configuration file whose storage section tells how to reach the table's store; the rest of it does not count")
+	cmd.AddCommand(tableCreateCommand(&store), tableAppendCommand(&store), tableInspectCommand(&store), tableHistoryCommand(&store))
+	return cmd
+}
+
+// groupCommand is a command that has others below it, and does nothing by itself.
+func groupCommand(name, short string) *cobra.Command {
+	return &cobra.Command{
+		Use: name, Short: short, DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 { // without a RunE, cobra shows the help as if nothing were wrong
 				return &configError{fmt.Errorf("unknown command %q for %q; see `%s --help`", args[0], cmd.CommandPath(), cmd.CommandPath())}
@@ -19,10 +28,6 @@ func tableCommand() *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	var store storeFlags
-	cmd.PersistentFlags().StringVarP(&store.config, "config", "c", "", "configuration file whose storage section tells how to reach the table's store; the rest of it does not count")
-	cmd.AddCommand(tableCreateCommand(&store), tableAppendCommand(&store), tableInspectCommand(&store), tableHistoryCommand(&store))
-	return cmd
 }
 
 func tableError(op string, err error) error {

@@ -336,6 +336,22 @@ func orUnknown(s string) string {
 	return s
 }
 
+// place is where a message is in its topic.
+type place struct {
+	partition int32
+	offset    int64
+}
+
+// parsePlace reads the arguments PARTITION and OFFSET.
+func parsePlace(partition, offset string) (place, error) {
+	p, err1 := strconv.ParseInt(partition, 10, 32)
+	o, err2 := strconv.ParseInt(offset, 10, 64)
+	if err1 != nil || err2 != nil || p < 0 || o < 0 {
+		return place{}, &configError{fmt.Errorf("partition %q, offset %q: use whole numbers from 0 on", partition, offset)}
+	}
+	return place{int32(p), o}, nil
+}
+
 func explainCommand() *cobra.Command {
 	var f targetFlags
 	cmd := &cobra.Command{
@@ -345,17 +361,16 @@ func explainCommand() *cobra.Command {
   connector explain 3 1207311 --table ./data/web_requests -o json`,
 		Args: exactly(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			partition, err1 := strconv.ParseInt(args[0], 10, 32)
-			offset, err2 := strconv.ParseInt(args[1], 10, 64)
-			if err1 != nil || err2 != nil || partition < 0 || offset < 0 {
-				return &configError{fmt.Errorf("partition %q, offset %q: use whole numbers from 0 on", args[0], args[1])}
+			at, err := parsePlace(args[0], args[1])
+			if err != nil {
+				return err
 			}
 			t, err := f.open(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer t.close()
-			e, err := admin.Explain(cmd.Context(), t.store, int32(partition), offset, t.opts)
+			e, err := admin.Explain(cmd.Context(), t.store, at.partition, at.offset, t.opts)
 			if err != nil {
 				return adminError("looking into table "+open.Redact(t.uri), err)
 			}
