@@ -287,6 +287,8 @@ func TestCommandLineMistakes(t *testing.T) {
 		"unknown flag":             {[]string{"run", "--until-the-end", "-c", config}, "connector run --help"},
 		"unknown command":          {[]string{"walk"}, "walk"},
 		"unknown command of table": {[]string{"table", "foo"}, `unknown command "foo" for "connector table"`},
+		"unknown of dead-letters":  {[]string{"dead-letters", "foo"}, `unknown command "foo" for "connector dead-letters"`},
+		"unknown of schema":        {[]string{"schema", "foo"}, `unknown command "foo" for "connector schema"`},
 		"argument":                 {[]string{"run", config}, "connector run --help"},
 		"log level":                {[]string{"run", "-c", config, "--log-level", "loud"}, "use debug, info, warn or error"},
 		"log format":               {[]string{"run", "-c", config, "--log-format", "xml"}, "use text or json"},

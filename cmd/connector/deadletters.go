@@ -81,14 +81,11 @@ func openLetters(ctx context.Context, store storage.Store, uri string, create bo
 }
 
 func deadLettersCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "dead-letters",
-		Short: "Look at messages that could not become rows, and replay them",
-		Long: `Under on_error: dead_letter, a message that can't become a row is put into the dead-letter table, exactly once.
+	cmd := groupCommand("dead-letters", "Look at messages that could not become rows, and replay them")
+	cmd.Long = `Under on_error: dead_letter, a message that can't become a row is put into the dead-letter table, exactly once.
 docs/dead-letters.md tells how, and what to do about them.
 
-` + exitCodesHelp,
-	}
+` + exitCodesHelp
 	cmd.AddCommand(deadLettersListCommand(), deadLettersShowCommand(), deadLettersReplayCommand(), deadLettersSettleCommand())
 	return cmd
 }
