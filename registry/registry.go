@@ -102,11 +102,16 @@ func New(ctx context.Context, c Config, getenv func(string) string, log *slog.Lo
 	if err != nil {
 		return nil, err
 	}
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: conf, TLSHandshakeTimeout: limit, ForceAttemptHTTP2: true}
+	return NewOver(ctx, c, transport, getenv, log)
+}
+
+// NewOver is New over another transport than the network, such as a test's.
+func NewOver(ctx context.Context, c Config, transport http.RoundTripper, getenv func(string) string, log *slog.Logger) (*Client, error) {
 	if _, err := c.secret(getenv); err != nil {
 		return nil, err
 	}
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: conf, TLSHandshakeTimeout: limit, ForceAttemptHTTP2: true}
-	out := &Client{log: log, idle: transport.CloseIdleConnections, ids: map[name]*entry{}}
+	out := &Client{log: log, idle: (&http.Client{Transport: transport}).CloseIdleConnections, ids: map[name]*entry{}}
 	out.ctx, out.cancel = context.WithCancel(ctx)
 	for _, u := range c.URLs {
 		server, err := sr.NewClient(sr.URLs(u), sr.UserAgent("kafkadelta"), sr.HTTPClient(&http.Client{Timeout: limit, Transport: transport}),

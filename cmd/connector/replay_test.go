@@ -12,12 +12,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"kafkadelta/admin"
 	"kafkadelta/checkpoint"
 	"kafkadelta/delta"
 	"kafkadelta/internal/kafkatest"
-	"kafkadelta/pipeline"
+	"kafkadelta/replay"
 	"kafkadelta/sink"
 	"kafkadelta/storage"
 	"kafkadelta/storage/faultstore"
@@ -123,27 +124,28 @@ func inMemory(t *testing.T, folder string) *memory.Store {
 }
 
 // replayIn replays in the given stores.
-func (r replayable) replayIn(ctx context.Context, t *testing.T, table, letters storage.Store) (*replayer, error) {
+func (r replayable) replayIn(ctx context.Context, t *testing.T, table, letters storage.Store) error {
 	t.Helper()
 	c, err := loadConfig(r.config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	messages, err := openFormat(ctx, c.Source, slog.New(slog.DiscardHandler))
+	quiet := slog.New(slog.DiscardHandler)
+	messages, err := openFormat(ctx, c.Source, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer messages.close()
-	x := &replayer{
-		config: c, letters: letters, log: slog.New(slog.DiscardHandler), filter: admin.LetterFilter{Connector: c.Name, Partition: -1, Offset: -1},
-		newDecoder: func(layout *sink.Layout) (pipeline.Decoder, error) {
-			return messages.decoder(layout, c.Table.Decode, nil)
-		},
+	stream, err := sink.Open(ctx, table, c.Table.Sink, sink.Options{Name: c.Name, Engine: engine(), Now: time.Now, Log: quiet})
+	if err != nil {
+		return err
 	}
-	if err := x.open(ctx, table); err != nil {
-		return x, err
+	dead, err := openLetters(ctx, letters, c.DeadLetters.URI, false, quiet, sink.Events{})
+	if err != nil {
+		return err
 	}
-	return x, x.run(ctx)
+	_, err = replay.Run(ctx, c.replayOptions(stream, dead, letters, admin.LetterFilter{Connector: c.Name, Partition: -1, Offset: -1}, messages))
+	return err
 }
 
 // replayedOnce checks that each letter that could become a row is one, once, and is marked, once.
@@ -210,14 +212,14 @@ func TestReplayDiesAnywhere(t *testing.T) {
 						return faultstore.Pass()
 					})
 				}
-				_, err := r.replayIn(t.Context(), t, stores["table"], stores["letters"])
+				err := r.replayIn(t.Context(), t, stores["table"], stores["letters"])
 				if !had {
 					break
 				}
 				if err != nil {
 					died++
 				}
-				if _, err := r.replayIn(t.Context(), t, table, letters); err != nil {
+				if err := r.replayIn(t.Context(), t, table, letters); err != nil {
 					t.Fatalf("operation %d of %s, landed %v: the next replay ends with %v", i, of, landed, err)
 				}
 				if replayedOnce(t, table, letters); t.Failed() {
@@ -242,12 +244,12 @@ func TestTwoReplaysAtOnce(t *testing.T) {
 		store.SetHook(func(op faultstore.Op) {
 			if op.Index == i {
 				had = true
-				if _, err := r.replayIn(t.Context(), t, table, letters); err != nil {
+				if err := r.replayIn(t.Context(), t, table, letters); err != nil {
 					t.Errorf("the other replay ends with %v", err)
 				}
 			}
 		})
-		_, err := r.replayIn(t.Context(), t, store, letters)
+		err := r.replayIn(t.Context(), t, store, letters)
 		if !had {
 			break
 		}

@@ -135,6 +135,10 @@ var table = []rule{
 		pkg: "admin", imports: []string{"checkpoint", "delta", "internal/backoff"}, modules: []string{arrow, uuid}, pure: true,
 		because: "it checks what sink and pipeline have written, and so shares nothing with them but the meaning of what is written",
 	},
+	{
+		pkg: "replay", imports: []string{"admin", "checkpoint", "decode", "pipeline", "sink", "internal/backoff"}, modules: []string{arrow, kgo}, pure: true,
+		because: "dead letters through the stages once more, for the command and for the simulation; what it reads and decodes with is handed in",
+	},
 
 	{
 		pkg: "storage", because: "the contract of all backends: standard library only, so that delta can repeat its types",
@@ -174,7 +178,7 @@ var table = []rule{
 	{
 		pkg: "cmd/connector",
 		imports: []string{
-			"admin", "batch", "checkpoint", "decode", "decode/avro", "decode/envelope", "decode/json", "decode/jsonschema", "decode/protobuf", "decode/raw", "delta", "pipeline", "registry", "sink", "sink/datafile", "source",
+			"admin", "batch", "checkpoint", "decode", "decode/avro", "decode/envelope", "decode/json", "decode/jsonschema", "decode/protobuf", "decode/raw", "delta", "pipeline", "registry", "replay", "sink", "sink/datafile", "source",
 			"storage", "storage/local", "storage/memory", "storage/open", "internal/backoff", "internal/strictyaml",
 		},
 		modules: []string{arrow, cobra, compress, kadm, kerr, kfake, kgo, kmsg, prometheus, xsync, xsys},
