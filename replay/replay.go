@@ -41,7 +41,8 @@ type Options struct {
 	Letters *sink.Table // of dead letters
 	// Read visits the stream's letters that are wanted, as of the newest version of the dead-letter table, until visit answers false.
 	Read func(ctx context.Context, visit func(*admin.Letter) bool) error
-	// NewDecoder compiles a decoder for the stream's table. What it can't make a row of is a *decode.PoisonError.
+	// NewDecoder compiles a decoder for a layout of the stream's table, which follows the messages' schemas as the stream does. What it can't
+	// make a row of is a *decode.PoisonError.
 	NewDecoder func(layout *sink.Layout) (pipeline.Decoder, error)
 	Now        func() time.Time
 }
@@ -152,59 +153,83 @@ func recordOf(l *admin.Letter) *kgo.Record {
 	return record
 }
 
-// replay makes rows of what is good of the part, and lands them with their marks.
-func (r *replayer) replay(ctx context.Context, part []*kgo.Record, settled map[string]int64, generation int64) (err error) {
+// part is what lands in one commit.
+type part struct {
+	*replayer
+	generation int64
+	layout     *sink.Layout // of the rows: the table's, or ahead of it
+	decoder    pipeline.Decoder
+	rows       *sink.Writer
+	marks      *pipeline.LetterWriter
+	held       []*kgo.Record // of the rows in the decoder
+	good       int64
+}
+
+// againError asks for a part to be made anew: what was written of it does not fit what its later messages need.
+type againError struct{ under *sink.Layout }
+
+func (e *againError) Error() string { return "the rows before a new schema don't fit it" }
+
+// replay makes rows of what is good among the letters, and lands them with their marks.
+func (r *replayer) replay(ctx context.Context, letters []*kgo.Record, settled map[string]int64, generation int64) error {
 	layout, err := r.Stream.Layout(ctx)
 	if err != nil {
 		return err
 	}
+	for {
+		err := r.replayUnder(ctx, layout, letters, settled, generation)
+		again, ok := errors.AsType[*againError](err)
+		if !ok {
+			return err
+		}
+		layout = again.under
+	}
+}
+
+func (r *replayer) replayUnder(ctx context.Context, layout *sink.Layout, letters []*kgo.Record, settled map[string]int64, generation int64) error {
 	lettersLayout, err := r.Letters.Layout(ctx)
 	if err != nil {
 		return err
-	}
-	decoder, err := r.NewDecoder(layout)
-	if err != nil {
-		return &sink.Error{Op: "fitting the configured columns to the table", Err: err}
 	}
 	marks, err := pipeline.NewLetterWriter(r.Letters, lettersLayout)
 	if err != nil {
 		return err
 	}
-	rows := r.Stream.NewWriter(layout)
+	p := &part{replayer: r, generation: generation, rows: r.Stream.NewWriter(layout), marks: marks}
+	if err := p.begin(layout); err != nil {
+		return err
+	}
 	defer func() {
 		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 		defer cancel()
-		rows.Abort(cleanup) // of nothing, after all went well
-		marks.Abort(cleanup)
+		p.rows.Abort(cleanup) // of nothing, after all went well
+		p.marks.Abort(cleanup)
 	}()
-	good := int64(0)
-	write := func(rb arrow.RecordBatch, of []*kgo.Record) error {
-		defer rb.Release()
-		for _, record := range of {
-			if err := marks.Mark(ctx, record, r.Name, generation, r.Now()); err != nil {
-				return err
-			}
-		}
-		good += int64(len(of))
-		return rows.Write(ctx, rb)
-	}
-	for chunk := range slices.Chunk(part, rowsOfBatch) {
-		if err := r.decode(ctx, decoder, layout, chunk, write); err != nil {
+	for _, record := range letters {
+		if err := p.take(ctx, record); err != nil {
 			return err
 		}
 	}
-	if good == 0 {
-		return nil
+	if err := p.flush(ctx); err != nil || p.good == 0 {
+		return err
 	}
-	return r.land(ctx, rows, marks, settled, generation, good)
+	return p.land(ctx, settled)
 }
 
-func (r *replayer) land(ctx context.Context, rows *sink.Writer, marks *pipeline.LetterWriter, settled map[string]int64, generation, good int64) error {
-	parcel, err := marks.Finish(ctx, nil) // D1: before the commit
+func (p *part) begin(layout *sink.Layout) (err error) {
+	if p.decoder, err = p.NewDecoder(layout); err != nil {
+		return &sink.Error{Op: "fitting the configured columns to the table", Err: err}
+	}
+	p.layout = layout
+	return nil
+}
+
+func (p *part) land(ctx context.Context, settled map[string]int64) error {
+	parcel, err := p.marks.Finish(ctx, nil) // D1: before the commit
 	if err != nil {
 		return err
 	}
-	unit, err := rows.FinishAppend()
+	unit, err := p.rows.FinishAppend()
 	if err == nil {
 		err = unit.Attach(parcel)
 	}
@@ -212,7 +237,7 @@ func (r *replayer) land(ctx context.Context, rows *sink.Writer, marks *pipeline.
 		parcel.Discard(ctx)
 		return err
 	}
-	landed, err := r.Stream.Replay(ctx, unit, settled, generation)
+	landed, err := p.Stream.Replay(ctx, unit, settled, p.generation)
 	switch {
 	case err != nil:
 		return err
@@ -222,72 +247,100 @@ func (r *replayer) land(ctx context.Context, rows *sink.Writer, marks *pipeline.
 			Remedy: "run it again",
 		}
 	}
-	r.replayed += good
+	p.replayed += p.good
 	return nil
 }
 
-// decode makes rows of those letters of a chunk that are good, and hands them over batch by batch. What is bad is noted.
-func (r *replayer) decode(ctx context.Context, decoder pipeline.Decoder, layout *sink.Layout, chunk []*kgo.Record, write func(arrow.RecordBatch, []*kgo.Record) error) error {
-	var held []*kgo.Record
-	flush := func() error {
-		batch := held
-		held = nil
-		return r.check(decoder, layout, batch, write)
-	}
-	for _, record := range chunk {
-		at := place{record.Partition, record.Offset}
-		r.tried[at] = nil
-		for {
-			err := decoder.Append(record)
-			if err == nil {
-				held = append(held, record)
-				break
+// take makes a row of a letter, waits where the decoder asks for it, and has the table follow the message's schema. What is bad is noted.
+func (p *part) take(ctx context.Context, record *kgo.Record) error {
+	at := place{record.Partition, record.Offset}
+	p.tried[at] = nil
+	for {
+		err := p.decoder.Append(record)
+		if err == nil {
+			if p.held = append(p.held, record); len(p.held) < rowsOfBatch {
+				return nil
 			}
-			if later, ok := errors.AsType[*decode.RetryLaterError](err); ok {
-				if err := flush(); err != nil {
-					return err
-				}
-				if err := backoff.Sleep(ctx, later.RetryLater()); err != nil {
-					return err
-				}
-				continue
-			}
-			if _, bad := errors.AsType[*decode.PoisonError](err); !bad {
-				return err
-			}
-			r.tried[at] = err
-			break
+			return p.flush(ctx)
+		}
+		if _, bad := errors.AsType[*decode.PoisonError](err); bad {
+			p.tried[at] = err
+			return nil
+		}
+		later, isLater := errors.AsType[interface {
+			error
+			RetryLater() time.Duration
+		}](err)
+		ahead, isAhead := errors.AsType[*decode.EvolveError](err)
+		if !isLater && !isAhead {
+			return err
+		}
+		if err := p.flush(ctx); err != nil {
+			return err
+		}
+		if isAhead {
+			err = p.evolve(ctx, ahead.Want)
+		} else {
+			err = backoff.Sleep(ctx, later.RetryLater())
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return flush()
 }
 
-// check applies the table's rules to the decoder's rows. Where they reject some, the others are decoded again.
-func (r *replayer) check(decoder pipeline.Decoder, layout *sink.Layout, held []*kgo.Record, write func(arrow.RecordBatch, []*kgo.Record) error) error {
+// evolve goes on under the layout that the table gets with the part.
+func (p *part) evolve(ctx context.Context, want *arrow.Schema) error {
+	next, err := p.Stream.Evolve(ctx, p.layout, want)
+	if err != nil {
+		return err
+	}
+	if !p.layout.Fits(next) {
+		return &againError{next}
+	}
+	if err := p.rows.Relayout(next); err != nil {
+		return err
+	}
+	return p.begin(next)
+}
+
+// flush writes the decoder's rows that keep the table's rules, with their marks. Where the rules reject some, the others are decoded again.
+func (p *part) flush(ctx context.Context) error {
+	held := p.held
+	p.held = nil
 	if len(held) == 0 {
 		return nil
 	}
-	decoded := decoder.NewBatch()
-	rb, bad := layout.Rules.Apply(decoded)
+	decoded := p.decoder.NewBatch()
+	rb, bad := p.layout.Rules.Apply(decoded)
 	decoded.Release()
 	if len(bad) == 0 {
-		return write(rb, held)
+		defer rb.Release()
+		return p.write(ctx, rb, held)
 	}
 	rejected := map[int]bool{}
 	for _, v := range bad {
 		rejected[v.Row] = true
-		at := place{held[v.Row].Partition, held[v.Row].Offset}
-		r.tried[at] = fmt.Errorf("column %s: %s", v.Path, v.Reason)
+		p.tried[place{held[v.Row].Partition, held[v.Row].Offset}] = fmt.Errorf("column %s: %s", v.Path, v.Reason)
 	}
-	var kept []*kgo.Record
 	for row, record := range held {
 		if rejected[row] {
 			continue
 		}
-		if err := decoder.Append(record); err != nil {
+		if err := p.decoder.Append(record); err != nil {
 			return fmt.Errorf("decoding a message a second time: %w", err)
 		}
-		kept = append(kept, record)
+		p.held = append(p.held, record)
 	}
-	return r.check(decoder, layout, kept, write)
+	return p.flush(ctx)
+}
+
+func (p *part) write(ctx context.Context, rb arrow.RecordBatch, of []*kgo.Record) error {
+	for _, record := range of {
+		if err := p.marks.Mark(ctx, record, p.Name, p.generation, p.Now()); err != nil {
+			return err
+		}
+	}
+	p.good += int64(len(of))
+	return p.rows.Write(ctx, rb)
 }

@@ -80,7 +80,7 @@ func (c config) replayOptions(stream, table *sink.Table, letters storage.Store, 
 			return nil
 		},
 		NewDecoder: func(layout *sink.Layout) (pipeline.Decoder, error) {
-			return messages.decoder(layout, c.Table.Decode, nil)
+			return messages.decoder(layout, c.Table.Decode, c.follow(layout))
 		},
 	}
 }

@@ -9,10 +9,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/sr"
+	"github.com/twmb/franz-go/pkg/sr/srfake"
 
 	"kafkadelta/admin"
 	"kafkadelta/checkpoint"
@@ -265,4 +269,60 @@ func TestTwoReplaysAtOnce(t *testing.T) {
 	if refused == 0 {
 		t.Error("no replay was refused because another one came in between")
 	}
+}
+
+// TestReplayFollowsSchemas: letters of schemas that the registry did not know become rows with all that these bring, once it does; the table
+// gets the columns and the wider types with them, also where what was written before them has to be written anew.
+func TestReplayFollowsSchemas(t *testing.T) {
+	record := func(fields string) string {
+		return `{"type":"record","name":"r","fields":[{"name":"id","type":"long"}` + fields + `]}`
+	}
+	schemas := []string{
+		record(`,{"name":"x","type":"float"}`),
+		record(`,{"name":"x","type":"float"},{"name":"note","type":"string"}`),
+		record(`,{"name":"x","type":"double"}`), // FLOAT to DOUBLE: what was written before is written anew
+	}
+	fake := srfake.New()
+	t.Cleanup(fake.Close)
+	client, err := sr.NewClient(sr.URLs(fake.URL()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	register := func(i int) {
+		if s, err := client.CreateSchema(t.Context(), "events-value", sr.Schema{Schema: schemas[i]}); err != nil || s.ID != i+1 {
+			t.Fatal(s.ID, err)
+		}
+	}
+	register(0)
+	cluster := kafkatest.Start(t, "events", 1)
+	var messages [][]byte
+	for i, values := range []map[string]any{
+		{"id": 1, "x": 10.0}, {"id": 2, "x": 20.0, "note": "two"}, {"id": 3, "x": 30.1}, {"id": 4, "x": 40.0, "note": "four"}, {"id": 5, "x": 50.0},
+	} {
+		of := []int{0, 1, 2, 1, 0}[i]
+		messages = append(messages, encoded(t, of+1, schemas[of], values))
+	}
+	kafkatest.Produce(t, cluster.ListenAddrs(), "events", 1, messages)
+	config := file(t, "c.yaml", fmt.Sprintf(`name: events
+source: {brokers: [%q], topic: events, format: avro, schema_registry: {urls: [%q]}}
+table: {uri: %q, schema_evolution: add_and_widen, properties: {delta.enableTypeWidening: "true"}}
+on_error: dead_letter
+dead_letters: {uri: %q}
+http: {listen: "off"}
+`, cluster.ListenAddrs()[0], fake.URL(), filepath.Join(t.TempDir(), "table"), filepath.Join(t.TempDir(), "letters")))
+	mustRun(t, "run", "-c", config, "--until-end")
+	if o := mustRun(t, "dead-letters", "replay", "-c", config); !strings.Contains(o.stdout, "0 dead letters were replayed, 3 are still bad") {
+		t.Fatalf("replay of what is not registered says %s", o.stdout)
+	}
+	register(1)
+	register(2)
+	if o := mustRun(t, "dead-letters", "replay", "-c", config); !strings.Contains(o.stdout, "3 dead letters were replayed, 0 are still bad") {
+		t.Fatalf("replay says %s", o.stdout)
+	}
+	want := []string{`{"id":1,"note":null,"x":10}`, `{"id":2,"note":"two","x":20}`, `{"id":3,"note":null,"x":30.1}`, `{"id":4,"note":"four","x":40}`, `{"id":5,"note":null,"x":50}`}
+	if got := rowsOf(t, config, "id", "x", "note"); !slices.Equal(got, want) {
+		t.Errorf("the table has %q, want %q", got, want)
+	}
+	mustRun(t, "run", "-c", config, "--until-end")
+	mustRun(t, "verify", "-c", config)
 }
