@@ -1,4 +1,4 @@
-"""Reads `go test -json` and prints what a person wants to read: failed tests with their output, skipped tests, and last,
+"""Reads `go test -json` and prints what a person wants to read: failed tests with their output, skipped tests, the slowest ones, and last,
 exactly as go test writes them, the lines of the packages. Exits with 1 for a failure, for a skip that is not in ALLOWED,
 and where nothing ran. Progress goes to stderr."""
 
@@ -17,7 +17,7 @@ ALLOWED = {
     ("kafkadelta/test/model", "TestReductionLosesNothing"): "one goroutine, on which the detector is wasted; run before, without it",
 }
 
-output, failed, skipped, packages, broken = {}, [], [], [], []
+output, failed, skipped, packages, broken, seconds = {}, [], [], [], [], {}
 for line in sys.stdin:
     try:
         e = json.loads(line)
@@ -26,6 +26,8 @@ for line in sys.stdin:
         continue
     action, test = e.get("Action"), e.get("Test")
     key = (e.get("Package") or e.get("ImportPath", ""), test or "")
+    if test and "/" not in test and "Elapsed" in e:
+        seconds[key] = e["Elapsed"]
     if action == "build-output":
         broken.append(e["Output"])
     elif action == "output":
@@ -53,5 +55,6 @@ for key in skipped:
     print("---- skipped" if why else "==== MUST NOT SKIP", *key, "--", why or " ".join(said))
 if failed or broken or refused:
     print(f"==== {len(failed)} failed, {refused} skipped that must not")
+print("---- slowest:", ", ".join(f"{key[1]} {took:.0f} s" for key, took in sorted(seconds.items(), key=lambda i: -i[1])[:40]))
 sys.stdout.writelines(packages)
 sys.exit(bool(failed or broken or refused or not packages))

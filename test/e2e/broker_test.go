@@ -22,6 +22,8 @@ import (
 // defaultImage is what docker-compose.yml uses too. KAFKA_IMAGE names another one that takes the same environment.
 const defaultImage = "apache/kafka:4.1.0"
 
+func kafkaImage() string { return cmp.Or(os.Getenv("KAFKA_IMAGE"), defaultImage) }
+
 // Users of the broker. The names are checked by PLAIN and by SCRAM.
 const (
 	brokerUser     = "loader"
@@ -105,10 +107,6 @@ func startBroker(ctx context.Context) (b *broker, lacking bool, err error) {
 	if err != nil {
 		return nil, true, err
 	}
-	image := defaultImage
-	if name := os.Getenv("KAFKA_IMAGE"); name != "" {
-		image = name
-	}
 	b = &broker{endpoints: map[listener]string{}}
 	if b.ca, err = newAuthority("test authority"); err != nil {
 		return nil, false, err
@@ -120,7 +118,7 @@ func startBroker(ctx context.Context) (b *broker, lacking bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	container, err := testcontainers.Run(ctx, image, b.options(files)...)
+	container, err := testcontainers.Run(ctx, kafkaImage(), b.options(files)...)
 	switch {
 	case err != nil && container == nil: // nothing could be created: most likely there is no image and no network
 		return nil, true, err

@@ -98,6 +98,7 @@ func (g *guarded) commit(lines ...string) {
 }
 
 func TestGuardRetention(t *testing.T) {
+	t.Parallel()
 	g := newGuarded(t, "guard-retention", 2)
 	g.produce(20, 0, 1)
 	g.remove(0, 35)
@@ -155,15 +156,16 @@ func TestGuardMarkersAtTheEdge(t *testing.T) {
 }
 
 func TestGuardBeyondTheEnd(t *testing.T) {
+	t.Parallel()
 	g := newGuarded(t, "guard-beyond", 2)
 	g.commit(`{"txn":{"appId":"e2e-guard-beyond-0","version":99}}`)
 	g.source += "  on_data_loss: continue\n"
 	g.refused(run(t, g.write(t)), exitRefused, "guard-beyond[0]", "up to offset 99", "ends at 19", "connector rewind")
 }
 
-// TestGuardLeaderEpoch looks whether a real broker's epochs are kept, and asked for without a false alarm. An unclean election needs a
-// second broker, which this Kafka does not have: pipeline's TestLogThatWasCutBackIsRefused has one in process.
+// TestGuardLeaderEpoch looks whether a real broker's epochs are kept, and asked for without a false alarm. TestUncleanElection has a log that is cut back.
 func TestGuardLeaderEpoch(t *testing.T) {
+	t.Parallel()
 	g := newGuarded(t, "guard-epoch", 2)
 	found := regexp.MustCompile(`"appId":"e2e-guard-epoch#leader/0","version":0[,}]`)
 	var text strings.Builder
@@ -213,6 +215,7 @@ func TestGuardTwoTopicsUnderOneName(t *testing.T) {
 }
 
 func TestGuardTableThatVanished(t *testing.T) {
+	t.Parallel()
 	g := newGuarded(t, "guard-vanished", 2)
 	p := run(t, g.config)
 	p.waitFor("assignment", 30*time.Second, func(l logLine) bool { return l.msg() == "partitions assigned" })
