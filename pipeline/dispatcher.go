@@ -20,8 +20,10 @@ import (
 const (
 	// followInterval is how often an idle worker looks whether another writer moved one of its offsets (rule A3).
 	followInterval = 15 * time.Second
-	// maxInFlight bounds the bytes of messages that were polled but are not decoded yet.
+	// maxInFlight bounds the bytes of messages that were polled but are not decoded yet, of all pipelines of the process; minInFlight is what
+	// each of them has at least.
 	maxInFlight = 64 << 20
+	minInFlight = 4 << 20
 	// spreadLag is the number of unread messages of a partition past which it is given a lane of its own choice. Below,
 	// all partitions share the first lane, so that files are few at low rates.
 	spreadLag = 20_000
@@ -247,7 +249,7 @@ func (d *dispatcher) housekeep() {
 // mayPoll is the back-pressure: while it says no, nothing is taken from the client, whose own buffer is bounded, so that
 // it stops fetching. The group's heartbeats go on.
 func (d *dispatcher) mayPoll() bool {
-	return d.inFlight.Load() < maxInFlight && !(d.closing != nil && d.laneDue.Load())
+	return d.inFlight.Load() < int64(max(maxInFlight/max(d.Share, 1), minInFlight)) && !(d.closing != nil && d.laneDue.Load())
 }
 
 func (d *dispatcher) nextDeadline() time.Time {

@@ -102,9 +102,11 @@ type Options struct {
 	NewDecoder func(layout *sink.Layout) (Decoder, error)
 	// ClientOptions are added to the Kafka client's own: dialers of tests.
 	ClientOptions []kgo.Opt
-	Metrics       *Metrics
-	Log           *slog.Logger
-	Now           func() time.Time
+	// Share is the number of pipelines in the process, among which cores and the memory for messages are divided; 0 for one.
+	Share   int
+	Metrics *Metrics
+	Log     *slog.Logger
+	Now     func() time.Time
 }
 
 // PoisonError ends a run under on_error: fail, or at a bad message too many. Everything before the message is committed.
@@ -135,7 +137,7 @@ func Run(ctx context.Context, o Options) error {
 		group = o.Name
 	}
 	var err error
-	if d.source, err = source.New(o.Source, group, d.callbacks(), o.ClientOptions...); err != nil {
+	if d.source, err = source.New(o.Source, group, d.callbacks(), append(source.Shared(o.Share), o.ClientOptions...)...); err != nil {
 		return err
 	}
 	if d.table, err = o.OpenTable(ctx, d.tableEvents()); err != nil {
@@ -150,7 +152,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := d.openDeadLetters(ctx, work); err != nil {
 		return unlessStopped(ctx, err)
 	}
-	if err := d.startLanes(laneCount(o.Lanes)); err != nil {
+	if err := d.startLanes(laneCount(o.Lanes, o.Share)); err != nil {
 		return err
 	}
 	d.startCommitter()
@@ -162,11 +164,11 @@ func Run(ctx context.Context, o Options) error {
 	return d.loop(ctx)
 }
 
-func laneCount(configured int) int {
+func laneCount(configured, share int) int {
 	if configured > 0 {
 		return configured
 	}
-	return min(runtime.GOMAXPROCS(0), maxLanes)
+	return max(min(runtime.GOMAXPROCS(0), maxLanes)/max(share, 1), 1)
 }
 
 // unlessStopped turns an error that only says that a stop was asked for into a good end.

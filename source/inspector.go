@@ -44,6 +44,15 @@ func NewInspector(cfg Config, extra ...kgo.Opt) (*Inspector, error) {
 // Close closes the connections.
 func (i *Inspector) Close() { i.client.Close() }
 
+// Topics are the names of the topics that this user may see, but for Kafka's own.
+func (i *Inspector) Topics(ctx context.Context) ([]string, error) {
+	topics, err := i.admin.ListTopics(ctx)
+	if err != nil {
+		return nil, newError("listing the topics", err)
+	}
+	return topics.Names(), nil
+}
+
 // Inspection is what Kafka tells of the topic now. Offsets are those of the first record of a partition, and behind the last
 // one that can be read under the configured isolation level.
 type Inspection struct {

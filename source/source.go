@@ -50,6 +50,12 @@ type Source struct {
 	refused *refusals
 }
 
+// maxFetch bounds the bytes that one broker sends at once, minFetch is what a client asks for at least. A larger message comes all the same.
+const (
+	maxFetch = 16 << 20
+	minFetch = 1 << 20
+)
+
 // pollRecords bounds one poll, so that the caller returns to its other duties often enough.
 const pollRecords = 10_000
 
@@ -112,8 +118,8 @@ func readerOptions(cfg Config, stale func(error)) ([]kgo.Opt, error) {
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		// Markers of producer transactions come as records too, so that the position passes them.
 		kgo.KeepControlRecords(),
-		kgo.FetchMaxBytes(16 << 20),
-		kgo.FetchMaxPartitionBytes(4 << 20),
+		kgo.FetchMaxBytes(maxFetch),
+		kgo.FetchMaxPartitionBytes(maxFetch / 4),
 		kgo.FetchMaxWait(500 * time.Millisecond),
 	}
 	if cfg.Isolation == ReadCommitted {
@@ -121,6 +127,14 @@ func readerOptions(cfg Config, stale func(error)) ([]kgo.Opt, error) {
 	}
 	connect, err := connectOptions(cfg, stale)
 	return append(opts, connect...), err
+}
+
+// Shared has a client of one of n pipelines in a process hold as much less of what it has fetched.
+func Shared(n int) []kgo.Opt {
+	if n <= 1 {
+		return nil
+	}
+	return []kgo.Opt{kgo.FetchMaxBytes(int32(max(maxFetch/n, minFetch))), kgo.FetchMaxPartitionBytes(int32(max(maxFetch/4/n, minFetch)))}
 }
 
 // connectOptions are those of every client.

@@ -12,7 +12,6 @@ import (
 	"kafkadelta/checkpoint"
 	"kafkadelta/decode"
 	"kafkadelta/delta"
-	"kafkadelta/internal/strictyaml"
 	"kafkadelta/pipeline"
 	"kafkadelta/registry"
 	"kafkadelta/sink"
@@ -33,8 +32,11 @@ type config struct {
 }
 
 type sourceSection struct {
-	Kafka  source.Config `yaml:",inline"`
-	Format string        `yaml:"format"`
+	Kafka source.Config `yaml:",inline"`
+	// Topics and TopicPattern (a regular expression for whole names) are for many topics, each with a table of its own.
+	Topics       []string `yaml:"topics"`
+	TopicPattern string   `yaml:"topic_pattern"`
+	Format       string   `yaml:"format"`
 	// Compression is of the values: none (default), gzip or zstd.
 	Compression string `yaml:"compression"`
 	// MaxDecompressed is what a value may become, in bytes.
@@ -68,22 +70,6 @@ func defaultConfig() config {
 		Pipeline: pipeline.DefaultConfig(),
 		HTTP:     httpConfig{Listen: ":9464"},
 	}
-}
-
-// loadConfig reads and validates a configuration file; "-" is standard input.
-func loadConfig(path string) (config, error) {
-	c := defaultConfig()
-	data, err := readFile(path)
-	if err != nil {
-		return c, &configError{fmt.Errorf("reading the configuration: %w", err)}
-	}
-	if err := strictyaml.Load(data, path, os.LookupEnv, &c); err != nil {
-		return c, &configError{err}
-	}
-	if err := c.validate(); err != nil {
-		return c, &configError{fmt.Errorf("%s: %w", path, err)}
-	}
-	return c, nil
 }
 
 func readFile(path string) ([]byte, error) {

@@ -5,15 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-
-	"kafkadelta/pipeline"
+	dto "github.com/prometheus/client_model/go"
 )
 
 // httpOff is the value of http.listen that serves nothing.
@@ -36,8 +38,80 @@ func (c httpConfig) Validate() error {
 	return nil
 }
 
+// hub has what the pipelines of the process tell about themselves.
+type hub struct {
+	mu       sync.Mutex
+	streams  map[string]*told // by name
+	registry *prometheus.Registry
+	up       *prometheus.GaugeVec
+	restarts *prometheus.CounterVec
+}
+
+// told is what one pipeline tells.
+type told struct {
+	ready   func() error
+	metrics prometheus.Gatherers
+}
+
+func newHub() *hub {
+	h := &hub{
+		streams: map[string]*told{}, registry: prometheus.NewRegistry(),
+		up:       prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kafkadelta_up", Help: "1 while the pipeline runs, 0 after an error that ended it."}, []string{"stream"}),
+		restarts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kafkadelta_restarts_total", Help: "Pipelines that were started again after an error that had ended them."}, []string{"stream"}),
+	}
+	h.registry.MustRegister(h.up, h.restarts, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return h
+}
+
+// runs notes that a pipeline runs.
+func (h *hub) runs(name string, ready func() error, metrics ...prometheus.Gatherer) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.streams[name] = &told{ready, metrics}
+	h.up.WithLabelValues(name).Set(1)
+}
+
+// failed notes that a pipeline has ended. Its metrics stay as they were.
+func (h *hub) failed(name string, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := &told{ready: func() error { return err }}
+	if before := h.streams[name]; before != nil {
+		t.metrics = before.metrics
+	}
+	h.streams[name] = t
+	h.up.WithLabelValues(name).Set(0)
+}
+
+// ready names the pipelines that are not.
+func (h *hub) ready() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.streams) == 0 {
+		return errors.New("starting")
+	}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(h.streams)) {
+		if err := h.streams[name].ready(); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Gather gives the metrics of all pipelines and of the process.
+func (h *hub) Gather() ([]*dto.MetricFamily, error) {
+	h.mu.Lock()
+	all := prometheus.Gatherers{h.registry}
+	for _, t := range h.streams {
+		all = append(all, t.metrics...)
+	}
+	h.mu.Unlock()
+	return all.Gather()
+}
+
 // serveHTTP serves until the returned function is called.
-func serveHTTP(c httpConfig, m *pipeline.Metrics, more prometheus.Gatherers, log *slog.Logger) (func(), error) {
+func serveHTTP(c httpConfig, h *hub, log *slog.Logger) (func(), error) {
 	if c.Listen == httpOff {
 		return func() {}, nil
 	}
@@ -45,13 +119,11 @@ func serveHTTP(c httpConfig, m *pipeline.Metrics, more prometheus.Gatherers, log
 	if err != nil {
 		return nil, &configError{fmt.Errorf("serving metrics: %w; set http.listen to a free address, or to off", err)}
 	}
-	process := prometheus.NewRegistry()
-	process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(append(more, m.Gatherer(), process), promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(h, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := m.Ready(); err != nil {
+		if err := h.ready(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}

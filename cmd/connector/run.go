@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"runtime/pprof"
+	"strings"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -40,7 +42,7 @@ and functions.
 			if err != nil {
 				return err
 			}
-			c, err := loadConfig(file)
+			d, err := loadDaemon(file)
 			if err != nil {
 				return err
 			}
@@ -48,7 +50,7 @@ and functions.
 			if err != nil {
 				return err
 			}
-			return errors.Join(runStream(cmd.Context(), c, log, runOptions{untilEnd: untilEnd}), stopProfile())
+			return errors.Join(d.run(cmd.Context(), log, runOptions{untilEnd: untilEnd}), stopProfile())
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file; - reads standard input (required)")
@@ -80,6 +82,8 @@ type runOptions struct {
 	untilEnd bool
 	metrics  *pipeline.Metrics // made anew where nil
 	client   []kgo.Opt
+	hub      *hub // nil: nothing is served
+	share    int  // pipelines of this process, among which memory and cores are divided; 0 for one
 }
 
 // runStream wires one stream's stages together and runs it.
@@ -97,16 +101,14 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 		metrics = pipeline.NewMetrics(c.Name, time.Now)
 	}
 	var check *selfCheck
-	var gatherers prometheus.Gatherers
+	gatherers := []prometheus.Gatherer{metrics.Gatherer()}
 	if c.Verify.Interval > 0 {
 		check = newSelfCheck(c.Name, c.Verify, c.Table.Decode.Metadata.Column, metrics.Leads, time.Now, log)
 		gatherers = append(gatherers, check.registry)
 	}
-	stop, err := serveHTTP(c.HTTP, metrics, gatherers, log)
-	if err != nil {
-		return err
+	if o.hub != nil {
+		o.hub.runs(c.Name, metrics.Ready, gatherers...)
 	}
-	defer stop()
 	store, err := openStore(ctx, c.Table.Sink.URI, c.Storage, metrics.Request)
 	switch {
 	case err != nil && ctx.Err() != nil: // stopped already
@@ -124,7 +126,7 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 	log.Info("starting", "version", version(), "name", c.Name, "topic", c.Source.Kafka.Topic, "table", open.Redact(c.Table.Sink.URI))
 	err = pipeline.Run(ctx, pipeline.Options{
 		Config: c.Pipeline, Name: c.Name, Source: c.Source.Kafka, UntilEnd: o.untilEnd,
-		Metrics: metrics, Log: log, Now: time.Now, ClientOptions: o.client,
+		Metrics: metrics, Log: log, Now: time.Now, ClientOptions: o.client, Share: o.share,
 		OpenTable: func(ctx context.Context, events sink.Events) (*sink.Table, error) {
 			schema, err := c.newTableSchema(ctx, store, messages, o, log)
 			if err != nil {
@@ -225,26 +227,43 @@ func validateCommand() *cobra.Command {
 		Short: "Check a configuration file without reaching for Kafka or the table",
 		Args:  exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := loadConfig(file)
+			d, err := loadDaemon(file)
 			if err != nil {
 				return err
 			}
-			if _, err := openStore(cmd.Context(), c.Table.Sink.URI, c.Storage, nil); err != nil {
-				return &configError{fmt.Errorf("table.uri: %w", err)}
-			}
-			if c.DeadLetters.URI != "" {
-				if _, err := c.deadLetterStore(cmd.Context(), nil); err != nil {
+			for _, c := range d.pipelines {
+				if err := showValid(cmd.Context(), cmd.OutOrStdout(), file, c); err != nil {
 					return err
 				}
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is valid: topic %s goes to table %s as stream %q\n",
-				file, c.Source.Kafka.Topic, open.Redact(c.Table.Sink.URI), c.Name)
-			return err
+			return nil
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file; - reads standard input (required)")
 	must(cmd.MarkFlagRequired("config"))
 	return cmd
+}
+
+// showValid says what a valid pipeline does, once its stores can be set up.
+func showValid(ctx context.Context, w io.Writer, file string, c config) error {
+	topic, example := "topic "+c.Source.Kafka.Topic, c
+	if c.manyTopics() {
+		if example = c.forTopic(patternTopic); c.Source.TopicPattern != "" {
+			topic = "each topic that matches " + c.Source.TopicPattern
+		} else {
+			topic = "each of the topics " + strings.Join(c.Source.Topics, ", ")
+		}
+	}
+	if _, err := openStore(ctx, example.Table.Sink.URI, example.Storage, nil); err != nil {
+		return &configError{fmt.Errorf("table.uri: %w", err)}
+	}
+	if example.DeadLetters.URI != "" {
+		if _, err := example.deadLetterStore(ctx, nil); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(w, "%s is valid: %s goes to table %s as stream %q\n", file, topic, open.Redact(c.Table.Sink.URI), c.Name)
+	return err
 }
 
 // must is for mistakes in this program's own command definitions.

@@ -181,6 +181,9 @@ func (d *decoder) duplicate(key, first *yaml.Node, path string) {
 func (d *decoder) sequence(n *yaml.Node, t target) {
 	made := reflect.MakeSlice(t.Type(), len(n.Content), len(n.Content))
 	for i, element := range n.Content {
+		if t.Len() > 0 && t.Type().Elem().Kind() == reflect.Struct {
+			made.Index(i).Set(t.Index(0))
+		}
 		d.value(element, target{
 			Value: made.Index(i), path: t.path + "[" + strconv.Itoa(i) + "]", bytes: t.bytes,
 		})

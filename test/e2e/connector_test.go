@@ -31,6 +31,7 @@ const killedCode = -1
 // stream is the part of a configuration that tests vary. The other settings are the program's own.
 type stream struct {
 	name, topic string
+	pattern     string // instead of topic
 	brokers     []string
 	table       string
 	schema      string // by default, none is said
@@ -46,8 +47,12 @@ type stream struct {
 // write puts the configuration into a file of its own.
 func (s stream) write(t testing.TB) string {
 	t.Helper()
+	topic := "topic: " + s.topic
+	if s.pattern != "" {
+		topic = fmt.Sprintf("topic_pattern: %q", s.pattern)
+	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "name: %s\nsource:\n  brokers: [%s]\n  topic: %s\n%s", s.name, strings.Join(s.brokers, ", "), s.topic, s.source)
+	fmt.Fprintf(&b, "name: %s\nsource:\n  brokers: [%s]\n  %s\n%s", s.name, strings.Join(s.brokers, ", "), topic, s.source)
 	fmt.Fprintf(&b, "table:\n  uri: %s\n", s.table)
 	if s.schema != "" {
 		fmt.Fprintf(&b, "  schema: %q\n", s.schema)

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"kafkadelta/internal/kafkatest"
+)
+
+// rowCount is how many rows a table has; -1 where there is none.
+func rowCount(t testing.TB, table string) int {
+	t.Helper()
+	o := command(t, "table", "history", table, "-o", "json", "--limit", "1")
+	if o.code != exitOK {
+		return -1
+	}
+	o = mustRun(t, "table", "inspect", table, "-o", "json")
+	var rows int
+	for line := range strings.Lines(o.stdout) {
+		if _, err := fmt.Sscanf(strings.TrimSpace(line), `"rows": %d`, &rows); err == nil {
+			return rows
+		}
+	}
+	return 0
+}
+
+// TestManyPipelines: two of a file go on though a third one can't, which is started again; its metrics and /readyz tell of it.
+func TestManyPipelines(t *testing.T) {
+	cluster := kafkatest.Start(t, "one", 2)
+	if err := cluster.CreateTopic("two", 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	config := file(t, "many.yaml", fmt.Sprintf(`source: {brokers: [%q], session_timeout: 1s}
+flush: {interval: 100ms}
+table: {schema: "n BIGINT"}
+http: {listen: "127.0.0.1:0"}
+pipelines:
+  - {name: first, source: {topic: one}, table: {uri: %[2]q}}
+  - {name: second, source: {topic: two}, table: {uri: %[3]q, schema: "n BIGINT, text STRING"}}
+  - {name: third, source: {topic: missing}, table: {uri: %[4]q}}
+`, cluster.ListenAddrs()[0], filepath.Join(folder, "first"), filepath.Join(folder, "second"), filepath.Join(folder, "third")))
+	if o := mustRun(t, "validate", "-c", config); strings.Count(o.stdout, "is valid") != 3 {
+		t.Error(o.stdout)
+	}
+	d := startDaemon(t, config)
+	d.wait("an end of the third", func() bool { return strings.Contains(d.stderr.String(), "the others go on") })
+	kafkatest.Produce(t, cluster.ListenAddrs(), "one", 2, values(10))
+	kafkatest.Produce(t, cluster.ListenAddrs(), "two", 1, values(7))
+	d.wait("rows", func() bool {
+		return rowCount(t, filepath.Join(folder, "first")) == 10 && rowCount(t, filepath.Join(folder, "second")) == 7
+	})
+	if code, body := d.get("/readyz"); code != 503 || !strings.Contains(body, "third:") || strings.Contains(body, "first:") {
+		t.Errorf("/readyz answers %d, %s", code, body)
+	}
+	if _, body := d.get("/metrics"); !strings.Contains(body, `kafkadelta_up{stream="third"} 0`) || !strings.Contains(body, `kafkadelta_up{stream="first"} 1`) ||
+		!strings.Contains(body, `kafkadelta_committed_rows_total{stream="second"} 7`) {
+		t.Errorf("/metrics has not what pipelines tell: %s", body)
+	}
+	if err := cluster.CreateTopic("missing", 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	kafkatest.Produce(t, cluster.ListenAddrs(), "missing", 1, values(3))
+	d.wait("the third", func() bool { return rowCount(t, filepath.Join(folder, "third")) == 3 })
+	d.wait("readiness", func() bool { code, _ := d.get("/readyz"); return code == 200 })
+	if code := d.end(); code != exitOK {
+		t.Errorf("exit code %d: %s", code, d.stderr.String())
+	}
+	if o := mustRun(t, "verify", "-c", config+"#second"); !strings.Contains(o.stdout, "7 rows") {
+		t.Error(o.stdout)
+	}
+	if o := command(t, "verify", "-c", config); o.code != exitConfig || !strings.Contains(o.stderr, "first, second, third") {
+		t.Errorf("exit code %d: %s", o.code, o.stderr)
+	}
+}
+
+// TestTopicsOfAPattern: each topic has a table of its own, also one that comes later.
+func TestTopicsOfAPattern(t *testing.T) {
+	cluster := kafkatest.Start(t, "orders-eu", 2)
+	for _, topic := range []string{"orders-us", "invoices"} {
+		if err := cluster.CreateTopic(topic, 1, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	folder := t.TempDir()
+	config := file(t, "c.yaml", fmt.Sprintf("name: shop\nsource: {brokers: [%q], topic_pattern: \"orders-.*\"}\ntable: {uri: %q, schema: \"n BIGINT\"}\nhttp: {listen: \"off\"}\n",
+		cluster.ListenAddrs()[0], filepath.Join(folder, "{topic}")))
+	kafkatest.Produce(t, cluster.ListenAddrs(), "orders-eu", 2, values(10))
+	mustRun(t, "run", "-c", config, "--until-end")
+	if got := rowCount(t, filepath.Join(folder, "orders-eu")); got != 10 {
+		t.Errorf("%d rows", got)
+	}
+	if got := rowCount(t, filepath.Join(folder, "orders-us")); got != 0 {
+		t.Errorf("%d rows of a topic without messages", got)
+	}
+	if _, err := os.Stat(filepath.Join(folder, "invoices")); err == nil {
+		t.Error("a topic that does not match has a table")
+	}
+	if err := cluster.CreateTopic("orders-jp", 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	kafkatest.Produce(t, cluster.ListenAddrs(), "orders-jp", 1, values(5))
+	mustRun(t, "run", "-c", config, "--until-end")
+	if o := mustRun(t, "verify", "-c", config+"#shop.orders-jp"); !strings.Contains(o.stdout, "5 rows") {
+		t.Error(o.stdout)
+	}
+}
+
+// TestFolderOfFiles: one process for all files of a folder.
+func TestFolderOfFiles(t *testing.T) {
+	cluster := kafkatest.Start(t, "one", 1)
+	kafkatest.Produce(t, cluster.ListenAddrs(), "one", 1, values(4))
+	folder, tables := t.TempDir(), t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"a", "b"} {
+		write(name+".yaml", fmt.Sprintf("name: %s\nsource: {brokers: [%q], topic: one}\ntable: {uri: %q, schema: \"n BIGINT\"}\nhttp: {listen: \"off\"}\n", name, cluster.ListenAddrs()[0], filepath.Join(tables, name)))
+	}
+	write("notes.txt", "no YAML")
+	mustRun(t, "run", "-c", folder, "--until-end")
+	for _, name := range []string{"a", "b"} {
+		if got := rowCount(t, filepath.Join(tables, name)); got != 4 {
+			t.Errorf("table %s has %d rows", name, got)
+		}
+	}
+	write("c.yaml", "name: a\nsource: {brokers: [b:1], topic: one}\ntable: {uri: /t, schema: \"n BIGINT\"}\nhttp: {listen: \"off\"}\n")
+	if o := command(t, "validate", "-c", folder); o.code != exitConfig || !strings.Contains(o.stderr, `two pipelines have the name "a"`) {
+		t.Errorf("exit code %d: %s", o.code, o.stderr)
+	}
+}
+
+func TestPipelineSettings(t *testing.T) {
+	const rest = "\nhttp: {listen: \"off\"}\n"
+	for settings, want := range map[string]string{
+		"name: n\nsource: {brokers: [b:1], topics: [a, b]}\ntable: {uri: /t}":                           "has to have {topic} in it",
+		"name: n\nsource: {brokers: [b:1], topics: [a, a]}\ntable: {uri: \"/{topic}\"}":                 "a topic twice",
+		"name: n\nsource: {brokers: [b:1], topic: t, topics: [a]}\ntable: {uri: \"/{topic}\"}":          "exclude each other",
+		"name: n\nsource: {brokers: [b:1], topic_pattern: \"(\"}\ntable: {uri: \"/{topic}\"}":           "source.topic_pattern",
+		"name: n\nsource: {brokers: [b:1], topics: [a], group: g}\ntable: {uri: \"/{topic}\"}":          "source.group",
+		"name: n\nsource: {brokers: [b:1], topics: [a]}\ntable: {uri: \"/{topic}\", create: sometimes}": "table.create",
+		"pipelines: []":                             "pipelines is empty",
+		"pipelines: [{name: n, sauce: {}}]":         `unknown key "pipelines[0].sauce"`,
+		"pipelines: [{name: n}]":                    "pipelines[0] (n): ",
+		"pipelines: [{name: n, http: {listen: x}}]": "http",
+	} {
+		if o := command(t, "validate", "-c", file(t, "c.yaml", settings+rest)); o.code != exitConfig || !strings.Contains(o.stderr, want) {
+			t.Errorf("%s: exit code %d, %s, want %q", settings, o.code, o.stderr, want)
+		}
+	}
+	if o := command(t, "validate", "-c", t.TempDir()); o.code != exitConfig || !strings.Contains(o.stderr, "has no file *.yaml") {
+		t.Errorf("exit code %d: %s", o.code, o.stderr)
+	}
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// topicMark stands for the topic's name in the settings of a pipeline for many topics.
+const topicMark = "{topic}"
+
+// patternTopic stands for a topic that a pattern may find, where settings are validated.
+const patternTopic = "topic"
+
+// manyTopics tells whether the settings are for many topics, each of which becomes a pipeline.
+func (c config) manyTopics() bool { return len(c.Source.Topics) > 0 || c.Source.TopicPattern != "" }
+
+// pattern is what source.topic_pattern finds: whole names.
+func (c config) pattern() (*regexp.Regexp, error) {
+	re, err := regexp.Compile("^(?:" + c.Source.TopicPattern + ")$")
+	if err != nil {
+		return nil, fmt.Errorf("source.topic_pattern is %q: %w", c.Source.TopicPattern, err)
+	}
+	return re, nil
+}
+
+// forTopic is the pipeline of one of many topics.
+func (c config) forTopic(topic string) config {
+	c.Name += "." + topic
+	c.Source.Kafka.Topic, c.Source.Topics, c.Source.TopicPattern = topic, nil, ""
+	for _, text := range []*string{
+		&c.Table.Sink.URI, &c.DeadLetters.URI, &c.Source.Kafka.Group, &c.Source.Avro.Subject, &c.Source.Protobuf.Subject, &c.Source.JSON.Subject, &c.Source.Key.Subject,
+	} {
+		*text = strings.ReplaceAll(*text, topicMark, topic)
+	}
+	return c
+}
+
+// forTopics are the pipelines of the topics that are known before Kafka is asked.
+func (c config) forTopics() []config {
+	var all []config
+	for _, t := range c.Source.Topics {
+		all = append(all, c.forTopic(t))
+	}
+	return all
+}
+
+// validateTopics checks the settings of a pipeline for many topics.
+func (c config) validateTopics() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	set := 0
+	for _, is := range []bool{c.Source.Kafka.Topic != "", len(c.Source.Topics) > 0, c.Source.TopicPattern != ""} {
+		if is {
+			set++
+		}
+	}
+	if set > 1 {
+		bad("source.topic, topics and topic_pattern exclude each other: keep one of them")
+	}
+	if !strings.Contains(c.Table.Sink.URI, topicMark) {
+		bad("table.uri is %q: with many topics each has a table of its own, so that the URI has to have %s in it", c.Table.Sink.URI, topicMark)
+	}
+	if c.Source.Kafka.Group != "" && !strings.Contains(c.Source.Kafka.Group, topicMark) {
+		bad("source.group is %q: with many topics each has a group of its own, so that it has to have %s in it, or to be left out", c.Source.Kafka.Group, topicMark)
+	}
+	sorted := slices.Sorted(slices.Values(c.Source.Topics))
+	if len(slices.Compact(slices.Clone(sorted))) != len(sorted) {
+		bad("source.topics has a topic twice")
+	}
+	if _, err := c.pattern(); err != nil {
+		errs = append(errs, err)
+	}
+	examples := c.forTopics()
+	if c.Source.TopicPattern != "" {
+		examples = append(examples, c.forTopic(patternTopic))
+	}
+	for _, e := range examples {
+		if err := e.validate(); err != nil {
+			errs = append(errs, err)
+			break // they differ in the topic alone
+		}
+	}
+	return errors.Join(errs...)
+}
