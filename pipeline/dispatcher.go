@@ -449,6 +449,7 @@ func (d *dispatcher) closeTables() {
 
 // shutdown ends everything that Run started, and waits for it. The group is left last, after the last report.
 func (d *dispatcher) shutdown() {
+	defer d.Metrics.ended()
 	d.closeTables()
 	d.cancel()
 	for _, l := range d.lanes {

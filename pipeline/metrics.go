@@ -118,6 +118,14 @@ func (m *Metrics) Ready() error {
 	return nil
 }
 
+// ended has a pipeline that does not run any more own nothing and not be ready.
+func (m *Metrics) ended() {
+	m.joined.Store(false)
+	m.first.Store(false)
+	m.assigned.Store(0)
+	m.waiting.Store(0)
+}
+
 // Leads reports whether this worker owns the topic's partition 0. What one worker of a topic has to do for all, and may be done
 // twice or not at all for a while, is done by that one.
 func (m *Metrics) Leads() bool { return m.first.Load() }

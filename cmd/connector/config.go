@@ -36,7 +36,9 @@ type sourceSection struct {
 	// Topics and TopicPattern (a regular expression for whole names) are for many topics, each with a table of its own.
 	Topics       []string `yaml:"topics"`
 	TopicPattern string   `yaml:"topic_pattern"`
-	Format       string   `yaml:"format"`
+	// DiscoveryInterval is how often topics are looked for that the pattern finds.
+	DiscoveryInterval time.Duration `yaml:"discovery_interval"`
+	Format            string        `yaml:"format"`
 	// Compression is of the values: none (default), gzip or zstd.
 	Compression string `yaml:"compression"`
 	// MaxDecompressed is what a value may become, in bytes.
@@ -62,7 +64,7 @@ type tableSection struct {
 func defaultConfig() config {
 	return config{
 		Source: sourceSection{
-			Kafka: source.DefaultConfig(), Format: formatJSON, Compression: noCompression, MaxDecompressed: defaultMaxDecompressed,
+			Kafka: source.DefaultConfig(), DiscoveryInterval: time.Minute, Format: formatJSON, Compression: noCompression, MaxDecompressed: defaultMaxDecompressed,
 			JSON: jsonConfig{Framing: framingNone}, Avro: avroConfig{Framing: framingRegistry}, Protobuf: protobufConfig{Framing: framingRegistry},
 			Raw: rawConfig{Column: defaultRawColumn, Type: formatBinary}, Key: keyConfig{Column: defaultKeyColumn},
 		},

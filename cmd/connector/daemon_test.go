@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"go.uber.org/goleak"
 
 	"kafkadelta/internal/kafkatest"
 )
@@ -30,6 +33,7 @@ func rowCount(t testing.TB, table string) int {
 // TestManyPipelines: two of a file go on though a third one can't, which is started again; its metrics and /readyz tell of it.
 func TestManyPipelines(t *testing.T) {
 	cluster := kafkatest.Start(t, "one", 2)
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	if err := cluster.CreateTopic("two", 1, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -57,6 +61,7 @@ pipelines:
 		t.Errorf("/readyz answers %d, %s", code, body)
 	}
 	if _, body := d.get("/metrics"); !strings.Contains(body, `kafkadelta_up{stream="third"} 0`) || !strings.Contains(body, `kafkadelta_up{stream="first"} 1`) ||
+		!strings.Contains(body, `kafkadelta_ready{stream="third"} 0`) || !strings.Contains(body, `kafkadelta_ready{stream="first"} 1`) ||
 		!strings.Contains(body, `kafkadelta_committed_rows_total{stream="second"} 7`) {
 		t.Errorf("/metrics has not what pipelines tell: %s", body)
 	}
@@ -136,15 +141,141 @@ func TestFolderOfFiles(t *testing.T) {
 	}
 }
 
+// TestPipelineStands: one whose brokers don't answer holds up no other, and a stop does not wait for one that is to be started again.
+func TestPipelineStands(t *testing.T) {
+	cluster := kafkatest.Start(t, "one", 1)
+	kafkatest.Produce(t, cluster.ListenAddrs(), "one", 1, values(10))
+	table := filepath.Join(t.TempDir(), "{topic}")
+	d := startDaemon(t, file(t, "many.yaml", fmt.Sprintf(`source: {brokers: [%q], session_timeout: 1s}
+flush: {interval: 100ms}
+table: {schema: "n BIGINT", uri: %q}
+http: {listen: "127.0.0.1:0"}
+pipelines:
+  - {name: stands, source: {topic: two, brokers: ["127.0.0.1:1"]}}
+  - {name: searches, source: {topic_pattern: "three.*", brokers: ["127.0.0.1:1"]}}
+  - {name: fails, source: {topic: missing}}
+  - {name: first, source: {topic: one}}
+`, cluster.ListenAddrs()[0], table)))
+	for _, name := range []string{"stands: ", "searches: ", "fails: "} { // from the beginning on
+		if code, body := d.get("/readyz"); code != 503 || !strings.Contains(body, name) {
+			t.Errorf("/readyz answers %d, %s", code, body)
+		}
+	}
+	d.wait("rows", func() bool { return rowCount(t, strings.Replace(table, topicMark, "one", 1)) == 10 })
+	d.wait("an end", func() bool { return strings.Contains(d.stderr.String(), "the others go on") })
+	if code := d.end(); code != exitSource {
+		t.Errorf("exit code %d: %s", code, d.stderr.String())
+	}
+}
+
+// TestManyUntilTheEnd: those that can reach their ends, and the exit code is that of the one that can't.
+func TestManyUntilTheEnd(t *testing.T) {
+	cluster := kafkatest.Start(t, "one", 1)
+	kafkatest.Produce(t, cluster.ListenAddrs(), "one", 1, values(10))
+	folder := t.TempDir()
+	o := command(t, "run", "--until-end", "-c", file(t, "many.yaml", fmt.Sprintf(`source: {brokers: [%q]}
+table: {schema: "n BIGINT", uri: %q}
+http: {listen: "off"}
+pipelines:
+  - {name: none, source: {topic_pattern: "none-.*"}}
+  - {name: some, source: {topics: [missing, one]}}
+`, cluster.ListenAddrs()[0], filepath.Join(folder, topicMark))))
+	if o.code != exitSource || !strings.Contains(o.stderr, "some.missing: ") || !strings.Contains(o.stderr, "none: ") {
+		t.Errorf("exit code %d: %s", o.code, o.stderr)
+	}
+	if got := rowCount(t, filepath.Join(folder, "one")); got != 10 {
+		t.Errorf("%d rows", got)
+	}
+}
+
+// TestTopicGoes: the pipeline of a topic that a pattern has found ends with the topic, and comes back with one of that name. Its table has
+// the offsets of the topic before, so that it is refused then, and no other is touched.
+func TestTopicGoes(t *testing.T) {
+	cluster := kafkatest.Start(t, "go-a", 1)
+	if err := cluster.CreateTopic("go-b", 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	d := startDaemon(t, file(t, "c.yaml", fmt.Sprintf(`name: all
+source: {brokers: [%q], session_timeout: 1s, topic_pattern: "go-.*", discovery_interval: 1s}
+flush: {interval: 100ms}
+table: {schema: "n BIGINT", uri: %q}
+http: {listen: "127.0.0.1:0"}
+`, cluster.ListenAddrs()[0], filepath.Join(folder, topicMark))))
+	kafkatest.Produce(t, cluster.ListenAddrs(), "go-a", 1, values(3))
+	kafkatest.Produce(t, cluster.ListenAddrs(), "go-b", 1, values(4))
+	d.wait("rows", func() bool {
+		return rowCount(t, filepath.Join(folder, "go-a")) == 3 && rowCount(t, filepath.Join(folder, "go-b")) == 4
+	})
+	if err := cluster.DeleteTopic("go-a"); err != nil {
+		t.Fatal(err)
+	}
+	// The client believes in the topic for some ten seconds more.
+	d.waitFor(2*time.Minute, "the end of its pipeline", func() bool {
+		_, body := d.get("/metrics")
+		return !strings.Contains(body, `stream="all.go-a"`)
+	})
+	d.wait("readiness", func() bool { code, _ := d.get("/readyz"); return code == 200 })
+	if err := cluster.CreateTopic("go-a", 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	d.wait("the refusal", func() bool { _, body := d.get("/readyz"); return strings.Contains(body, "belong to topic id") })
+	kafkatest.Produce(t, cluster.ListenAddrs(), "go-b", 1, values(2))
+	d.wait("more rows", func() bool { return rowCount(t, filepath.Join(folder, "go-b")) == 6 })
+	if code := d.end(); code != exitRefused {
+		t.Errorf("exit code %d: %s", code, d.stderr.String())
+	}
+}
+
+// TestTopicOfTwoPatterns: the second pipeline to find it does not bring its messages a second time.
+func TestTopicOfTwoPatterns(t *testing.T) {
+	cluster := kafkatest.Start(t, "one", 1)
+	kafkatest.Produce(t, cluster.ListenAddrs(), "one", 1, values(10))
+	folder := t.TempDir()
+	o := command(t, "run", "--until-end", "-c", file(t, "many.yaml", fmt.Sprintf(`source: {brokers: [%q]}
+table: {schema: "n BIGINT", uri: %q}
+http: {listen: "off"}
+pipelines:
+  - {name: given, source: {topic: one}}
+  - {name: found, source: {topic_pattern: "o.*"}}
+`, cluster.ListenAddrs()[0], filepath.Join(folder, topicMark))))
+	if o.code != exitConfig || !strings.Contains(o.stderr, `"given" and "found.one" both bring the topic one into the table`) {
+		t.Errorf("exit code %d: %s", o.code, o.stderr)
+	}
+	if got := rowCount(t, filepath.Join(folder, "one")); got != 10 {
+		t.Errorf("%d rows", got)
+	}
+}
+
+func TestRestarts(t *testing.T) {
+	var r restarts
+	for range 100 {
+		if wait := r.after(time.Millisecond); wait < shortestRestart || wait > 2*longestRestart {
+			t.Fatalf("a wait of %v", wait)
+		}
+	}
+	if wait := r.after(time.Millisecond); wait < longestRestart/2 {
+		t.Errorf("after 100 ends it waits for %v", wait)
+	}
+	if wait := r.after(longestRestart + 1); wait != shortestRestart {
+		t.Errorf("after a long run it waits for %v", wait)
+	}
+}
+
 func TestPipelineSettings(t *testing.T) {
 	const rest = "\nhttp: {listen: \"off\"}\n"
 	for settings, want := range map[string]string{
-		"name: n\nsource: {brokers: [b:1], topics: [a, b]}\ntable: {uri: /t}":                           "has to have {topic} in it",
-		"name: n\nsource: {brokers: [b:1], topics: [a, a]}\ntable: {uri: \"/{topic}\"}":                 "a topic twice",
-		"name: n\nsource: {brokers: [b:1], topic: t, topics: [a]}\ntable: {uri: \"/{topic}\"}":          "exclude each other",
-		"name: n\nsource: {brokers: [b:1], topic_pattern: \"(\"}\ntable: {uri: \"/{topic}\"}":           "source.topic_pattern",
-		"name: n\nsource: {brokers: [b:1], topics: [a], group: g}\ntable: {uri: \"/{topic}\"}":          "source.group",
-		"name: n\nsource: {brokers: [b:1], topics: [a]}\ntable: {uri: \"/{topic}\", create: sometimes}": "table.create",
+		"name: n\nsource: {brokers: [b:1], topics: [a, b]}\ntable: {uri: /t}":                                                                       "has to have {topic} in it",
+		"name: n\nsource: {brokers: [b:1], topics: [a, a]}\ntable: {uri: \"/{topic}\"}":                                                             `source.topics has "a" twice`,
+		"name: n\nsource: {brokers: [b:1], topic: t, topics: [a]}\ntable: {uri: \"/{topic}\"}":                                                      "exclude each other",
+		"name: n\nsource: {brokers: [b:1], topic_pattern: \"(\"}\ntable: {uri: \"/{topic}\"}":                                                       "source.topic_pattern",
+		"name: n\nsource: {brokers: [b:1], topics: [a], group: g}\ntable: {uri: \"/{topic}\"}":                                                      "source.group",
+		"name: n\nsource: {brokers: [b:1], topics: [a]}\ntable: {uri: \"/{topic}\", create: sometimes}":                                             "table.create",
+		"name: n\nsource: {brokers: [b:1], topic_pattern: a, discovery_interval: 1ms}\ntable: {uri: \"/{topic}\"}":                                  "source.discovery_interval is 1ms",
+		"source: {brokers: [b:1], topic: t}\ntable: {uri: /t}\npipelines: [{name: a}, {name: b}]":                                                   `"a" and "b" both bring the topic t into the table /t`,
+		"source: {brokers: [b:1], topic: t, group: g}\npipelines: [{name: a, table: {uri: /a}}, {name: b, table: {uri: /b}}]":                       `"a" and "b" have the consumer group "g"`,
+		"source: {brokers: [b:1]}\ntable: {uri: \"/{topic}\"}\npipelines: [{name: a, source: {topics: [b.c]}}, {name: a.b, source: {topics: [c]}}]": `two pipelines have the name "a.b.c"`,
+		"pipelines: [{name: n}, {name: a/b}]":       "pipelines[1] (a/b): ",
 		"pipelines: []":                             "pipelines is empty",
 		"pipelines: [{name: n, sauce: {}}]":         `unknown key "pipelines[0].sauce"`,
 		"pipelines: [{name: n}]":                    "pipelines[0] (n): ",

@@ -73,6 +73,12 @@ func (h *hub) runs(name string, ready func() error, metrics ...prometheus.Gather
 
 // failed notes that a pipeline has ended. Its metrics stay as they were.
 func (h *hub) failed(name string, err error) {
+	h.note(name, err)
+	h.up.WithLabelValues(name).Set(0)
+}
+
+// note has a pipeline that does not run, or a search for topics, be ready but for err.
+func (h *hub) note(name string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	t := &told{ready: func() error { return err }}
@@ -80,7 +86,25 @@ func (h *hub) failed(name string, err error) {
 		t.metrics = before.metrics
 	}
 	h.streams[name] = t
-	h.up.WithLabelValues(name).Set(0)
+}
+
+// forget takes a pipeline away.
+func (h *hub) forget(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.streams, name)
+	h.up.DeleteLabelValues(name)
+	h.restarts.DeleteLabelValues(name)
+}
+
+// readiness tells what one pipeline lacks.
+func (h *hub) readiness(name string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t := h.streams[name]; t != nil {
+		return t.ready()
+	}
+	return errors.New("it does not run")
 }
 
 // ready names the pipelines that are not.

@@ -248,9 +248,9 @@ func validateCommand() *cobra.Command {
 func showValid(ctx context.Context, w io.Writer, file string, c config) error {
 	topic, example := "topic "+c.Source.Kafka.Topic, c
 	if c.manyTopics() {
-		if example = c.forTopic(patternTopic); c.Source.TopicPattern != "" {
-			topic = "each topic that matches " + c.Source.TopicPattern
-		} else {
+		example = c.forTopic(patternTopic)
+		topic = "each topic that matches " + c.Source.TopicPattern
+		if c.Source.TopicPattern == "" {
 			topic = "each of the topics " + strings.Join(c.Source.Topics, ", ")
 		}
 	}

@@ -110,7 +110,12 @@ func startDaemon(t testing.TB, config string) *daemon {
 
 func (d *daemon) wait(what string, ready func() bool) {
 	d.t.Helper()
-	for deadline := time.Now().Add(commandLimit); !ready(); time.Sleep(5 * time.Millisecond) {
+	d.waitFor(commandLimit, what, ready)
+}
+
+func (d *daemon) waitFor(limit time.Duration, what string, ready func() bool) {
+	d.t.Helper()
+	for deadline := time.Now().Add(limit); !ready(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			d.t.Fatalf("%s never came: %s", what, d.stderr.String())
 		}

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // topicMark stands for the topic's name in the settings of a pipeline for many topics.
@@ -26,20 +27,36 @@ func (c config) pattern() (*regexp.Regexp, error) {
 	return re, nil
 }
 
+// matches tells whether source.topic_pattern finds a topic. It was validated.
+func (c config) matches(topic string) bool {
+	re, err := c.pattern()
+	return err == nil && re.MatchString(topic)
+}
+
 // forTopic is the pipeline of one of many topics.
 func (c config) forTopic(topic string) config {
 	c.Name += "." + topic
-	c.Source.Kafka.Topic, c.Source.Topics, c.Source.TopicPattern = topic, nil, ""
+	c.Source.Topics, c.Source.TopicPattern = nil, ""
+	return c.ofTopic(topic)
+}
+
+// ofTopic is the pipeline with the topic's name where the settings have {topic}.
+func (c config) ofTopic(topic string) config {
+	c.Source.Kafka.Topic = topic
 	for _, text := range []*string{
-		&c.Table.Sink.URI, &c.DeadLetters.URI, &c.Source.Kafka.Group, &c.Source.Avro.Subject, &c.Source.Protobuf.Subject, &c.Source.JSON.Subject, &c.Source.Key.Subject,
+		&c.Table.Sink.URI, &c.DeadLetters.URI, &c.DeadLetters.Topic, &c.Source.Kafka.Group,
+		&c.Source.Avro.Subject, &c.Source.Protobuf.Subject, &c.Source.JSON.Subject, &c.Source.Key.Subject,
 	} {
 		*text = strings.ReplaceAll(*text, topicMark, topic)
 	}
 	return c
 }
 
-// forTopics are the pipelines of the topics that are known before Kafka is asked.
-func (c config) forTopics() []config {
+// known are the pipelines that are known before Kafka is asked: of a list, one for each topic; of a pattern, it itself.
+func (c config) known() []config {
+	if len(c.Source.Topics) == 0 {
+		return []config{c}
+	}
 	var all []config
 	for _, t := range c.Source.Topics {
 		all = append(all, c.forTopic(t))
@@ -67,15 +84,20 @@ func (c config) validateTopics() error {
 		bad("source.group is %q: with many topics each has a group of its own, so that it has to have %s in it, or to be left out", c.Source.Kafka.Group, topicMark)
 	}
 	sorted := slices.Sorted(slices.Values(c.Source.Topics))
-	if len(slices.Compact(slices.Clone(sorted))) != len(sorted) {
-		bad("source.topics has a topic twice")
+	for i, t := range sorted {
+		if i > 0 && t == sorted[i-1] {
+			bad("source.topics has %q twice", t)
+		}
+	}
+	if c.Source.DiscoveryInterval < time.Second {
+		bad("source.discovery_interval is %v: use at least 1s", c.Source.DiscoveryInterval)
 	}
 	if _, err := c.pattern(); err != nil {
 		errs = append(errs, err)
 	}
-	examples := c.forTopics()
+	examples := c.known()
 	if c.Source.TopicPattern != "" {
-		examples = append(examples, c.forTopic(patternTopic))
+		examples = []config{c.forTopic(patternTopic)}
 	}
 	for _, e := range examples {
 		if err := e.validate(); err != nil {
