@@ -156,11 +156,13 @@ pipelines:
   - {name: fails, source: {topic: missing}}
   - {name: first, source: {topic: one}}
 `, cluster.ListenAddrs()[0], table)))
-	for _, name := range []string{"stands: ", "searches: ", "fails: "} { // from the beginning on
-		if code, body := d.get("/readyz"); code != 503 || !strings.Contains(body, name) {
+	d.wait("their names", func() bool {
+		code, body := d.get("/readyz")
+		if code != 503 { // from the beginning on
 			t.Errorf("/readyz answers %d, %s", code, body)
 		}
-	}
+		return strings.Contains(body, "stands: ") && strings.Contains(body, "searches: ") && strings.Contains(body, "fails: ")
+	})
 	d.wait("rows", func() bool { return rowCount(t, strings.Replace(table, topicMark, "one", 1)) == 10 })
 	d.wait("an end", func() bool { return strings.Contains(d.stderr.String(), "the others go on") })
 	if code := d.end(); code != exitSource {

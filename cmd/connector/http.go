@@ -15,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	dto "github.com/prometheus/client_model/go"
 )
 
 // httpOff is the value of http.listen that serves nothing.
@@ -123,15 +122,15 @@ func (h *hub) ready() error {
 	return errors.Join(errs...)
 }
 
-// Gather gives the metrics of all pipelines and of the process.
-func (h *hub) Gather() ([]*dto.MetricFamily, error) {
+// metrics are those of all pipelines and of the process.
+func (h *hub) metrics() prometheus.Gatherers {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	all := prometheus.Gatherers{h.registry}
 	for _, t := range h.streams {
 		all = append(all, t.metrics...)
 	}
-	h.mu.Unlock()
-	return all.Gather()
+	return all
 }
 
 // serveHTTP serves until the returned function is called.
@@ -144,7 +143,9 @@ func serveHTTP(c httpConfig, h *hub, log *slog.Logger) (func(), error) {
 		return nil, &configError{fmt.Errorf("serving metrics: %w; set http.listen to a free address, or to off", err)}
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(h, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		promhttp.HandlerFor(h.metrics(), promhttp.HandlerOpts{}).ServeHTTP(w, r)
+	})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := h.ready(); err != nil {

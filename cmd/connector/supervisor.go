@@ -30,6 +30,8 @@ func (d *daemonConfig) run(ctx context.Context, log *slog.Logger, o runOptions) 
 	for _, c := range d.pipelines {
 		if c.Source.TopicPattern == "" {
 			known = append(known, c.known()...)
+		} else {
+			o.hub.note(c.Name, errors.New("topics were not looked for yet"))
 		}
 	}
 	if err := s.start(ctx, "", known); err != nil { // validated, so that only a file that has gone since may do it
@@ -37,7 +39,6 @@ func (d *daemonConfig) run(ctx context.Context, log *slog.Logger, o runOptions) 
 	}
 	for _, c := range d.pipelines {
 		if c.Source.TopicPattern != "" {
-			s.options.hub.note(c.Name, errors.New("topics were not looked for yet"))
 			s.wait.Go(func() { s.discover(ctx, c) })
 		}
 	}
