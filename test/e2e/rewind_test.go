@@ -143,6 +143,37 @@ func TestRewindAfterARestoreByDeltaRs(t *testing.T) {
 	})
 }
 
+// TestRestoreThatWasCleanedFromTheLog: while no worker runs, delta-rs restores the table, writes a log checkpoint, and the log before it is gone.
+// The start finds that the files of the stream's last commit are not in the table (rule A6a).
+func TestRestoreThatWasCleanedFromTheLog(t *testing.T) {
+	b := kafkatest.Start(t, "cleaned", 2).ListenAddrs()
+	s := stream{name: "cleaned", topic: "cleaned", brokers: b, table: filepath.Join(t.TempDir(), "table"), schema: numberSchema}
+	config := s.write(t)
+	kafkatest.Produce(t, b, "cleaned", 2, numbers(100))
+	untilEnd(t, config)
+	version := readLog(t, s.table, s.name).version
+	kafkatest.Produce(t, b, "cleaned", 2, numbers(50))
+	untilEnd(t, config)
+	out, err := exec.Command(python(t), "-B", filepath.Join("readers", "restore.py"), s.table, fmt.Sprint(version), "clean").CombinedOutput()
+	if err != nil {
+		t.Fatalf("delta-rs: %v\n%s", err, out)
+	}
+	if commits, _ := filepath.Glob(filepath.Join(s.table, "_delta_log", "*[0-9].json")); len(commits) > 0 {
+		t.Fatalf("the log still has %q", commits)
+	}
+	said := command(t, exitTable, "run", "-c", config)
+	for _, word := range []string{"restored", "connector rewind"} {
+		if !strings.Contains(said, word) {
+			t.Errorf("a start does not say %q:\n%s", word, said)
+		}
+	}
+	command(t, exitOK, "rewind", "-c", config, "--to-offsets", "0=50,1=50", "--yes")
+	untilEnd(t, config)
+	if got := reader(t, "distinct.py", s.table, "n"); got != "150 100" { // numbers 0 to 49 were produced twice
+		t.Errorf("the table has %s rows and distinct ones, want all 150 messages", got)
+	}
+}
+
 // TestRewindAfterARestoreBySpark is the same with Spark.
 func TestRewindAfterARestoreBySpark(t *testing.T) {
 	engine := spark(t)
