@@ -22,7 +22,7 @@ type Fate string
 const (
 	InTable     Fate = "in the table"
 	DeletedRow  Fate = "deleted"           // the row is in a file, and a deletion vector deletes it
-	NoRow       Fate = "no row"            // the offset was taken, and there is no row of it: a gap, skipped, a dead letter, or deleted since
+	NoRow       Fate = "no row"            // the offset was taken, and there is no row of it: a gap, skipped, filtered, a dead letter, or deleted since
 	NotReached  Fate = "not reached"       // the stream is not there yet
 	BeforeStart Fate = "before the start"  // the stream begins behind it
 	NotRecorded Fate = "nothing is known"  // what would tell was cleaned from the log
@@ -64,6 +64,7 @@ type SpanAt struct {
 	Rows       int64    `json:"rows"`
 	Skipped    int64    `json:"skipped"`
 	Dead       int64    `json:"dead_letters"`
+	Filtered   int64    `json:"filtered"`
 	Gaps       int64    `json:"gaps"`
 	Lost       int64    `json:"lost"` // of the gaps
 	Unit       string   `json:"unit"`
@@ -134,7 +135,7 @@ func (e *explainer) find(ctx context.Context) error {
 			u := &e.verifier.units[s.unit]
 			e.units = append(e.units, s.unit)
 			e.e.Spans = append(e.e.Spans, SpanAt{
-				Stream: t.name, Topic: t.Topic, Generation: t.gen, First: s.first, Next: s.next, Rows: s.rows, Skipped: s.skipped, Dead: s.dead,
+				Stream: t.name, Topic: t.Topic, Generation: t.gen, First: s.first, Next: s.next, Rows: s.rows, Skipped: s.skipped, Dead: s.dead, Filtered: s.filtered,
 				Gaps: s.next - s.first - s.messages(), Lost: s.lost, Unit: u.id, Version: versionOf(u), Files: []string{},
 			})
 		}
@@ -317,11 +318,14 @@ func (e *explainer) spanText() string {
 	if s.Version != nil {
 		by = fmt.Sprintf("version %d", *s.Version)
 	}
-	dead := ""
+	more := ""
 	if s.Dead > 0 {
-		dead = fmt.Sprintf("%d dead letters, ", s.Dead)
+		more = fmt.Sprintf("%d dead letters, ", s.Dead)
 	}
-	return fmt.Sprintf("%s has taken it, with [%d, %d): %d rows, %d skipped, %s%d gaps", by, s.First, s.Next, s.Rows, s.Skipped, dead, s.Gaps)
+	if s.Filtered > 0 {
+		more += fmt.Sprintf("%d filtered, ", s.Filtered)
+	}
+	return fmt.Sprintf("%s has taken it, with [%d, %d): %d rows, %d skipped, %s%d gaps", by, s.First, s.Next, s.Rows, s.Skipped, more, s.Gaps)
 }
 
 // whyNoRow names the causes that are left.
@@ -333,10 +337,8 @@ func (e *explainer) whyNoRow() string {
 			return "Kafka has a control record there, a marker of a producer transaction"
 		case k.Has == "nothing":
 			return "Kafka has nothing there: an aborted producer transaction, or compacted away"
-		case k.Has == "message" && s.Dead > 0:
-			return "Kafka has a message there: it is a dead letter, was skipped, or its row was deleted"
-		case k.Has == "message" && s.Skipped > 0:
-			return "Kafka has a message there: it was skipped, or its row was deleted"
+		case k.Has == "message" && s.Dead+s.Skipped+s.Filtered > 0:
+			return "Kafka has a message there: it is " + strings.Join(append(s.withoutRow(), "a row that was deleted"), ", or ")
 		case k.Has == "message":
 			return "Kafka has a message there, and none was skipped: its row was deleted, or is lost; run `connector verify`"
 		}
@@ -348,11 +350,19 @@ func (e *explainer) whyNoRow() string {
 	if s.Gaps > s.Lost {
 		causes = append(causes, "a gap of Kafka")
 	}
+	return strings.Join(append(append(causes, s.withoutRow()...), "a row that was deleted"), ", or ")
+}
+
+// withoutRow names what became of the span's messages that became no rows.
+func (s *SpanAt) withoutRow() (causes []string) {
 	if s.Dead > 0 {
 		causes = append(causes, "a dead letter")
 	}
 	if s.Skipped > 0 {
 		causes = append(causes, "a message that was skipped")
 	}
-	return strings.Join(append(causes, "a row that was deleted"), ", or ")
+	if s.Filtered > 0 {
+		causes = append(causes, "a message that table.filter leaves out")
+	}
+	return causes
 }

@@ -350,6 +350,7 @@ func (v *verifier) partition(t *track) PartitionReport {
 		p.Rows += s.rows
 		p.Skipped += s.skipped
 		p.Dead += s.dead
+		p.Filtered += s.filtered
 		p.Records += s.messages()
 		p.Gaps += s.next - s.first - s.messages()
 		p.Lost += s.lost

@@ -263,9 +263,9 @@ func (c *cursor) finishSpan(s *span, n counted, from int64) {
 	}
 	there := t.have.count(s.first, s.next) + t.deleted.count(s.first, s.next)
 	gone := max(s.rows-there, 0) // deleted by others, or told already
-	if n.absent > s.skipped+s.dead+gone {
-		v.faultOffsets(t, MissingMessage, n.first, s.next, "%d messages that Kafka has in [%d, %d) are not in the table, and only %d were skipped or are dead letters; the first has offset %d",
-			n.absent, s.first, s.next, s.skipped+s.dead, n.first)
+	if without := s.messages() - s.rows; n.absent > without+gone {
+		v.faultOffsets(t, MissingMessage, n.first, s.next, "%d messages that Kafka has in [%d, %d) are not in the table, and only %d were skipped, filtered or are dead letters; the first has offset %d",
+			n.absent, s.first, s.next, without, n.first)
 		return
 	}
 	first := max(s.first, from)

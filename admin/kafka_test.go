@@ -134,7 +134,7 @@ func TestExplainAsksKafka(t *testing.T) {
 		says string
 	}{
 		{place{0, 13}, "message", "row 1 of"},
-		{place{0, 11}, "message", "it was skipped, or its row was deleted"},
+		{place{0, 11}, "message", "a message that was skipped, or a row that was deleted"},
 		{place{0, 14}, "control record", "marker of a producer transaction"},
 		{place{0, 15}, "nothing", "aborted"},
 		{place{0, 500}, "not yet", "up to 23"},

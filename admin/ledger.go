@@ -14,15 +14,15 @@ import (
 	"kafkadelta/delta"
 )
 
-// span is what one unit says of one partition: offsets [first, next), of whose messages rows became rows, skipped did not and dead are in
-// a dead-letter table; lost were not read, because Kafka had deleted them.
+// span is what one unit says of one partition: offsets [first, next), of whose messages rows became rows, skipped and filtered did not and
+// dead are in a dead-letter table; lost were not read, because Kafka had deleted them.
 type span struct {
-	first, next, rows, skipped, dead, lost int64
-	unit                                   int32
+	first, next, rows, skipped, dead, filtered, lost int64
+	unit                                             int32
 }
 
 // messages is the number of them in the span, whatever became of them.
-func (s *span) messages() int64 { return s.rows + s.skipped + s.dead }
+func (s *span) messages() int64 { return s.rows + s.skipped + s.dead + s.filtered }
 
 // trackKey names what the spans have to tile: one partition of one stream in one generation.
 type trackKey struct {
@@ -342,7 +342,7 @@ func (l *ledger) register(u checkpoint.UnitRecord, version int64, file string) i
 		case u.Pin:
 			t.pin, t.pinAt = s.First, version
 		case !s.Empty():
-			t.spans = append(t.spans, span{s.First, s.Next, s.Rows, s.Skipped, s.Dead, s.Lost, at})
+			t.spans = append(t.spans, span{s.First, s.Next, s.Rows, s.Skipped, s.Dead, s.Filtered, s.Lost, at})
 		}
 		if version >= 0 {
 			t.logged = min(t.logged, s.First)

@@ -84,6 +84,7 @@ type PartitionReport struct {
 	Rows        int64   `json:"rows"`
 	Skipped     int64   `json:"skipped"`
 	Dead        int64   `json:"dead_letters"`
+	Filtered    int64   `json:"filtered"` // left out by table.filter
 	Gaps        int64   `json:"gaps"`
 	Lost        int64   `json:"lost"` // of the gaps: Kafka had deleted the messages, if there were any, before they were read
 	RowsFound   int64   `json:"rows_found"`

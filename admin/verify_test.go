@@ -108,6 +108,20 @@ func TestCleanTables(t *testing.T) {
 	}
 }
 
+// TestFilteredMessagesAreCounted: they are messages that have no rows, and are neither skipped nor lost.
+func TestFilteredMessagesAreCounted(t *testing.T) {
+	f := filled(t, setup{})
+	skipped := f.verify().Partitions[0].Skipped
+	f.edit(3, `"skipped":2,`, `"skipped":0,"filtered":2,`, `\"skipped\":2,`, `\"skipped\":0,\"filtered\":2,`)
+	r := f.verify()
+	if p := r.Partitions[0]; r.Verdict != admin.OK || p.Filtered != 2 || p.Skipped != skipped-2 || p.Records != p.Rows+p.Skipped+p.Filtered {
+		t.Errorf("%s: %d filtered, %d skipped, want 2 and %d, of %d messages with %d rows", r.Verdict, p.Filtered, p.Skipped, skipped-2, p.Records, p.Rows)
+	}
+	if e := f.explain(0, 14); !strings.Contains(e.Text, "2 filtered") || !strings.Contains(e.Text, "a message that table.filter leaves out") {
+		t.Error(e.Text)
+	}
+}
+
 // TestDeadLettersAreCounted: they are messages that have no rows, and are neither skipped nor lost.
 func TestDeadLettersAreCounted(t *testing.T) {
 	f := filled(t, setup{})

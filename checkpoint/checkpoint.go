@@ -44,6 +44,8 @@ type Span struct {
 	Rows    int64 // of them, messages that became a row
 	Skipped int64 // of them, poison messages dropped by on_error: skip
 	Dead    int64 // of them, poison messages that the dead-letter table has
+	// Filtered is the number of them that table.filter leaves out.
+	Filtered int64
 	// Lost is the number of gaps that Kafka's retention had made before the offsets were read: what was in them is not known.
 	Lost  int64
 	Epoch Epoch // of the last record taken
@@ -70,14 +72,14 @@ func (s Span) Validate() error {
 	switch {
 	case s.First < 0 || s.Next < s.First:
 		return fmt.Errorf("span of %s: [%d, %d) is not an offset range", s.Partition, s.First, s.Next)
-	case s.Records < 0 || s.Rows < 0 || s.Skipped < 0 || s.Dead < 0 || s.Gaps() < 0:
-		return fmt.Errorf("span of %s: [%d, %d) cannot hold %d records, %d rows, %d skipped, %d dead letters",
-			s.Partition, s.First, s.Next, s.Records, s.Rows, s.Skipped, s.Dead)
+	case s.Records < 0 || s.Rows < 0 || s.Skipped < 0 || s.Dead < 0 || s.Filtered < 0 || s.Gaps() < 0:
+		return fmt.Errorf("span of %s: [%d, %d) cannot hold %d records, %d rows, %d skipped, %d dead letters, %d filtered",
+			s.Partition, s.First, s.Next, s.Records, s.Rows, s.Skipped, s.Dead, s.Filtered)
 	case s.Lost < 0 || s.Lost > s.Gaps():
 		return fmt.Errorf("span of %s: [%d, %d) with %d records cannot have lost %d offsets", s.Partition, s.First, s.Next, s.Records, s.Lost)
-	case s.Rows+s.Skipped+s.Dead != s.Records:
-		return fmt.Errorf("span of %s: [%d, %d) has %d records but %d rows, %d skipped and %d dead letters",
-			s.Partition, s.First, s.Next, s.Records, s.Rows, s.Skipped, s.Dead)
+	case s.Rows+s.Skipped+s.Dead+s.Filtered != s.Records:
+		return fmt.Errorf("span of %s: [%d, %d) has %d records but %d rows, %d skipped, %d dead letters and %d filtered",
+			s.Partition, s.First, s.Next, s.Records, s.Rows, s.Skipped, s.Dead, s.Filtered)
 	}
 	return nil
 }

@@ -13,13 +13,16 @@ const (
 )
 
 // FormatVersion is the newest version that this package knows. A reader takes every version up to its own and refuses newer
-// ones by number. What is written has the lowest version that can say it: 2 is for units with dead letters, whose numbers don't add
-// up for a reader of version 1.
-const FormatVersion = 2
+// ones by number. What is written has the lowest version that can say it: 2 is for units with dead letters, and 3 for those with filtered
+// messages, whose numbers don't add up for readers of the versions before.
+const FormatVersion = 3
 
 // FormatOf is the version that spans are written with.
 func FormatOf(spans []Span) int {
-	if slices.ContainsFunc(spans, func(s Span) bool { return s.Dead > 0 }) {
+	switch {
+	case slices.ContainsFunc(spans, func(s Span) bool { return s.Filtered > 0 }):
+		return 3
+	case slices.ContainsFunc(spans, func(s Span) bool { return s.Dead > 0 }):
 		return 2
 	}
 	return 1
@@ -73,7 +76,8 @@ type spanJSON struct {
 	Records   int64  `json:"records"`
 	Rows      int64  `json:"rows"`
 	Skipped   int64  `json:"skipped"`
-	Dead      int64  `json:"dead,omitzero"` // since version 2
+	Dead      int64  `json:"dead,omitzero"`     // since version 2
+	Filtered  int64  `json:"filtered,omitzero"` // since version 3
 	Gaps      int64  `json:"gaps"`
 	Lost      int64  `json:"lost,omitzero"`          // of the gaps; readers from before it was there count them as such
 	Epoch     *int32 `json:"leader_epoch,omitempty"` // of the last record
@@ -81,7 +85,7 @@ type spanJSON struct {
 
 // MarshalJSON writes the span with its gaps spelled out, so that other programs need not know the rule.
 func (s Span) MarshalJSON() ([]byte, error) {
-	j := spanJSON{s.Topic, s.ID, s.First, s.Next, s.Records, s.Rows, s.Skipped, s.Dead, s.Gaps(), s.Lost, nil}
+	j := spanJSON{s.Topic, s.ID, s.First, s.Next, s.Records, s.Rows, s.Skipped, s.Dead, s.Filtered, s.Gaps(), s.Lost, nil}
 	if leader := s.Epoch.Leader(); leader >= 0 {
 		j.Epoch = &leader
 	}
@@ -94,7 +98,7 @@ func (s *Span) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &j); err != nil {
 		return err
 	}
-	*s = Span{Partition{j.Topic, j.Partition}, j.First, j.Next, j.Records, j.Rows, j.Skipped, j.Dead, j.Lost, 0}
+	*s = Span{Partition{j.Topic, j.Partition}, j.First, j.Next, j.Records, j.Rows, j.Skipped, j.Dead, j.Filtered, j.Lost, 0}
 	if j.Epoch != nil {
 		s.Epoch = EpochOf(*j.Epoch)
 	}

@@ -83,8 +83,8 @@ var casts = map[string]Cast{
 
 const castWords = "date, year, month, day, hour, minute or substring(start, length)"
 
-// parseCast reads the text of Column.Cast.
-func parseCast(text string) (cast Cast, start, length int, err error) {
+// ParseCast reads the text of Column.Cast.
+func ParseCast(text string) (cast Cast, start, length int, err error) {
 	text = strings.TrimSpace(text)
 	if c, ok := casts[text]; ok {
 		return c, 0, 0, nil
@@ -107,7 +107,7 @@ func parseCast(text string) (cast Cast, start, length int, err error) {
 
 // newComputed checks that a cast's result fits the column.
 func newComputed(name string, col Column, index int, t arrow.DataType) (*Computed, error) {
-	cast, start, length, err := parseCast(col.Cast)
+	cast, start, length, err := ParseCast(col.Cast)
 	if err != nil {
 		return nil, fmt.Errorf("columns.%s.cast: %w", name, err)
 	}

@@ -21,18 +21,18 @@ type Plan struct {
 	meta     *metadataPlan
 	defaults []Default
 
-	// Follow, where it is set, is asked for each new schema of messages whether the table is to follow it: behind says that the table lacks
-	// something of it. The error says why the table can't have it, so that its messages are poison.
-	Follow func(want *arrow.Schema) (behind bool, err error)
+	// Follow, where it is set, is asked for each new schema of messages whether the table is to follow it: want is what it is to have of it, and
+	// nil where it has that. The error says why the table can't have it, so that its messages are poison.
+	Follow func(messages *arrow.Schema) (want *arrow.Schema, err error)
 }
 
 // CheckFollow is an *EvolveError where the table is to follow the messages' schema of that name first, and a *Mismatch where it can't.
-func (p *Plan) CheckFollow(name string, want *arrow.Schema) error {
-	behind, err := p.Follow(want)
+func (p *Plan) CheckFollow(name string, messages *arrow.Schema) error {
+	want, err := p.Follow(messages)
 	switch {
 	case err != nil:
 		return &Mismatch{Detail: err.Error()}
-	case behind:
+	case want != nil:
 		return &EvolveError{Schema: name, Want: want}
 	}
 	return nil

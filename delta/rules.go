@@ -296,8 +296,13 @@ func (s *state) compileDefaults(r *Rules, refuse func(feature, format string, ar
 
 // Fills reports whether a column gets a value where a message has none: it is generated, or has a default.
 func (r *Rules) Fills(column int) bool {
-	return slices.ContainsFunc(r.generated, func(g generatedColumn) bool { return g.column == column }) ||
+	return r.Generates(column) ||
 		slices.ContainsFunc(r.defaults, func(d Default) bool { return d.Column == column })
+}
+
+// Generates reports whether the table computes a column.
+func (r *Rules) Generates(column int) bool {
+	return slices.ContainsFunc(r.generated, func(g generatedColumn) bool { return g.column == column })
 }
 
 // Apply computes the generated columns that are null and checks the rows. It gives the batch to be written, which the

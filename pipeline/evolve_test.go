@@ -90,9 +90,11 @@ func (e *era) follows(how sink.Evolution) func(*setup) {
 			if err != nil {
 				return nil, err
 			}
-			plan.Follow = func(want *arrow.Schema) (bool, error) {
-				next, err := layout.Toward(want, how)
-				return next != layout, err
+			plan.Follow = func(want *arrow.Schema) (*arrow.Schema, error) {
+				if next, err := layout.Toward(want, how); err != nil || next == layout {
+					return nil, err
+				}
+				return want, nil
 			}
 			return avro.New(plan, avro.Options{Framing: e.framing}), nil
 		}

@@ -60,7 +60,7 @@ type lane struct {
 	// Of the lane's goroutine.
 	have      setup
 	layout    *sink.Layout // of the rows that are decoded: that of have, or ahead of it
-	decoder   Decoder
+	rows      Rows
 	writer    *sink.Writer
 	letters   burier // nil for none
 	ledger    *batch.Ledger
@@ -142,14 +142,14 @@ func (l *lane) run() {
 // begin compiles what the setup asks for.
 func (l *lane) begin(s setup) error {
 	l.have = s
-	decoder, err := l.d.NewDecoder(s.layout)
+	rows, err := CompileRows(s.layout, l.d.NewDecoder, l.d.NewColumns)
 	if err != nil {
 		return err
 	}
 	if l.letters, err = l.d.newLetters(); err != nil {
 		return err
 	}
-	l.decoder, l.writer, l.layout, l.broken = decoder, l.d.table.NewWriter(s.layout), s.layout, false
+	l.rows, l.writer, l.layout, l.broken = rows, l.d.table.NewWriter(s.layout), s.layout, false
 	return nil
 }
 
@@ -196,11 +196,11 @@ func (l *lane) goOn(next *sink.Layout) error {
 	if err := l.writer.Relayout(next); err != nil {
 		return err
 	}
-	decoder, err := l.d.NewDecoder(next)
+	rows, err := CompileRows(next, l.d.NewDecoder, l.d.NewColumns)
 	if err != nil {
 		return err
 	}
-	l.decoder, l.layout = decoder, next
+	l.rows, l.layout = rows, next
 	return nil
 }
 
@@ -215,8 +215,8 @@ func (l *lane) drop() {
 			l.letters.Abort(ctx)
 		}
 	}
-	if l.decoder != nil {
-		l.decoder.Reset()
+	if l.rows.Decoder != nil {
+		l.rows.Decoder.Reset()
 	}
 	l.ledger.Reset()
 	l.held, l.heldBytes = l.held[:0], 0
@@ -351,7 +351,7 @@ func (e *stopError) Error() string { return e.cause.Error() }
 func (l *lane) append(r *kgo.Record) error {
 	var waited time.Duration
 	for {
-		err := l.decoder.Append(r)
+		err := l.rows.Decoder.Append(r)
 		if err == nil {
 			return nil
 		}
@@ -407,38 +407,44 @@ func (l *lane) end(p checkpoint.Partition, cause error) {
 	})
 }
 
-// write hands the decoder's rows to the writer, once they pass the table's rules, with the columns that the table computes.
+// write hands the decoder's rows to the writer: those that the filter keeps, with the columns that are computed, once they pass the table's
+// rules.
 func (l *lane) write() error {
 	if len(l.held) == 0 {
 		return nil
 	}
-	decoded := l.decoder.NewBatch()
-	rb, bad := l.layout.Rules.Apply(decoded)
-	decoded.Release()
-	if len(bad) > 0 {
-		rejected := make(map[int]error, len(bad))
-		for _, v := range bad {
-			r := l.held[v.Row].record
-			if rejected[v.Row] == nil {
-				rejected[v.Row] = &ruleError{r.Topic, r.Partition, r.Offset, v.Path, v.Reason}
-			}
-		}
-		return l.writeWithout(rejected)
+	rb, kept, misfits := l.rows.Take()
+	if len(misfits) > 0 {
+		return l.writeWithout(misfits)
 	}
-	return l.writeBatch(rb)
-}
-
-func (l *lane) writeBatch(rb arrow.RecordBatch) error {
 	defer rb.Release()
-	if err := l.writer.Write(l.d.ctx, rb); err != nil {
-		return err
-	}
+	l.leaveOut(kept)
 	rows := rb.NumRows()
+	if rows > 0 {
+		if err := l.writer.Write(l.d.ctx, rb); err != nil {
+			return err
+		}
+	}
 	l.ledger.AddRows(rows)
 	l.d.Metrics.rows(rows)
 	l.held, l.heldBytes = l.held[:0], 0
 	l.checkDue()
 	return nil
+}
+
+// leaveOut counts the held messages that the filter has not kept. nil: it has kept all.
+func (l *lane) leaveOut(kept []int) {
+	if kept == nil {
+		return
+	}
+	for row, h := range l.held {
+		if len(kept) > 0 && kept[0] == row {
+			kept = kept[1:]
+			continue
+		}
+		h.span.Rows, h.span.Filtered = h.span.Rows-1, h.span.Filtered+1
+		l.d.Metrics.filtered.Add(1)
+	}
 }
 
 // checkDue has the dispatcher flush once a limit of size is reached.
@@ -452,28 +458,14 @@ func (l *lane) checkDue() {
 	}
 }
 
-// ruleError is a row that the table's own rules reject: poison too.
-type ruleError struct {
-	topic        string
-	partition    int32
-	offset       int64
-	path, reason string
-}
-
-func (e *ruleError) Error() string {
-	return fmt.Sprintf("%s[%d] offset %d: column %s: %s", e.topic, e.partition, e.offset, e.path, e.reason)
-}
-
-// Poison tells the column and the rule.
-func (e *ruleError) Poison() (path, reason string) { return e.path, "rejected_by_table" }
-
-// writeWithout decodes the held messages again, without those that the table rejects. Under on_error: fail, a partition
-// with such a message ends before it. This is rare, so that it may cost twice.
-func (l *lane) writeWithout(rejected map[int]error) error {
+// writeWithout decodes the held messages again, without those that can't become rows. Under on_error: fail, a partition
+// with such a message ends before it. This is rare, so that it may cost twice. What the filter leaves out is counted by the write that
+// comes to an end, since a message behind one that stops its partition is not to be counted at all.
+func (l *lane) writeWithout(misfits map[int]Misfit) error {
 	kept := l.held[:0:0]
 	cut := map[checkpoint.Partition]bool{} // not l.stopped: a message that the decoder refused comes after those held here
 	for row, h := range l.held {
-		cause, bad := rejected[row]
+		misfit, bad := misfits[row]
 		switch {
 		case cut[h.span.Partition]: // after a message that stopped the partition: as if never taken
 			h.span.Records, h.span.Rows = h.span.Records-1, h.span.Rows-1
@@ -481,14 +473,14 @@ func (l *lane) writeWithout(rejected map[int]error) error {
 			h.span.Records, h.span.Rows = h.span.Records-1, h.span.Rows-1
 			h.span.Next, h.span.Epoch = h.record.Offset, checkpoint.EpochOf(h.record.LeaderEpoch) // of the record behind, or an earlier one
 			cut[h.span.Partition] = true
-			l.stop(h.span.Partition, cause)
+			l.stop(h.span.Partition, misfit.of(h.record))
 		case bad:
 			h.span.Rows--
-			if err := l.bury(h.record, h.span, cause); err != nil {
+			if err := l.bury(h.record, h.span, misfit.of(h.record)); err != nil {
 				return err
 			}
 		default:
-			if err := l.decoder.Append(h.record); err != nil {
+			if err := l.rows.Decoder.Append(h.record); err != nil {
 				return fmt.Errorf("decoding a message a second time: %w", err)
 			}
 			kept = append(kept, h)

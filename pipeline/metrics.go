@@ -17,7 +17,7 @@ import (
 // to one pipeline.
 type Metrics struct {
 	messages, messageBytes, rowCount, poisoned, lostRaces atomic.Int64
-	deadLetters                                           atomic.Int64
+	deadLetters, filtered                                 atomic.Int64
 	proposals, carried, badProposals                      atomic.Int64
 	commits, files, fileBytes, committedRows              atomic.Int64
 	lastCommit                                            atomic.Int64 // Unix nanoseconds; 0: none yet
@@ -51,6 +51,7 @@ func NewMetrics(name string, now func() time.Time) *Metrics {
 	counter("kafkadelta_message_bytes_total", "Bytes of keys and values of these messages.", &m.messageBytes)
 	counter("kafkadelta_rows_total", "Rows written to data files, those read again after a drop included.", &m.rowCount)
 	counter("kafkadelta_committed_rows_total", "Rows committed to the table.", &m.committedRows)
+	counter("kafkadelta_filtered_messages_total", "Messages that table.filter leaves out.", &m.filtered)
 	counter("kafkadelta_dead_letters_total", "Dead letters delivered to their table.", &m.deadLetters)
 	counter("kafkadelta_committed_files_total", "Data files committed to the table.", &m.files)
 	counter("kafkadelta_committed_bytes_total", "Bytes of these files.", &m.fileBytes)

@@ -18,6 +18,7 @@ import (
 
 	"kafkadelta/admin"
 	"kafkadelta/checkpoint"
+	"kafkadelta/columns"
 	"kafkadelta/decode"
 	"kafkadelta/internal/backoff"
 	"kafkadelta/pipeline"
@@ -44,6 +45,8 @@ type Options struct {
 	// NewDecoder compiles a decoder for a layout of the stream's table, which follows the messages' schemas as the stream does. What it can't
 	// make a row of is a *decode.PoisonError.
 	NewDecoder func(layout *sink.Layout) (pipeline.Decoder, error)
+	// NewColumns compiles what makes the table's columns out of those that the decoder fills. Nil where they are the same.
+	NewColumns func(layout *sink.Layout) (*columns.Plan, error)
 	Now        func() time.Time
 }
 
@@ -157,8 +160,7 @@ func recordOf(l *admin.Letter) *kgo.Record {
 type part struct {
 	*replayer
 	generation int64
-	layout     *sink.Layout // of the rows: the table's, or ahead of it
-	decoder    pipeline.Decoder
+	made       pipeline.Rows // under the table's layout, or one ahead of it
 	rows       *sink.Writer
 	marks      *pipeline.LetterWriter
 	held       []*kgo.Record // of the rows in the decoder
@@ -217,10 +219,9 @@ func (r *replayer) replayUnder(ctx context.Context, layout *sink.Layout, letters
 }
 
 func (p *part) begin(layout *sink.Layout) (err error) {
-	if p.decoder, err = p.NewDecoder(layout); err != nil {
+	if p.made, err = pipeline.CompileRows(layout, p.NewDecoder, p.NewColumns); err != nil {
 		return &sink.Error{Op: "fitting the configured columns to the table", Err: err}
 	}
-	p.layout = layout
 	return nil
 }
 
@@ -256,7 +257,7 @@ func (p *part) take(ctx context.Context, record *kgo.Record) error {
 	at := place{record.Partition, record.Offset}
 	p.tried[at] = nil
 	for {
-		err := p.decoder.Append(record)
+		err := p.made.Decoder.Append(record)
 		if err == nil {
 			if p.held = append(p.held, record); len(p.held) < rowsOfBatch {
 				return nil
@@ -291,11 +292,11 @@ func (p *part) take(ctx context.Context, record *kgo.Record) error {
 
 // evolve goes on under the layout that the table gets with the part.
 func (p *part) evolve(ctx context.Context, want *arrow.Schema) error {
-	next, err := p.Stream.Evolve(ctx, p.layout, want)
+	next, err := p.Stream.Evolve(ctx, p.made.Layout, want)
 	if err != nil {
 		return err
 	}
-	if !p.layout.Fits(next) {
+	if !p.made.Layout.Fits(next) {
 		return &againError{next}
 	}
 	if err := p.rows.Relayout(next); err != nil {
@@ -304,35 +305,47 @@ func (p *part) evolve(ctx context.Context, want *arrow.Schema) error {
 	return p.begin(next)
 }
 
-// flush writes the decoder's rows that keep the table's rules, with their marks. Where the rules reject some, the others are decoded again.
+// flush writes the decoder's rows that keep the table's rules, with their marks. Where some can't become rows of the table, the others are
+// decoded again. What the filter leaves out by now stays a dead letter.
 func (p *part) flush(ctx context.Context) error {
 	held := p.held
 	p.held = nil
 	if len(held) == 0 {
 		return nil
 	}
-	decoded := p.decoder.NewBatch()
-	rb, bad := p.layout.Rules.Apply(decoded)
-	decoded.Release()
-	if len(bad) == 0 {
+	rb, kept, misfits := p.made.Take()
+	if len(misfits) == 0 {
 		defer rb.Release()
-		return p.write(ctx, rb, held)
-	}
-	rejected := map[int]bool{}
-	for _, v := range bad {
-		rejected[v.Row] = true
-		p.tried[place{held[v.Row].Partition, held[v.Row].Offset}] = fmt.Errorf("column %s: %s", v.Path, v.Reason)
+		return p.write(ctx, rb, p.keep(held, kept))
 	}
 	for row, record := range held {
-		if rejected[row] {
+		if misfit, bad := misfits[row]; bad {
+			p.tried[place{record.Partition, record.Offset}] = errors.New(misfit.String())
 			continue
 		}
-		if err := p.decoder.Append(record); err != nil {
+		if err := p.made.Decoder.Append(record); err != nil {
 			return fmt.Errorf("decoding a message a second time: %w", err)
 		}
 		p.held = append(p.held, record)
 	}
 	return p.flush(ctx)
+}
+
+// keep gives the messages of the rows that the filter has kept. nil: it has kept all.
+func (p *part) keep(held []*kgo.Record, kept []int) []*kgo.Record {
+	if kept == nil {
+		return held
+	}
+	var out []*kgo.Record
+	for row, record := range held {
+		if len(kept) > 0 && kept[0] == row {
+			kept = kept[1:]
+			out = append(out, record)
+			continue
+		}
+		p.tried[place{record.Partition, record.Offset}] = errors.New(columns.FilterPath + " leaves it out")
+	}
+	return out
 }
 
 func (p *part) write(ctx context.Context, rb arrow.RecordBatch, of []*kgo.Record) error {
@@ -342,5 +355,8 @@ func (p *part) write(ctx context.Context, rb arrow.RecordBatch, of []*kgo.Record
 		}
 	}
 	p.good += int64(len(of))
+	if len(of) == 0 {
+		return nil
+	}
 	return p.rows.Write(ctx, rb)
 }

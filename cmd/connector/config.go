@@ -83,7 +83,7 @@ func readFile(path string) ([]byte, error) {
 
 func (c config) validate() error {
 	errs := []error{
-		checkpoint.ValidateName(c.Name), c.Source.Kafka.Validate(), c.Table.Sink.Validate(), c.Table.Decode.Validate(),
+		checkpoint.ValidateName(c.Name), c.Source.Kafka.Validate(), c.Table.Sink.Validate(), c.validateColumns(),
 		c.Storage.Validate(), c.Pipeline.Validate(), c.HTTP.Validate(), c.Verify.Validate(), c.Source.validateFormat(), c.validateDeadLetters(),
 	}
 	if c.Source.Key.Format != "" {
@@ -91,14 +91,9 @@ func (c config) validate() error {
 			errs = append(errs, fmt.Errorf("source.key.column is %q, which is the Kafka metadata column: name another one", f.Name))
 		}
 	}
-	if c.Source.Format == formatRaw && len(c.Table.Decode.Columns) > 0 {
-		errs = append(errs, errors.New("table.columns is set, but messages of format raw have no fields: remove it"))
-	}
 	errs = append(errs, c.validateSchema(), c.validateEvolution())
 	if c.Table.Sink.Schema != "" || c.Table.SchemaFile != "" {
 		if schema, err := c.createSchema(); err != nil {
-			errs = append(errs, err)
-		} else if _, err := decode.NewPlan(schema, c.Table.Decode); err != nil {
 			errs = append(errs, err)
 		} else if err := delta.CheckCreate(delta.CreateOptions{Schema: schema, PartitionBy: c.Table.Sink.PartitionBy, Properties: c.Table.Sink.Properties, Now: time.Now}); err != nil {
 			errs = append(errs, fmt.Errorf("table: %w", err))

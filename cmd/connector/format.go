@@ -13,6 +13,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"kafkadelta/columns"
 	"kafkadelta/decode"
 	"kafkadelta/decode/avro"
 	"kafkadelta/decode/envelope"
@@ -89,21 +90,22 @@ func openFormat(ctx context.Context, c sourceSection, log *slog.Logger) (*format
 // rawTypes are the columns of bytes that are kept as they are.
 var rawTypes = map[string]arrow.DataType{formatString: arrow.BinaryTypes.String, formatBinary: arrow.BinaryTypes.Binary}
 
-// plan is how values become rows of a table, without the keys' column.
-func (f *format) plan(layout *sink.Layout, cfg decode.Config) (*decode.Plan, error) {
+// plan is how values become rows, without the keys' column.
+func (f *format) plan(layout *sink.Layout, made *columns.Plan) (*decode.Plan, error) {
+	schema := made.Schema()
 	if f.newKey == nil {
-		return newPlan(layout.Schema, layout, cfg)
+		return newPlan(schema, layout, made.Config())
 	}
-	at := layout.Schema.FieldIndices(f.key)
+	at := schema.FieldIndices(f.key)
 	if len(at) == 0 {
 		return nil, fmt.Errorf("the table has no column %q for keys: add it, or name another one in source.key.column", f.key)
 	}
-	return newPlan(arrow.NewSchema(slices.Concat(layout.Schema.Fields()[:at[0]], layout.Schema.Fields()[at[0]+1:]), nil), layout, cfg)
+	return newPlan(arrow.NewSchema(slices.Concat(schema.Fields()[:at[0]], schema.Fields()[at[0]+1:]), nil), layout, made.Config())
 }
 
-// decoder compiles a decoder for a table.
-func (f *format) decoder(layout *sink.Layout, cfg decode.Config, follow func(*arrow.Schema) (bool, error)) (pipeline.Decoder, error) {
-	plan, err := f.plan(layout, cfg)
+// decoder compiles a decoder for what the columns of a table are made of.
+func (f *format) decoder(layout *sink.Layout, made *columns.Plan, follow func(*arrow.Schema) (*arrow.Schema, error)) (pipeline.Decoder, error) {
+	plan, err := f.plan(layout, made)
 	if err != nil {
 		return nil, err
 	}
@@ -111,9 +113,10 @@ func (f *format) decoder(layout *sink.Layout, cfg decode.Config, follow func(*ar
 	if f.newKey == nil {
 		return f.newValue(plan)
 	}
-	at := layout.Schema.FieldIndices(f.key)
+	schema := made.Schema()
+	at := schema.FieldIndices(f.key)
 	off := false
-	keyPlan, err := decode.NewPlan(arrow.NewSchema([]arrow.Field{layout.Schema.Field(at[0])}, nil), decode.Config{Metadata: decode.MetadataConfig{Enabled: &off}})
+	keyPlan, err := decode.NewPlan(arrow.NewSchema([]arrow.Field{schema.Field(at[0])}, nil), decode.Config{Metadata: decode.MetadataConfig{Enabled: &off}})
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +128,7 @@ func (f *format) decoder(layout *sink.Layout, cfg decode.Config, follow func(*ar
 	if err != nil {
 		return nil, err
 	}
-	return envelope.NewKeyed(layout.Schema, at[0], value, key), nil
+	return envelope.NewKeyed(schema, at[0], value, key), nil
 }
 
 func (f *format) openJSON(c sourceSection, client *registry.Client) {
@@ -323,12 +326,13 @@ func (c config) newTableSchema(ctx context.Context, store delta.LogStore, f *for
 	schema, err := c.configuredSchema()
 	switch {
 	case err != nil || schema != nil:
-	case c.Table.Infer > 0:
-		schema, err = c.inferTopic(ctx, o, log)
-	case f.tableSchema != nil:
-		schema, err = f.tableSchema(ctx)
 	default:
-		return nil, nil
+		if schema, err = c.messageSchema(ctx, f, o, log); err == nil && schema == nil {
+			return nil, nil
+		}
+		if err == nil {
+			schema, err = c.newColumns(ctx, f, schema)
+		}
 	}
 	if err == nil && f.newKey != nil {
 		schema, err = f.withKey(ctx, schema)
@@ -337,4 +341,15 @@ func (c config) newTableSchema(ctx context.Context, store delta.LogStore, f *for
 		return nil, fmt.Errorf("making table %s: %w", open.Redact(c.Table.Sink.URI), err)
 	}
 	return c.withMetadata(schema)
+}
+
+// messageSchema is the schema of the messages, inferred or their own; nil where they tell none.
+func (c config) messageSchema(ctx context.Context, f *format, o runOptions, log *slog.Logger) (*arrow.Schema, error) {
+	switch {
+	case c.Table.Infer > 0:
+		return c.inferTopic(ctx, o, log)
+	case f.tableSchema != nil:
+		return f.tableSchema(ctx)
+	}
+	return nil, nil
 }

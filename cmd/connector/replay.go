@@ -80,8 +80,13 @@ func (c config) replayOptions(stream, table *sink.Table, letters storage.Store, 
 			return nil
 		},
 		NewDecoder: func(layout *sink.Layout) (pipeline.Decoder, error) {
-			return messages.decoder(layout, c.Table.Decode, c.follow(layout))
+			made, err := c.columnsOf(layout)
+			if err != nil {
+				return nil, err
+			}
+			return messages.decoder(layout, made, c.follow(layout))
 		},
+		NewColumns: c.columnsOf,
 	}
 }
 

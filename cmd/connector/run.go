@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"kafkadelta/columns"
 	"kafkadelta/decode"
 	"kafkadelta/pipeline"
 	"kafkadelta/sink"
@@ -141,23 +142,39 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 			})
 			if err == nil {
 				tellDifferences(ctx, t, schema, log)
+				if layout, err := t.Layout(ctx); err == nil {
+					c.tellTypes(layout.Schema, log)
+				}
 			}
 			return t, err
 		},
 		OpenDeadLetters: deadLetters,
 		DeadLetterTopic: c.DeadLetters.Topic,
 		NewDecoder: func(layout *sink.Layout) (pipeline.Decoder, error) {
-			d, err := messages.decoder(layout, c.Table.Decode, c.follow(layout))
+			made, err := c.columnsOf(layout)
 			if err != nil {
-				return nil, &sink.Error{Op: "fitting the configured columns to the table", Err: err}
+				return nil, fitting(err)
 			}
-			return d, nil
+			d, err := messages.decoder(layout, made, c.follow(layout))
+			return d, fitting(err)
+		},
+		NewColumns: func(layout *sink.Layout) (*columns.Plan, error) {
+			made, err := c.columnsOf(layout)
+			return made, fitting(err)
 		},
 	})
 	if err == nil {
 		log.Info("stopped, everything that was read is committed", "rows", metrics.Progress().Rows, "commits", metrics.Progress().Commits)
 	}
 	return err
+}
+
+// fitting says of an error what was done.
+func fitting(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &sink.Error{Op: "fitting the configured columns to the table", Err: err}
 }
 
 // newPlan plans the decoding of messages into rows of the columns of schema, of a table's layout. A message that has no value for a
@@ -172,30 +189,31 @@ func newPlan(schema *arrow.Schema, layout *sink.Layout, cfg decode.Config) (*dec
 	return decode.NewPlan(schema, cfg, defaults...)
 }
 
-// follow tells by a schema of messages whether the table is to get columns or wider types for them; nil where it never is.
-func (c config) follow(layout *sink.Layout) func(*arrow.Schema) (bool, error) {
+// follow tells by a schema of messages what the table is to have for them, if it lacks something of that; nil where it never is to follow.
+func (c config) follow(layout *sink.Layout) func(*arrow.Schema) (*arrow.Schema, error) {
 	how := c.Table.Sink.SchemaEvolution
 	if how == sink.EvolveNone {
 		return nil
 	}
-	return func(want *arrow.Schema) (bool, error) {
-		if err := c.checkFields(want); err != nil {
-			return false, err
+	return func(messages *arrow.Schema) (*arrow.Schema, error) {
+		want, err := c.ownFields(messages, layout.Schema)
+		if err != nil {
+			return nil, err
 		}
-		next, err := layout.Toward(c.ownFields(want), how)
-		return next != layout, err
+		if next, err := layout.Toward(want, how); err != nil || next == layout {
+			return nil, err
+		}
+		return want, nil
 	}
 }
 
-// ownFields are the fields of messages that fill a column of their name: table.columns may fill one from elsewhere.
-func (c config) ownFields(want *arrow.Schema) *arrow.Schema {
-	var fields []arrow.Field
-	for _, f := range want.Fields() {
-		if c.Table.Decode.Columns[f.Name].From == "" {
-			fields = append(fields, f)
-		}
+// ownFields are what messages of a schema fill of the table by themselves.
+func (c config) ownFields(messages, table *arrow.Schema) (*arrow.Schema, error) {
+	want, err := columns.Fields(messages, table, c.Table.Decode)
+	if err != nil {
+		return nil, err
 	}
-	return arrow.NewSchema(fields, nil)
+	return want, c.checkFields(want)
 }
 
 // checkFields refuses a schema of messages with a field that has the name of a column of the connector's own.

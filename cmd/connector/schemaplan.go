@@ -86,21 +86,29 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 	}
 	metadata, _ := c.Table.Decode.Metadata.Field()
 	filled := []string{metadata.Name, c.Source.Key.Column}
+	want, misfit := c.ownFields(want, table.Shape().Schema())
+	if want == nil {
+		return []sink.Change{{Kind: sink.ChangeBreaks, Detail: misfit.Error()}}, nil
+	}
 	for name, column := range c.Table.Decode.Columns {
-		if column.From != "" {
+		if own := want.FieldIndices(name); len(own) == 0 && column != (decode.Column{Epoch: column.Epoch, Type: column.Type}) {
 			filled = append(filled, name)
 		}
 	}
-	changes, layout, err := sink.PlanEvolution(table.Shape(), time.Now, c.ownFields(want), c.Table.Sink.SchemaEvolution, filled...)
+	changes, layout, err := sink.PlanEvolution(table.Shape(), time.Now, want, c.Table.Sink.SchemaEvolution, filled...)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.checkFields(want); err != nil {
-		return append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: err.Error()}), nil
+	if misfit != nil {
+		return append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: misfit.Error()}), nil
 	}
-	plan, err := messages.plan(layout, c.Table.Decode)
+	made, err := c.columnsOf(layout)
 	if err != nil {
-		return nil, &sink.Error{Op: "fitting the configured columns to the table", Err: err}
+		return nil, fitting(err)
+	}
+	plan, err := messages.plan(layout, made)
+	if err != nil {
+		return nil, fitting(err)
 	}
 	if messages.compile == nil {
 		return changes, nil

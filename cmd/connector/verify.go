@@ -278,14 +278,14 @@ func printReport(w io.Writer, uri string, r *admin.Report) error {
 	line("%d files, %d rows (%d of them of no stream); %s", r.Files, r.Rows, r.OtherRows, from)
 	if len(r.Partitions) > 0 {
 		t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-		_, _ = fmt.Fprintln(t, "stream\tpartition\toffsets\tmessages\trows\tskipped\tdead letters\tgaps\tlost\tdeleted by others\tunknown\tverdict") // Flush tells errors
+		_, _ = fmt.Fprintln(t, "stream\tpartition\toffsets\tmessages\trows\tskipped\tfiltered\tdead letters\tgaps\tlost\tdeleted by others\tunknown\tverdict") // Flush tells errors
 		for _, p := range r.Partitions {
 			name := p.Stream
 			if p.Generation > 0 {
 				name += fmt.Sprintf(" (generation %d)", p.Generation)
 			}
-			_, _ = fmt.Fprintf(t, "%s\t%s[%d]\t[%d, %d)\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", printable(name), printable(p.Topic), p.Partition, p.From, p.Next,
-				p.Records, p.Rows, p.Skipped, p.Dead, p.Gaps, p.Lost, p.Deleted, p.Unaccounted, p.Verdict)
+			_, _ = fmt.Fprintf(t, "%s\t%s[%d]\t[%d, %d)\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", printable(name), printable(p.Topic), p.Partition, p.From, p.Next,
+				p.Records, p.Rows, p.Skipped, p.Filtered, p.Dead, p.Gaps, p.Lost, p.Deleted, p.Unaccounted, p.Verdict)
 		}
 		if err := t.Flush(); err != nil {
 			return err
@@ -392,8 +392,8 @@ func printExplanation(w io.Writer, e *admin.Explanation) error {
 		if s.Version != nil {
 			version = fmt.Sprintf("version %d", *s.Version)
 		}
-		fmt.Fprintf(&b, "taken by stream %s with [%d, %d) of %s: %s, unit %s, %d rows, %d skipped, %d dead letters, %d gaps, %d of them lost\n", s.Stream, s.First, s.Next,
-			printable(s.Topic), version, printable(s.Unit), s.Rows, s.Skipped, s.Dead, s.Gaps, s.Lost)
+		fmt.Fprintf(&b, "taken by stream %s with [%d, %d) of %s: %s, unit %s, %d rows, %d skipped, %d filtered, %d dead letters, %d gaps, %d of them lost\n", s.Stream, s.First, s.Next,
+			printable(s.Topic), version, printable(s.Unit), s.Rows, s.Skipped, s.Filtered, s.Dead, s.Gaps, s.Lost)
 		for _, name := range s.Files {
 			fmt.Fprintf(&b, "  file %s\n", printable(name))
 		}

@@ -17,8 +17,12 @@ const maxCost = 20_000
 type Program struct {
 	text    string
 	columns [][]int // leaves that it reads: positions from the table's columns down
+	clock   bool
 	root    *node
 }
+
+// ReadsClock reports whether the value depends on the time that Bind is handed.
+func (p *Program) ReadsClock() bool { return p.clock }
 
 // Columns are the positions of the top-level columns that the expression reads, ascending.
 func (p *Program) Columns() []int {
@@ -51,6 +55,26 @@ func CompileValue(text string, schema *arrow.Schema, t arrow.DataType) (*Program
 		return nil, &Error{text, 0, fmt.Sprintf("a column of type %s cannot be computed", t)}
 	}
 	return compile(text, schema, func(c *compiler, n *node) *node { return c.store(n, to) })
+}
+
+// Check looks for mistakes that can be found without a schema. The error is an *Error.
+func Check(text string) error {
+	_, err := parse(text)
+	return err
+}
+
+// TypeOf is the type of an expression's value. The error is an *Error.
+func TypeOf(text string, schema *arrow.Schema) (arrow.DataType, error) {
+	p, err := compile(text, schema, func(c *compiler, n *node) *node {
+		if n.t.k == kNull || n.t.k == kNested {
+			c.fail(n.term, "a column can't be %s", n.t)
+		}
+		return n
+	})
+	if err != nil {
+		return nil, err
+	}
+	return p.root.t.arrow(), nil
 }
 
 // CompileEqual compiles the condition "column <=> value", the value stored as CompileValue says (PROTOCOL.md, "Generated
@@ -149,8 +173,8 @@ func literalNode(t *term) *node {
 
 // columnTerm resolves a name, without regard to case as Spark does, through the fields of structs.
 func (c *compiler) columnTerm(t *term) *node {
-	if len(t.names) == 1 {
-		if out := c.currentTime(t, t.names[0]); out != nil && len(c.find(c.schema.Fields(), t.names[0])) == 0 {
+	if len(t.names) == 1 && len(c.find(c.schema.Fields(), t.names[0])) == 0 {
+		if out := c.currentTime(t, t.names[0]); out != nil {
 			return out
 		}
 	}

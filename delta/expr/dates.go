@@ -11,11 +11,13 @@ func (c *compiler) currentTime(t *term, name string) *node {
 		if name := strings.ToLower(name); name == "now" && t.op == "column" {
 			return nil
 		}
+		c.program.clock = true
 		return &node{t: typ{k: kTimestamp}, i: func(r *Rows, _ int) (int64, bool) { return r.now, true }}
 	case "current_date", "curdate":
 		if name := strings.ToLower(name); name == "curdate" && t.op == "column" {
 			return nil
 		}
+		c.program.clock = true
 		return &node{t: typ{k: kDate}, i: func(r *Rows, _ int) (int64, bool) { return floorDiv(r.now, microsPerDay), true }}
 	}
 	return nil

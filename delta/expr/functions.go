@@ -81,7 +81,8 @@ func (c *compiler) concat(t *term, args []*node) *node {
 		parts[i] = c.text1(a).s
 	}
 	return &node{t: typ{k: kString}, s: func(r *Rows, row int) (string, bool) {
-		var out []byte
+		var short [128]byte // what fits into it is allocated once
+		out := short[:0]
 		null := false
 		for _, p := range parts {
 			v, ok := p(r, row)

@@ -88,6 +88,26 @@ func typeOf(t arrow.DataType) (typ, bool) {
 	return typ{}, false
 }
 
+// arrow is Arrow's type for one that a column can have.
+func (t typ) arrow() arrow.DataType {
+	switch t.k {
+	case kDecimal:
+		return &arrow.Decimal128Type{Precision: t.p, Scale: t.s}
+	case kNTZ:
+		return &arrow.TimestampType{Unit: arrow.Microsecond}
+	case kTimestamp:
+		return arrow.FixedWidthTypes.Timestamp_us
+	default:
+		return plainTypes[t.k]
+	}
+}
+
+var plainTypes = map[kind]arrow.DataType{
+	kBool: arrow.FixedWidthTypes.Boolean, kInt8: arrow.PrimitiveTypes.Int8, kInt16: arrow.PrimitiveTypes.Int16, kInt32: arrow.PrimitiveTypes.Int32,
+	kInt64: arrow.PrimitiveTypes.Int64, kFloat: arrow.PrimitiveTypes.Float32, kDouble: arrow.PrimitiveTypes.Float64,
+	kString: arrow.BinaryTypes.String, kBinary: arrow.BinaryTypes.Binary, kDate: arrow.FixedWidthTypes.Date32,
+}
+
 // asDecimal is the decimal that holds every value of a whole number's type (DecimalType.forType).
 func (t typ) asDecimal() typ {
 	if !t.integral() {

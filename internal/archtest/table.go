@@ -101,6 +101,10 @@ var table = []rule{
 		because: "what is around a message of any format; the formats' decoders are handed in",
 	},
 	{
+		pkg: "columns", imports: []string{"decode", "delta/expr"}, modules: []string{arrow}, pure: true,
+		because: "batches in, batches out: what is computed is the same for every format, and can be tested without a message",
+	},
+	{
 		pkg: "batch", imports: []string{"checkpoint"}, modules: []string{arrow}, pure: true,
 		because: "it ties rows to the offsets they came from, whatever made the rows and wherever they go",
 	},
@@ -126,7 +130,7 @@ var table = []rule{
 		because: "values and rules that every later version must be able to read: no I/O, no library that could change them",
 	},
 	{
-		pkg: "pipeline", imports: []string{"batch", "checkpoint", "sink", "source", "internal/backoff"},
+		pkg: "pipeline", imports: []string{"batch", "checkpoint", "columns", "sink", "source", "internal/backoff"},
 		modules: []string{arrow, kgo, prometheus, xsync},
 		because: "it calls the stages in order; decoders and tables are handed in, so a format or backend never changes it",
 	},
@@ -136,7 +140,7 @@ var table = []rule{
 		because: "it checks what sink and pipeline have written, and so shares nothing with them but the meaning of what is written",
 	},
 	{
-		pkg: "replay", imports: []string{"admin", "checkpoint", "decode", "pipeline", "sink", "internal/backoff"}, modules: []string{arrow, kgo}, pure: true,
+		pkg: "replay", imports: []string{"admin", "checkpoint", "columns", "decode", "pipeline", "sink", "internal/backoff"}, modules: []string{arrow, kgo}, pure: true,
 		because: "dead letters through the stages once more, for the command and for the simulation; what it reads and decodes with is handed in",
 	},
 
@@ -178,7 +182,7 @@ var table = []rule{
 	{
 		pkg: "cmd/connector",
 		imports: []string{
-			"admin", "batch", "checkpoint", "decode", "decode/avro", "decode/envelope", "decode/json", "decode/jsonschema", "decode/protobuf", "decode/raw", "delta", "pipeline", "registry", "replay", "sink", "sink/datafile", "source",
+			"admin", "batch", "checkpoint", "columns", "decode", "decode/avro", "decode/envelope", "decode/json", "decode/jsonschema", "decode/protobuf", "decode/raw", "delta", "pipeline", "registry", "replay", "sink", "sink/datafile", "source",
 			"storage", "storage/local", "storage/memory", "storage/open", "internal/backoff", "internal/strictyaml",
 		},
 		modules: []string{arrow, cobra, compress, kadm, kerr, kfake, kgo, kmsg, prometheus, xsync, xsys},

@@ -41,7 +41,7 @@ type logAction struct {
 					Topic                      string `json:"topic"`
 					Partition                  int32  `json:"partition"`
 					First, Next, Records, Rows int64
-					Skipped, Gaps              int64
+					Skipped, Filtered, Gaps    int64
 				} `json:"spans"`
 			} `json:"units"`
 		} `json:"kafkadelta"`
@@ -110,7 +110,7 @@ func (l *tableLog) apply(t testing.TB, objects map[string]int64, name string, v 
 					if at, ok := l.next[s.Partition]; ok && s.First != at {
 						t.Errorf("version %d: span [%d, %d) of partition %d does not begin at %d", v, s.First, s.Next, s.Partition, at)
 					}
-					if s.Rows+s.Skipped != s.Records || s.Records+s.Gaps != s.Next-s.First {
+					if s.Rows+s.Skipped+s.Filtered != s.Records || s.Records+s.Gaps != s.Next-s.First {
 						t.Errorf("version %d: the numbers of span %+v do not add up", v, s)
 					}
 					l.next[s.Partition], ends[s.Partition] = s.Next, s.Next
