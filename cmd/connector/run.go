@@ -20,6 +20,7 @@ import (
 	"kafkadelta/decode"
 	"kafkadelta/pipeline"
 	"kafkadelta/sink"
+	"kafkadelta/storage"
 	"kafkadelta/storage/open"
 )
 
@@ -129,24 +130,7 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 		Config: c.Pipeline, Name: c.Name, Source: c.Source.Kafka, UntilEnd: o.untilEnd,
 		Metrics: metrics, Log: log, Now: time.Now, ClientOptions: o.client, Share: o.share,
 		OpenTable: func(ctx context.Context, events sink.Events) (*sink.Table, error) {
-			schema, err := c.newTableSchema(ctx, store, messages, o, log)
-			if err != nil {
-				return nil, err
-			}
-			create := schema
-			if c.Table.Sink.Create == sink.CreateNever {
-				create = nil
-			}
-			t, err := sink.Open(ctx, store, c.Table.Sink, sink.Options{
-				Name: c.Name, Create: create, Engine: engine(), Now: time.Now, Log: log, Events: events,
-			})
-			if err == nil {
-				tellDifferences(ctx, t, schema, log)
-				if layout, err := t.Layout(ctx); err == nil {
-					c.tellTypes(layout.Schema, log)
-				}
-			}
-			return t, err
+			return c.openTable(ctx, store, messages, o, events, log)
 		},
 		OpenDeadLetters: deadLetters,
 		DeadLetterTopic: c.DeadLetters.Topic,
@@ -167,6 +151,29 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 		log.Info("stopped, everything that was read is committed", "rows", metrics.Progress().Rows, "commits", metrics.Progress().Commits)
 	}
 	return err
+}
+
+// openTable opens the stream's table, or makes it, and tells where it is another one than configured.
+func (c config) openTable(ctx context.Context, store storage.Store, messages *format, o runOptions, events sink.Events, log *slog.Logger) (*sink.Table, error) {
+	schema, err := c.newTableSchema(ctx, store, messages, o, log)
+	if err != nil {
+		return nil, err
+	}
+	create := schema
+	if c.Table.Sink.Create == sink.CreateNever {
+		create = nil
+	}
+	t, err := sink.Open(ctx, store, c.Table.Sink, sink.Options{
+		Name: c.Name, Create: create, Engine: engine(), Now: time.Now, Log: log, Events: events,
+	})
+	if err != nil {
+		return nil, err
+	}
+	tellDifferences(ctx, t, schema, log)
+	if layout, err := t.Layout(ctx); err == nil {
+		c.tellTypes(layout.Schema, log)
+	}
+	return t, nil
 }
 
 // fitting says of an error what was done.
