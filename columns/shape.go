@@ -127,7 +127,7 @@ func readType(messages *arrow.Schema, name string, c decode.Column, t arrow.Data
 		return t, nil
 	case cast == decode.CastDate:
 		return arrow.FixedWidthTypes.Date32, nil
-	case cast == decode.CastSubstring:
+	case cast == decode.CastSubstring, cast == decode.CastJSON:
 		return arrow.BinaryTypes.String, nil
 	case cast != decode.CastNone:
 		return arrow.PrimitiveTypes.Int32, nil

@@ -75,13 +75,17 @@ const (
 	CastHour
 	CastMinute
 	CastSubstring
+	CastJSON // the value as its JSON text, whatever it is
 )
 
 var casts = map[string]Cast{
-	"": CastNone, "date": CastDate, "year": CastYear, "month": CastMonth, "day": CastDay, "hour": CastHour, "minute": CastMinute,
+	"": CastNone, "date": CastDate, "year": CastYear, "month": CastMonth, "day": CastDay, "hour": CastHour, "minute": CastMinute, "json": CastJSON,
 }
 
-const castWords = "date, year, month, day, hour, minute or substring(start, length)"
+const castWords = "date, year, month, day, hour, minute, json or substring(start, length)"
+
+// WholeMessage is the path of the message itself, which can be taken as JSON text.
+const WholeMessage = "."
 
 // ParseCast reads the text of Column.Cast.
 func ParseCast(text string) (cast Cast, start, length int, err error) {
@@ -127,8 +131,8 @@ func newComputed(name string, col Column, index int, t arrow.DataType) (*Compute
 		}
 		return c, nil
 	}
-	if cast == CastSubstring && c.Epoch != EpochDefault {
-		return nil, fmt.Errorf("columns.%s.epoch: %s does not apply to a substring: remove it", name, col.Epoch)
+	if (cast == CastSubstring || cast == CastJSON) && c.Epoch != EpochDefault {
+		return nil, fmt.Errorf("columns.%s.epoch: %s does not apply to %s: remove it", name, col.Epoch, col.Cast)
 	}
 	if want := cast.columnTypes(kind); want != "" {
 		return nil, fmt.Errorf("columns.%s.cast: %s gives %s, and the column is %s: change the cast or the column's type", name, col.Cast, want, TypeName(t))
@@ -143,7 +147,7 @@ func (c Cast) columnTypes(kind Kind) string {
 		if kind != KindDate && kind != KindString {
 			return "DATE or STRING"
 		}
-	case CastSubstring:
+	case CastSubstring, CastJSON:
 		if kind != KindString {
 			return "STRING"
 		}
@@ -199,7 +203,7 @@ func (c *Computed) AppendInstant(b *Builder, micros int64) {
 		c.appendPart(b, int((micros-int64(day)*microsPerDay)/microsPerHour), 2)
 	case CastMinute:
 		c.appendPart(b, int((micros-int64(day)*microsPerDay)%microsPerHour/microsPerMinute), 2)
-	case CastNone, CastSubstring: // take no instant
+	case CastNone, CastSubstring, CastJSON: // take no instant
 	}
 }
 

@@ -22,9 +22,9 @@ type Config struct {
 // Column overrides how one column is filled. The zero value changes nothing: the column takes the field of its name. A plan knows From,
 // Cast and Epoch; package columns does the rest.
 type Column struct {
-	// From is the path of the source field, for a top-level column. It need not be a column of the table.
+	// From is the path of the source field, for a top-level column. It need not be a column of the table. "." is the whole message, for the cast json.
 	From string `yaml:"from"`
-	// Cast is date, year, month, day, hour, minute (of an instant, in UTC) or substring(start, length).
+	// Cast is date, year, month, day, hour, minute (of an instant, in UTC), substring(start, length), or json, the text of any value.
 	Cast string `yaml:"cast"`
 	// Epoch is the unit of numbers that are read as instants since 1970: days (the default of a DATE column), seconds,
 	// millis (the default of everything else), micros or nanos.
@@ -80,7 +80,11 @@ func (c Column) validate() error {
 	case c.Drop && read && c.Type == "":
 		return errors.New("drop: from, cast and epoch say how a column is read, and a dropped one is read by expressions only: give it a type, or remove them")
 	}
-	if c.From != "" {
+	if c.From == WholeMessage {
+		if cast, _, _, _ := ParseCast(c.Cast); cast != CastJSON {
+			return fmt.Errorf("from: %s is the whole message, which a column can have as text: say cast: json, or name a field", WholeMessage)
+		}
+	} else if c.From != "" {
 		if _, err := ParsePath(c.From); err != nil {
 			return fmt.Errorf("from: %w", err)
 		}

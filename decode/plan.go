@@ -271,9 +271,11 @@ func (c *compiler) compute(name string, col Column) error {
 	if from == "" {
 		from = name // a cast of the field of the same name
 	}
-	path, err := ParsePath(from)
-	if err != nil {
-		return fmt.Errorf("columns.%s.from: %w", name, err)
+	var path []string // of the whole message: none
+	if from != WholeMessage {
+		if path, err = ParsePath(from); err != nil {
+			return fmt.Errorf("columns.%s.from: %w", name, err)
+		}
 	}
 	source, err := c.source(name, from, path)
 	if err != nil {
@@ -283,7 +285,7 @@ func (c *compiler) compute(name string, col Column) error {
 	if err != nil {
 		return err
 	}
-	if out.Cast != CastNone {
+	if out.Cast != CastNone && out.Cast != CastJSON {
 		if kind, _, err := kindOf(source.Type); err == nil && kind >= KindStruct {
 			return fmt.Errorf("columns.%s.from: %s is %s, and cast %s needs a single value: name a field below it", name, from, TypeName(source.Type), col.Cast)
 		}

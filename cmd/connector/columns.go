@@ -73,6 +73,11 @@ func (c config) validateColumns() error {
 			}
 		}
 	}
+	for name, column := range c.Table.Decode.Columns {
+		if cast, _, _, _ := decode.ParseCast(column.Cast); cast == decode.CastJSON && c.Source.Format != formatJSON {
+			errs = append(errs, fmt.Errorf("table.columns.%s.cast: json takes the text of JSON messages, and source.format is %s: take the fields as columns", name, c.Source.Format))
+		}
+	}
 	if key, ok := c.Table.Decode.Columns[c.Source.Key.Column]; ok && c.Source.Key.Format != "" && (key.Computed() || key.Drop) {
 		errs = append(errs, fmt.Errorf("table.columns.%s: it is the column of the keys: name another one in source.key.column", c.Source.Key.Column))
 	}

@@ -213,8 +213,10 @@ func TestColumnSettings(t *testing.T) {
 		}
 	}
 	for settings, want := range map[string]string{
-		`source: {brokers: [b:1], topic: t, format: raw}` + "\ntable: {uri: /t, columns: {a: {from: b}}}":                                           "use an expression over value",
-		`source: {brokers: [b:1], topic: t, key: {format: string}}` + "\ntable: {uri: /t, schema: \"_key STRING\", columns: {_key: {constant: x}}}": "it is the column of the keys",
+		`source: {brokers: [b:1], topic: t, format: raw}` + "\ntable: {uri: /t, columns: {a: {from: b}}}":                                                       "use an expression over value",
+		`source: {brokers: [b:1], topic: t, format: protobuf, schema_registry: {urls: [http://r]}}` + "\ntable: {uri: /t, columns: {a: {from: b, cast: json}}}": "json takes the text of JSON messages, and source.format is protobuf",
+		`source: {brokers: [b:1], topic: t}` + "\ntable: {uri: /t, schema: \"a STRING\", columns: {a: {from: .}}}":                                              "say cast: json, or name a field",
+		`source: {brokers: [b:1], topic: t, key: {format: string}}` + "\ntable: {uri: /t, schema: \"_key STRING\", columns: {_key: {constant: x}}}":             "it is the column of the keys",
 	} {
 		if o := command(t, "validate", "-c", file(t, "c.yaml", "name: n\n"+settings+"\n")); o.code != exitConfig || !strings.Contains(o.stderr, want) {
 			t.Errorf("%s: exit code %d, %s, want %q", settings, o.code, o.stderr, want)

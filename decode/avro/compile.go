@@ -289,7 +289,7 @@ func (c *compiler) value(w, r *node, n *decode.Node, b *decode.Builder) (value, 
 func castable(w *node, cast decode.Cast, path string) error {
 	switch {
 	case cast == decode.CastSubstring && (w.kind == kindString || w.kind == kindEnum):
-	case cast != decode.CastSubstring && (w.kind == kindString || w.kind == kindInt || w.kind == kindLong) && w.logical != timeMillis && w.logical != timeMicros:
+	case cast != decode.CastSubstring && cast != decode.CastJSON && (w.kind == kindString || w.kind == kindInt || w.kind == kindLong) && w.logical != timeMillis && w.logical != timeMicros:
 	case w.kind == kindNull:
 	default:
 		return &decode.Mismatch{Path: path, Detail: fmt.Sprintf("a computed column's cast needs a text or an instant, and the schema has %s", w)}

@@ -99,6 +99,9 @@ var never = &field{word0: 1, mask0: 0}
 func (d *Decoder) compile(plan *decode.Plan) {
 	c := &compiler{d: d, names: plan.Schema()}
 	d.root = c.object(plan.Root(), nil, d.rows.Columns, 1)
+	for _, whole := range plan.Root().Computed { // no other cast takes a message
+		d.texts = append(d.texts, d.rows.Columns[whole.Column])
+	}
 }
 
 // compiler turns the nodes of a plan into objects and fields that point at the decoder's builders.

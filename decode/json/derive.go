@@ -17,6 +17,9 @@ func (d *Decoder) derive(f *field, p, end, row int) bool {
 		case d.at(p) == 'n':
 			c.b.AppendNull()
 			ok = true
+		case c.Cast == decode.CastJSON:
+			c.b.AppendBytes(d.buf[p:end])
+			ok = true
 		case c.Cast == decode.CastSubstring:
 			ok = d.deriveSubstring(c, p, end)
 		default:

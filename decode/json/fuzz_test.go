@@ -99,6 +99,8 @@ func withComputed(schema *arrow.Schema) (*arrow.Schema, decode.Config) {
 		{"part", decode.Column{From: "b.id", Cast: "substring(1, 3)"}},
 		{"day", decode.Column{From: "id", Cast: "date"}},
 		{"renamed", decode.Column{From: "url"}},
+		{"text", decode.Column{From: "b", Cast: "json"}},
+		{"all", decode.Column{From: ".", Cast: "json"}},
 		{"unknown", decode.Column{From: "unknown1.a", Cast: "substring(-2, 2)"}},
 	} {
 		typ := arrow.DataType(tString)

@@ -33,6 +33,7 @@ type Decoder struct {
 	n    int // length of the message
 
 	computed []*decode.Builder // computed columns, which get a null when their field was missing
+	texts    []*decode.Builder // columns that take the whole message
 	scratch  []byte            // the last string that had escapes
 	keys     decode.KeySet     // for duplicate keys of large maps
 	stack    [maxDepth / 64]uint64

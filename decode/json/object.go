@@ -24,8 +24,12 @@ func (d *Decoder) document(rec *kgo.Record) bool {
 		}
 	}
 	row := d.rows.Len()
-	if !d.ended(d.object(d.root, start+1, row)) {
+	end := d.object(d.root, start+1, row)
+	if !d.ended(end) {
 		return false
+	}
+	for _, b := range d.texts {
+		b.AppendBytes(d.buf[start:end])
 	}
 	for _, b := range d.computed {
 		if b.Len == row {

@@ -299,6 +299,13 @@ func TestComputedColumns(t *testing.T) {
 			`{"tags":{"x":"y","at":"1970-01-02"}}`, `{tags:("at"=>"1970-01-02","x"=>"y"),d:1}`},
 		{"quoted path", table(nullable("d", tDate)), config(map[string]decode.Column{"d": from("`a.b`.c", "date")}), `{"a.b":{"c":"1970-01-02"}}`, `{d:1}`},
 		{"cast of its own field", table(nullable("d", tDate)), config(map[string]decode.Column{"d": {Cast: "date"}}), `{"d":86400000}`, `{d:1}`},
+		{"text of any value", table(nullable("o", tString), nullable("l", tString), nullable("s", tString), nullable("n", tString), nullable("no", tString), nullable("missing", tString)),
+			config(map[string]decode.Column{"o": from("a.o", "json"), "l": from("l", "json"), "s": {Cast: "json"}, "n": from("a.n", "json"), "no": from("no", "json"), "missing": from("x.y", "json")}),
+			`{"a": {"o": { "x" : "\u00e9"} , "n": 1.50},"l":[1, {}],"s":"t\"x","no":null}`, `{o:"{ \"x\" : \"\\u00e9\"}",l:"[1, {}]",s:"\"t\\\"x\"",n:"1.50",no:null,missing:null}`},
+		{"text of a struct beside its fields", table(meta, nullable("t", tString)), config(map[string]decode.Column{"t": from("meta", "json")}),
+			`{"meta":{"ts":"x"},"meta":{"ts":"y","z":0}}`, `{meta:{ts:"y"},t:"{\"ts\":\"y\",\"z\":0}"}`},
+		{"text of the message", table(nullable("a", tInt), nullable("all", tString)), config(map[string]decode.Column{"all": {From: ".", Cast: "json"}}), ` {"a":1, "b":[] } `, `{a:1,all:"{\"a\":1, \"b\":[] }"}`},
+		{"text of a message that is poison", table(nullable("a", tInt), nullable("all", tString)), config(map[string]decode.Column{"all": {From: ".", Cast: "json"}}), `{"a":"x"}`, `!type_mismatch@a`},
 		{"nested unit", table(nullable("m", arrow.StructOf(nullable("l", arrow.ListOf(tTime))))), config(map[string]decode.Column{"m.l.element": {Epoch: "micros"}}), `{"m":{"l":[5]}}`, `{m:{l:[5]}}`},
 	}
 	for _, test := range tests {

@@ -255,7 +255,7 @@ func (c *compiler) compute(f *field, fd protoreflect.FieldDescriptor, n *decode.
 			if err := c.single(out.value, fd, from.Value); err != nil {
 				return err
 			}
-		case from.Cast == decode.CastSubstring && !text, from.Cast != decode.CastSubstring && !instant:
+		case from.Cast == decode.CastJSON, from.Cast == decode.CastSubstring && !text, from.Cast != decode.CastSubstring && !instant:
 			return &decode.Mismatch{Path: n.Path, Detail: fmt.Sprintf("a computed column's cast needs a text or an instant, and the field is %s", typeName(fd))}
 		}
 		f.computed = append(f.computed, out)
