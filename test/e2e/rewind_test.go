@@ -161,9 +161,10 @@ func TestRestoreThatWasCleanedFromTheLog(t *testing.T) {
 	if commits, _ := filepath.Glob(filepath.Join(s.table, "_delta_log", "*[0-9].json")); len(commits) > 0 {
 		t.Fatalf("the log still has %q", commits)
 	}
-	said := command(t, exitTable, "run", "-c", config)
+	start := run(t, config)
+	start.wantExit(exitTable, 30*time.Second)
 	for _, word := range []string{"restored", "connector rewind"} {
-		if !strings.Contains(said, word) {
+		if said := start.tail(1); !strings.Contains(said, word) {
 			t.Errorf("a start does not say %q:\n%s", word, said)
 		}
 	}
