@@ -23,7 +23,9 @@ const (
 	// maxInFlight bounds the bytes of messages that were polled but are not decoded yet, of all pipelines of the process; minInFlight is what
 	// each of them has at least.
 	maxInFlight = 64 << 20
-	minInFlight = 4 << 20
+	minInFlight = 1 << 20
+	// minPoll is what one of many pipelines polls at most, in messages: each holds some hundred bytes besides its value.
+	minPoll = 500
 	// spreadLag is the number of unread messages of a partition past which it is given a lane of its own choice. Below,
 	// all partitions share the first lane, so that files are few at low rates.
 	spreadLag = 20_000
@@ -246,10 +248,13 @@ func (d *dispatcher) housekeep() {
 	d.resumeHeldUp(now)
 }
 
+// part is what this pipeline has of a limit of the whole process, but not less than least.
+func (o Options) part(all, least int) int { return max(all/max(o.Share, 1), least) }
+
 // mayPoll is the back-pressure: while it says no, nothing is taken from the client, whose own buffer is bounded, so that
 // it stops fetching. The group's heartbeats go on.
 func (d *dispatcher) mayPoll() bool {
-	return d.inFlight.Load() < int64(max(maxInFlight/max(d.Share, 1), minInFlight)) && !(d.closing != nil && d.laneDue.Load())
+	return d.inFlight.Load() < int64(d.part(maxInFlight, minInFlight)) && !(d.closing != nil && d.laneDue.Load())
 }
 
 func (d *dispatcher) nextDeadline() time.Time {
@@ -293,7 +298,7 @@ func (d *dispatcher) pollOnce(ctx context.Context) {
 		cancel()
 	}
 	d.polls++
-	fetches := d.source.Poll(pollCtx)
+	fetches := d.source.Poll(pollCtx, d.part(source.PollRecords, minPoll))
 	d.pollMu.Lock()
 	d.stopPoll = nil
 	d.pollMu.Unlock()

@@ -20,9 +20,10 @@ import (
 
 const (
 	// batchRows and batchBytes (of messages) bound one Arrow batch: small enough for the cache, large enough to amortise
-	// the calls.
-	batchRows  = 8192
-	batchBytes = 4 << 20
+	// the calls. The batches of many pipelines are smaller, down to minBatchBytes.
+	batchRows     = 8192
+	batchBytes    = 4 << 20
+	minBatchBytes = 512 << 10
 	// laneQueue is the number of messages (of up to a poll of one partition each) that may wait for a lane.
 	laneQueue = 4
 	// dropTimeout bounds the deletion of files that were finished and then dropped. What it misses, VACUUM removes.
@@ -298,7 +299,7 @@ func (l *lane) take(m message) error {
 		span.Records, span.Rows = span.Records+1, span.Rows+1
 		l.held = append(l.held, heldRecord{r, span})
 		l.heldBytes += len(r.Value)
-		if len(l.held) >= batchRows || l.heldBytes >= batchBytes {
+		if len(l.held) >= batchRows || l.heldBytes >= l.d.part(batchBytes, minBatchBytes) {
 			if err := l.write(); err != nil {
 				return err
 			}

@@ -32,6 +32,7 @@ type Options struct {
 	Name   string        // stream name, the prefix of its app ids; "" for Append alone
 	Create *arrow.Schema // schema of a new table; nil: never create
 	Engine string        // for commitInfo.engineInfo
+	Share  int           // number of tables of the process that share the memory for open files; 0 stands for 1
 	Now    func() time.Time
 	Log    *slog.Logger
 	Events Events

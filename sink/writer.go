@@ -118,7 +118,7 @@ func (w *Writer) file(ctx context.Context, key []byte, rb arrow.RecordBatch, row
 	w.number++
 	w.table.opts.Log.Debug("data file begins", "file", name)
 	df, err := datafile.New(ctx, w.table.store, name, w.layout.files.Schema, datafile.Options{
-		Config: w.table.cfg.Parquet, Stats: w.layout.files.Stats, TightBounds: w.layout.files.TightBounds, Engine: w.table.opts.Engine,
+		Config: w.table.cfg.Parquet, Stats: w.layout.files.Stats, TightBounds: w.layout.files.TightBounds, Engine: w.table.opts.Engine, Share: w.table.opts.Share,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("opening data file %s: %w", name, err)

@@ -176,7 +176,7 @@ func (i *Inspector) Read(ctx context.Context, ranges map[int32]OffsetRange, visi
 func (i *Inspector) poll(ctx context.Context, client *kgo.Client, left map[int32]OffsetRange, visit func(r *kgo.Record)) (n int, err error) {
 	pollCtx, cancel := context.WithTimeout(ctx, idlePoll)
 	defer cancel()
-	fetches := client.PollRecords(pollCtx, pollRecords)
+	fetches := client.PollRecords(pollCtx, PollRecords)
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
 	}

@@ -59,7 +59,7 @@ func TestARefusalThatOnlyFetchesMeet(t *testing.T) {
 	ended.Store(true)
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond) // the pipeline polls for a second at most
-		fetches := s.Poll(ctx)
+		fetches := s.Poll(ctx, source.PollRecords)
 		cancel()
 		for _, e := range fetches.Errors() {
 			final, judged := source.Judge(e.Topic, e.Partition, e.Err)

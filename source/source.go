@@ -53,11 +53,11 @@ type Source struct {
 // maxFetch bounds the bytes that one broker sends at once, minFetch is what a client asks for at least. A larger message comes all the same.
 const (
 	maxFetch = 16 << 20
-	minFetch = 1 << 20
+	minFetch = 256 << 10
 )
 
-// pollRecords bounds one poll, so that the caller returns to its other duties often enough.
-const pollRecords = 10_000
+// PollRecords bounds one poll, so that the caller returns to its other duties often enough.
+const PollRecords = 10_000
 
 // New makes the client. It connects to nothing yet: Start does. Extra options are for tests (dialers).
 func New(cfg Config, group string, cb Callbacks, extra ...kgo.Opt) (*Source, error) {
@@ -292,9 +292,9 @@ func offsets(cfg Config, op string, l kadm.ListedOffsets, err error) (map[int32]
 	return m, nil
 }
 
-// Poll waits for messages until the context is done. Errors of the client are in the fetches: see Judge.
-func (s *Source) Poll(ctx context.Context) kgo.Fetches {
-	return s.refused.add(s.client.PollRecords(ctx, pollRecords))
+// Poll waits for messages until the context is done, and returns so many at most. Errors of the client are in the fetches: see Judge.
+func (s *Source) Poll(ctx context.Context, most int) kgo.Fetches {
+	return s.refused.add(s.client.PollRecords(ctx, most))
 }
 
 // Seek sets where owned partitions are read from next. Polls that begin afterwards return nothing from before.

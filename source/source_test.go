@@ -224,7 +224,7 @@ func offsets(t *testing.T, s *source.Source, n int) map[int32][]int64 {
 	defer cancel()
 	got := map[int32][]int64{}
 	for total := 0; total < n; {
-		fetches := s.Poll(ctx)
+		fetches := s.Poll(ctx, source.PollRecords)
 		if ctx.Err() != nil {
 			t.Fatalf("%d of %d messages came: %v", total, n, fetches.Errors())
 		}
@@ -283,7 +283,7 @@ func TestOutOfRangeIsAnErrorNeverAJump(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			for {
-				fetches := s.Poll(ctx)
+				fetches := s.Poll(ctx, source.PollRecords)
 				if fetches.NumRecords() > 0 {
 					t.Fatalf("%d messages came", fetches.NumRecords())
 				}

@@ -164,7 +164,7 @@ func (c config) openTable(ctx context.Context, store storage.Store, messages *fo
 		create = nil
 	}
 	t, err := sink.Open(ctx, store, c.Table.Sink, sink.Options{
-		Name: c.Name, Create: create, Engine: engine(), Now: time.Now, Log: log, Events: events,
+		Name: c.Name, Create: create, Engine: engine(), Share: o.share, Now: time.Now, Log: log, Events: events,
 	})
 	if err != nil {
 		return nil, err

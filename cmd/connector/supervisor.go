@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -24,6 +26,9 @@ func (d *daemonConfig) run(ctx context.Context, log *slog.Logger, o runOptions) 
 	defer stop()
 	if len(d.pipelines) == 1 && !d.pipelines[0].manyTopics() {
 		return runStream(ctx, d.pipelines[0], log, o)
+	}
+	if os.Getenv("GOGC") == "" { // the garbage of one pipeline is memory that the others lack
+		debug.SetGCPercent(manyGC)
 	}
 	s := &supervisor{log: log, options: o, running: map[string]*kept{}}
 	var known []config
@@ -45,6 +50,9 @@ func (d *daemonConfig) run(ctx context.Context, log *slog.Logger, o runOptions) 
 	s.wait.Wait()
 	return errors.Join(s.errs...)
 }
+
+// manyGC is the garbage that a process with many pipelines may hold, in percent of what is in use.
+const manyGC = 50
 
 // supervisor runs pipelines side by side.
 type supervisor struct {

@@ -68,6 +68,9 @@ type Options struct {
 
 	// Engine names the writer in the Parquet footer, as "kafkadelta/1.2.3". Empty means "kafkadelta".
 	Engine string
+
+	// Share is the number of files that share the memory of one; 0 stands for 1. Each has smaller row groups and pages then.
+	Share int
 }
 
 // Info describes a finished file.
@@ -109,7 +112,7 @@ const (
 // PARQUET:field_id, which is arrow-go's key; other metadata is not written. It refuses a schema with types that Delta does
 // not have.
 func New(ctx context.Context, creator Creator, name string, schema *arrow.Schema, opts Options) (*File, error) {
-	return newFile(ctx, creator, name, schema, opts, defaultTuning())
+	return newFile(ctx, creator, name, schema, opts, defaultTuning().shared(opts.Share))
 }
 
 func newFile(ctx context.Context, creator Creator, name string, schema *arrow.Schema, opts Options, t tuning) (*File, error) {
@@ -433,6 +436,16 @@ func defaultTuning() tuning {
 		parquetStats: true,
 		choose:       chooseEncoding,
 	}
+}
+
+// shared are the settings of one of n files that hold together what one does by default, or where that would be too little to encode well,
+// as much as pays.
+func (t tuning) shared(n int) tuning {
+	part := func(all, least int64) int64 { return max(all/int64(max(n, 1)), min(all, least)) }
+	t.groupRaw, t.groupEncoded = part(t.groupRaw, 8<<20), part(t.groupEncoded, 1<<20)
+	t.pageBytes, t.dictBytes = part(t.pageBytes, 64<<10), part(t.dictBytes, 128<<10)
+	t.sampleBytes = part(t.sampleBytes, 1<<20)
+	return t
 }
 
 // pendingRatio is what pages are expected to shrink to.

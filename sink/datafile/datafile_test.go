@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/file"
 )
 
 // object is a Writer in memory that may fail.
@@ -465,4 +466,46 @@ func fromJSON(t testing.TB, sc *arrow.Schema, js string) arrow.RecordBatch {
 	rb, _, err := array.RecordFromJSON(memory.DefaultAllocator, sc, strings.NewReader(js))
 	must(t, err)
 	return rb
+}
+
+// TestSharedMemory: a file that is one of many has its rows leave memory earlier.
+func TestSharedMemory(t *testing.T) {
+	sc := arrow.NewSchema([]arrow.Field{{Name: "data", Type: arrow.BinaryTypes.Binary}}, nil)
+	random := seeded(t)
+	groups := func(share int) (n int, held int64) {
+		t.Helper()
+		o := &object{}
+		f, err := New(t.Context(), o, "x", sc, Options{Share: share})
+		must(t, err)
+		b := array.NewBinaryBuilder(memory.DefaultAllocator, arrow.BinaryTypes.Binary)
+		value := make([]byte, 1<<10)
+		written := int64(0)
+		for range 20 {
+			for range 1 << 10 {
+				for i := range value {
+					value[i] = byte(random.Uint32())
+				}
+				b.Append(value)
+			}
+			column := b.NewArray()
+			rb := array.NewRecordBatch(sc, []arrow.Array{column}, int64(column.Len()))
+			must(t, f.Write(rb))
+			written += 1 << 20
+			held = max(held, written-int64(o.Len()))
+			rb.Release()
+			column.Release()
+		}
+		_, err = f.Close()
+		must(t, err)
+		r, err := file.NewParquetReader(bytes.NewReader(o.Bytes()))
+		must(t, err)
+		defer func() { must(t, r.Close()) }()
+		return r.NumRowGroups(), held
+	}
+	if n, held := groups(0); n != 1 || held < 16<<20 {
+		t.Errorf("a file alone has %d row groups, and held %d bytes", n, held)
+	}
+	if n, held := groups(50); n < 5 || held > 4<<20 {
+		t.Errorf("one of 50 files has %d row groups, and held %d bytes", n, held)
+	}
 }

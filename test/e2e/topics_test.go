@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -58,9 +59,15 @@ func TestFiftyTopics(t *testing.T) {
 	filler := strings.Repeat("which has some bytes to be held, ", 8)
 	fill := func(from, to int) {
 		t.Helper()
+		var names []string
 		for n := from; n < to; n++ {
-			topic := fmt.Sprint(prefix, n)
-			createTopic(t, kafka.brokers(), topic, partitions)
+			names = append(names, fmt.Sprint(prefix, n))
+		}
+		created, err := admin(t, kafka.brokers()).CreateTopics(t.Context(), partitions, 1, nil, names...)
+		if err = cmp.Or(err, created.Error()); err != nil {
+			t.Fatal(err)
+		}
+		for n, topic := range names {
 			var records []*kgo.Record
 			for i := range each {
 				records = append(records, &kgo.Record{Topic: topic, Partition: int32(i % partitions), Value: fmt.Appendf(nil, `{"n":%d,"text":"message %d of topic %d, %s"}`, i, i*i%9973, n, filler)})
@@ -74,7 +81,7 @@ func TestFiftyTopics(t *testing.T) {
 	folder := t.TempDir()
 	config := stream{
 		name: "all", brokers: kafka.brokers(), table: filepath.Join(folder, "{topic}"), schema: "n BIGINT, text STRING",
-		interval: time.Second, pattern: prefix + "[0-9]+", source: "  discovery_interval: 1s\n",
+		interval: 2 * time.Second, pattern: prefix + "[0-9]+", source: "  discovery_interval: 1s\n",
 	}.write(t)
 	p := startBinary(t, plainBinary(t), nil, nil, runArgs(config)...) // the race detector takes memory of its own
 	fill(topics/2, topics)
