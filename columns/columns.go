@@ -326,7 +326,7 @@ func (p *Plan) copyDecoded(columns []arrow.Array, rb arrow.RecordBatch, kept []i
 			columns[i] = rb.Column(from)
 			columns[i].Retain()
 		default:
-			taken, err := compute.TakeArrayOpts(context.Background(), rb.Column(from), indices, compute.TakeOptions{BoundsCheck: false})
+			taken, err := compute.TakeArrayOpts(context.Background(), rb.Column(from), indices, compute.TakeOptions{BoundsCheck: false}) //nolint:forbidigo // nothing in it waits
 			if err != nil {
 				panic(fmt.Sprintf("columns: gathering the rows of column %s: %v", p.table.Field(i).Name, err)) // of a type that no plan of a decoder has
 			}

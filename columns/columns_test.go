@@ -14,8 +14,6 @@ import (
 	"kafkadelta/decode"
 )
 
-func text(s string) *string { return &s }
-
 var (
 	bigint  = arrow.PrimitiveTypes.Int64
 	integer = arrow.PrimitiveTypes.Int32
@@ -58,8 +56,8 @@ var config = decode.Config{
 	Columns: map[string]decode.Column{
 		"total":  {Expression: "CAST(price AS DECIMAL(10,2)) * 2"},
 		"who":    {Expression: "coalesce(upper(kind), 'nobody')"},
-		"source": {Constant: text("it's a \\ 'test' %")},
-		"day":    {Constant: text("2024-02-29")},
+		"source": {Constant: new("it's a \\ 'test' %")},
+		"day":    {Constant: new("2024-02-29")},
 		"gone":   {Drop: true},
 		"price":  {Drop: true, Type: "STRING", From: "order.price"},
 		"kind":   {Drop: true, Type: "STRING"},
@@ -210,20 +208,20 @@ func TestRefused(t *testing.T) {
 		`columns.must.expression: expression "id + nothing", at character 6: there is no column nothing: if messages have a field of that name, say what it is: columns.nothing: {type: ..., drop: true}`: {
 			Columns: map[string]decode.Column{"must": {Expression: "id + nothing"}, "other": {Drop: true}},
 		},
-		"there is no column id: it is computed itself":                                           {Columns: map[string]decode.Column{"id": {Constant: text("1")}, "must": {Expression: "concat(id, 'x')"}}},
+		"there is no column id: it is computed itself":                                           {Columns: map[string]decode.Column{"id": {Constant: new("1")}, "must": {Expression: "concat(id, 'x')"}}},
 		"there is no column gone: if messages have":                                              {Filter: "gone > 1"},
 		`filter: expression "id", at character 1: it is BIGINT, and BOOLEAN is wanted`:           {Filter: "id"},
 		`filter: it reads the clock`:                                                             {Filter: "_kafka.offset > 1 AND current_date() > DATE '2024-01-01'"},
 		`columns.must.expression: it reads the clock`:                                            {Columns: map[string]decode.Column{"must": {Expression: "CAST(now() AS STRING)"}}},
-		`columns.new: the table has no column "new": add it`:                                     {Columns: map[string]decode.Column{"new": {Constant: text("1")}}},
+		`columns.new: the table has no column "new": add it`:                                     {Columns: map[string]decode.Column{"new": {Constant: new("1")}}},
 		`columns._kafka: it is the metadata column`:                                              {Columns: map[string]decode.Column{"_kafka": {Drop: true}}},
 		`columns.must.drop: the table's column is NOT NULL`:                                      {Columns: map[string]decode.Column{"must": {Drop: true}}},
 		`columns.s.a.drop: the table has that field`:                                             {Columns: map[string]decode.Column{"s.a": {Drop: true}}},
-		`columns.s.a: only a top-level column can have a type`:                                   {Columns: map[string]decode.Column{"s.a": {Constant: text("1")}}},
+		`columns.s.a: only a top-level column can have a type`:                                   {Columns: map[string]decode.Column{"s.a": {Constant: new("1")}}},
 		`cannot be computed`:                                                                     {Columns: map[string]decode.Column{"s": {Expression: "s"}}},
-		`columns.id.constant: the column has an expression too`:                                  {Columns: map[string]decode.Column{"id": {Constant: text("1"), Expression: "1"}}},
+		`columns.id.constant: the column has an expression too`:                                  {Columns: map[string]decode.Column{"id": {Constant: new("1"), Expression: "1"}}},
 		`columns.id.expression: it computes the whole column: remove from, cast, epoch and drop`: {Columns: map[string]decode.Column{"id": {From: "x", Expression: "1"}}},
-		`columns.id.constant: it is the whole column`:                                            {Columns: map[string]decode.Column{"id": {Drop: true, Constant: text("1")}}},
+		`columns.id.constant: it is the whole column`:                                            {Columns: map[string]decode.Column{"id": {Drop: true, Constant: new("1")}}},
 		`columns.x.drop: from, cast and epoch say how a column is read`:                          {Columns: map[string]decode.Column{"x": {Drop: true, From: "y"}}},
 	} {
 		if _, err := columns.New(nested, cfg, nil); err == nil || !strings.Contains(err.Error(), want) {
@@ -247,7 +245,7 @@ func TestSchemaOfMessages(t *testing.T) {
 	cfg := decode.Config{Columns: map[string]decode.Column{
 		"customer": {From: "cust"}, "day": {From: "at", Cast: "date"}, "hour": {From: "at", Cast: "hour"}, "b": {From: "meta.b"}, "secret": {Drop: true},
 		"head": {From: "cust2", Type: "INT"}, "meta.b": {Drop: true}, "list.element.y": {Drop: true}, "raw": {Drop: true, Type: "STRING", From: "amount"},
-		"amount": {Expression: "CAST(raw AS DECIMAL(10,2))"}, "source": {Constant: text("x")}, "n": {Constant: text("1"), Type: "INT"}, "extra": {Type: "BIGINT"},
+		"amount": {Expression: "CAST(raw AS DECIMAL(10,2))"}, "source": {Constant: new("x")}, "n": {Constant: new("1"), Type: "INT"}, "extra": {Type: "BIGINT"},
 		"twice": {Expression: "customer * 2.0D"}, "part": {Expression: "_kafka.partition"},
 	}}
 	metadata, _ := cfg.Metadata.Field()

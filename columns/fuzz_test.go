@@ -85,7 +85,7 @@ func BenchmarkApply(b *testing.B) {
 		"value":    {Columns: map[string]decode.Column{"c": {Expression: "CAST(amount * 1.08BD AS DECIMAL(20,2))"}}},
 		"date":     {Columns: map[string]decode.Column{"c": {Expression: "year(at)"}}},
 		"text":     {Columns: map[string]decode.Column{"c": {Expression: "concat('x', path)"}}},
-		"constant": {Columns: map[string]decode.Column{"c": {Constant: text("1")}}},
+		"constant": {Columns: map[string]decode.Column{"c": {Constant: new("1")}}},
 	} {
 		table := s
 		if c := cfg.Columns["c"]; c.Computed() {

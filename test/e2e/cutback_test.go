@@ -153,7 +153,7 @@ func TestUncleanElection(t *testing.T) {
 	created.Topic, created.NumPartitions, created.ReplicationFactor = topic, -1, -1
 	created.ReplicaAssignment = []kmsg.CreateTopicsRequestTopicReplicaAssignment{{Partition: 0, Replicas: []int32{2, 3}}}
 	allowed := kmsg.NewCreateTopicsRequestTopicConfig()
-	allowed.Name, allowed.Value = "unclean.leader.election.enable", kmsg.StringPtr("true")
+	allowed.Name, allowed.Value = "unclean.leader.election.enable", new("true")
 	created.Configs = append(created.Configs, allowed)
 	request.Topics = append(request.Topics, created)
 	client, err := kgo.NewClient(kgo.SeedBrokers(c.addrs...))
