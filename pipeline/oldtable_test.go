@@ -60,8 +60,8 @@ func TestTableOfANewerFormatGoesOn(t *testing.T) {
 		w.untilEnd()
 		last := w.version()
 		newer := strings.NewReplacer(
-			`"kafkadelta":{"v":1,`, `"kafkadelta":{"v":3,"form":"new",`,
-			`{\"v\":1,`, `{\"v\":3,\"form\":\"new\",`,
+			`"kafkadelta":{"v":1,`, `"kafkadelta":{"v":99,"form":"new",`,
+			`{\"v\":1,`, `{\"v\":99,\"form\":\"new\",`,
 		).Replace(string(w.object(logName(last))))
 		if strings.Count(newer, "form") < 2 {
 			t.Fatal("the newer form was not planted")

@@ -196,7 +196,7 @@ func TestProposalsThatAreNotCarried(t *testing.T) {
 		"not JSON":       {doctor: func(*bench, []byte) []byte { return []byte("\x00") }},
 		"too large":      {doctor: func(_ *bench, data []byte) []byte { return append(data, make([]byte, 4<<20)...) }},
 		"a newer format": {doctor: change(func(p map[string]any) { p["v"] = 2 })},
-		"newer spans":    {doctor: change(func(p map[string]any) { recordOf(p)["v"] = 3 })},
+		"newer spans":    {doctor: change(func(p map[string]any) { recordOf(p)["v"] = 99 })},
 		"no name":        {doctor: change(func(p map[string]any) { recordOf(p)["name"] = "a/b" })},
 		"a pin":          {doctor: change(func(p map[string]any) { recordOf(p)["pin"] = true })},
 		"no spans":       {doctor: change(func(p map[string]any) { recordOf(p)["spans"] = []any{} })},
