@@ -132,6 +132,21 @@ func StreamOf(appID string, txns iter.Seq2[string, int64]) (name string, ok bool
 	return "", false
 }
 
+// TopicName is the name of the stream of one of many topics that a pipeline reads (ADR 11).
+func TopicName(name, topic string) string { return name + "." + topic }
+
+// Renamed finds the name under which a pipeline has read the topic before, into the table whose txns (app id, version) these are: alone, and
+// it is among many topics now, or the other way round. One that a rewind has led to another topic since does not count.
+func Renamed(name, topic string, id Identity, txns iter.Seq2[string, int64]) (before string, ok bool) {
+	for appID, version := range txns {
+		before, _, isIdentity := strings.Cut(appID, identityMark)
+		if isIdentity && version > 0 && appID == IdentityAppID(before, id) && (name == TopicName(before, topic) || before == TopicName(name, topic)) {
+			return before, true
+		}
+	}
+	return "", false
+}
+
 // Progress is what a table knows about one stream.
 type Progress struct {
 	Identities map[Identity]int32 // identity -> number of pinned partitions, without those that a rewind has ended

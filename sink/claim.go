@@ -190,6 +190,12 @@ func (t *Table) pinUnit(ctx context.Context, r PinRequest, reported map[int32]in
 	if fresh && len(reported) > 0 {
 		return nil, RefuseFresh(t.opts.Name, reported)
 	}
+	if before, ok := checkpoint.Renamed(t.opts.Name, r.Topic, r.Identity, t.txns()); ok && fresh {
+		return nil, &checkpoint.RefusedError{
+			Cause:  fmt.Sprintf("the table has messages of the topic %s already, by stream %q: stream %q would bring each of them a second time", r.Topic, before, t.opts.Name),
+			Remedy: "leave source.topic or source.topics of its pipeline as they were, and read other topics by one more under `pipelines`; or give this stream a table of its own",
+		}
+	}
 	pinned, known := progress.Identities[r.Identity]
 	if len(missing) == 0 && known && pinned >= r.Partitions {
 		return nil, nil

@@ -136,7 +136,7 @@ func clash(a, b config) error {
 	case topic == "" || b.Source.Kafka.Topic == "" || !slices.Equal(a.Source.Kafka.Brokers, b.Source.Kafka.Brokers): // of a pattern, or of two clusters
 	case group == cmp.Or(b.Source.Kafka.Group, b.Name):
 		return fmt.Errorf("the pipelines %q and %q have the consumer group %q: give each its own, or leave source.group out", a.Name, b.Name, group)
-	case topic == b.Source.Kafka.Topic && a.Table.Sink.URI == b.Table.Sink.URI:
+	case topic == b.Source.Kafka.Topic && a.Table.Sink.URI == b.Table.Sink.URI && a.Table.Decode.Filter == b.Table.Decode.Filter:
 		return fmt.Errorf("the pipelines %q and %q both bring the topic %s into the table %s: it would have each message twice", a.Name, b.Name, topic, open.Redact(a.Table.Sink.URI))
 	}
 	return nil

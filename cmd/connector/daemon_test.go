@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -249,6 +250,100 @@ pipelines:
 	}
 }
 
+// txnsOf are a table's txns, by app id.
+func txnsOf(t testing.TB, table string) map[string]int64 {
+	t.Helper()
+	var i inspection
+	if err := json.Unmarshal([]byte(mustRun(t, "table", "inspect", table, "-o", "json").stdout), &i); err != nil {
+		t.Fatal(err)
+	}
+	txns := map[string]int64{}
+	for _, txn := range i.Txns {
+		txns[txn.AppID] = txn.Version
+	}
+	return txns
+}
+
+// TestManyTopicsToOneTable: each topic is a stream of its own in the table, also where one's name is how another's begins. A topic more
+// changes no app id that is there.
+func TestManyTopicsToOneTable(t *testing.T) {
+	topics := []string{"t", "t-0", "t.t", "t-0-1", "all.t"}
+	cluster := kafkatest.Start(t, topics[0], 2)
+	for _, topic := range topics[1:] {
+		if err := cluster.CreateTopic(topic, 2, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	table := filepath.Join(t.TempDir(), "table")
+	config := func(n int) string {
+		return file(t, "c.yaml", fmt.Sprintf("name: all\nsource: {brokers: [%q], topics: [%s]}\ntable: {uri: %q, schema: \"n BIGINT\"}\nflush: {interval: 50ms}\nhttp: {listen: \"off\"}\n",
+			cluster.ListenAddrs()[0], strings.Join(topics[:n], ", "), table))
+	}
+	rows := 0
+	produce := func(n int) {
+		t.Helper()
+		for i, topic := range topics[:n] {
+			kafkatest.Produce(t, cluster.ListenAddrs(), topic, 2, values(10+i))
+			rows += 10 + i
+		}
+	}
+	produce(2)
+	mustRun(t, "run", "-c", config(2), "--until-end")
+	before := txnsOf(t, table)
+	for _, appID := range []string{"all.t-0", "all.t-1", "all.t-0-0", "all.t-0-1"} {
+		if _, ok := before[appID]; !ok {
+			t.Errorf("there is no txn %s: %v", appID, before)
+		}
+	}
+	produce(len(topics))
+	mustRun(t, "run", "-c", config(len(topics)), "--until-end")
+	if got := rowCount(t, table); got != rows {
+		t.Errorf("%d rows, want %d", got, rows)
+	}
+	after := txnsOf(t, table)
+	for appID, version := range before {
+		if got, ok := after[appID]; !ok || got < version && !strings.HasSuffix(appID, "#last") {
+			t.Errorf("txn %s was %d and is %d, %v", appID, version, got, ok)
+		}
+	}
+	if want := len(topics) * len(before) / 2; len(after) != want {
+		t.Errorf("%d txns, want %d: %v", len(after), want, after)
+	}
+	for _, topic := range topics {
+		mustRun(t, "verify", "-c", config(len(topics))+"#all."+topic)
+	}
+	if o := mustRun(t, "explain", "-c", config(len(topics))+"#all.t-0-1", "1", "0"); !strings.Contains(o.stdout, "t-0-1") {
+		t.Error(o.stdout)
+	}
+	mustRun(t, "rewind", "-c", config(len(topics))+"#all.t", "--to", "earliest", "--yes")
+	for appID, version := range txnsOf(t, table) {
+		own := appID == "all.t-0" || appID == "all.t-1" || strings.HasPrefix(appID, "all.t#")
+		if !own && version != after[appID] {
+			t.Errorf("the rewind of another stream has moved %s from %d to %d", appID, after[appID], version)
+		}
+	}
+	if own := txnsOf(t, table); own["all.t-0"] != -1 || own["all.t-1"] != -1 {
+		t.Errorf("the stream was not rewound: %v", own)
+	}
+}
+
+// TestTopicUnderTwoNames: a topic that a stream has brought into a table is not brought again by one of another name, as when a pipeline
+// of one topic is turned into one of a list.
+func TestTopicUnderTwoNames(t *testing.T) {
+	cluster := kafkatest.Start(t, "one", 2)
+	kafkatest.Produce(t, cluster.ListenAddrs(), "one", 2, values(10))
+	table := filepath.Join(t.TempDir(), "table")
+	const form = "name: all\nsource: {brokers: [%q], %s}\ntable: {uri: %q, schema: \"n BIGINT\"}\nhttp: {listen: \"off\"}\n"
+	mustRun(t, "run", "--until-end", "-c", file(t, "c.yaml", fmt.Sprintf(form, cluster.ListenAddrs()[0], "topic: one", table)))
+	o := command(t, "run", "--until-end", "-c", file(t, "c.yaml", fmt.Sprintf(form, cluster.ListenAddrs()[0], "topics: [one]", table)))
+	if o.code != exitRefused || !strings.Contains(o.stderr, `by stream "all": stream "all.one" would bring each of them a second time`) {
+		t.Errorf("exit code %d: %s", o.code, o.stderr)
+	}
+	if got := rowCount(t, table); got != 10 {
+		t.Errorf("%d rows", got)
+	}
+}
+
 func TestRestarts(t *testing.T) {
 	var r restarts
 	for range 100 {
@@ -267,7 +362,6 @@ func TestRestarts(t *testing.T) {
 func TestPipelineSettings(t *testing.T) {
 	const rest = "\nhttp: {listen: \"off\"}\n"
 	for settings, want := range map[string]string{
-		"name: n\nsource: {brokers: [b:1], topics: [a, b]}\ntable: {uri: /t}":                                                                       "has to have {topic} in it",
 		"name: n\nsource: {brokers: [b:1], topics: [a, a]}\ntable: {uri: \"/{topic}\"}":                                                             `source.topics has "a" twice`,
 		"name: n\nsource: {brokers: [b:1], topic: t, topics: [a]}\ntable: {uri: \"/{topic}\"}":                                                      "exclude each other",
 		"name: n\nsource: {brokers: [b:1], topic_pattern: \"(\"}\ntable: {uri: \"/{topic}\"}":                                                       "source.topic_pattern",
@@ -277,7 +371,8 @@ func TestPipelineSettings(t *testing.T) {
 		"source: {brokers: [b:1], topic: t}\ntable: {uri: /t}\npipelines: [{name: a}, {name: b}]":                                                   `"a" and "b" both bring the topic t into the table /t`,
 		"source: {brokers: [b:1], topic: t, group: g}\npipelines: [{name: a, table: {uri: /a}}, {name: b, table: {uri: /b}}]":                       `"a" and "b" have the consumer group "g"`,
 		"source: {brokers: [b:1]}\ntable: {uri: \"/{topic}\"}\npipelines: [{name: a, source: {topics: [b.c]}}, {name: a.b, source: {topics: [c]}}]": `two pipelines have the name "a.b.c"`,
-		"pipelines: [{name: n}, {name: a/b}]":       "pipelines[1] (a/b): ",
+		"pipelines: [{name: n}, {name: a/b}]":                                                       "pipelines[1] (a/b): ",
+		"source: {brokers: [b:1], topics: [a], group: g}\npipelines: [{name: x, table: {uri: /t}}]": "source.group is",
 		"pipelines: []":                             "pipelines is empty",
 		"pipelines: [{name: n, sauce: {}}]":         `unknown key "pipelines[0].sauce"`,
 		"pipelines: [{name: n}]":                    "pipelines[0] (n): ",

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"kafkadelta/checkpoint"
 )
 
 // topicMark stands for the topic's name in the settings of a pipeline for many topics.
@@ -35,7 +37,7 @@ func (c config) matches(topic string) bool {
 
 // forTopic is the pipeline of one of many topics.
 func (c config) forTopic(topic string) config {
-	c.Name += "." + topic
+	c.Name = checkpoint.TopicName(c.Name, topic)
 	c.Source.Topics, c.Source.TopicPattern = nil, ""
 	return c.ofTopic(topic)
 }
@@ -76,9 +78,6 @@ func (c config) validateTopics() error {
 	}
 	if set > 1 {
 		bad("source.topic, topics and topic_pattern exclude each other: keep one of them")
-	}
-	if !strings.Contains(c.Table.Sink.URI, topicMark) {
-		bad("table.uri is %q: with many topics each has a table of its own, so that the URI has to have %s in it", c.Table.Sink.URI, topicMark)
 	}
 	if c.Source.Kafka.Group != "" && !strings.Contains(c.Source.Kafka.Group, topicMark) {
 		bad("source.group is %q: with many topics each has a group of its own, so that it has to have %s in it, or to be left out", c.Source.Kafka.Group, topicMark)
