@@ -6,15 +6,16 @@ import (
 	"sync"
 )
 
-// What ReadAhead reads at a time, and at most: it stays in memory until Next has handed it out.
+// What ReadAhead reads at a time, and at most: it stays in memory until Next has handed it out. After so many bytes it reads no more.
 const (
-	readsAhead = 64
-	maxAhead   = 256
+	readsAhead    = 64
+	maxAhead      = 256
+	maxAheadBytes = 32 << 20
 )
 
 // ReadAhead looks how far the log goes and reads what is new, many versions at a time. It moves nothing: the next n calls of Next
-// hand the versions out without a request. It costs one listing and a read for each version, of which it takes 256 at most; all
-// tells that the log had no more when it was listed. A version that can't be read, or that proves nothing because the version
+// hand the versions out without a request. It costs one listing and a read for each version, of which it takes 256 at most, or 64 where they
+// have more than 32 MiB; all tells that the log had no more when it was listed. A version that can't be read, or that proves nothing because the version
 // before is gone, is left, with all that come after it, to Next, which says why.
 func (t *Table) ReadAhead(ctx context.Context) (n int, all bool, err error) {
 	asked := t.opts.Now()
@@ -24,18 +25,7 @@ func (t *Table) ReadAhead(ctx context.Context) (n int, all bool, err error) {
 	}
 	have := t.version + int64(len(t.ahead))
 	from, _ := slices.BinarySearch(l.commits, have+1)
-	commits := make([]*Commit, min(len(l.commits)-from, maxAhead))
-	var wait sync.WaitGroup
-	for worker := range min(readsAhead, len(commits)) {
-		wait.Go(func() {
-			for i := worker; i < len(commits); i += readsAhead {
-				if c, err := readCommit(ctx, t.store, have+1+int64(i), true); err == nil {
-					commits[i] = c
-				}
-			}
-		})
-	}
-	wait.Wait()
+	commits := t.readRun(ctx, have+1, min(len(l.commits)-from, maxAhead))
 	if stands := len(commits) == 0 || t.fresh() || t.standing(ctx) == nil; !stands { // whoever reads one by one finds out why
 		return len(t.ahead), false, nil
 	}
@@ -50,6 +40,29 @@ func (t *Table) ReadAhead(ctx context.Context) (n int, all bool, err error) {
 	t.listed = sight{asked, l.newest()}
 	t.arrive()
 	return len(t.ahead), have >= t.listed.version, nil
+}
+
+// readRun reads n successive versions; those that it can't read are nil.
+func (t *Table) readRun(ctx context.Context, first int64, n int) []*Commit {
+	commits := make([]*Commit, n)
+	bytes := int64(0)
+	for done := 0; done < n && bytes < maxAheadBytes; done += readsAhead {
+		var wait sync.WaitGroup
+		for i := done; i < min(done+readsAhead, n); i++ {
+			wait.Go(func() {
+				if c, err := readCommit(ctx, t.store, first+int64(i), true); err == nil {
+					commits[i] = c
+				}
+			})
+		}
+		wait.Wait()
+		for _, c := range commits[done:min(done+readsAhead, n)] {
+			if c != nil {
+				bytes += c.Size
+			}
+		}
+	}
+	return commits
 }
 
 // arrive lets go of what was read ahead up to the table's version, and notes where that is the newest one of the last listing.

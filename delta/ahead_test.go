@@ -3,8 +3,10 @@ package delta_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -83,6 +85,28 @@ func TestReadAhead(t *testing.T) {
 	s.reset()
 	if _, err := table.Next(ctx); !errors.Is(err, io.EOF) || s.lists.Load() != 0 {
 		t.Errorf("%v with %d listings, want io.EOF with none", err, s.lists.Load())
+	}
+}
+
+// TestReadAheadIsBounded in bytes as well.
+func TestReadAheadIsBounded(t *testing.T) {
+	c := newClock()
+	s := created(t, c, "a INT")
+	table := open(t, s, c)
+	large := []byte(`{"commitInfo":{"operation":"` + strings.Repeat("x", 600_000) + `"}}`)
+	for v := range int64(70) {
+		check(t, s.PutIfAbsent(ctx, fmt.Sprintf("_delta_log/%020d.json", v+1), large))
+	}
+	for _, want := range []int{64, 6} {
+		n, all, err := table.ReadAhead(ctx)
+		check(t, err)
+		if n != want || all != (want < 64) {
+			t.Fatalf("%d versions of 600 kB are read ahead, all of them: %v; want %d", n, all, want)
+		}
+		for range n {
+			_, err := table.Next(ctx)
+			check(t, err)
+		}
 	}
 }
 
