@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -20,22 +21,23 @@ import (
 const (
 	// contendedFor is how long after a sign of contention proposals are looked for before a commit.
 	contendedFor = time.Minute
-	// maxCarried bounds the proposals that one commit carries, and maxCarriedBytes their bytes in the store. The oldest go first.
+	// maxCarried bounds the proposals that one commit reads, and those that it carries, and maxCarriedBytes the bytes of either in the
+	// store. The oldest go first.
 	maxCarried      = 512
 	maxCarriedBytes = 16 << 20
 	// proposalReads are fetched at a time.
 	proposalReads = 64
 	// someCrowd is the crowd from which a worker leaves its units first: about every third version carried somebody's.
 	someCrowd = 1.3
-	// patience is how many times as long as an attempt to commit takes a worker waits for a version before it goes past those ahead of it.
+	// patience is how many times as long as an attempt to commit takes a worker waits for the same unit to land before it goes past it.
 	patience = 4
 	// landedKept are the versions at least whose units are known by id: by then who left them has deleted their proposals, or is dead.
 	landedKept = 64
 	// deadAfter is how old a proposal that can't be carried any more has to be, by the store's time, to be deleted by others than its
 	// owner, who is mostly about to do it.
 	deadAfter = 5 * time.Second
-	// maxSwept are such proposals that one commit deletes.
-	maxSwept = 8
+	// maxSwept are such proposals that one commit deletes, proposalReads at a time.
+	maxSwept = 256
 	// proposalLife is how long a proposal is kept, by the store's time (rule P5).
 	proposalLife = 10 * time.Minute
 	// maxUnitAge is how old a unit's oldest file may be when it is committed or carried (rule C8): cleaning of orphans takes
@@ -50,9 +52,12 @@ type combiner struct {
 	crowd  float64              // workers that have a part in a version, a moving average
 	read   map[string]*proposal // by name; nil: never to be carried
 	landed map[string]int64     // units of the newest versions, by id
+	passed map[string]bool      // units that lie there and for which nobody waits any more, by id
 
-	listed []delta.ObjectInfo // proposals, the oldest first
+	listed []delta.ObjectInfo // proposals, by the store's time, the oldest first
 	looked time.Time          // when they were asked for
+	stored time.Time          // what the store's clock showed
+	at     time.Time          // no later than this
 }
 
 // Bounds of what the moving averages may say.
@@ -60,6 +65,42 @@ const (
 	minCycle = 5 * time.Millisecond
 	maxCycle = time.Second
 )
+
+// storeTime is what the store's clock shows, or has shown already: a listing tells no more than when the newest proposal was put. Clocks
+// of workers don't matter for it, but for the time between two looks.
+func (c *combiner) storeTime(now time.Time) time.Time {
+	if c.at.IsZero() {
+		return time.Time{}
+	}
+	return c.stored.Add(now.Sub(c.at))
+}
+
+// see takes over a listing, and forgets what was known of proposals that are gone.
+func (c *combiner) see(listed []delta.ObjectInfo, asked, answered time.Time) {
+	slices.SortFunc(listed, func(a, b delta.ObjectInfo) int {
+		return cmp.Or(a.ModTime.Compare(b.ModTime), cmp.Compare(a.Name, b.Name))
+	})
+	c.listed, c.looked = listed, asked
+	if n := len(listed); n > 0 && listed[n-1].ModTime.After(c.storeTime(answered)) {
+		c.stored, c.at = listed[n-1].ModTime, answered
+	}
+	if len(c.passed) == 0 && len(c.read) <= 2*len(listed) {
+		return
+	}
+	there, units := make(map[string]bool, len(listed)), make(map[string]bool, len(listed))
+	for _, o := range listed {
+		there[o.Name], units[proposedUnit(o.Name)] = true, true
+	}
+	maps.DeleteFunc(c.read, func(name string, _ *proposal) bool { return !there[name] })
+	maps.DeleteFunc(c.passed, func(unit string, _ bool) bool { return !units[unit] })
+}
+
+// pass lets go of the oldest of the units ahead, which don't land: of one, then of two more, of four, and so on.
+func (c *combiner) pass(ahead []string) {
+	for _, unit := range ahead[:min(len(ahead), len(c.passed)+1)] {
+		c.passed[unit] = true
+	}
+}
 
 func (c *combiner) contended(now time.Time) bool { return now.Before(c.until) }
 
@@ -85,7 +126,7 @@ func (c *combiner) took(d time.Duration) {
 // by all workers at once, and those with dead letters: whether their slots are free (rule D4) is for their owner to know.
 func (t *Table) combines(units []*Unit) bool {
 	return t.cfg.Combine != CombineOff && !slices.ContainsFunc(units, func(u *Unit) bool {
-		return u.app != nil || u.pin != nil || u.refresh || u.parcel != nil || t.changes(u) // P1 and P3: a proposal has no metaData, and a commit with one carries nothing
+		return u.app != nil || u.pin != nil || len(u.Spans) == 0 || u.parcel != nil || t.changes(u) // P1 and P3: a proposal has no metaData, and a commit with one carries nothing
 	})
 }
 
@@ -115,7 +156,7 @@ func (t *Table) prepare(ctx context.Context, units []*Unit, lost int) error {
 		}
 		return t.advance(ctx, units)
 	case lost < 2 && t.combine.crowd < someCrowd:
-		if err := t.look(ctx, units); err != nil || len(t.pending(units)) == 0 {
+		if err := t.look(ctx, units); err != nil || len(t.ahead(units, t.combine.storeTime(t.opts.Now()))) == 0 {
 			return err
 		}
 	}
@@ -126,16 +167,16 @@ func (t *Table) prepare(ctx context.Context, units []*Unit, lost int) error {
 func (t *Table) look(ctx context.Context, units []*Unit) error {
 	asked := t.opts.Now()
 	var listed []delta.ObjectInfo
+	var answered time.Time
 	var wait sync.WaitGroup
-	wait.Go(func() { listed = t.listProposals(ctx) })
+	wait.Go(func() { listed, answered = t.listProposals(ctx), t.opts.Now() })
 	_, err := t.catchUp(ctx, units)
 	wait.Wait()
-	t.combine.listed, t.combine.looked = listed, asked
-	t.forgetProposals()
+	t.combine.see(listed, asked, answered)
 	return err
 }
 
-// listProposals returns what lies there, the oldest first: names begin with the time. It is called beside work on the log.
+// listProposals returns what lies there. It is called beside work on the log.
 func (t *Table) listProposals(ctx context.Context) []delta.ObjectInfo {
 	var listed []delta.ObjectInfo
 	for o, err := range t.store.List(ctx, proposalFolder, "") {
@@ -148,30 +189,47 @@ func (t *Table) listProposals(ctx context.Context) []delta.ObjectInfo {
 	return listed
 }
 
-// pending are the listed proposals of others that are not known to be done with.
+// pending are the listed proposals of others that are not known to be over, those that the worker has passed at the end.
 func (t *Table) pending(units []*Unit) []delta.ObjectInfo {
-	var pending []delta.ObjectInfo
+	var pending, passed []delta.ObjectInfo
 	for _, o := range t.combine.listed {
-		unit := proposedUnit(o.Name)
-		if !t.isDone(o.Name) && !slices.ContainsFunc(units, func(u *Unit) bool { return u.ID == unit }) {
+		switch unit := proposedUnit(o.Name); {
+		case isOf(units, unit) || t.isOver(o.Name):
+		case t.combine.passed[unit]:
+			passed = append(passed, o)
+		default:
 			pending = append(pending, o)
 		}
 	}
-	return pending
+	return append(pending, passed...)
 }
 
-// isDone tells of a proposal that can never be carried any more: its unit has landed, its partitions or the table have moved on, or
-// it can't be understood.
-func (t *Table) isDone(name string) bool {
+func isOf(units []*Unit, id string) bool {
+	return slices.ContainsFunc(units, func(u *Unit) bool { return u.ID == id })
+}
+
+// isOver tells of a proposal whose unit can never land any more: it has landed, or its partitions have moved on. It also tells of one that
+// can't be understood.
+func (t *Table) isOver(name string) bool {
 	if _, landed := t.combine.landed[proposedUnit(name)]; landed {
 		return true
 	}
 	p, known := t.combine.read[name]
-	return known && (p == nil || p.Record.ReadAt < t.changed || slices.ContainsFunc(p.Record.Spans, func(s checkpoint.Span) bool {
+	return known && (p == nil || slices.ContainsFunc(p.Record.Spans, func(s checkpoint.Span) bool {
 		appID := checkpoint.AppID(p.Record.Name, s.ID)
 		txn, _ := t.log.Txn(appID)
 		return t.touched[appID] > p.Record.ReadAt || txn.Version >= s.First
 	}))
+}
+
+// isDead tells of a proposal that can't be carried any more, though its owner may have left the unit once more. Of one that can't be
+// understood only its owner knows.
+func (t *Table) isDead(name string) bool {
+	if _, landed := t.combine.landed[proposedUnit(name)]; landed {
+		return true
+	}
+	p := t.combine.read[name]
+	return p != nil && (t.isOver(name) || p.Record.ReadAt < t.changed || p.Table != t.log.Metadata().ID)
 }
 
 // carried returns the proposals of others that go into the next version with the units. It fails never: without its answer the
@@ -191,23 +249,20 @@ func (t *Table) carried(ctx context.Context, units []*Unit) []*proposal {
 		}
 	}
 	pending := t.pending(units)
-	size := int64(0)
-	for i, o := range pending {
-		if size += o.Size; i == maxCarried || size > maxCarriedBytes {
-			pending = pending[:i]
-			break
-		}
-	}
 	t.readProposals(ctx, pending)
 	var fit []*proposal
+	size := int64(0)
 	for _, o := range pending {
 		p := t.combine.read[o.Name]
 		if p == nil {
 			continue
 		}
-		if reason := p.misfit(t, now, taken); reason != "" {
+		if reason := p.misfit(t, now, o.ModTime, taken); reason != "" {
 			t.opts.Log.Debug("a proposal is not carried", "name", o.Name, "reason", reason)
 			continue
+		}
+		if size += o.Size; len(fit) == maxCarried || size > maxCarriedBytes {
+			break
 		}
 		p.take(taken)
 		fit = append(fit, p)
@@ -215,40 +270,49 @@ func (t *Table) carried(ctx context.Context, units []*Unit) []*proposal {
 	return fit
 }
 
-// sweep deletes, after a commit, proposals that have expired, or are done with and stay because their owner has died: they would
-// stand before others who wait for their turn, and don't know.
+// sweep deletes, after a commit, proposals that have expired, or are dead and stay because their owner is, too: they would stand before
+// others who wait for their turn, and don't know.
 func (t *Table) sweep(ctx context.Context) {
-	now, left := t.opts.Now(), maxSwept
+	now := t.combine.storeTime(t.opts.Now())
+	var names []string
 	for _, o := range t.combine.listed {
-		p, read := t.combine.read[o.Name]
-		bad := read && p == nil // its owner may understand it
-		old := now.Sub(o.ModTime)
-		if left > 0 && (old > proposalLife || old > deadAfter && !bad && t.isDone(o.Name)) {
-			t.dropProposal(ctx, o.Name)
-			left--
+		if old := now.Sub(o.ModTime); old > proposalLife || old > deadAfter && t.isDead(o.Name) {
+			names = append(names, o.Name)
 		}
 	}
+	names = names[:min(len(names), maxSwept)]
+	manyAtATime(len(names), func(i int) { t.dropProposal(ctx, names[i]) })
+}
+
+// manyAtATime calls do for each number below n, proposalReads at a time.
+func manyAtATime(n int, do func(i int)) {
+	var wait sync.WaitGroup
+	for worker := range min(proposalReads, n) {
+		wait.Go(func() {
+			for i := worker; i < n; i += proposalReads {
+				do(i)
+			}
+		})
+	}
+	wait.Wait()
 }
 
 // readProposals fetches those that were not read yet, many at a time.
 func (t *Table) readProposals(ctx context.Context, pending []delta.ObjectInfo) {
 	var names []string
+	size := int64(0)
 	for _, o := range pending {
-		if _, known := t.combine.read[o.Name]; !known {
-			names = append(names, o.Name)
+		if _, known := t.combine.read[o.Name]; known {
+			continue
 		}
+		if size += o.Size; len(names) == maxCarried || size > maxCarriedBytes {
+			break
+		}
+		names = append(names, o.Name)
 	}
 	found := make([]*proposal, len(names))
 	failed := make([]error, len(names))
-	var wait sync.WaitGroup
-	for worker := range min(proposalReads, len(names)) {
-		wait.Go(func() {
-			for i := worker; i < len(names); i += proposalReads {
-				found[i], failed[i] = t.readProposal(ctx, names[i])
-			}
-		})
-	}
-	wait.Wait()
+	manyAtATime(len(names), func(i int) { found[i], failed[i] = t.readProposal(ctx, names[i]) })
 	for i, name := range names {
 		var bad *badProposal
 		switch {
@@ -266,63 +330,75 @@ func (t *Table) readProposals(ctx context.Context, pending []delta.ObjectInfo) {
 	}
 }
 
-// forgetProposals bounds what is remembered by what is there.
-func (t *Table) forgetProposals() {
-	if len(t.combine.read) <= 2*len(t.combine.listed) {
-		return
-	}
-	there := make(map[string]bool, len(t.combine.listed))
-	for _, o := range t.combine.listed {
-		there[o.Name] = true
-	}
-	maps.DeleteFunc(t.combine.read, func(name string, _ *proposal) bool { return !there[name] })
-}
-
 // takeTurns is what a worker does under contention instead of trying again at once. It leaves its units as proposals and
-// watches the log: most of the time one of the versions that follow has them. Otherwise it commits itself when no proposal is
-// left that is older than its own, which a listing has to show that is newer than its own and than the last version.
-// So of those who wait one goes, the rest know that it does, and nobody is passed over for long. Where no version comes for
-// patience times as long as a commit takes, the first may be dead: the second goes too, then the fourth, and so on.
+// watches the log: most of the time one of the versions that follow has them. Otherwise it commits itself when no unit that lies there for
+// longer than its own is left, which a listing has to show that is newer than its own and than the last version.
+// So of those who wait one goes, the rest know that it does, and nobody is passed over for long: new ones come behind it.
+//
+// It waits for the head of the row only: where that does not land for patience times as long as a commit takes, whatever else does, its
+// owner may be dead, and it is passed, then the next two, then four, and so on. A change of the table makes all proposals worthless
+// (rule C1b): each is left once more, at once, and the row stays as it was.
 func (t *Table) takeTurns(ctx context.Context, units []*Unit) error {
-	if err := t.leave(ctx, units); err != nil {
-		return err
-	}
-	past := 0 // how many may be ahead
-	for since := t.opts.Now(); ; {
+	var (
+		judged       = int64(-1) // the change of the table that the proposals were judged against
+		left         time.Time   // when they were, by the store's clock
+		head         string      // the unit for which this worker waits
+		since, moved time.Time   // when that began, and when a version was seen last
+	)
+	for {
 		fit, _ := t.fitting(units)
-		if len(fit) == 0 || len(fit[0].proposals) == 0 {
+		switch {
+		case len(fit) == 0:
+			return nil
+		case judged < t.changed:
+			judged = t.changed
+			if err := t.leave(ctx, fit); err != nil {
+				return err
+			}
+			if left.IsZero() {
+				left = t.combine.storeTime(t.opts.Now())
+			}
+			continue
+		case len(fit[0].proposals) == 0:
 			return nil
 		}
-		if t.ahead(units, fit[0].proposals[0]) <= past {
-			if !t.combine.looked.Before(since) {
-				return nil
-			}
+		ahead, now := t.ahead(fit, left), t.opts.Now()
+		cycle := max(t.combine.cycle, minCycle)
+		switch {
+		case len(ahead) == 0 && !t.combine.looked.Before(moved):
+			return nil
+		case len(ahead) == 0:
 			if err := t.look(ctx, units); err != nil {
 				return err
 			}
 			continue
+		case ahead[0] != head:
+			head, since = ahead[0], now
+		case now.Sub(since) > patience*cycle:
+			if err := t.look(ctx, units); err != nil {
+				return err
+			}
+			if ahead = t.ahead(fit, left); len(ahead) > 0 && ahead[0] == head { // it is not just that its owner has given up
+				t.combine.pass(ahead)
+			}
+			continue
 		}
-		cycle := max(t.combine.cycle, minCycle)
 		if err := backoff.Sleep(ctx, cycle/8+rand.N(cycle/4)); err != nil {
 			return err
 		}
-		moved, err := t.step(ctx, units)
-		switch now := t.opts.Now(); {
-		case err != nil:
+		if ok, err := t.step(ctx, units); err != nil {
 			return err
-		case moved:
-			since = now
-		case now.Sub(since) > patience*cycle:
-			since, past = now, 2*past+1
+		} else if ok {
+			moved = t.opts.Now()
 		}
 	}
 }
 
 // leave puts the units where others see them, unless that is done, and looks around meanwhile.
 func (t *Table) leave(ctx context.Context, units []*Unit) error {
+	begun := t.opts.Now()
 	var wait sync.WaitGroup
-	fit, _ := t.fitting(units)
-	for _, u := range fit {
+	for _, u := range units {
 		if len(u.proposals) > 0 && u.proposedAt >= t.changed {
 			continue
 		}
@@ -339,16 +415,28 @@ func (t *Table) leave(ctx context.Context, units []*Unit) error {
 	}
 	err := t.look(ctx, units)
 	wait.Wait()
+	if t.combine.cycle == 0 { // a write and two reads: about what a commit takes
+		t.combine.took(t.opts.Now().Sub(begun))
+	}
 	return err
 }
 
-// ahead is how many proposals of others are older than the one of that name.
-func (t *Table) ahead(units []*Unit, name string) int {
-	n := 0
-	for _, o := range t.pending(units) {
-		if o.Name < name {
-			n++
+// ahead are the units of others that lie there for longer than the first of these, the oldest first, but for those that were passed. Of
+// which none is listed, those count that were there when they were left: the put of a proposal may have failed.
+func (t *Table) ahead(units []*Unit, left time.Time) []string {
+	listed := t.combine.listed
+	end := slices.IndexFunc(listed, func(o delta.ObjectInfo) bool { return isOf(units, proposedUnit(o.Name)) })
+	if end < 0 {
+		end = len(listed)
+		if i := slices.IndexFunc(listed, func(o delta.ObjectInfo) bool { return o.ModTime.After(left) }); i >= 0 {
+			end = i
 		}
 	}
-	return n
+	var ahead []string
+	for _, o := range listed[:end] {
+		if unit := proposedUnit(o.Name); !t.combine.passed[unit] && !t.isOver(o.Name) {
+			ahead = append(ahead, unit)
+		}
+	}
+	return ahead
 }

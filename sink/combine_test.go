@@ -2,9 +2,11 @@ package sink_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"math/rand/v2"
@@ -207,13 +209,17 @@ func TestProposalsThatAreNotCarried(t *testing.T) {
 			}
 			recordOf(p)["spans"] = []any{spanOf(p), again}
 		})},
-		"another table":        {doctor: change(func(p map[string]any) { p["table"] = "x" })},
-		"not read here":        {doctor: change(func(p map[string]any) { recordOf(p)["rv"] = 0 })},
-		"made later":           {doctor: change(func(p map[string]any) { recordOf(p)["rv"] = 99 })},
-		"files of the future":  {doctor: change(func(p map[string]any) { p["born"] = time.Now().Add(6 * time.Minute).UnixMilli() })},
-		"old files":            {doctor: change(func(p map[string]any) { p["born"] = time.Now().Add(-61 * time.Minute).UnixMilli() })},
-		"where the table isnt": {doctor: change(func(p map[string]any) { spanOf(p)["first"], spanOf(p)["next"] = 1, 4 })},
-		"an unknown partition": {doctor: change(func(p map[string]any) { spanOf(p)["partition"] = 77 })},
+		"another table":       {doctor: change(func(p map[string]any) { p["table"] = "x" })},
+		"not read here":       {doctor: change(func(p map[string]any) { recordOf(p)["rv"] = 0 })},
+		"made later":          {doctor: change(func(p map[string]any) { recordOf(p)["rv"] = 99 })},
+		"old files":           {doctor: change(func(p map[string]any) { p["born"] = time.Now().Add(-61 * time.Minute).UnixMilli() })},
+		"files of the future": {doctor: change(func(p map[string]any) { p["born"] = time.Now().Add(10 * time.Hour).UnixMilli() }), carried: true},
+		"old files of the future": {doctor: change(func(p map[string]any) {
+			p["born"], p["age"] = time.Now().Add(10*time.Hour).UnixMilli(), (59 * time.Minute).Milliseconds()
+		}), before: func(b *bench, _ *sink.Table) { b.passed.Add(int64(2 * time.Minute)) }}, // with the time that they lay there
+		"the carrier's clock is behind": {before: func(b *bench, _ *sink.Table) { b.passed.Add(int64(-6 * time.Minute)) }},
+		"where the table isnt":          {doctor: change(func(p map[string]any) { spanOf(p)["first"], spanOf(p)["next"] = 1, 4 })},
+		"an unknown partition":          {doctor: change(func(p map[string]any) { spanOf(p)["partition"] = 77 })},
 		"dead letters": {doctor: change(func(p map[string]any) {
 			spanOf(p)["records"], spanOf(p)["rows"], spanOf(p)["dead"] = 3, 2, 1
 			addOf(p)["stats"] = `{"numRecords":2}`
@@ -306,6 +312,9 @@ func TestFilesOfAProposalStay(t *testing.T) {
 		"the partition is given away": {func(b *bench, _ *sink.Table) {
 			b.alter(b.columnsTo("n STRING")) // it fits no more, and no txn says that nobody can carry it
 		}, sink.Dropped, 1},
+		"a newer release may have carried it": {func(b *bench, _ *sink.Table) {
+			b.foreign(`{"commitInfo":{"operation":"x","kafkadelta":{"v":99}}}`, txnLine(0, 2))
+		}, sink.Dropped, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
@@ -326,6 +335,7 @@ func TestProposalsExpire(t *testing.T) {
 	for _, name := range []string{"a.json", "b.json"} {
 		b.check(b.memory.Put(t.Context(), proposals+name, []byte("x")))
 	}
+	b.passed.Add(int64(11 * time.Minute)) // that its clock is ahead of the store's does not matter
 	b.foreign(contended)
 	b.commit(table, b.unit(table, span(0, 0, 1))) // sees the contention
 	if left := b.proposals(); len(left) != 2 {
@@ -380,51 +390,114 @@ func TestCarrierWithALostAnswer(t *testing.T) {
 	}
 }
 
-// TestTurns holds that a worker commits when no older proposal is left, or when no version has come for long.
+// TestTurns holds that a worker waits for the units that lie there for longer than its own, by the store's time and not by the names, and
+// for none of them for long, or twice.
 func TestTurns(t *testing.T) {
-	const unit = "00000000-0000-4000-8000-000000000000"
+	const ahead, behind = "9999999999999-", "0000000000001-" // by the clock that made the names
 	for name, tt := range map[string]struct {
-		other string // proposal of another worker
-		waits bool
+		before, after   []string // proposals of others that can't be carried
+		rounds, another int      // of its patience for which it waits with its first unit, and with its second
+		unheard         bool     // its own don't arrive
 	}{
-		"alone":         {"", false},
-		"an older one":  {"0000000000001-" + unit + "-1.json", true},
-		"a younger one": {"9999999999999-" + unit + "-1.json", false},
+		"alone":                        {},
+		"an older one":                 {before: []string{behind}, rounds: 1},
+		"a younger one":                {after: []string{ahead}, another: 1},
+		"three older ones":             {before: []string{behind, behind, ahead}, rounds: 2},
+		"their clocks were ahead":      {before: []string{ahead, ahead, ahead}, rounds: 2},
+		"the younger ones were behind": {before: []string{behind}, after: []string{behind, behind}, rounds: 1},
+		"its own is missing":           {before: []string{behind}, after: []string{behind, behind}, rounds: 1, unheard: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t)
-				table := b.owner(1)
-				var gets, puts atomic.Int64
-				commit := func(first int64, waits bool) {
+				l := &link{Store: b.memory, steady: true, rnd: rand.New(rand.NewPCG(1, 1)), put: 60 * time.Millisecond, get: 50 * time.Millisecond,
+					fleet: &fleet{proposed: map[string]int64{}}, requests: map[string]int{}}
+				b.check(b.open().Pin(t.Context(), pins(1)))
+				table := b.open(&deaf{l, tt.unheard})
+				b.foreign(`{"commitInfo":{"operation":"x","kafkadelta":{"v":1,"units":[],"contended":true,"carried":99}}}`)
+				b.claim(table, 0) // which reads of the crowd
+				made := 0
+				leave := func(prefixes []string) {
+					for _, prefix := range prefixes {
+						b.leaveDead(prefix, made, 1<<40)
+						made++
+						time.Sleep(time.Millisecond)
+					}
+				}
+				commit := func(first int64, rounds int) {
 					t.Helper()
-					gets.Store(0)
-					puts.Store(0)
+					begun := time.Now()
 					u := b.unit(table, span(0, first, 1))
 					b.commit(table, u)
 					b.want(u, sink.Landed)
-					if puts.Load() != 1 || gets.Load() > 5 != waits {
-						t.Errorf("it left %d proposals and looked %d times for a version before it committed: want one, and that it waits: %v", puts.Load(), gets.Load(), waits)
+					if took := time.Since(begun); int(took/(300*time.Millisecond)) != rounds {
+						t.Errorf("it took %v: want %d rounds of 0.3 s", took, rounds)
 					}
 				}
-				b.foreign(`{"commitInfo":{"operation":"x","kafkadelta":{"v":1,"units":[],"contended":true,"carried":99}}}`)
-				b.claim(table, 0) // which reads of the crowd
-				b.store.SetHook(func(op faultstore.Op) {
-					switch {
-					case op.Method == faultstore.MethodGet && strings.HasPrefix(op.Name, "_delta_log/"):
-						gets.Add(1)
-					case op.Method == faultstore.MethodPut && strings.HasPrefix(op.Name, proposals):
-						puts.Add(1)
-					}
-				})
-				if tt.other != "" {
-					b.check(b.memory.Put(t.Context(), proposals+tt.other, []byte("x")))
-				}
-				commit(0, tt.waits)
-				commit(1, false) // by now it knows that nobody can carry that one
+				leave(tt.before)
+				go func() {
+					time.Sleep(80 * time.Millisecond) // it has left its own by now
+					leave(tt.after)
+				}()
+				commit(0, tt.rounds)
+				commit(1, tt.another)
+				commit(2, 0)
 			})
 		})
 	}
+}
+
+// deaf loses proposals.
+type deaf struct {
+	*link
+	loses bool
+}
+
+func (d *deaf) Put(ctx context.Context, name string, data []byte) error {
+	if d.loses {
+		return errLost
+	}
+	return d.link.Put(ctx, name, data)
+}
+
+// TestTheDeadDontCrowdOutTheLiving: more proposals that can't be carried lie there than a commit reads.
+func TestTheDeadDontCrowdOutTheLiving(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		loser, carrier := b.owner(2), b.open(b.memory)
+		b.claim(carrier, 1)
+		u := b.unit(loser, span(0, 0, 3))
+		b.proposed(loser, u, func() {
+			name := b.proposals()[0]
+			data := b.read(name)
+			b.check(b.memory.Delete(t.Context(), name))
+			for n := range 600 {
+				b.leaveDead("0000000000001-", n, 1<<40)
+			}
+			time.Sleep(time.Millisecond)
+			b.check(b.memory.Put(t.Context(), name, data))
+			for i, want := range []int{0, 1} {
+				b.commit(carrier, b.unit(carrier, span(1, int64(i), 1)))
+				if got := b.record().Carried; got != want {
+					t.Errorf("commit %d carries %d, want %d", i, got, want)
+				}
+			}
+		})
+		b.want(u, sink.Landed)
+	})
+}
+
+// leaveDead leaves a proposal whose owner is dead, under a name that begins as told. With an rv of the future no carrier can take it; with one
+// from before the carriers' time they can tell that it is over once its partition has moved.
+func (b *bench) leaveDead(prefix string, n int, rv int64) {
+	b.t.Helper()
+	unit := fmt.Sprintf("00000000-0000-4000-8000-%012d", n)
+	body := fmt.Sprintf(`{"v":1,"table":%q,"born":%d,"record":{"v":1,"unit":%q,"name":%q,"rv":%d,"spans":[{"topic":%q,"partition":0,"first":0,"next":1,"records":1,"skipped":1}]}}`,
+		b.snapshot().Metadata().ID, b.now().UnixMilli(), unit, stream, rv, topic)
+	sum := sha256.Sum256([]byte(body))
+	data, err := json.Marshal(map[string]any{"sha256": hex.EncodeToString(sum[:]), "proposal": json.RawMessage(body)})
+	b.check(err)
+	b.check(b.memory.Put(b.t.Context(), fmt.Sprint(proposals, prefix, unit, "-", rv, ".json"), data))
 }
 
 // TestDeadProposalsAreDeleted by whoever carries next, since they would stand before the others.
@@ -448,15 +521,18 @@ func TestDeadProposalsAreDeleted(t *testing.T) {
 			if left := b.proposals(); len(left) != want {
 				t.Errorf("%v are left, want %d", left, want)
 			}
-			b.passed.Add(int64(6 * time.Second)) // by then it would have deleted it
+			time.Sleep(6 * time.Second) // by then it would have deleted it
 		}
 		late := b.open(b.memory) // it has not seen the unit land, and finds out by reading the proposal
 		b.claim(late, 1)
 		b.check(b.memory.Put(t.Context(), name, data))
-		b.foreign(contended)
-		b.commit(late, b.unit(late, span(1, 6, 1)))
-		if left := b.proposals(); len(left) != 0 {
-			t.Errorf("%v are left", left)
+		for i, want := range []int{1, 0} {
+			b.foreign(contended)
+			b.commit(late, b.unit(late, span(1, 6+int64(i), 1)))
+			if left := b.proposals(); len(left) != want {
+				t.Errorf("%v are left, want %d", left, want)
+			}
+			time.Sleep(6 * time.Second)
 		}
 		b.consistent()
 	})

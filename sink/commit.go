@@ -37,6 +37,11 @@ func (t *Table) Commit(ctx context.Context, units []*Unit) error {
 	if refresh := t.refreshUnit(units); refresh != nil && len(units) > 0 {
 		units = append(slices.Clone(units), refresh)
 	}
+	return t.landAndTidy(ctx, units)
+}
+
+// landAndTidy lands what may have been left as proposals.
+func (t *Table) landAndTidy(ctx context.Context, units []*Unit) error {
 	err := t.land(ctx, units)
 	for _, u := range units {
 		if u.state == Pending && len(u.proposals) > 0 {
@@ -329,6 +334,7 @@ func (t *Table) transaction(units []*Unit, carried []*proposal, record checkpoin
 		Info:       map[string]json.RawMessage{},
 	}
 	last := map[string]string{} // by stream, the last unit with files
+	due := t.identities()       // perhaps
 	include := func(r checkpoint.UnitRecord, adds []delta.Add, slots []Slot) {
 		record.Units = append(record.Units, r)
 		tx.Adds = append(tx.Adds, adds...)
@@ -341,12 +347,10 @@ func (t *Table) transaction(units []*Unit, carried []*proposal, record checkpoin
 		for _, s := range r.Spans {
 			tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.AppID(r.Name, s.ID), Version: s.Next - 1})
 			leader := checkpoint.LeaderAppID(r.Name, s.ID)
-			if slot := checkpoint.DeadLetterAppID(r.Name, s.ID); t.refreshDue(slot) && !slices.ContainsFunc(slots, func(o Slot) bool { return o.AppID == slot }) {
-				tx.Txns = append(tx.Txns, delta.Txn{AppID: slot, Version: t.txnVersion(slot)})
-			}
-			if !s.Empty() && (s.Epoch != t.epoch(r.Name, s.ID) || t.refreshDue(leader)) {
+			if !s.Empty() && s.Epoch != t.epoch(r.Name, s.ID) {
 				tx.Txns = append(tx.Txns, delta.Txn{AppID: leader, Version: int64(s.Epoch.Leader())})
 			}
+			due = append(due, leader, checkpoint.DeadLetterAppID(r.Name, s.ID))
 		}
 	}
 	for _, u := range units {
@@ -356,9 +360,6 @@ func (t *Table) transaction(units []*Unit, carried []*proposal, record checkpoin
 			return nil, err
 		}
 		include(r, adds, u.slots)
-		if u.refresh {
-			tx.Txns = append(tx.Txns, t.marks(u)...)
-		}
 		if u.pin != nil {
 			tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.IdentityAppID(t.opts.Name, u.pin.identity), Version: int64(u.pin.partitions)})
 		}
@@ -369,6 +370,7 @@ func (t *Table) transaction(units []*Unit, carried []*proposal, record checkpoin
 	for _, name := range slices.Sorted(maps.Keys(last)) {
 		tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.LastUnitAppID(name), Version: checkpoint.UnitMark(last[name])})
 	}
+	t.refreshMarks(tx, due)
 	value, err := record.Encode()
 	if err != nil {
 		return nil, &Error{Op: "encoding a commit's spans", Err: err}

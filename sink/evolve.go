@@ -211,7 +211,7 @@ func (t *Table) Evolve(ctx context.Context, from *Layout, want *arrow.Schema) (*
 		if err != nil || next == t.layout {
 			return t.layout, err
 		}
-		unit := &Unit{ID: newUnitID(), layout: next, refresh: true}
+		unit := &Unit{ID: newUnitID(), layout: next}
 		if err := t.land(ctx, []*Unit{unit}); err != nil {
 			return nil, err
 		}

@@ -37,6 +37,7 @@ type link struct {
 	rnd      *rand.Rand // owned by mu
 	mu       sync.Mutex
 	put, get time.Duration
+	steady   bool
 	faults   float64 // of all writes: their answers are lost
 	fleet    *fleet
 	requests map[string]int
@@ -46,7 +47,9 @@ var errLost = errors.New("the answer was lost")
 
 func (l *link) wait(ctx context.Context, what string, d time.Duration) error {
 	l.mu.Lock()
-	d = time.Duration(float64(d) * (0.7 + 0.6*l.rnd.Float64()))
+	if !l.steady {
+		d = time.Duration(float64(d) * (0.7 + 0.6*l.rnd.Float64()))
+	}
 	l.requests[what]++
 	l.mu.Unlock()
 	timer := time.NewTimer(d)
@@ -133,6 +136,7 @@ type fleetOptions struct {
 	seed       uint64
 	workers    int
 	partitions int
+	idle       int           // of them, the last ones
 	flush      time.Duration // between two flushes of a worker
 	life       time.Duration // of the run
 	put, get   time.Duration // of one request
@@ -140,6 +144,10 @@ type fleetOptions struct {
 	crashes    bool          // workers crash, wake late, and take partitions from each other
 	strangers  bool          // others optimize and change the table
 	combine    string
+	within     time.Duration                          // 99 of 100 flushes are to land
+	properties map[string]string                      // of the table
+	also       func(context.Context, *fleet)          // happens beside the workers
+	clock      func(worker int) (ahead time.Duration) // of a worker's clock
 }
 
 type fleet struct {
@@ -165,6 +173,7 @@ type fleet struct {
 
 	versions int64
 	logBytes int64
+	empty    int   // spans
 	passed   int64 // of the versions after a unit was there for others to carry, those that did not have it, at most
 }
 
@@ -210,6 +219,7 @@ func runFleet(t *testing.T, o fleetOptions) *fleet {
 		f = &fleet{bench: newBench(t), fleetOptions: o, rnd: rand.New(rand.NewPCG(o.seed, 7)), owners: map[int32]int{}, landed: map[int]int{},
 			requests: map[string]int{}, proposed: map[string]int64{}}
 		f.cfg.Combine = cmp.Or(o.combine, sink.CombineAuto)
+		f.cfg.Properties = o.properties
 		f.owner(int32(o.partitions)) // makes and pins
 		ctx, cancel := context.WithTimeout(t.Context(), o.life)
 		defer cancel()
@@ -225,6 +235,9 @@ func runFleet(t *testing.T, o fleetOptions) *fleet {
 		}
 		if o.strangers {
 			f.wait.Go(func() { f.beside(ctx, rand.New(rand.NewPCG(o.seed, 13))) })
+		}
+		if o.also != nil {
+			f.wait.Go(func() { o.also(ctx, f) })
 		}
 		f.wait.Wait()
 		f.verify()
@@ -272,8 +285,13 @@ func (f *fleet) live(ctx context.Context, id int, rnd *rand.Rand) error {
 	if err != nil {
 		return err
 	}
+	now := f.now
+	if f.clock != nil {
+		ahead := f.clock(id)
+		now = func() time.Time { return f.now().Add(ahead) }
+	}
 	table, err := sink.Open(ctx, l, f.cfg, sink.Options{
-		Name: stream, Create: columns, Engine: "kafkadelta/test", Now: f.now, Log: slog.New(slog.DiscardHandler),
+		Name: stream, Create: columns, Engine: "kafkadelta/test", Now: now, Log: slog.New(slog.DiscardHandler),
 		Events: sink.Events{
 			RaceLost: func(int64) { f.add(&f.lost, 1) },
 			Carried:  func(n int) { f.add(&f.carried, n) },
@@ -360,7 +378,7 @@ func (f *fleet) flushOnce(ctx context.Context, id int, table *sink.Table, next m
 	}
 	spans := make([][]checkpoint.Span, 1+rnd.IntN(2))
 	for _, p := range slices.Sorted(maps.Keys(next)) {
-		if len(next) > 1 && rnd.IntN(4) == 0 {
+		if len(next) > 1 && rnd.IntN(4) == 0 || int(p) >= f.partitions-f.idle {
 			continue // nothing came
 		}
 		i := rnd.IntN(len(spans))
@@ -461,20 +479,28 @@ func (f *fleet) beside(ctx context.Context, rnd *rand.Rand) {
 		sleepFor(ctx, time.Duration(rnd.Int64N(int64(3*time.Second))))
 		lines := []string{`{"commitInfo":{"operation":"OPTIMIZE"}}`, `{"add":{"path":"stranger.parquet","partitionValues":{},"size":1,"modificationTime":1,"dataChange":false,"stats":"{\"numRecords\":0}"}}`}
 		if rnd.IntN(3) == 0 {
-			meta := f.snapshot().Metadata()
-			meta.Description = fmt.Sprint(n)
-			line, err := json.Marshal(map[string]any{"metaData": meta})
-			if err != nil {
-				f.fail(err)
-				return
-			}
-			lines = []string{`{"commitInfo":{"operation":"ALTER TABLE"}}`, string(line)}
+			lines = f.described(fmt.Sprint(n))
 		}
-		for v := f.version() + 1; ; v++ {
-			err := f.memory.PutIfAbsent(ctx, logFile(v), []byte(strings.Join(lines, "\n")+"\n"))
-			if !errors.Is(err, fs.ErrExist) {
-				break
-			}
+		f.stranger(ctx, lines...)
+	}
+}
+
+// described is an ALTER TABLE that changes nothing of the rows.
+func (f *fleet) described(description string) []string {
+	meta := f.snapshot().Metadata()
+	meta.Description = description
+	line, err := json.Marshal(map[string]any{"metaData": meta})
+	if err != nil {
+		f.fail(err)
+	}
+	return []string{`{"commitInfo":{"operation":"ALTER TABLE"}}`, string(line)}
+}
+
+// stranger makes the next version, at once.
+func (f *fleet) stranger(ctx context.Context, lines ...string) {
+	for v := f.version() + 1; ctx.Err() == nil; v++ {
+		if err := f.memory.PutIfAbsent(ctx, logFile(v), []byte(strings.Join(lines, "\n")+"\n")); !errors.Is(err, fs.ErrExist) {
+			return
 		}
 	}
 }
@@ -537,6 +563,9 @@ func (f *fleet) verify() {
 						}
 						at[s.Partition] = s.Next
 						told += s.Rows
+						if s.First == s.Next {
+							f.empty++
+						}
 					}
 				}
 			case action.Txn != nil:
@@ -589,7 +618,7 @@ func TestFleet(t *testing.T) {
 			put: 60 * time.Millisecond, get: 40 * time.Millisecond, faults: 0.03, crashes: true, strangers: seed%2 == 0,
 		})
 		carried, dropped = carried+f.carried, dropped+f.dropped
-		t.Logf("seed %d: %s", seed, f.row())
+		t.Logf("seed %d: %s", seed, f.row(""))
 		if t.Failed() {
 			return
 		}

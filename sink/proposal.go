@@ -21,8 +21,7 @@ const proposalFolder = "_connector/proposals/"
 // proposalVersion is the format that is written. Another one is passed over: its writer lands it by itself.
 const proposalVersion = 1
 
-// maxClockSkew is by how much the clock of whoever left a proposal may be ahead of the carrier's. Files that seem to be younger than now
-// may be older than rule C8 allows: one of the two clocks was set.
+// maxClockSkew is by how much the carrier's clock may be behind the store's. If it is more, files may be older than they seem.
 const maxClockSkew = 5 * time.Minute
 
 // maxProposal bounds a proposal's size in bytes. A unit that needs more is not proposed.
@@ -33,7 +32,8 @@ const maxProposal = 4 << 20
 type proposal struct {
 	Version int                   `json:"v"`
 	Table   string                `json:"table"` // metaData id
-	Born    int64                 `json:"born"`  // when the oldest file was finished, in milliseconds since the epoch (rule C8)
+	Born    int64                 `json:"born"`  // when the oldest file was finished, in milliseconds since the epoch, by its owner's clock (rule C8)
+	Age     int64                 `json:"age"`   // of that file when the proposal was left, in milliseconds
 	Record  checkpoint.UnitRecord `json:"record"`
 	Adds    []delta.Add           `json:"adds"`
 }
@@ -119,25 +119,26 @@ func (p *proposal) check() error {
 // have landed, so it counts.
 //
 // Its rv is the newest version that was judged: no version up to that touches a claim of the unit, which fits. Its name begins with
-// the time, so that a listing has the oldest first. Nothing but the order of turns depends on the clock.
+// the time, for people who look.
 func (t *Table) propose(u *Unit) (name string, data []byte, err error) {
 	record := t.recordFor(u, t.log.Version())
+	now := t.opts.Now()
 	born, ok := u.born()
 	if !ok {
-		born = t.opts.Now()
+		born = now
 	}
 	adds, err := u.taggedAdds(record)
 	if err != nil {
 		return "", nil, err
 	}
-	p := proposal{Version: proposalVersion, Table: t.log.Metadata().ID, Born: born.UnixMilli(), Record: record, Adds: adds}
+	p := proposal{Version: proposalVersion, Table: t.log.Metadata().ID, Born: born.UnixMilli(), Age: age(now, born).Milliseconds(), Record: record, Adds: adds}
 	if data, err = p.encode(); err != nil {
 		return "", nil, err
 	}
 	if len(data) > maxProposal {
 		return "", nil, fmt.Errorf("it has %d bytes, and %d are allowed", len(data), maxProposal)
 	}
-	name = fmt.Sprintf("%s%013d-%s-%d.json", proposalFolder, t.opts.Now().UnixMilli(), u.ID, record.ReadAt)
+	name = fmt.Sprintf("%s%013d-%s-%d.json", proposalFolder, now.UnixMilli(), u.ID, record.ReadAt)
 	u.proposals = append(u.proposals, name)
 	u.proposedAt = record.ReadAt
 	if t.opts.Events.Proposed != nil {
@@ -171,9 +172,13 @@ func (t *Table) readProposal(ctx context.Context, name string) (*proposal, error
 // badProposal marks a proposal that nobody will ever carry.
 type badProposal struct{ error }
 
-// misfit says why the proposal may not be in the next version (rules C1, C3, C8 and P3); "" if it may. taken are the app
-// ids and paths that the version has already.
-func (p *proposal) misfit(t *Table, now time.Time, taken map[string]bool) string {
+// misfit says why the proposal may not be in the next version (rules C1, C3, C8 and P3); "" if it may. It was put at a time by the
+// store's clock. taken are the app ids and paths that the version has already.
+//
+// Files have the age that their owner told, and the time that the proposal has been there. So the owner's clock does not matter. Where it
+// says more by itself, that counts: the put may have been under way for long.
+func (p *proposal) misfit(t *Table, now, put time.Time, taken map[string]bool) string {
+	there := now.Sub(put)
 	record := &p.Record
 	switch {
 	case p.Table != t.log.Metadata().ID:
@@ -184,10 +189,10 @@ func (p *proposal) misfit(t *Table, now time.Time, taken map[string]bool) string
 		return "not all versions since it was made were read here" // C2
 	case record.ReadAt < t.changed:
 		return "the table has changed since" // C1b
-	case now.Sub(time.UnixMilli(p.Born)) > maxUnitAge:
+	case max(now.Sub(time.UnixMilli(p.Born)), time.Duration(p.Age)*time.Millisecond+there) > maxUnitAge:
 		return "its files are too old" // C8
-	case time.UnixMilli(p.Born).Sub(now) > maxClockSkew:
-		return "its files are from the future: how old they are can't be told"
+	case there < -maxClockSkew:
+		return "this clock is behind the store's: how old its files are can't be told"
 	}
 	if gen, _ := t.log.Txn(checkpoint.GenerationAppID(record.Name)); gen.Version != record.Generation {
 		return fmt.Sprintf("it is of generation %d, and the stream was rewound to generation %d", record.Generation, gen.Version) // A5

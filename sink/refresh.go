@@ -11,8 +11,8 @@ import (
 
 // refreshUnit writes anew the txns of claimed partitions that no unit of the commit moves and that log checkpoints would forget
 // (rule A4): an empty unit [next, next), under the rules for every unit, once a quarter of the retention has passed. A blind
-// write would lower a txn that another worker has moved. The stream's other txns go with it, and are due by themselves, too: no
-// unit moves them. It is nil where nothing is due, as in every table without delta.setTransactionRetentionDuration.
+// write would lower a txn that another worker has moved. Others may carry it like any unit. It is nil where nothing is due, as in
+// every table without delta.setTransactionRetentionDuration.
 func (t *Table) refreshUnit(units []*Unit) *Unit {
 	if _, expire := t.log.TxnRetention(); !expire {
 		return nil
@@ -23,14 +23,13 @@ func (t *Table) refreshUnit(units []*Unit) *Unit {
 			moved[checkpoint.AppID(t.opts.Name, s.ID)] = true
 		}
 	}
-	refresh := &Unit{ID: newUnitID(), layout: t.layout, refresh: true}
+	refresh := &Unit{ID: newUnitID(), layout: t.layout}
 	for appID, c := range t.claims {
 		if !c.fenced && !moved[appID] && t.refreshDue(appID) {
 			refresh.Spans = append(refresh.Spans, checkpoint.Span{Partition: c.partition, First: c.last + 1, Next: c.last + 1})
 		}
 	}
-	due := slices.ContainsFunc(t.identities(), func(txn delta.Txn) bool { return t.refreshDue(txn.AppID) })
-	if len(t.claims) == 0 || len(refresh.Spans) == 0 && !due {
+	if len(refresh.Spans) == 0 {
 		return nil
 	}
 	slices.SortFunc(refresh.Spans, func(a, b checkpoint.Span) int { return a.Compare(b.Partition) })
@@ -71,7 +70,7 @@ func (t *Table) presenceUnit() *Unit {
 		}
 	}
 	span := checkpoint.Span{Partition: first.partition, First: first.last + 1, Next: first.last + 1}
-	return &Unit{ID: newUnitID(), layout: t.layout, refresh: true, Spans: []checkpoint.Span{span}}
+	return &Unit{ID: newUnitID(), layout: t.layout, Spans: []checkpoint.Span{span}}
 }
 
 // refresh commits the refresh of an idle worker.
@@ -84,28 +83,36 @@ func (t *Table) refresh(ctx context.Context) error {
 		return nil
 	}
 	t.opts.Log.Debug("txns of idle partitions are written anew", "partitions", len(u.Spans))
-	return t.land(ctx, []*Unit{u})
+	return t.landAndTidy(ctx, []*Unit{u})
 }
 
-// identities are the txns of the stream's topic, of its generation and of its last replay as they stand: they expire like the others.
-func (t *Table) identities() []delta.Txn {
-	var txns []delta.Txn
+// identities are the app ids of the stream's topic, of its generation and of its last replay: no unit moves them.
+func (t *Table) identities() []string {
+	var ids []string
+	if _, expire := t.log.TxnRetention(); !expire {
+		return nil
+	}
 	for txn := range t.log.Txns() {
 		if checkpoint.IsIdentity(txn.AppID, t.opts.Name) || txn.AppID == checkpoint.GenerationAppID(t.opts.Name) || txn.AppID == checkpoint.ReplayAppID(t.opts.Name) {
-			txns = append(txns, delta.Txn{AppID: txn.AppID, Version: txn.Version})
+			ids = append(ids, txn.AppID)
 		}
 	}
-	return txns
+	return ids
 }
 
-// marks are the txns that go with those of the partitions of a refresh, as they stand: those of the stream, and the partitions'
-// leader epochs.
-func (t *Table) marks(refresh *Unit) []delta.Txn {
-	txns := t.identities()
-	for _, s := range refresh.Spans {
-		if txn, ok := t.log.Txn(checkpoint.LeaderAppID(t.opts.Name, s.ID)); ok {
-			txns = append(txns, delta.Txn{AppID: txn.AppID, Version: txn.Version})
+// refreshMarks writes anew those of the txns that are due, as they stand, where the commit does not write them anyway: what belongs to the
+// stream or to partitions of the commit, and expires like their offsets.
+func (t *Table) refreshMarks(tx *delta.Transaction, appIDs []string) {
+	if _, expire := t.log.TxnRetention(); !expire {
+		return
+	}
+	written := map[string]bool{}
+	for _, txn := range tx.Txns {
+		written[txn.AppID] = true
+	}
+	for _, appID := range appIDs {
+		if !written[appID] && t.refreshDue(appID) {
+			tx.Txns = append(tx.Txns, delta.Txn{AppID: appID, Version: t.txnVersion(appID)})
 		}
 	}
-	return txns
 }

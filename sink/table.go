@@ -101,7 +101,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Open opens the table, or makes it where Options.Create says how. It tries for as long as the store is down.
 func Open(ctx context.Context, store delta.LogStore, cfg Config, opts Options) (*Table, error) {
 	t := &Table{store: store, cfg: cfg, opts: opts, working: make(chan struct{}, 1), claims: map[string]*claim{}, touched: map[string]int64{}}
-	t.combine.read, t.combine.landed = map[string]*proposal{}, map[string]int64{}
+	t.combine.read, t.combine.landed, t.combine.passed = map[string]*proposal{}, map[string]int64{}, map[string]bool{}
 	if err := t.retry(ctx, "opening the table", func() error { return t.openOrCreate(ctx) }); err != nil {
 		return nil, err
 	}
@@ -324,7 +324,12 @@ func (t *Table) judge(commit *delta.Commit, inFlight []*Unit) error {
 	if commit.Replaces() && t.isStream() {
 		return replaced(commit.Version, operation(commit))
 	}
-	record := summaryOf(commit)
+	record, understood := summaryOf(commit)
+	if !understood {
+		for _, u := range inFlight {
+			u.sent = u.sent || len(u.proposals) > 0 // whoever made it may have carried them: their files stay (rule C6)
+		}
+	}
 	t.combine.saw(commit.Version, record)
 	if record.Contended {
 		t.combine.until = t.opts.Now().Add(contendedFor)

@@ -25,15 +25,14 @@ func (s State) String() string { return [...]string{"pending", "landed", "droppe
 
 // Unit is what lands together: the files of one lane's flush and the spans of the partitions in them.
 type Unit struct {
-	ID      string
-	Spans   []checkpoint.Span
-	files   []file
-	layout  *Layout
-	state   State
-	sent    bool    // it has been in a put whose answer is not known
-	pin     *pin    // instead of rows: the starts to pin
-	refresh bool    // no rows: the stream's other txns are written anew with it
-	app     *AppTxn // instead of spans: what Append was asked for; its ID may be empty
+	ID     string
+	Spans  []checkpoint.Span
+	files  []file
+	layout *Layout
+	state  State
+	sent   bool    // it has been in a put whose answer is not known, or may be in a version that can't be understood
+	pin    *pin    // instead of rows: the starts to pin
+	app    *AppTxn // instead of spans: what Append was asked for; its ID may be empty
 
 	version int64 // that it has landed in
 
@@ -121,21 +120,18 @@ func (t *Table) recordFor(u *Unit, readAt int64) checkpoint.UnitRecord {
 	}
 }
 
-// summaryOf reads what a version says of its units. It is empty where another program made it, or a newer one: then none of
-// ours is in it, since we write what we can read.
-func summaryOf(commit *delta.Commit) checkpoint.CommitSummary {
+// summaryOf reads what a version says of its units. It is empty where another program made it: then none of ours is in it. One that
+// can't be understood, of a newer release, may have carried them.
+func summaryOf(commit *delta.Commit) (summary checkpoint.CommitSummary, understood bool) {
 	if commit.Info == nil {
-		return checkpoint.CommitSummary{}
+		return summary, true
 	}
 	value, ok := commit.Info.Fields[checkpoint.CommitInfoKey]
 	if !ok {
-		return checkpoint.CommitSummary{}
+		return summary, true
 	}
 	summary, err := checkpoint.SummarizeCommit(value)
-	if err != nil {
-		return checkpoint.CommitSummary{}
-	}
-	return summary
+	return summary, err == nil
 }
 
 // unitsIn finds which of the units a version holds.

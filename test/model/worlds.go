@@ -53,6 +53,8 @@ var Worlds = []World{
 	{"cleaning", "a cleaned log and a lost answer", Small, cleaning},
 	{"ghosts", "a late put into a cleaned log, seen by a third", Small, ghosts},
 	{"combining", "proposals, crash and a lost answer", Small, combining},
+	{"refreshing together", "proposals, also of refreshes", Small, Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Combining: true, Live: true,
+		Budget: Budget{Acquire: 3, Refresh: 1}}},
 	{"ageing", "proposals, files that grow old, an orphan cleaning", Small, ageing},
 	{"pipelining", "a unit on top of one that has not landed", Small, pipelining},
 	{"pinning", "the first start under `latest`", Small, pinning},

@@ -155,7 +155,7 @@ var breaks = []broken{
 	{
 		"A4", "idle txns are refreshed without a look at the log", changes{{
 			commitGo,
-			"	case u.pin != nil:\n		return t.pinMisfit(u)\n	}\n	for", "	case u.pin != nil:\n		return t.pinMisfit(u)\n	case u.refresh:\n		return \"\"\n	}\n	for",
+			"	case u.pin != nil:\n		return t.pinMisfit(u)\n	}\n	for", "	case u.pin != nil:\n		return t.pinMisfit(u)\n	case u.files == nil && u.Spans[0].Empty():\n		return \"\"\n	}\n	for",
 		}},
 	},
 }
