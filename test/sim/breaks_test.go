@@ -35,6 +35,9 @@ const (
 	flushGo    = "../../pipeline/flush.go"
 	dispatchGo = "../../pipeline/dispatcher.go"
 	reclaimGo  = "../../pipeline/reclaim.go"
+	lettersGo  = "../../pipeline/deadletters.go"
+	parcelGo   = "../../sink/parcel.go"
+	settleGo   = "../../sink/settle.go"
 )
 
 // breaks are all rules that can be broken in the worlds of the simulation. The tests named in docs/exactly-once.md attack the others.
@@ -156,6 +159,84 @@ var breaks = []broken{
 		"A4", "idle txns are refreshed without a look at the log", changes{{
 			commitGo,
 			"	case u.pin != nil:\n		return t.pinMisfit(u)\n	}\n	for", "	case u.pin != nil:\n		return t.pinMisfit(u)\n	case u.files == nil && u.Spans[0].Empty():\n		return \"\"\n	}\n	for",
+		}},
+	},
+	{
+		"D1", "what is known of a dead-letter file is written while the commit that names it is under way", changes{{
+			parcelGo,
+			"	if err := w.table.store.Put(ctx, p.unit.note, note); err != nil {\n		return nil, orFinal(fmt.Errorf(\"writing %s: %w\", p.unit.note, err))\n	}\n",
+			"	go func() { _ = w.table.store.Put(context.WithoutCancel(ctx), p.unit.note, note) }()\n",
+		}},
+	},
+	{
+		"D2", "the commit does not say that there are dead letters", changes{{
+			commitGo,
+			"		for _, s := range slots {\n", "		for _, s := range slots[:0] {\n",
+		}},
+	},
+	{
+		"D2a", "dead letters are committed first, the rows after them", changes{{
+			commitGo,
+			"		outcome, err := t.put(ctx, tx, fit)\n",
+			"		for _, u := range fit {\n			if u.parcel != nil && u.app == nil {\n				_, _ = u.parcel.table.Deliver(ctx, []int64{u.parcel.ID}, u.slots)\n			}\n		}\n		outcome, err := t.put(ctx, tx, fit)\n",
+		}},
+	},
+	{
+		"D3", "dead letters are applied without a condition on the dead-letter table", changes{{
+			parcelGo,
+			"at != s.From {\n", "at != s.From && len(u.brought) == 0 {\n",
+		}},
+	},
+	{
+		"D3a", "the slot is read before the dead-letter table", changes{{
+			settleGo,
+			"	for {\n		have, err := letters.followed(ctx, name)\n		if err != nil {\n			return nil, err\n		}\n		want, err := stream.followed(ctx, name)\n",
+			"	for {\n		want, err := stream.followed(ctx, name)\n		if err != nil {\n			return nil, err\n		}\n		have, err := letters.followed(ctx, name)\n",
+		}},
+	},
+	{
+		"D3b", "a file with dead letters of several partitions is applied for those alone that are asked for", changes{{
+			settleGo,
+			"if missing(appID) && slices.Contains(parcels, id) {\n", "if missing(appID) && slices.Contains(parcels, id) && slices.Contains(asked, appID) {\n",
+		}},
+	},
+	{
+		"D4", "a unit with dead letters does not wait for those before it", changes{{
+			lettersGo,
+			"	settled, err := sink.Settle(ctx, d.table, d.dead, parts)\n	if err == nil {", "	settled, err := sink.Settle(ctx, d.table, d.dead, nil)\n	if err == nil {",
+		}, {
+			lettersGo,
+			"	if d.dead == nil || len(ids) == 0 {\n", "	if d.dead == nil || len(ids) >= 0 {\n",
+		}},
+	},
+	{
+		"D5", "a dead-letter file that is gone counts as applied", changes{{
+			parcelGo,
+			"			return nil, goneError(file, note.Spans)\n", "			return &parcelNote{}, nil\n",
+		}},
+	},
+	{
+		"D5a", "what another worker has applied meanwhile counts as lost", changes{{
+			parcelGo,
+			"	if t.slotMisfit(u) != \"\" {\n		return false, nil\n	}\n	return false, lost\n", "	return false, lost\n",
+		}},
+	},
+	{
+		"D6", "a replay goes by the marks in the dead-letter table, not by a txn", changes{{
+			settleGo,
+			"From: from(settled, appID), To: u.parcel.ID}}, &generation", "From: t.txnVersion(appID), To: u.parcel.ID}}, &generation",
+		}},
+	},
+	{
+		"E1", "the rows of a new schema come without it", changes{{
+			commitGo,
+			"		if layout != t.layout {\n", "		if layout != t.layout && lost < 0 {\n",
+		}},
+	},
+	{
+		"E2", "a new column has the type that each unit finds in its messages", changes{{
+			commitGo,
+			"	if u.layout.retypes(layout) {\n", "	if u.layout.retypes(layout) && u.refresh {\n",
 		}},
 	},
 }

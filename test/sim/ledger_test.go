@@ -4,14 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"maps"
-	"regexp"
 	"slices"
-	"strconv"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -25,16 +21,17 @@ import (
 // ledger is what a reader finds in the table, kept up with every version at the moment when it lands. It shares no code with what
 // writes the table but the names of app ids. It says at once what breaks an invariant of docs/exactly-once.md.
 type ledger struct {
-	version  int64                      // the newest
-	files    map[string]*file           // that snapshots show, by name
+	*shelf
 	seen     map[place]string           // rows that a connector has brought, by the unit that did
 	units    map[string]int64           // versions by unit
 	next     map[int32]int64            // by partition: where its spans end
-	txns     map[string]int64           // by app id
 	landed   map[int32][]spanAt         // in order
 	metaData map[string]json.RawMessage // the newest
 	stamp    int64                      // the newest commit's in-commit timestamp
 	ruledAt  int64                      // version that brought the rule; -1
+	freeAt   int64                      // version that took it away; -1
+	columns  map[string]map[string]bool // types by path, all that the table has had: they only get wider
+	replayed map[place]int64            // versions by dead letter that has become a row
 	carried  int
 }
 
@@ -45,63 +42,29 @@ type place struct {
 }
 
 type file struct {
-	rows map[place]int64 // column n
-	tags map[string]string
-	data []byte
+	rows    map[place]row
+	columns map[string]string // types by path, of those that are in no table from the beginning
+	tags    map[string]string
+	data    []byte
+}
+
+// row is what a message has become.
+type row struct {
+	n    int64
+	rest string // values of other columns, as restOf has them
 }
 
 type spanAt struct {
-	first, next, version int64
+	first, next, version, dead int64
 }
 
-func newLedger() *ledger {
-	return &ledger{
-		version: -1, files: map[string]*file{}, seen: map[place]string{}, units: map[string]int64{}, next: map[int32]int64{},
-		txns: map[string]int64{}, landed: map[int32][]spanAt{}, ruledAt: -1,
+func (w *world) newLedger() *ledger {
+	l := &ledger{
+		shelf: newShelf(w, ""), seen: map[place]string{}, units: map[string]int64{}, next: map[int32]int64{},
+		landed: map[int32][]spanAt{}, ruledAt: -1, freeAt: -1, columns: map[string]map[string]bool{}, replayed: map[place]int64{},
 	}
-}
-
-var versionName = regexp.MustCompile(`^_delta_log/(\d{20})\.json$`)
-
-func versionFile(version int64) string { return fmt.Sprintf("_delta_log/%020d.json", version) }
-
-// putIfAbsent is where versions land.
-func (w *world) putIfAbsent(who, name string, data []byte) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.put(who, name, data)
-}
-
-// put is putIfAbsent for who holds the lock.
-func (w *world) put(who, name string, data []byte) error {
-	err := w.store.PutIfAbsent(context.Background(), name, data)
-	m := versionName.FindStringSubmatch(name)
-	if m == nil || err != nil {
-		return err
-	}
-	version, _ := strconv.ParseInt(m[1], 10, 64)
-	switch {
-	case version == w.ledger.version+1:
-		w.trace.add(who, "version %d lands", version)
-		w.read(version, data)
-	case version <= w.ledger.version: // the log was cleaned beyond it: no snapshot shows it
-		w.trace.add(who, "version %d lands below the log checkpoint", version)
-		w.count.Unseen++
-	default:
-		w.fault("version %d lands after version %d", version, w.ledger.version)
-	}
-	return nil
-}
-
-// remove is where objects go.
-func (w *world) remove(who, name string) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if _, live := w.ledger.files[name]; live {
-		w.fault("I4: %s deletes %s, which version %d names", who, name, w.ledger.version)
-	}
-	w.deleted[name] = true
-	return w.store.Delete(context.Background(), name)
+	l.read = w.read
+	return l
 }
 
 // line is one action of a version.
@@ -141,22 +104,14 @@ type unitRecord struct {
 		Records   int64 `json:"records"`
 		Rows      int64 `json:"rows"`
 		Skipped   int64 `json:"skipped"`
+		Dead      int64 `json:"dead"`
 	} `json:"spans"`
 }
 
 // read takes a version over. The caller holds the lock.
 func (w *world) read(version int64, data []byte) {
 	l := w.ledger
-	l.version = version
-	var actions []line
-	for text := range bytes.Lines(data) {
-		var a line
-		if err := json.Unmarshal(text, &a); err != nil {
-			w.fault("version %d can't be read: %v", version, err)
-			return
-		}
-		actions = append(actions, a)
-	}
+	actions := l.actions(version, data)
 	own := map[place]string{} // rows that this version brings
 	moved, adds := map[place]int{}, map[string]*file{}
 	for _, a := range actions {
@@ -179,13 +134,22 @@ func (w *world) read(version int64, data []byte) {
 		if a.Add == nil {
 			continue
 		}
-		f := w.open(version, a.Add.Path, a.Add.Size)
-		f.tags = a.Add.Tags
+		f := l.open(version, a.Add.Path, a.Add.Size)
+		if f.tags = a.Add.Tags; f.data != nil {
+			if err := f.read(); err != nil {
+				w.fault("version %d: reading %s: %v", version, a.Add.Path, err)
+			}
+		}
+		for _, path := range sorted(f.columns) {
+			if !l.columns[path][f.columns[path]] {
+				w.fault("I7: version %d has %s with %s as %q, and the table has had %v", version, a.Add.Path, path, f.columns[path], l.columns[path])
+			}
+		}
 		if _, twice := l.files[a.Add.Path]; twice {
 			w.fault("version %d adds %s again", version, a.Add.Path)
 		}
 		l.files[a.Add.Path], adds[a.Add.Path] = f, f
-		for at, n := range f.rows {
+		for at, r := range f.rows {
 			if !a.Add.DataChange {
 				moved[at]++
 				continue
@@ -194,8 +158,8 @@ func (w *world) read(version int64, data []byte) {
 				w.fault("I2: version %d has %v twice", version, at)
 			}
 			own[at] = a.Add.Path
-			if l.ruledAt >= 0 && ruled(n) {
-				w.fault("I7: version %d has n = %d, which the table's rule of version %d forbids", version, n, l.ruledAt)
+			if l.ruledAt >= 0 && l.freeAt < 0 && ruled(r.n) {
+				w.fault("I7: version %d has n = %d, which the table's rule of version %d forbids", version, r.n, l.ruledAt)
 			}
 		}
 	}
@@ -212,24 +176,41 @@ func (w *world) readMetaData(version int64, data json.RawMessage) {
 	if err := json.Unmarshal(data, &w.ledger.metaData); err != nil {
 		w.fault("version %d: metaData can't be read: %v", version, err)
 	}
-	if before != nil && bytes.Contains(data, []byte(ruleKey)) && w.ledger.ruledAt < 0 {
+	ruled := bytes.Contains(data, []byte(ruleKey))
+	if before != nil && ruled && w.ledger.ruledAt < 0 {
 		w.ledger.ruledAt = version
+	}
+	if !ruled && w.ledger.ruledAt >= 0 && w.ledger.freeAt < 0 {
+		w.ledger.freeAt = version
+	}
+	var metaData struct {
+		Schema string `json:"schemaString"`
+	}
+	var schema tableType
+	err := json.Unmarshal(data, &metaData)
+	if err == nil {
+		err = json.Unmarshal([]byte(metaData.Schema), &schema)
+	}
+	if err != nil {
+		w.fault("version %d: the schema can't be read: %v", version, err)
+	}
+	columns := map[string]string{}
+	schema.collect("", columns)
+	for path, now := range columns {
+		if w.ledger.columns[path] == nil {
+			w.ledger.columns[path] = map[string]bool{}
+		}
+		if before != nil && w.evolves && !w.ledger.columns[path][now] && !strings.HasPrefix(path, "extra_") {
+			w.count.Evolved++
+		}
+		w.ledger.columns[path][now] = true
 	}
 }
 
 // readUnits takes over what a version says of units and txns, and what rows it has brought.
 func (w *world) readUnits(version int64, actions []line, own map[place]string) {
 	l := w.ledger
-	txns, ends := map[string]int64{}, map[string]int64{}
-	for _, a := range actions {
-		if a.Txn == nil {
-			continue
-		}
-		if _, twice := txns[a.Txn.AppID]; twice {
-			w.fault("C3: version %d has two txns of %s", version, a.Txn.AppID)
-		}
-		txns[a.Txn.AppID] = a.Txn.Version
-	}
+	txns, ends := l.takeTxns(version, actions), map[string]int64{}
 	for _, a := range actions {
 		if a.CommitInfo == nil {
 			continue
@@ -252,15 +233,31 @@ func (w *world) readUnits(version int64, actions []line, own map[place]string) {
 			w.readUnit(version, u, own, ends)
 		}
 	}
+	_, isReplay := txns[checkpoint.ReplayAppID(streamName)]
 	for at, path := range own {
-		w.fault("I3: version %d has %v in %s, which no unit of it tells of", version, at, path)
+		if !isReplay {
+			w.fault("I3: version %d has %v in %s, which no unit of it tells of", version, at, path)
+			continue
+		}
+		w.readReplayed(version, at)
 	}
 	for app, end := range ends {
 		if txns[app] != end {
 			w.fault("I3: version %d says txn %d of %s, its spans end at %d", version, txns[app], app, end+1)
 		}
 	}
-	maps.Copy(l.txns, txns)
+}
+
+// readReplayed takes over a row that a replay has brought.
+func (w *world) readReplayed(version int64, at place) {
+	l := w.ledger
+	if before, twice := l.seen[at]; twice {
+		w.fault("I2: version %d has replayed %v, which %s has brought", version, at, before)
+	}
+	if _, ok := w.letters.found[at]; !ok {
+		w.fault("D6: version %d has replayed %v, which is no dead letter", version, at)
+	}
+	l.seen[at], l.replayed[at] = fmt.Sprintf("the replay of version %d", version), version
 }
 
 // readUnit takes over one unit, and strikes its rows from those that the version has brought.
@@ -282,7 +279,7 @@ func (w *world) readUnit(version int64, u unitRecord, own map[place]string, ends
 		}
 		l.next[s.Partition] = s.Next
 		ends[checkpoint.AppID(streamName, s.Partition)] = s.Next - 1
-		l.landed[s.Partition] = append(l.landed[s.Partition], spanAt{s.First, s.Next, version})
+		l.landed[s.Partition] = append(l.landed[s.Partition], spanAt{s.First, s.Next, version, s.Dead})
 		rows := int64(0)
 		for at := range own {
 			if at.partition != s.Partition || at.offset < s.First || at.offset >= s.Next {
@@ -291,6 +288,11 @@ func (w *world) readUnit(version int64, u unitRecord, own map[place]string, ends
 			if before, twice := l.seen[at]; twice {
 				w.fault("I2: version %d has %v, which unit %s has brought", version, at, before)
 			}
+			if w.buries {
+				if before, dead := w.letters.found[at]; dead {
+					w.fault("I11: version %d has %v, which is a dead letter since version %d of their table", version, at, before)
+				}
+			}
 			l.seen[at] = u.Unit
 			delete(own, at)
 			rows++
@@ -298,30 +300,11 @@ func (w *world) readUnit(version int64, u unitRecord, own map[place]string, ends
 		if rows != s.Rows {
 			w.fault("I1: version %d has %d rows of [%d, %d) of partition %d, and tells %d", version, rows, s.First, s.Next, s.Partition, s.Rows)
 		}
+		if s.Records != s.Rows+s.Skipped+s.Dead || w.buries && s.Skipped > 0 || !w.buries && s.Dead > 0 {
+			w.fault("I1: version %d tells %d messages of [%d, %d) of partition %d: %d rows, %d skipped, %d dead letters",
+				version, s.Records, s.First, s.Next, s.Partition, s.Rows, s.Skipped, s.Dead)
+		}
 	}
-}
-
-// open reads a data file.
-func (w *world) open(version int64, name string, size int64) *file {
-	f := &file{rows: map[place]int64{}}
-	r, err := w.store.Get(context.Background(), name, 0, -1)
-	if errors.Is(err, fs.ErrNotExist) {
-		w.fault("I4: version %d names %s, which is not there (deleted: %v)", version, name, w.deleted[name])
-		return f
-	}
-	if err == nil {
-		f.data, err = io.ReadAll(r)
-	}
-	if err == nil && int64(len(f.data)) != size {
-		err = fmt.Errorf("it has %d bytes, and the log says %d", len(f.data), size)
-	}
-	if err == nil {
-		err = f.read()
-	}
-	if err != nil {
-		w.fault("version %d: reading %s: %v", version, name, err)
-	}
-	return f
 }
 
 func (f *file) read() error {
@@ -339,12 +322,27 @@ func (f *file) read() error {
 		fields := meta.DataType().(*arrow.StructType)
 		index := func(name string) int { i, _ := fields.FieldIdx(name); return i }
 		partition, offset := meta.Field(index("partition")).(*array.Int32), meta.Field(index("offset")).(*array.Int64)
+		var others []int // beside n, text and _kafka
+		for i, c := range rb.Schema().Fields() {
+			if c.Name != "n" && c.Name != "text" && c.Name != "_kafka" {
+				others = append(others, i)
+				columnsOf(c.Name, c.Type, f.columns)
+			}
+		}
 		for i := range int(rb.NumRows()) {
 			at := place{partition.Value(i), offset.Value(i)}
 			if _, twice := f.rows[at]; twice {
 				return fmt.Errorf("it has %v twice", at)
 			}
-			f.rows[at] = n.Value(i)
+			r := row{n: n.Value(i)}
+			if len(others) > 0 {
+				values := map[string]string{}
+				for _, c := range others {
+					valuesOf(rb.ColumnName(c), rb.Column(c), i, values)
+				}
+				r.rest = restOf(values)
+			}
+			f.rows[at] = r
 		}
 	}
 	return reader.Err()
@@ -359,29 +357,39 @@ func (w *world) missing() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var wrong []string
-	rows := map[place]int64{}
-	for _, name := range slices.Sorted(maps.Keys(w.ledger.files)) {
-		for at, n := range w.ledger.files[name].rows {
+	rows := map[place]row{}
+	for _, name := range sorted(w.ledger.files) {
+		for at, r := range w.ledger.files[name].rows {
 			if _, twice := rows[at]; twice {
 				wrong = append(wrong, fmt.Sprintf("I2: %v is in two rows", at))
 			}
-			rows[at] = n
+			rows[at] = r
 		}
 	}
 	for _, at := range slices.SortedFunc(maps.Keys(w.want), placeOrder) {
-		n, there := rows[at]
+		m := w.want[at]
+		r, there := rows[at]
 		switch {
-		case !there && ruled(w.want[at]) && w.ledger.ruledWhenTaken(at):
-		case !there:
+		case there && m.verdict == bad:
+			wrong = append(wrong, fmt.Sprintf("%v must not be a row", at))
+		case there && r != row{m.n, m.rest}:
+			wrong = append(wrong, fmt.Sprintf("%v has %v, want %v", at, r, row{m.n, m.rest}))
+		case there:
+		case m.verdict == good && !(ruled(m.n) && w.ledger.ruledWhenTaken(at)), at.offset >= w.ledger.next[at.partition]:
 			wrong = append(wrong, fmt.Sprintf("I1: %v is lost", at))
-		case n != w.want[at]:
-			wrong = append(wrong, fmt.Sprintf("%v has n = %d, want %d", at, n, w.want[at]))
+		case w.buries:
+			if _, ok := w.letters.found[at]; !ok && !w.letters.lost[at] {
+				wrong = append(wrong, fmt.Sprintf("I10: %v is neither a row nor a dead letter", at))
+			}
 		}
 	}
 	for _, at := range slices.SortedFunc(maps.Keys(rows), placeOrder) {
 		if _, ok := w.want[at]; !ok {
 			wrong = append(wrong, fmt.Sprintf("%v must not be a row", at))
 		}
+	}
+	if w.buries {
+		wrong = append(wrong, w.letters.wrong()...)
 	}
 	return wrong
 }

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -34,19 +33,14 @@ func (w *world) produce(ctx context.Context, rnd *rand.Rand) {
 	next := int64(0)
 	for ctx.Err() == nil {
 		var records []*kgo.Record
-		values := map[*kgo.Record]int64{}
+		values := map[*kgo.Record]*message{}
 		for range 1 + rnd.IntN(10) {
 			r := &kgo.Record{Topic: topic, Partition: rnd.Int32N(w.partitions)}
 			if r.Partition == 0 && rnd.IntN(20) > 0 {
 				r.Partition = 1 // the first is idle for long
 			}
-			if next++; rnd.IntN(40) == 0 {
-				r.Value = []byte(`{"n": "no number"}`)
-				w.count.Poison++
-			} else {
-				r.Value = fmt.Appendf(nil, `{"n": %d, "text": "message %d"}`, next, next)
-				values[r] = next
-			}
+			next++
+			values[r], r.Value = w.compose(next, rnd)
 			records = append(records, r)
 		}
 		if rnd.IntN(4) == 0 {
@@ -62,16 +56,16 @@ func (w *world) produce(ctx context.Context, rnd *rand.Rand) {
 	}
 }
 
-func (w *world) produced(values map[*kgo.Record]int64) {
+func (w *world) produced(values map[*kgo.Record]*message) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for r, n := range values {
-		w.want[place{r.Partition, r.Offset}] = n
+	for r, m := range values {
+		w.want[place{r.Partition, r.Offset}] = m
 	}
 }
 
 // transaction sends records that become visible together, or never.
-func (w *world) transaction(client *kgo.Client, records []*kgo.Record, values map[*kgo.Record]int64, rnd *rand.Rand) {
+func (w *world) transaction(client *kgo.Client, records []*kgo.Record, values map[*kgo.Record]*message, rnd *rand.Rand) {
 	ctx := context.Background()
 	w.check(client.BeginTransaction())
 	w.check(client.ProduceSync(ctx, records...).FirstErr())
@@ -99,7 +93,7 @@ func (w *world) foreign(operation string, actions ...any) {
 		w.check(encode.Encode(a))
 	}
 	w.trace.add("others", "%s", operation)
-	w.check(w.put("others", versionFile(w.ledger.version+1), text.Bytes()))
+	w.check(w.ledger.put("others", versionFile(w.ledger.version+1), text.Bytes()))
 }
 
 // optimize rewrites files, as OPTIMIZE of another program does: several into one, without tags, or one by itself with its tags.
@@ -140,7 +134,7 @@ func (w *world) optimize() {
 	var data bytes.Buffer
 	w.check(pqarrow.WriteTable(table, &data, 1<<20, parquet.NewWriterProperties(), pqarrow.DefaultWriterProps()))
 	name := fmt.Sprintf("optimized-%d.parquet", w.count.Optimized)
-	w.check(w.store.Put(context.Background(), name, data.Bytes()))
+	w.check(w.ledger.store.Put(context.Background(), name, data.Bytes()))
 	add := map[string]any{
 		"path": name, "partitionValues": map[string]string{}, "size": data.Len(), "modificationTime": time.Now().UnixMilli(),
 		"dataChange": false, "stats": fmt.Sprintf(`{"numRecords":%d}`, table.NumRows()),
@@ -170,9 +164,21 @@ func (w *world) alter(operation string, count *int, change func(metaData map[str
 
 // addColumn adds a column that may be null: files without it still fit.
 func (w *world) addColumn() {
-	w.alter("ADD COLUMNS", &w.count.Schemas, func(m map[string]any) {
-		field := fmt.Sprintf(`,{"name":"extra_%d","type":"long","nullable":true,"metadata":{}}]}`, w.count.Schemas)
-		m["schemaString"] = strings.TrimSuffix(m["schemaString"].(string), "]}") + field
+	w.alterSchema("ADD COLUMNS", &w.count.Schemas, func(fields []any) []any {
+		name := fmt.Sprintf("extra_%d", w.count.Schemas)
+		return append(fields, map[string]any{"name": name, "type": "long", "nullable": true, "metadata": map[string]any{}})
+	})
+}
+
+// alterSchema changes the table's columns.
+func (w *world) alterSchema(operation string, count *int, change func(fields []any) []any) {
+	w.alter(operation, count, func(m map[string]any) {
+		var schema map[string]any
+		w.check(json.Unmarshal([]byte(m["schemaString"].(string)), &schema))
+		schema["fields"] = change(schema["fields"].([]any))
+		text, err := json.Marshal(schema)
+		w.check(err)
+		m["schemaString"] = string(text)
 	})
 }
 

@@ -11,8 +11,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"kafkadelta/decode"
-	decodejson "kafkadelta/decode/json"
+	"kafkadelta/checkpoint"
 	"kafkadelta/pipeline"
 	"kafkadelta/sink"
 	"kafkadelta/source"
@@ -22,7 +21,7 @@ import (
 type process struct {
 	name   string
 	w      *world
-	store  *link
+	stores []*link // of the table and, where there is one, of the dead letters
 	kafka  *cable
 	cancel context.CancelFunc
 	done   chan struct{} // pipeline.Run has returned
@@ -76,6 +75,11 @@ func (p *process) thaw() {
 
 // kill ends the process at once. Nothing that it tries from now on reaches the world; what was on its way may.
 func (p *process) kill() {
+	select {
+	case <-p.dead: // already
+		return
+	default:
+	}
 	close(p.dead)
 	p.kafka.die()
 	p.cancel()
@@ -91,25 +95,45 @@ func (p *process) ended() bool {
 	}
 }
 
+func (w *world) newProcess(name string) *process {
+	p := &process{name: name, w: w, done: make(chan struct{}), dead: make(chan struct{}), open: make(chan struct{})}
+	close(p.open)
+	shelves := []*shelf{w.ledger.shelf}
+	if w.buries {
+		shelves = append(shelves, w.letters.shelf)
+	}
+	for _, s := range shelves {
+		p.stores = append(p.stores, &link{shelf: s, process: p, rnd: rand.New(rand.NewPCG(w.seed, w.rnd.Uint64())), trouble: w.usual})
+	}
+	p.kafka = &cable{network: &w.network, process: p, conns: map[*conn]struct{}{}}
+	return p
+}
+
+// set makes the way to the stores better or worse.
+func (p *process) set(t trouble) {
+	for _, l := range p.stores {
+		l.set(t)
+	}
+}
+
 // start runs a connector.
 func (w *world) start() *process {
 	w.started++
-	p := &process{name: fmt.Sprintf("worker-%d", w.started), w: w, done: make(chan struct{}), dead: make(chan struct{}), open: make(chan struct{})}
-	close(p.open)
-	p.store = &link{w: w, store: w.store, process: p, rnd: rand.New(rand.NewPCG(w.seed, w.rnd.Uint64())), trouble: w.usual}
-	p.kafka = &cable{network: &w.network, process: p, conns: map[*conn]struct{}{}}
+	p := w.newProcess(fmt.Sprintf("worker-%d", w.started))
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
-	o := w.options(p)
+	o, closed := w.options(p)
 	w.trace.add(p.name, "starts")
 	go func() {
 		defer close(p.done)
+		defer closed()
 		p.err = pipeline.Run(ctx, o)
 		w.trace.add(p.name, "has ended: %v", p.err)
 		select {
 		case <-p.dead:
 		default:
-			if p.err != nil && !errors.Is(p.err, pipeline.ErrInterrupted) {
+			refuses := w.hasLost() && errors.As(p.err, new(*checkpoint.RefusedError)) // strand looks whether it does
+			if p.err != nil && !errors.Is(p.err, pipeline.ErrInterrupted) && !refuses {
 				w.fault("%s has ended: %v", p.name, p.err)
 			}
 		}
@@ -117,29 +141,49 @@ func (w *world) start() *process {
 	return p
 }
 
-func (w *world) options(p *process) pipeline.Options {
-	log := slog.New(slog.NewTextHandler(w.trace.writer(p.name), &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: withoutTime}))
+func (w *world) logOf(p *process) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w.trace.writer(p.name), &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: withoutTime}))
+}
+
+func (w *world) tableConfig() sink.Config {
 	table := sink.DefaultConfig()
 	table.URI, table.Parquet.Compression = "memory://table", "none" // the zstd library keeps channels between bubbles
 	table.Properties = w.properties
+	if w.evolves {
+		table.SchemaEvolution = evolution
+	}
+	return table
+}
+
+// options are those of a connector; the function ends what goes on behind them.
+func (w *world) options(p *process) (pipeline.Options, func()) {
+	log, table := w.logOf(p), w.tableConfig()
+	decoder, closed := p.decoders(context.Background(), log)
 	skew := time.Duration(w.rnd.IntN(1001)-500) * time.Millisecond
 	now := func() time.Time { return time.Now().Add(skew) }
 	o := pipeline.Options{
 		Config: pipeline.DefaultConfig(), Name: streamName, Source: source.DefaultConfig(), Now: now, Log: log,
 		ClientOptions: []kgo.Opt{p.kafka.dialer()}, Metrics: pipeline.NewMetrics(streamName, now),
 		OpenTable: func(ctx context.Context, events sink.Events) (*sink.Table, error) {
-			return sink.Open(ctx, p.store, table, sink.Options{
+			return sink.Open(ctx, p.stores[0], table, sink.Options{
 				Name: streamName, Create: w.create, Engine: "kafkadelta/sim", Now: now, Log: log, Events: events,
 			})
 		},
-		NewDecoder: newDecoder,
+		NewDecoder: decoder,
 	}
-	o.OnError, o.Lanes, o.ShutdownTimeout = pipeline.OnErrorSkip, 1+w.rnd.IntN(3), 10*time.Second
+	o.OnError = pipeline.OnErrorSkip
+	if w.buries {
+		o.OpenDeadLetters = func(ctx context.Context, events sink.Events) (*sink.Table, error) {
+			return w.openLetters(ctx, p, sink.Options{Create: pipeline.DeadLetterSchema(), Engine: "kafkadelta/sim", Now: now, Log: log, Events: events})
+		}
+		o.OnError = pipeline.OnErrorDeadLetter
+	}
+	o.Lanes, o.ShutdownTimeout = 1+w.rnd.IntN(3), 10*time.Second
 	o.Flush.Interval = w.flush/2 + time.Duration(w.rnd.Int64N(int64(w.flush)))
 	o.Source.Brokers, o.Source.Topic = w.kafka.ListenAddrs(), topic
 	o.Source.SessionTimeout, o.Source.RebalanceTimeout = 6*time.Second, time.Duration(4+w.rnd.IntN(8))*time.Second
 	o.Source.GroupProtocol = w.protocol
-	return o
+	return o, closed
 }
 
 func withoutTime(_ []string, a slog.Attr) slog.Attr {
@@ -147,12 +191,4 @@ func withoutTime(_ []string, a slog.Attr) slog.Attr {
 		return slog.Attr{}
 	}
 	return a
-}
-
-func newDecoder(layout *sink.Layout) (pipeline.Decoder, error) {
-	plan, err := decode.NewPlan(layout.Schema, decode.Config{})
-	if err != nil {
-		return nil, err
-	}
-	return decodejson.New(plan), nil
 }

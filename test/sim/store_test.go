@@ -8,11 +8,11 @@ import (
 	"io"
 	"iter"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
 	"kafkadelta/delta"
-	"kafkadelta/storage/memory"
 )
 
 var (
@@ -23,17 +23,17 @@ var (
 
 // trouble is how unreliable a process finds the store, in shares of its requests.
 type trouble struct {
-	slow    time.Duration // of a request, on average
-	fail    float64       // refused
-	lose    float64       // of writes: their answers are lost. They landed, land later, or never do
-	veryOld float64       // of writes that land later: after minutes
-	cut     bool          // every request hangs
+	slow          time.Duration // of a request, on average
+	fail          float64       // refused
+	lose          float64       // of writes: their answers are lost. They landed, land later, or never do
+	veryOld       float64       // of writes that land later: after minutes
+	cut           bool          // every request hangs
+	undeliverable bool          // every write to the log hangs
 }
 
 // link is one process's connection to the store that all share. What has left the process may arrive whatever becomes of it.
 type link struct {
-	w       *world
-	store   *memory.Store
+	*shelf
 	process *process
 
 	mu  sync.Mutex
@@ -49,18 +49,18 @@ func (l *link) set(t trouble) {
 
 // fate is what the network has in mind for one request.
 type fate struct {
-	there, back time.Duration
-	fail, lose  bool
-	lands       int           // of a request without an answer: 0 it has landed, 1 it lands later, 2 never
-	late        time.Duration // when
-	cut         bool
+	there, back        time.Duration
+	fail, lose         bool
+	lands              int           // of a request without an answer: 0 it has landed, 1 it lands later, 2 never
+	late               time.Duration // when
+	cut, undeliverable bool
 }
 
 func (l *link) fate(writes bool) fate {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	spread := func(d time.Duration) time.Duration { return time.Duration(float64(d) * (0.5 + l.rnd.Float64())) }
-	f := fate{there: spread(l.slow / 2), back: spread(l.slow / 2), cut: l.cut}
+	f := fate{there: spread(l.slow / 2), back: spread(l.slow / 2), cut: l.cut, undeliverable: l.undeliverable}
 	f.fail = l.rnd.Float64() < l.trouble.fail
 	f.lose = writes && l.rnd.Float64() < l.trouble.lose
 	f.lands = l.rnd.IntN(3)
@@ -77,7 +77,7 @@ func (l *link) request(ctx context.Context, what, name string, writes bool, do f
 		return err
 	}
 	f := l.fate(writes)
-	if f.cut {
+	if f.cut || writes && f.undeliverable && strings.HasPrefix(name, "_delta_log/") {
 		if err := l.wait(ctx, 20*time.Second); err != nil {
 			return err
 		}
@@ -117,7 +117,7 @@ func (l *link) told(what, name, how string, err error) error {
 			outcome = "no"
 		}
 	}
-	l.w.trace.add(l.process.name, "%s %s: %s", what, name, outcome)
+	l.w.trace.add(l.process.name, "%s %s%s: %s", what, l.name, name, outcome)
 	if dead := l.process.thawed(); dead != nil {
 		return dead
 	}
@@ -143,7 +143,7 @@ func (l *link) later(d time.Duration, what, name string, do func() error) {
 	l.w.others.Go(func() {
 		time.Sleep(d)
 		err := do()
-		l.w.trace.add(l.process.name, "%s %s arrives late: %v", what, name, err == nil)
+		l.w.trace.add(l.process.name, "%s %s%s arrives late: %v", what, l.name, name, err == nil)
 	})
 }
 
@@ -179,11 +179,11 @@ func (l *link) Put(ctx context.Context, name string, data []byte) error {
 
 func (l *link) PutIfAbsent(ctx context.Context, name string, data []byte) error {
 	data = bytes.Clone(data)
-	return l.request(ctx, "put if absent", name, true, func() error { return l.w.putIfAbsent(l.process.name, name, data) })
+	return l.request(ctx, "put if absent", name, true, func() error { return l.putIfAbsent(l.process.name, name, data) })
 }
 
 func (l *link) Delete(ctx context.Context, name string) error {
-	return l.request(ctx, "delete", name, true, func() error { return l.w.remove(l.process.name, name) })
+	return l.request(ctx, "delete", name, true, func() error { return l.remove(l.process.name, name) })
 }
 
 // Create collects a stream, and sends it at Close, as object stores do with what is not large.

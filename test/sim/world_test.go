@@ -20,14 +20,15 @@ import (
 	"kafkadelta/decode"
 	"kafkadelta/delta"
 	"kafkadelta/internal/kafkatest"
+	"kafkadelta/sink"
 	"kafkadelta/source"
-	"kafkadelta/storage/memory"
 )
 
 const (
 	streamName = "events"
 	topic      = "events-topic"
-	columns    = "n BIGINT NOT NULL, text STRING"
+	columns    = "n BIGINT NOT NULL, text STRING, small SMALLINT"
+	evolution  = sink.EvolveWidens
 	// ruleKey and ruled are a rule that the table may get while workers write: messages for which it does not hold must not
 	// land any more.
 	ruleKey  = "delta.constraints.no_sevens"
@@ -49,7 +50,6 @@ type world struct {
 	trace   *trace
 	network kfake.VirtualNetwork
 	kafka   *kfake.Cluster
-	store   *memory.Store
 	others  sync.WaitGroup // that live beside the workers
 
 	partitions int32
@@ -59,20 +59,24 @@ type world struct {
 	protocol   string        // of the group
 	pauses     time.Duration // of a frozen process, at most
 	usual      trouble       // of the store
+	buries     bool          // what is bad goes to a dead-letter table
+	evolves    bool          // messages bring new versions of their schema
 	properties map[string]string
 	create     *arrow.Schema
 
-	crowd   int // workers beside the first from the beginning
-	started int
-	live    []*process
-	frozen  []*process
-	gone    []*process
-	undo    []undo // of faults that pass
+	crowd    int // workers beside the first from the beginning
+	started  int
+	live     []*process
+	frozen   []*process
+	gone     []*process
+	undo     []undo   // of faults that pass
+	registry *schemas // nil for none
 
 	mu      sync.Mutex // guards what follows; held while the store changes
 	ledger  *ledger
-	want    map[place]int64 // column n of every message that must become a row
-	deleted map[string]bool
+	letters *letters // nil for none
+	want    map[place]*message
+	widened bool
 	members map[string]time.Time // of the group: when each was heard of
 	count   counts
 
@@ -88,10 +92,11 @@ type undo struct {
 
 // counts are of what happened, so that a run of many seeds can show that all of it did.
 type counts struct {
-	Versions, Rows, Poison, Aborts                                                  int
-	Joins, Leaves, Kills, Pauses, KafkaCuts, StoreCuts, Storms, Troubles            int
-	Optimized, Schemas, Rules, Touches, Unseen                                      int
-	LostAnswers, Late, Fenced, Dropped, Proposed, Carried, LogCheckpoints, Cleanups int
+	Versions, Rows, Poison, Aborts                                                                    int
+	Joins, Leaves, Kills, Pauses, KafkaCuts, StoreCuts, Storms, Troubles                              int
+	Optimized, Schemas, Rules, Touches, Unseen                                                        int
+	DeadLetters, Replays, ReplayKills, Replayed, Mended, Evolved, RegistryCuts, Undelivered, Stranded int
+	LostAnswers, Late, Fenced, Dropped, Proposed, Carried, LogCheckpoints, Cleanups                   int
 }
 
 func (c *counts) all() map[string]*int {
@@ -102,6 +107,8 @@ func (c *counts) all() map[string]*int {
 		"times of a slow or failing store": &c.Troubles, "OPTIMIZE by others": &c.Optimized, "columns added by others": &c.Schemas,
 		"constraints added by others": &c.Rules, "offsets touched by others": &c.Touches, "versions that landed below the log checkpoint": &c.Unseen,
 		"writes without an answer": &c.LostAnswers, "writes that arrived late": &c.Late, "fences": &c.Fenced, "flushes dropped": &c.Dropped,
+		"dead letters": &c.DeadLetters, "workers that could not deliver dead letters": &c.Undelivered, "times that a cleaning took dead letters": &c.Stranded, "replays": &c.Replays, "replays killed": &c.ReplayKills, "dead letters replayed": &c.Replayed,
+		"changes that make bad messages good": &c.Mended, "columns and types that messages brought": &c.Evolved, "outages of the registry": &c.RegistryCuts,
 		"proposals": &c.Proposed, "proposals carried": &c.Carried, "log checkpoints": &c.LogCheckpoints, "cleanups of the log": &c.Cleanups,
 	}
 }
@@ -141,9 +148,10 @@ func run(t *testing.T, seed uint64) (w *world) {
 func newWorld(t *testing.T, seed uint64) *world {
 	t.Helper()
 	w := &world{
-		t: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 1)), trace: &trace{begun: time.Now()}, store: memory.New(),
-		ledger: newLedger(), want: map[place]int64{}, deleted: map[string]bool{}, members: map[string]time.Time{},
+		t: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 1)), trace: &trace{begun: time.Now()},
+		want: map[place]*message{}, members: map[string]time.Time{},
 	}
+	w.ledger = w.newLedger()
 	w.partitions = 2 + w.rnd.Int32N(5)
 	w.flush = time.Duration(500+w.rnd.IntN(2500)) * time.Millisecond
 	w.life = time.Duration(60+w.rnd.IntN(90)) * time.Second
@@ -166,13 +174,20 @@ func newWorld(t *testing.T, seed uint64) *world {
 	if w.rnd.IntN(2) == 0 {
 		w.properties["delta.enableInCommitTimestamps"] = "true"
 	}
+	w.properties["delta.enableTypeWidening"] = "true"
+	if w.buries = w.rnd.IntN(3) == 0; w.buries {
+		w.letters = w.newLetters()
+	}
+	if w.evolves = w.rnd.IntN(3) == 0; w.evolves {
+		w.registry = newSchemas(w)
+	}
 	schema, err := delta.ParseDDL(columns)
 	w.check(err)
 	field, _ := decode.MetadataConfig{}.Field()
 	w.create = arrow.NewSchema(append(schema.Fields(), field), nil)
 	w.kafka = kafkatest.Start(t, topic, w.partitions, kfake.Ports(9092), kfake.ListenFn(w.network.Listen))
 	w.watch()
-	w.trace.add("world", "seed %d: group protocol %s, %d partitions, flush %v, life %v, store %v, %v", seed, w.protocol, w.partitions, w.flush, w.life, w.usual.slow, w.properties)
+	w.trace.add("world", "seed %d: dead letters %v, evolution %v, group protocol %s, %d partitions, flush %v, life %v, store %v, %v", seed, w.buries, w.evolves, w.protocol, w.partitions, w.flush, w.life, w.usual.slow, w.properties)
 	return w
 }
 
@@ -202,6 +217,9 @@ func (w *world) run() {
 		w.pass()
 		w.act()
 	}
+	if w.buries && w.rnd.IntN(2) == 0 && !w.broken() {
+		w.strand()
+	}
 	cancel()
 	producing.Wait()
 	w.settle()
@@ -216,6 +234,10 @@ func (w *world) run() {
 	stop()
 	w.others.Wait()
 	w.count.Versions, w.count.Rows, w.count.Carried = int(w.ledger.version)+1, len(w.ledger.seen), w.ledger.carried
+	if w.buries {
+		w.count.DeadLetters, w.count.Replayed = len(w.letters.found), len(w.ledger.replayed)
+		w.count.ReplayKills = w.trace.count("the replay is killed")
+	}
 	w.count.LostAnswers, w.count.Late = w.trace.count("answer lost"), w.trace.count("arrives late: true")
 	w.count.Fenced, w.count.Dropped = w.trace.count("another writer has moved"), w.trace.count("a flush is dropped")
 	w.count.Proposed = w.trace.count("put _connector/proposals")
@@ -274,6 +296,14 @@ func (w *world) act() {
 		w.addRule()
 	case n < 86:
 		w.touch()
+	case n < 91 && w.buries:
+		w.operateAWhile()
+	case n < 94 && w.buries:
+		w.strandOne()
+	case n < 97 && w.buries:
+		w.mend()
+	case n >= 97 && w.evolves:
+		w.loseRegistry()
 	}
 }
 
@@ -333,10 +363,13 @@ func (w *world) cutStore() {
 	w.count.StoreCuts++
 	p := w.pick()
 	w.trace.add(p.name, "loses the store")
-	p.store.set(trouble{cut: true})
+	which := p.stores[w.rnd.IntN(len(p.stores)):] // that of dead letters alone, or both
+	for _, l := range which {
+		l.set(trouble{cut: true})
+	}
 	w.during(20*time.Second, func() {
 		w.trace.add(p.name, "has the store again")
-		p.store.set(w.usual)
+		p.set(w.usual)
 	})
 }
 
@@ -352,14 +385,21 @@ func (w *world) trouble() {
 	}
 	w.trace.add("store", "has trouble: %+v", bad)
 	for _, p := range who {
-		p.store.set(bad)
+		p.set(bad)
 	}
 	w.during(15*time.Second, func() {
 		w.trace.add("store", "is well again")
 		for _, p := range who {
-			p.store.set(w.usual)
+			p.set(w.usual)
 		}
 	})
+}
+
+// loseRegistry takes the registry away from all.
+func (w *world) loseRegistry() {
+	w.count.RegistryCuts++
+	w.registry.setDown(true)
+	w.during(30*time.Second, func() { w.registry.setDown(false) })
 }
 
 // storm has workers come and go faster than the group can follow.
@@ -375,14 +415,20 @@ func (w *world) storm() {
 	}
 }
 
-// settle ends all faults and waits until the table holds everything that was produced: it must, within bounded time.
-func (w *world) settle() {
+// endFaults ends all that would pass later.
+func (w *world) endFaults() {
 	for _, u := range w.undo {
 		u.do()
 	}
-	w.undo, w.usual = nil, trouble{slow: 5 * time.Millisecond}
+	w.undo = nil
+}
+
+// settle ends all faults and waits until the table holds everything that was produced: it must, within bounded time.
+func (w *world) settle() {
+	w.endFaults()
+	w.usual = trouble{slow: 5 * time.Millisecond}
 	for _, p := range w.live {
-		p.store.set(w.usual)
+		p.set(w.usual)
 	}
 	if len(w.live) == 0 {
 		w.join()
@@ -394,6 +440,9 @@ func (w *world) settle() {
 	for begun := time.Now(); !w.broken(); time.Sleep(time.Second) {
 		if wrong := w.missing(); len(wrong) == 0 {
 			w.trace.add("world", "everything is in the table after %v", time.Since(begun))
+			if w.buries && w.rnd.IntN(3) > 0 {
+				w.replayAll()
+			}
 			break
 		} else if time.Since(begun) > settleLimit {
 			w.describeGroup()
@@ -425,31 +474,12 @@ func (w *world) verify() {
 	for _, wrong := range w.missing() {
 		w.fault("at the end: %s", wrong)
 	}
-	snapshot, err := delta.OpenSnapshot(ctx, w.store, -1)
-	if err != nil {
-		w.fault("opening the table: %v", err)
-		return
+	w.ledger.compare(ctx)
+	if w.buries {
+		w.letters.compare(ctx)
+		w.letters.verify(ctx)
 	}
-	files := 0
-	for add, err := range snapshot.Files(ctx) {
-		if err != nil {
-			w.fault("reading the table: %v", err)
-			return
-		}
-		files++
-		if _, ok := w.ledger.files[add.Path]; !ok {
-			w.fault("a snapshot of version %d has %s, which is not in the log", snapshot.Version(), add.Path)
-		}
-	}
-	if snapshot.Version() != w.ledger.version || files != len(w.ledger.files) {
-		w.fault("a snapshot has version %d with %d files, the log %d with %d", snapshot.Version(), files, w.ledger.version, len(w.ledger.files))
-	}
-	for app, version := range w.ledger.txns {
-		if txn, ok := snapshot.Txn(app); !ok || txn.Version != version {
-			w.fault("a snapshot has txn %v of %s, the log %d", txn, app, version)
-		}
-	}
-	report, err := admin.Verify(ctx, w.store, admin.Options{Since: -1, Until: -1})
+	report, err := admin.Verify(ctx, w.ledger.store, admin.Options{Since: -1, Until: -1})
 	switch {
 	case err != nil:
 		w.fault("verify: %v", err)

@@ -1,0 +1,62 @@
+package sim
+
+import (
+	"encoding/json"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+)
+
+// tableType is a type in a table's schema: its name, or a struct.
+type tableType struct {
+	name   string
+	Fields []struct {
+		Name string    `json:"name"`
+		Type tableType `json:"type"`
+	} `json:"fields"`
+}
+
+func (t *tableType) UnmarshalJSON(data []byte) error {
+	if data[0] == '"' {
+		return json.Unmarshal(data, &t.name)
+	}
+	type plain tableType // without this method
+	t.name = "struct"
+	return json.Unmarshal(data, (*plain)(t))
+}
+
+// collect gives the types by the paths of their columns.
+func (t *tableType) collect(path string, to map[string]string) {
+	for _, f := range t.Fields {
+		to[path+f.Name] = f.Type.name
+		f.Type.collect(path+f.Name+".", to)
+	}
+}
+
+// columnsOf are the columns of a file in the same form, of types that messages bring.
+func columnsOf(path string, t arrow.DataType, to map[string]string) {
+	switch t := t.(type) {
+	case *arrow.StructType:
+		to[path] = "struct"
+		for _, f := range t.Fields() {
+			columnsOf(path+"."+f.Name, f.Type, to)
+		}
+	default:
+		to[path] = map[arrow.Type]string{arrow.STRING: "string", arrow.INT16: "short", arrow.INT32: "integer", arrow.INT64: "long"}[t.ID()]
+	}
+}
+
+// valuesOf are the values of a row, by the paths of their columns. What is null has none.
+func valuesOf(path string, c arrow.Array, i int, to map[string]string) {
+	if c.IsNull(i) {
+		return
+	}
+	s, ok := c.(*array.Struct)
+	if !ok {
+		to[path] = c.ValueStr(i)
+		return
+	}
+	for j, f := range s.DataType().(*arrow.StructType).Fields() {
+		valuesOf(path+"."+f.Name, s.Field(j), i, to)
+	}
+}
