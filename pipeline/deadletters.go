@@ -113,7 +113,7 @@ type LetterWriter struct {
 	builder *array.RecordBuilder
 	writer  *sink.Writer
 	rows    int
-	bytes   int // of values and keys in the builder
+	bytes   int // of keys, values and headers in the builder
 	written bool
 }
 
@@ -186,6 +186,9 @@ func (w *LetterWriter) add(ctx context.Context, row *letter) error {
 	}
 	w.rows++
 	w.bytes += len(row.Key) + len(row.Value)
+	for _, h := range row.Headers {
+		w.bytes += len(h.Key) + len(h.Value)
+	}
 	if w.rows >= batchRows || w.bytes >= batchBytes {
 		return w.write(ctx)
 	}

@@ -28,7 +28,7 @@ import (
 // Bounds of what is replayed in one commit, and of one Arrow batch, as in the pipeline.
 const (
 	lettersOfPart = 50_000
-	bytesOfPart   = 64 << 20 // of keys and values
+	bytesOfPart   = 64 << 20 // of keys, values and headers
 	rowsOfBatch   = 8192
 )
 
@@ -42,6 +42,8 @@ type Options struct {
 	Letters *sink.Table // of dead letters
 	// Read visits the stream's letters that are wanted, as of the newest version of the dead-letter table, until visit answers false.
 	Read func(ctx context.Context, visit func(*admin.Letter) bool) error
+	// Standing reads what rewinds have left alone, in the newest version of the stream's table.
+	Standing func(ctx context.Context) (*admin.Standing, error)
 	// NewDecoder compiles a decoder for a layout of the stream's table, which follows the messages' schemas as the stream does. What it can't
 	// make a row of is a *decode.PoisonError.
 	NewDecoder func(layout *sink.Layout) (pipeline.Decoder, error)
@@ -54,7 +56,7 @@ type Options struct {
 type Result struct {
 	Replayed int64
 	Still    []Bad // in the order of partitions and offsets
-	Former   int64 // letters of generations before the last rewind, which are not replayed
+	Former   int64 // letters of generations before a rewind that has had their messages read again, or given them up: these are not replayed
 }
 
 // Bad is a dead letter that is still one, and why.
@@ -73,6 +75,7 @@ type place struct {
 type replayer struct {
 	Options
 	tried    map[place]error
+	found    map[place]int64 // generations in which what is replayed was found to be bad
 	replayed int64
 	former   int64
 }
@@ -81,7 +84,7 @@ type replayer struct {
 // the marks of all replays before, and lands only if there was none since. Where there was, or a rewind, or a change of the table, the
 // error is a *checkpoint.RefusedError, and another run goes on.
 func Run(ctx context.Context, o Options) (Result, error) {
-	r := &replayer{Options: o, tried: map[place]error{}}
+	r := &replayer{Options: o, tried: map[place]error{}, found: map[place]int64{}}
 	err := r.run(ctx)
 	return r.result(), err
 }
@@ -111,7 +114,11 @@ func (r *replayer) run(ctx context.Context) error {
 			return err
 		}
 		generation := r.Stream.Generation()
-		part, err := r.read(ctx, generation)
+		standing, err := r.Standing(ctx)
+		if err != nil {
+			return err
+		}
+		part, err := r.read(ctx, standing)
 		if err != nil {
 			return err
 		}
@@ -125,7 +132,7 @@ func (r *replayer) run(ctx context.Context) error {
 }
 
 // read takes letters that were not tried, up to the bounds of a part.
-func (r *replayer) read(ctx context.Context, generation int64) ([]*kgo.Record, error) {
+func (r *replayer) read(ctx context.Context, standing *admin.Standing) ([]*kgo.Record, error) {
 	var part []*kgo.Record
 	bytes := 0
 	r.former = 0
@@ -133,15 +140,19 @@ func (r *replayer) read(ctx context.Context, generation int64) ([]*kgo.Record, e
 		if l.Replayed {
 			return true
 		}
-		if l.Generation != generation {
+		if !standing.Has(l.Generation, l.Partition, l.Offset) {
 			r.former++
 			return true
 		}
 		if _, tried := r.tried[place{l.Partition, l.Offset}]; tried {
 			return true
 		}
+		r.found[place{l.Partition, l.Offset}] = l.Generation
 		part = append(part, recordOf(l))
 		bytes += len(l.Key) + len(l.Value)
+		for _, h := range l.Headers {
+			bytes += len(h.Key) + len(h.Value)
+		}
 		return len(part) < lettersOfPart && bytes < bytesOfPart
 	})
 	return part, err
@@ -350,7 +361,7 @@ func (p *part) keep(held []*kgo.Record, kept []int) []*kgo.Record {
 
 func (p *part) write(ctx context.Context, rb arrow.RecordBatch, of []*kgo.Record) error {
 	for _, record := range of {
-		if err := p.marks.Mark(ctx, record, p.Name, p.generation, p.Now()); err != nil {
+		if err := p.marks.Mark(ctx, record, p.Name, p.found[place{record.Partition, record.Offset}], p.Now()); err != nil {
 			return err
 		}
 	}

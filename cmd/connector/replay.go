@@ -25,7 +25,7 @@ func deadLettersReplayCommand() *cobra.Command {
 		Short: "Make rows of dead letters that can become some by now",
 		Long: `replay decodes the stream's dead letters again, by the configuration and the table as they are now, appends those that
 have become good to the stream's table, exactly once, and marks them. It may run beside the workers. Dead letters that are
-still bad stay; so do those of generations before the last rewind, whose messages were read again.
+still bad stay; so do those whose messages a rewind has had read again since.
 
 Run it after the cause is mended: a column was added or widened, a rule dropped, a schema registered, a decoder corrected.
 If it is interrupted, run it again.
@@ -57,7 +57,7 @@ If it is interrupted, run it again.
 				return err
 			}
 			filter.Connector, filter.Offset = c.Name, -1
-			done, err := replay.Run(cmd.Context(), c.replayOptions(stream, table, letters, filter, messages))
+			done, err := replay.Run(cmd.Context(), c.replayOptions(stream, table, streams, letters, filter, messages))
 			if err != nil {
 				return err
 			}
@@ -70,7 +70,7 @@ If it is interrupted, run it again.
 	return cmd
 }
 
-func (c config) replayOptions(stream, table *sink.Table, letters storage.Store, filter admin.LetterFilter, messages *format) replay.Options {
+func (c config) replayOptions(stream, table *sink.Table, streams, letters storage.Store, filter admin.LetterFilter, messages *format) replay.Options {
 	return replay.Options{
 		Name: c.Name, Stream: stream, Letters: table, Now: time.Now,
 		Read: func(ctx context.Context, visit func(*admin.Letter) bool) error {
@@ -78,6 +78,13 @@ func (c config) replayOptions(stream, table *sink.Table, letters storage.Store, 
 				return adminError("reading dead-letter table "+open.Redact(c.DeadLetters.URI), err)
 			}
 			return nil
+		},
+		Standing: func(ctx context.Context) (*admin.Standing, error) {
+			standing, err := admin.StandingOf(ctx, streams, c.Name)
+			if err != nil {
+				return nil, adminError("reading table "+open.Redact(c.Table.Sink.URI), err)
+			}
+			return standing, nil
 		},
 		NewDecoder: func(layout *sink.Layout) (pipeline.Decoder, error) {
 			made, err := c.columnsOf(layout)
@@ -102,7 +109,7 @@ func tellReplay(w io.Writer, done replay.Result) error {
 		}
 	}
 	if done.Former > 0 {
-		_, err := fmt.Fprintf(w, "%d are of generations before the last rewind, whose messages were read again or given up\n", done.Former)
+		_, err := fmt.Fprintf(w, "%d are of generations before a rewind that has had their messages read again, or given them up\n", done.Former)
 		return err
 	}
 	return nil

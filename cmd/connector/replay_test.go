@@ -101,8 +101,30 @@ func TestReplay(t *testing.T) {
 func TestReplayOfAFormerGeneration(t *testing.T) {
 	r := newReplayable(t)
 	mustRun(t, "rewind", "-c", r.config, "--to", "earliest", "--yes")
-	if o := mustRun(t, "dead-letters", "replay", "-c", r.config); !strings.Contains(o.stdout, "0 dead letters were replayed, 0 are still bad\n30 are of generations before") {
+	if o := mustRun(t, "dead-letters", "replay", "-c", r.config); !strings.Contains(o.stdout, "0 dead letters were replayed, 0 are still bad\n30 are of generations before a rewind") {
 		t.Errorf("replay says %s", o.stdout)
+	}
+}
+
+// TestReplayAfterARewindOfOnePartition: what a rewind has left alone is replayed, with marks of the generation in which it was found to be
+// bad; what is read again is not.
+func TestReplayAfterARewindOfOnePartition(t *testing.T) {
+	r := newReplayable(t) // of each partition 50 messages; those of partition 0 can be rows by now at the offsets 2, 7, 12, ...
+	mustRun(t, "rewind", "-c", r.config, "--to-offsets", "0=20", "--yes")
+	for _, want := range []string{"14 dead letters were replayed, 10 are still bad\n", "0 dead letters were replayed, 10 are still bad\n"} {
+		if o := mustRun(t, "dead-letters", "replay", "-c", r.config); !strings.Contains(o.stdout, want) || !strings.Contains(o.stdout, "\n6 are of generations before") {
+			t.Errorf("replay says %s, want %s", o.stdout, want)
+		}
+	}
+	mustRun(t, "run", "-c", r.config, "--until-end", "--log-level", "warn")
+	if o := mustRun(t, "verify", "-c", r.config); !strings.Contains(o.stdout, "114 rows (0 of them of no stream)") { // 70, 14 replayed, and 30 read again
+		t.Errorf("verify says %s", o.stdout)
+	}
+	if o := mustRun(t, "rewind", "-c", r.config, "--to", "earliest", "--yes"); o.code != exitOK {
+		t.Fatal(o.stderr)
+	}
+	if o := mustRun(t, "dead-letters", "replay", "-c", r.config); !strings.Contains(o.stdout, "0 dead letters were replayed, 0 are still bad\n16 are of generations before") {
+		t.Errorf("replay after a rewind of all says %s", o.stdout)
 	}
 }
 
@@ -148,7 +170,7 @@ func (r replayable) replayIn(ctx context.Context, t *testing.T, table, letters s
 	if err != nil {
 		return err
 	}
-	_, err = replay.Run(ctx, c.replayOptions(stream, dead, letters, admin.LetterFilter{Connector: c.Name, Partition: -1, Offset: -1}, messages))
+	_, err = replay.Run(ctx, c.replayOptions(stream, dead, table, letters, admin.LetterFilter{Connector: c.Name, Partition: -1, Offset: -1}, messages))
 	return err
 }
 

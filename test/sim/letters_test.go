@@ -224,6 +224,9 @@ func (p *process) replay(ctx context.Context, log *slog.Logger) (replay.Result, 
 	defer closed()
 	return replay.Run(ctx, replay.Options{
 		Name: streamName, Stream: stream, Letters: table, NewDecoder: decoder, Now: time.Now,
+		Standing: func(ctx context.Context) (*admin.Standing, error) {
+			return admin.StandingOf(ctx, p.stores[0], streamName)
+		},
 		Read: func(ctx context.Context, visit func(*admin.Letter) bool) error {
 			return admin.Letters(ctx, p.stores[1], admin.LetterFilter{Connector: streamName, Partition: -1, Offset: -1}, visit)
 		},
