@@ -90,11 +90,11 @@ func TestFleetScale(t *testing.T) {
 				put: 60 * time.Millisecond, get: 50 * time.Millisecond, combine: sink.CombineAuto, within: 1500 * time.Millisecond,
 			}
 			if special := part[4]; special != "" {
-				make, ok := fleetSpecials[special]
+				arrange, ok := fleetSpecials[special]
 				if !ok {
 					t.Fatalf("-fleet-runs has %q, and there are %v", special, slices.Sorted(maps.Keys(fleetSpecials)))
 				}
-				if make(&o); special != "off" {
+				if arrange(&o); special != "off" {
 					o.life = 20 * time.Second
 				}
 			}
