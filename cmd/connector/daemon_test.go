@@ -327,6 +327,35 @@ func TestManyTopicsToOneTable(t *testing.T) {
 	}
 }
 
+// TestOneTopicToManyTables: each message is in the table of the filter that it meets.
+func TestOneTopicToManyTables(t *testing.T) {
+	cluster := kafkatest.Start(t, "orders", 2)
+	var messages [][]byte
+	want := map[string]int{}
+	for i := range 100 {
+		country, pipeline := []string{`"de"`, `"us"`, `"fr"`, "null"}[i%4], []string{"de", "us", "rest", "rest"}[i%4]
+		messages = append(messages, fmt.Appendf(nil, `{"id":%d,"country":%s}`, i, country))
+		want[pipeline]++
+	}
+	kafkatest.Produce(t, cluster.ListenAddrs(), "orders", 2, messages)
+	folder := t.TempDir()
+	config := file(t, "c.yaml", fmt.Sprintf(`source: {brokers: [%q], topic: orders}
+table: {schema: "id BIGINT NOT NULL, country STRING"}
+http: {listen: "off"}
+pipelines:
+  - {name: de, table: {uri: %[2]q, filter: "country = 'de'"}}
+  - {name: us, table: {uri: %[3]q, filter: "country = 'us'"}}
+  - {name: rest, table: {uri: %[4]q, filter: "country IS NULL OR country NOT IN ('de', 'us')"}}
+`, cluster.ListenAddrs()[0], filepath.Join(folder, "de"), filepath.Join(folder, "us"), filepath.Join(folder, "rest")))
+	mustRun(t, "run", "-c", config, "--until-end")
+	for pipeline, rows := range want {
+		if got := rowCount(t, filepath.Join(folder, pipeline)); got != rows {
+			t.Errorf("table %s has %d rows, want %d", pipeline, got, rows)
+		}
+		mustRun(t, "verify", "-c", config+"#"+pipeline)
+	}
+}
+
 // TestTopicUnderTwoNames: a topic that a stream has brought into a table is not brought again by one of another name, as when a pipeline
 // of one topic is turned into one of a list.
 func TestTopicUnderTwoNames(t *testing.T) {
