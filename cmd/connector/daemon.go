@@ -36,16 +36,19 @@ func loadDaemon(path string) (*daemonConfig, error) {
 	}
 	d := &daemonConfig{}
 	var errs []error
-	for i, file := range files {
+	first := "" // file that was read
+	for _, file := range files {
 		f, err := loadFile(file)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		if i > 0 && f.Config.HTTP != d.http {
-			errs = append(errs, fmt.Errorf("%s: http.listen is %q, but %q in %s: a process serves one address", file, f.Config.HTTP.Listen, d.http.Listen, files[0]))
+		if first == "" {
+			first, d.http = file, f.Config.HTTP
 		}
-		d.http = f.Config.HTTP
+		if f.Config.HTTP != d.http {
+			errs = append(errs, fmt.Errorf("%s: http.listen is %q, but %q in %s: a process serves one address", file, f.Config.HTTP.Listen, d.http.Listen, first))
+		}
 		d.pipelines = append(d.pipelines, f.Pipelines...)
 	}
 	var all []config

@@ -140,6 +140,12 @@ func TestFolderOfFiles(t *testing.T) {
 	if o := command(t, "validate", "-c", folder); o.code != exitConfig || !strings.Contains(o.stderr, `two pipelines have the name "a"`) {
 		t.Errorf("exit code %d: %s", o.code, o.stderr)
 	}
+	write("0.yaml", "sauce: {}\n") // the mistakes of all files are told at once, and none that is not there
+	write("c.yaml", "name: c\nsource: {brokers: [b:1], topic: one}\ntable: {uri: /t, schema: \"n BIGINT\"}\nhttp: {listen: \":1\"}\n")
+	o := command(t, "validate", "-c", folder)
+	if o.code != exitConfig || !strings.Contains(o.stderr, "sauce") || !strings.Contains(o.stderr, `c.yaml: http.listen is ":1", but "off" in `) || strings.Contains(o.stderr, "b.yaml: ") {
+		t.Errorf("exit code %d: %s", o.code, o.stderr)
+	}
 }
 
 // TestPipelineStands: one whose brokers don't answer holds up no other, and a stop does not wait for one that is to be started again.
