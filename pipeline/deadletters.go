@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -115,6 +116,17 @@ type LetterWriter struct {
 	rows    int
 	bytes   int // of keys, values and headers in the builder
 	written bool
+	marks   []mark // since the last Finish
+}
+
+// mark is what a mark can be made of again.
+type mark struct {
+	Connector  string    `json:"connector"`
+	Topic      string    `json:"topic"`
+	Partition  int32     `json:"partition"`
+	Offset     int64     `json:"offset"`
+	Timestamp  time.Time `json:"timestamp"`
+	Generation int64     `json:"generation"`
 }
 
 // NewLetterWriter fits the columns to those that the table has: it may have more. A table that lacks one is a *sink.Error.
@@ -173,7 +185,23 @@ var errReplayed = errors.New("the dead letter of this message was replayed: it i
 // Mark adds the mark of a dead letter that was replayed.
 func (w *LetterWriter) Mark(ctx context.Context, r *kgo.Record, stream string, generation int64, now time.Time) error {
 	at := &kgo.Record{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp}
+	w.marks = append(w.marks, mark{stream, r.Topic, r.Partition, r.Offset, r.Timestamp, generation})
 	return w.add(ctx, &letter{Record: at, err: errReplayed, reason: ReasonReplayed, stream: stream, generation: generation, now: now})
+}
+
+// MarkAgain makes a parcel of marks whose file is gone, of what its note has kept.
+func (w *LetterWriter) MarkAgain(ctx context.Context, note json.RawMessage, now time.Time) (*sink.Parcel, error) {
+	var marks []mark
+	if err := json.Unmarshal(note, &marks); err != nil {
+		return nil, fmt.Errorf("reading the marks of a replay: %w", err)
+	}
+	for _, m := range marks {
+		r := &kgo.Record{Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Timestamp: m.Timestamp}
+		if err := w.Mark(ctx, r, m.Connector, m.Generation, now); err != nil {
+			return nil, err
+		}
+	}
+	return w.Finish(ctx, nil)
 }
 
 func (w *LetterWriter) add(ctx context.Context, row *letter) error {
@@ -218,7 +246,15 @@ func (w *LetterWriter) Finish(ctx context.Context, spans []checkpoint.Span) (*si
 		return nil, err
 	}
 	w.written = false
-	return w.writer.FinishParcel(ctx, spans)
+	var again json.RawMessage
+	if len(w.marks) > 0 {
+		var err error
+		if again, err = json.Marshal(w.marks); err != nil {
+			return nil, fmt.Errorf("noting the marks of a replay: %w", err)
+		}
+		w.marks = nil
+	}
+	return w.writer.FinishParcel(ctx, spans, again)
 }
 
 // Abort forgets what was added since the last Finish.
@@ -228,7 +264,7 @@ func (w *LetterWriter) Abort(ctx context.Context) {
 		w.rows, w.bytes = 0, 0
 	}
 	w.writer.Abort(ctx)
-	w.written = false
+	w.written, w.marks = false, nil
 }
 
 // size is what was written so far.

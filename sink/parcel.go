@@ -46,6 +46,7 @@ type parcelNote struct {
 	Table   string            `json:"table"` // metaData id
 	Spans   []checkpoint.Span `json:"spans"` // of the other table's unit, for people
 	Adds    []delta.Add       `json:"adds"`
+	Again   json.RawMessage   `json:"again,omitempty"` // what the rows can be made of again, by whoever has made them
 }
 
 func parcelName(id int64) string { return fmt.Sprintf("%s%016x.json", parcelFolder, id) }
@@ -61,8 +62,8 @@ func (t *Table) NewParcelWriter(layout *Layout) *Writer {
 }
 
 // FinishParcel closes all files and writes down what they are. Spans are those of the other table's unit; it is named by them if
-// the files get lost. After an error the Writer is only good for Abort; an *Error is final.
-func (w *Writer) FinishParcel(ctx context.Context, spans []checkpoint.Span) (*Parcel, error) {
+// the files get lost. Again, which may be nil, is what GiveUp hands back then, to make the rows again. After an error the Writer is only good for Abort; an *Error is final.
+func (w *Writer) FinishParcel(ctx context.Context, spans []checkpoint.Span, again json.RawMessage) (*Parcel, error) {
 	if err := w.finishAll(); err != nil {
 		return nil, err
 	}
@@ -71,7 +72,7 @@ func (w *Writer) FinishParcel(ctx context.Context, spans []checkpoint.Span) (*Pa
 		return nil, &Error{Op: "finishing a parcel", Err: err}
 	}
 	p := &Parcel{ID: id, table: w.table, unit: &Unit{ID: w.unit, files: w.done, layout: w.layout, note: parcelName(id)}}
-	note, err := json.Marshal(parcelNote{Version: parcelVersion, Table: w.layout.table, Spans: spans, Adds: p.unit.adds(nil)})
+	note, err := json.Marshal(parcelNote{Version: parcelVersion, Table: w.layout.table, Spans: spans, Adds: p.unit.adds(nil), Again: again})
 	if err != nil {
 		return nil, &Error{Op: "finishing a parcel", Err: err}
 	}
@@ -201,6 +202,45 @@ func (t *Table) deliveredMeanwhile(ctx context.Context, u *Unit, lost error) (bo
 
 // readParcel reads what is known of a parcel, and looks whether its files are there.
 func (t *Table) readParcel(ctx context.Context, id int64) (*parcelNote, error) {
+	note, err := t.readNote(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	name := parcelName(id)
+	for _, a := range note.Adds {
+		file, err := delta.DecodePath(a.Path)
+		if err != nil {
+			return nil, &Error{Op: "reading dead letters", Err: fmt.Errorf("%s: %w", name, err)}
+		}
+		if _, err := t.read(ctx, file, 4); errors.Is(err, fs.ErrNotExist) {
+			return nil, goneError(file, note.Spans)
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	if err := t.log.CheckAdds(note.Adds); err != nil {
+		return nil, &Error{Op: "delivering dead letters", Err: fmt.Errorf("%s: %w", name, err), Hint: "the dead-letter table has changed: undo what was altered"}
+	}
+	return note, nil
+}
+
+// again tells what the rows of a parcel can be made of again, whose files are gone; nil for nothing.
+func (t *Table) again(ctx context.Context, id int64) (json.RawMessage, error) {
+	if err := t.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer t.unlock()
+	var note *parcelNote
+	err := t.retry(ctx, "reading dead letters", func() (err error) { note, err = t.readNote(ctx, id); return err })
+	if errors.As(err, new(*checkpoint.RefusedError)) { // there is no note, or another table
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	return note.Again, nil
+}
+
+func (t *Table) readNote(ctx context.Context, id int64) (*parcelNote, error) {
 	name := parcelName(id)
 	data, err := t.read(ctx, name, maxParcel)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -225,20 +265,6 @@ func (t *Table) readParcel(ctx context.Context, id int64) (*parcelNote, error) {
 			Remedy: "the dead-letter table was made anew: `connector dead-letters settle --give-up` goes on without what it lacks",
 		}
 	}
-	for _, a := range note.Adds {
-		file, err := delta.DecodePath(a.Path)
-		if err != nil {
-			return nil, &Error{Op: "reading dead letters", Err: fmt.Errorf("%s: %w", name, err)}
-		}
-		if _, err := t.read(ctx, file, 4); errors.Is(err, fs.ErrNotExist) {
-			return nil, goneError(file, note.Spans)
-		} else if err != nil {
-			return nil, err
-		}
-	}
-	if err := t.log.CheckAdds(note.Adds); err != nil {
-		return nil, &Error{Op: "delivering dead letters", Err: fmt.Errorf("%s: %w", name, err), Hint: "the dead-letter table has changed: undo what was altered"}
-	}
 	return note, nil
 }
 
@@ -249,6 +275,12 @@ func goneError(file string, spans []checkpoint.Span) error {
 		if s.Dead > 0 {
 			what = append(what, fmt.Sprintf("%d of offsets [%d, %d) of %s", s.Dead, s.First, s.Next, s.Partition))
 			offsets = append(offsets, fmt.Sprintf("%d=%d", s.ID, s.First))
+		}
+	}
+	if len(what) == 0 {
+		return &checkpoint.RefusedError{
+			Cause:  fmt.Sprintf("the file %s of the dead-letter table is gone before it was committed (a VACUUM after a crash?); it held marks of a replay", file),
+			Remedy: "`connector dead-letters settle --give-up` makes them again",
 		}
 	}
 	return &checkpoint.RefusedError{

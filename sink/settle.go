@@ -2,6 +2,7 @@ package sink
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -117,9 +118,10 @@ func (t *Table) Replay(ctx context.Context, u *Unit, settled map[string]int64, g
 }
 
 // GiveUp has the dead-letter table say that it has what it lacks of the stream and can't have any more, without a row: what is there yet is
-// delivered, one parcel after the other, and what is refused counts as lost (rule D5). It returns how many partitions have lost some, and
-// whether the marks of a replay are among it: then a later replay lands those letters again.
-func GiveUp(ctx context.Context, stream, letters *Table) (lost int, marks bool, err error) {
+// delivered, one parcel after the other, and what is refused counts as lost (rule D5). Where its note says what its rows can be made of, remake
+// makes another parcel of that, which is delivered in its place: so it is with the marks of a replay. GiveUp returns how many partitions have
+// lost some, and whether marks are among it: then a later replay lands those letters again.
+func GiveUp(ctx context.Context, stream, letters *Table, remake func(context.Context, json.RawMessage) (*Parcel, error)) (lost int, marks bool, err error) {
 	name := stream.opts.Name
 	for {
 		have, err := letters.followed(ctx, name)
@@ -141,6 +143,16 @@ func GiveUp(ctx context.Context, stream, letters *Table) (lost int, marks bool, 
 			}
 			continue
 		}
+		again, err := letters.again(ctx, id)
+		if err != nil {
+			return lost, marks, err
+		}
+		if again != nil {
+			if err := letters.deliverAgain(ctx, id, slots, func() (*Parcel, error) { return remake(ctx, again) }); err != nil {
+				return lost, marks, err
+			}
+			continue
+		}
 		done, err := letters.Deliver(ctx, nil, slots)
 		if err != nil {
 			return lost, marks, err
@@ -150,6 +162,24 @@ func GiveUp(ctx context.Context, stream, letters *Table) (lost int, marks bool, 
 			marks = marks || slices.ContainsFunc(slots, func(s Slot) bool { return s.AppID == checkpoint.ReplayAppID(name) })
 		}
 	}
+}
+
+// deliverAgain brings a parcel that was made again, in the place of the one that the slots name.
+func (t *Table) deliverAgain(ctx context.Context, lost int64, slots []Slot, remake func() (*Parcel, error)) error {
+	p, err := remake()
+	if err != nil {
+		return err
+	}
+	done, err := t.Deliver(ctx, []int64{p.ID}, slots)
+	switch {
+	case err != nil: // it may have landed
+		return err
+	case done:
+		t.dropNote(ctx, parcelName(lost))
+	default: // somebody else was faster
+		p.Discard(ctx)
+	}
+	return nil
 }
 
 // anyPending finds a parcel that the dead-letter table does not have, and all slots that name it.

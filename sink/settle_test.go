@@ -54,7 +54,7 @@ func (m *morgue) buried(table, letters *sink.Table, spans ...checkpoint.Span) *s
 	rb := numbers(layout.Schema, spans[0].First, dead)
 	defer rb.Release()
 	m.check(w.Write(m.t.Context(), rb))
-	p, err := w.FinishParcel(m.t.Context(), spans)
+	p, err := w.FinishParcel(m.t.Context(), spans, nil)
 	m.check(err)
 	u := m.unit(table, spans...)
 	m.check(u.Attach(p))
@@ -261,7 +261,7 @@ func (m *morgue) parcelOf(letters *sink.Table, rows int64) *sink.Parcel {
 	rb := numbers(layout.Schema, 0, rows)
 	defer rb.Release()
 	m.check(w.Write(m.t.Context(), rb))
-	p, err := w.FinishParcel(m.t.Context(), nil)
+	p, err := w.FinishParcel(m.t.Context(), nil, nil)
 	m.check(err)
 	return p
 }
@@ -307,7 +307,7 @@ func TestDeadLettersThatAreGone(t *testing.T) {
 					}
 				}
 			}
-			if n, _, err := sink.GiveUp(t.Context(), table, letters); n != 2 || err != nil {
+			if n, _, err := sink.GiveUp(t.Context(), table, letters, nil); n != 2 || err != nil {
 				t.Errorf("%d partitions were given up, %v; want 2", n, err)
 			}
 			m.bury(table, letters, m.buried(table, letters, grave(0, 3, 4)), 0)
@@ -326,7 +326,7 @@ func TestGivingUpLosesNothingElse(t *testing.T) {
 		m.check(m.beside.memory.Delete(t.Context(), name))
 	}
 	m.bury(table, letters, m.buried(table, letters, grave(1, 0, 2)), 1)
-	if n, marks, err := sink.GiveUp(t.Context(), table, letters); n != 1 || marks || err != nil {
+	if n, marks, err := sink.GiveUp(t.Context(), table, letters, nil); n != 1 || marks || err != nil {
 		t.Errorf("%d partitions were given up, marks %v, %v; want 1 and none", n, marks, err)
 	}
 	m.settle(table, letters, 0, 1)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -287,6 +288,19 @@ configuration names now: it notes them as delivered, without a row. Read the ref
 	return cmd
 }
 
+// markAgain makes the marks of a replay again, whose file is gone.
+func markAgain(ctx context.Context, table *sink.Table, note json.RawMessage) (*sink.Parcel, error) {
+	layout, err := table.Layout(ctx)
+	if err != nil {
+		return nil, err
+	}
+	marks, err := pipeline.NewLetterWriter(table, layout)
+	if err != nil {
+		return nil, err
+	}
+	return marks.MarkAgain(ctx, note, time.Now())
+}
+
 func settle(ctx context.Context, w io.Writer, c config, letters storage.Store, giveUp bool) error {
 	streams, err := openStore(ctx, c.Table.Sink.URI, c.Storage, nil)
 	if err != nil {
@@ -302,7 +316,9 @@ func settle(ctx context.Context, w io.Writer, c config, letters storage.Store, g
 		return err
 	}
 	if giveUp {
-		n, marks, err := sink.GiveUp(ctx, stream, table)
+		n, marks, err := sink.GiveUp(ctx, stream, table, func(ctx context.Context, note json.RawMessage) (*sink.Parcel, error) {
+			return markAgain(ctx, table, note)
+		})
 		if err != nil {
 			return err
 		}

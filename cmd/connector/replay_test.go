@@ -26,6 +26,7 @@ import (
 	"kafkadelta/sink"
 	"kafkadelta/storage"
 	"kafkadelta/storage/faultstore"
+	"kafkadelta/storage/local"
 	"kafkadelta/storage/memory"
 )
 
@@ -256,6 +257,58 @@ func TestReplayDiesAnywhere(t *testing.T) {
 				t.Errorf("%s, landed %v: only %d replays have died", of, landed, died)
 			}
 		}
+	}
+}
+
+// TestMarksThatAreGone: a replay dies between its two commits, and a VACUUM takes the file of its marks. Giving up makes them again, by their
+// note, so that no letter is replayed twice.
+func TestMarksThatAreGone(t *testing.T) {
+	r := newReplayable(t)
+	store, err := local.New(r.letters)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables, err := local.New(r.table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := filepath.Glob(filepath.Join(r.letters, "*.parquet"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	letters := faultstore.New(store)
+	letters.SetPlan(func(op faultstore.Op) faultstore.Action {
+		if strings.HasPrefix(op.Name, "_delta_log/") && op.Method == faultstore.MethodPutIfAbsent {
+			return faultstore.Fail(fs.ErrPermission)
+		}
+		return faultstore.Pass()
+	})
+	if err := r.replayIn(t.Context(), t, tables, letters); err == nil {
+		t.Fatal("the replay comes to its end")
+	}
+	after, err := filepath.Glob(filepath.Join(r.letters, "*.parquet"))
+	if err != nil || len(after) != len(before)+1 {
+		t.Fatalf("%d files, then %d: %v", len(before), len(after), err)
+	}
+	for _, name := range after {
+		if !slices.Contains(before, name) {
+			if err := os.Remove(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if o := command(t, "dead-letters", "replay", "-c", r.config); o.code != exitRefused || !strings.Contains(o.stderr, "settle --give-up") {
+		t.Errorf("the next replay ends with %d: %s", o.code, o.stderr)
+	}
+	if o := mustRun(t, "dead-letters", "settle", "--give-up", "-c", r.config); !strings.Contains(o.stdout, "dead letters of 0 partitions were given up") {
+		t.Errorf("giving up says %s", o.stdout)
+	}
+	if o := mustRun(t, "dead-letters", "replay", "-c", r.config); !strings.Contains(o.stdout, "0 dead letters were replayed, 10 are still bad") {
+		t.Errorf("the replay after that says %s", o.stdout)
+	}
+	replayedOnce(t, tables, store)
+	if notes, err := filepath.Glob(filepath.Join(r.letters, "_connector", "parcels", "*")); err != nil || len(notes) > 0 {
+		t.Errorf("notes are left: %q %v", notes, err)
 	}
 }
 

@@ -24,6 +24,8 @@ type letters struct {
 	found map[place]int64 // versions by dead letter
 	marks map[place]int64 // versions by mark of one that was replayed
 	lost  map[place]bool  // of what was never delivered, and can't be
+	// cleaned tells that files are gone which no version had named yet.
+	cleaned bool
 }
 
 func (w *world) newLetters() *letters {
@@ -256,6 +258,12 @@ func (w *world) mend() {
 	}
 }
 
+func (w *world) mendAll() {
+	w.dropRule()
+	w.widen()
+	w.registerAll()
+}
+
 func (w *world) registerAll() {
 	if w.evolves {
 		w.registry.register(len(versions) - 1)
@@ -292,9 +300,7 @@ func (w *world) widen() {
 // replayAll mends everything, and has operators replay until one of them comes to its end. Then only what can never be a row is still a dead
 // letter.
 func (w *world) replayAll() {
-	w.dropRule()
-	w.widen()
-	w.registerAll()
+	w.mendAll()
 	for begun := time.Now(); !w.broken(); {
 		p := w.operate()
 		<-p.done

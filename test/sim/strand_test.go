@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
@@ -9,19 +10,25 @@ import (
 	"time"
 
 	"kafkadelta/checkpoint"
+	"kafkadelta/pipeline"
 	"kafkadelta/sink"
 )
 
-// strand lets all workers die while dead letters wait to be delivered. Either several come at once then, or somebody cleans the dead-letter
-// table's folder before one comes (rule D5): that one must refuse to go on. Then an operator gives up what is lost.
+// strand lets all workers die while dead letters, or marks, wait to be delivered. Either several come at once then, or somebody cleans the dead-letter
+// table's folder before one comes (rule D5): that one must refuse to go on. Then an operator gives up what is lost, and has marks made again.
 func (w *world) strand() {
 	w.endFaults()
+	if w.rnd.IntN(2) == 0 && w.isBegun() { // then it is the marks of a replay that wait
+		w.mendAll()
+		p := w.operate()
+		w.gone = append(w.gone, p)
+		w.waitFor(w.pendingMarks, 30*time.Second)
+		p.stores[1].set(undeliverable(w.usual))
+	}
 	for _, p := range w.live {
 		p.stores[1].set(undeliverable(w.usual))
 	}
-	for begun := time.Now(); !w.pending() && time.Since(begun) < 30*time.Second; {
-		time.Sleep(100 * time.Millisecond)
-	}
+	w.waitFor(w.pending, 30*time.Second)
 	for _, p := range slices.Concat(w.live, w.gone) {
 		if !p.ended() {
 			w.trace.add(p.name, "is killed, as all are")
@@ -60,6 +67,21 @@ func (w *world) strand() {
 	w.join()
 }
 
+// waitFor waits until something is, but not for long.
+func (w *world) waitFor(is func() bool, limit time.Duration) {
+	for begun := time.Now(); !is() && time.Since(begun) < limit; {
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// pendingMarks is pending for the marks of replays alone.
+func (w *world) pendingMarks() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	replay := checkpoint.ReplayAppID(streamName)
+	return w.ledger.txns[replay] != w.letters.txns[replay]
+}
+
 // undeliverable is trouble in which no commit to the table is answered.
 func undeliverable(t trouble) trouble {
 	t.undeliverable = true
@@ -91,7 +113,8 @@ func (w *world) pending() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for app, id := range w.ledger.txns {
-		if strings.HasPrefix(app, checkpoint.DeadLetterPrefix(streamName)) && w.letters.txns[app] != id {
+		isSlot := strings.HasPrefix(app, checkpoint.DeadLetterPrefix(streamName)) || app == checkpoint.ReplayAppID(streamName)
+		if isSlot && w.letters.txns[app] != id {
 			return true
 		}
 	}
@@ -103,7 +126,7 @@ func (w *world) vacuum() bool {
 	pending := w.pending()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if replay := checkpoint.ReplayAppID(streamName); !pending || w.ledger.txns[replay] != w.letters.txns[replay] {
+	if !pending {
 		return false
 	}
 	ctx := context.Background()
@@ -115,6 +138,7 @@ func (w *world) vacuum() bool {
 			w.check(w.letters.store.Delete(ctx, o.Name))
 		}
 	}
+	w.letters.cleaned = true
 	for _, at := range slices.SortedFunc(maps.Keys(w.want), placeOrder) {
 		_, row := w.ledger.seen[at]
 		_, dead := w.letters.found[at]
@@ -125,11 +149,11 @@ func (w *world) vacuum() bool {
 	return true
 }
 
-// hasLost tells whether dead letters were lost to a cleaning.
+// hasLost tells whether dead letters, or marks, were lost to a cleaning.
 func (w *world) hasLost() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.buries && len(w.letters.lost) > 0
+	return w.buries && w.letters.cleaned
 }
 
 // giveUp has an operator go on without what is lost, as `connector dead-letters settle --give-up` does.
@@ -142,9 +166,16 @@ func (w *world) giveUp() {
 	o.Name = ""
 	table, err := w.openLetters(ctx, p, o)
 	w.check(err)
-	partitions, _, err := sink.GiveUp(ctx, stream, table)
+	partitions, marks, err := sink.GiveUp(ctx, stream, table, func(ctx context.Context, note json.RawMessage) (*sink.Parcel, error) {
+		layout, err := table.Layout(ctx)
+		w.check(err)
+		writer, err := pipeline.NewLetterWriter(table, layout)
+		w.check(err)
+		w.trace.add(p.name, "makes marks again")
+		return writer.MarkAgain(ctx, note, time.Now())
+	})
 	w.trace.add(p.name, "gives up dead letters of %d partitions: %v", partitions, err)
-	if err != nil || partitions == 0 {
-		w.fault("D5: giving up %d partitions: %v", partitions, err)
+	if err != nil || marks {
+		w.fault("D5: giving up %d partitions, with marks: %v, %v", partitions, marks, err)
 	}
 }
