@@ -244,20 +244,27 @@ func (l *ledger) addOf(a *delta.Add) fileAction {
 	return f
 }
 
-// commit takes one version.
-func (l *ledger) commit(e delta.HistoryEntry) {
-	var record checkpoint.CommitRecord
-	ours := false
-	if e.Info != nil {
-		if value, ok := e.Info.Fields[checkpoint.CommitInfoKey]; ok {
-			var err error
-			if record, err = checkpoint.DecodeCommit(value); err != nil {
-				l.faults.add(Finding{Kind: BrokenRecord, Version: &e.Version, Text: fmt.Sprintf("version %d: %v", e.Version, err)})
-				return
-			}
-			ours = len(record.Units) > 0
+// recordOf reads what a version says of its units: nothing where another program made it.
+func recordOf(e *delta.HistoryEntry) (record checkpoint.CommitRecord, err error) {
+	if e.Info == nil {
+		return record, nil
+	}
+	if value, ok := e.Info.Fields[checkpoint.CommitInfoKey]; ok {
+		if record, err = checkpoint.DecodeCommit(value); err != nil {
+			return record, fmt.Errorf("version %d: %w", e.Version, err)
 		}
 	}
+	return record, nil
+}
+
+// commit takes one version.
+func (l *ledger) commit(e delta.HistoryEntry) {
+	record, err := recordOf(&e)
+	if err != nil {
+		l.faults.add(Finding{Kind: BrokenRecord, Version: &e.Version, Text: err.Error()})
+		return
+	}
+	ours := len(record.Units) > 0
 	for _, u := range record.Units {
 		l.register(u, e.Version, "")
 	}

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"fmt"
 
 	"kafkadelta/checkpoint"
 	"kafkadelta/delta"
@@ -34,16 +33,9 @@ func StandingOf(ctx context.Context, store delta.LogStore, name string) (*Standi
 		if err != nil {
 			return nil, err
 		}
-		if e.Info == nil {
-			continue
-		}
-		value, ok := e.Info.Fields[checkpoint.CommitInfoKey]
-		if !ok {
-			continue
-		}
-		record, err := checkpoint.DecodeCommit(value)
+		record, err := recordOf(&e)
 		if err != nil {
-			return nil, fmt.Errorf("version %d: %w", e.Version, err)
+			return nil, err
 		}
 		for _, u := range record.Units {
 			if u.Name == name && u.Rewind != nil {

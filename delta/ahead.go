@@ -15,8 +15,8 @@ const (
 
 // ReadAhead looks how far the log goes and reads what is new, many versions at a time. It moves nothing: the next n calls of Next
 // hand the versions out without a request. It costs one listing and a read for each version, of which it takes 256 at most, or 64 where they
-// have more than 32 MiB; all tells that the log had no more when it was listed. A version that can't be read, or that proves nothing because the version
-// before is gone, is left, with all that come after it, to Next, which says why.
+// have more than 32 MiB; all tells that the log had no more when it was listed. A version that can't be read, or that proves nothing because
+// the version before is gone, is left, with all that come after it, to Next, which says why.
 func (t *Table) ReadAhead(ctx context.Context) (n int, all bool, err error) {
 	asked := t.opts.Now()
 	l, err := t.present(ctx)

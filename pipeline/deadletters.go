@@ -129,6 +129,15 @@ type mark struct {
 	Generation int64     `json:"generation"`
 }
 
+// Size is what a message's key, value and headers have, in bytes.
+func Size(r *kgo.Record) int {
+	n := len(r.Key) + len(r.Value)
+	for _, h := range r.Headers {
+		n += len(h.Key) + len(h.Value)
+	}
+	return n
+}
+
 // NewLetterWriter fits the columns to those that the table has: it may have more. A table that lacks one is a *sink.Error.
 func NewLetterWriter(table *sink.Table, layout *sink.Layout) (*LetterWriter, error) {
 	w := &LetterWriter{layout: layout, writer: table.NewParcelWriter(layout)}
@@ -213,10 +222,7 @@ func (w *LetterWriter) add(ctx context.Context, row *letter) error {
 		fill(w.builder.Field(i), row)
 	}
 	w.rows++
-	w.bytes += len(row.Key) + len(row.Value)
-	for _, h := range row.Headers {
-		w.bytes += len(h.Key) + len(h.Value)
-	}
+	w.bytes += Size(row.Record)
 	if w.rows >= batchRows || w.bytes >= batchBytes {
 		return w.write(ctx)
 	}

@@ -165,19 +165,13 @@ func (m *morgue) exactlyOnce() {
 				named[int32(n)] = true
 			}
 		}
-		for _, l := range m.logLines(v) {
-			if value, ok := l.CommitInfo[checkpoint.CommitInfoKey]; ok {
-				record, err := checkpoint.DecodeCommit(value)
-				m.check(err)
-				for _, u := range record.Units {
-					for _, s := range u.Spans {
-						if counted += s.Dead; s.Dead > 0 {
-							dead[s.ID] = true
-						}
-						if s.Skipped != 0 {
-							m.t.Errorf("version %d counts %d messages of partition %d as skipped", v, s.Skipped, s.ID)
-						}
-					}
+		for _, u := range m.units(v) {
+			for _, s := range u.Spans {
+				if counted += s.Dead; s.Dead > 0 {
+					dead[s.ID] = true
+				}
+				if s.Skipped != 0 {
+					m.t.Errorf("version %d counts %d messages of partition %d as skipped", v, s.Skipped, s.ID)
 				}
 			}
 		}

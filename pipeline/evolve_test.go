@@ -11,6 +11,7 @@ import (
 	"github.com/linkedin/goavro/v2"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	compute "kafkadelta/columns"
 	"kafkadelta/decode"
 	"kafkadelta/decode/avro"
 	"kafkadelta/delta"
@@ -85,18 +86,13 @@ func (e *era) values(w *world, partition int32, version int, values map[string]a
 func (e *era) follows(how sink.Evolution) func(*setup) {
 	return func(s *setup) {
 		s.sink.SchemaEvolution = how
-		s.NewDecoder = func(layout *sink.Layout) (pipeline.Decoder, error) {
+		s.NewDecoder = func(layout *sink.Layout) (pipeline.Decoder, *compute.Plan, error) {
 			plan, err := decode.NewPlan(layout.Schema, decode.Config{})
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
-			plan.Follow = func(want *arrow.Schema) (*arrow.Schema, error) {
-				if next, err := layout.Toward(want, how); err != nil || next == layout {
-					return nil, err
-				}
-				return want, nil
-			}
-			return avro.New(plan, avro.Options{Framing: e.framing}), nil
+			plan.Follow = func(want *arrow.Schema) (*arrow.Schema, error) { return layout.Lacks(want, how) }
+			return avro.New(plan, avro.Options{Framing: e.framing}), nil, nil
 		}
 	}
 }

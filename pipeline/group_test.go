@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	compute "kafkadelta/columns"
 	"kafkadelta/internal/kafkatest"
 	"kafkadelta/pipeline"
 	"kafkadelta/sink"
@@ -319,9 +320,9 @@ func TestLaneThatWaitsLetsGoOfWhatWasGivenAway(t *testing.T) {
 				stuck.Store(&all)
 				a := w.join(soon, func(s *setup) {
 					s.Lanes = 1
-					s.NewDecoder = func(l *sink.Layout) (pipeline.Decoder, error) {
-						d, err := newDecoder(l)
-						return waiting{d, &stuck}, err
+					s.NewDecoder = func(l *sink.Layout) (pipeline.Decoder, *compute.Plan, error) {
+						d, made, err := newDecoder(l)
+						return waiting{d, &stuck}, made, err
 					}
 				})
 				w.eventually("the worker is ready", func() bool { return a.assigned() == 2 })

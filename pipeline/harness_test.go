@@ -25,6 +25,7 @@ import (
 	"go.uber.org/goleak"
 
 	"kafkadelta/checkpoint"
+	compute "kafkadelta/columns"
 	"kafkadelta/decode"
 	decodejson "kafkadelta/decode/json"
 	"kafkadelta/delta"
@@ -234,16 +235,16 @@ func createSchema(t testing.TB, columns string) *arrow.Schema {
 	return arrow.NewSchema(append(schema.Fields(), field), nil)
 }
 
-func newDecoder(layout *sink.Layout) (pipeline.Decoder, error) {
+func newDecoder(layout *sink.Layout) (pipeline.Decoder, *compute.Plan, error) {
 	var defaults []decode.Default
 	for _, d := range layout.Rules.Defaults() {
 		defaults = append(defaults, decode.Default{Column: d.Column, Value: d.Value})
 	}
 	plan, err := decode.NewPlan(layout.Schema, decode.Config{}, defaults...)
 	if err != nil {
-		return nil, &sink.Error{Op: "fitting columns", Err: err}
+		return nil, nil, err
 	}
-	return decodejson.New(plan), nil
+	return decodejson.New(plan), nil, nil
 }
 
 // wait returns the error that the worker ended with.
@@ -424,6 +425,19 @@ func (w *world) logLines(version int64) []logLine {
 	return lines
 }
 
+// units are those of a version.
+func (w *world) units(version int64) (units []checkpoint.UnitRecord) {
+	w.t.Helper()
+	for _, l := range w.logLines(version) {
+		if value, ok := l.CommitInfo[checkpoint.CommitInfoKey]; ok {
+			record, err := checkpoint.DecodeCommit(value)
+			w.check(err)
+			units = append(units, record.Units...)
+		}
+	}
+	return units
+}
+
 // spansTile checks the whole log: the spans of each partition follow each other without a hole, every txn is the end of a
 // span, the tags of each file say the same as its commitInfo, and the files hold the rows that the spans tell.
 func (w *world) spansTile() {
@@ -431,14 +445,10 @@ func (w *world) spansTile() {
 	next := map[int32]int64{} // by partition
 	for v := range w.version() + 1 {
 		units, txns, rows := map[string]checkpoint.UnitRecord{}, map[string]int64{}, map[string]int64{}
+		for _, u := range w.units(v) {
+			units[u.Unit] = u
+		}
 		for _, l := range w.logLines(v) {
-			if value, ok := l.CommitInfo[checkpoint.CommitInfoKey]; ok {
-				record, err := checkpoint.DecodeCommit(value)
-				w.check(err)
-				for _, u := range record.Units {
-					units[u.Unit] = u
-				}
-			}
 			if l.Txn != nil {
 				txns[l.Txn.AppID] = l.Txn.Version
 			}

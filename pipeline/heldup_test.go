@@ -8,15 +8,16 @@ import (
 	"testing"
 	"time"
 
+	compute "kafkadelta/columns"
 	"kafkadelta/pipeline"
 	"kafkadelta/sink"
 )
 
 // held wraps the decoder of a setup: messages of the partitions that stuck names wait for ever.
 func held(s *setup, stuck *atomic.Pointer[func(int32) bool]) {
-	s.NewDecoder = func(l *sink.Layout) (pipeline.Decoder, error) {
-		d, err := newDecoder(l)
-		return waiting{d, stuck}, err
+	s.NewDecoder = func(l *sink.Layout) (pipeline.Decoder, *compute.Plan, error) {
+		d, made, err := newDecoder(l)
+		return waiting{d, stuck}, made, err
 	}
 }
 

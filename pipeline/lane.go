@@ -60,8 +60,7 @@ type lane struct {
 
 	// Of the lane's goroutine.
 	have      setup
-	layout    *sink.Layout // of the rows that are decoded: that of have, or ahead of it
-	rows      Rows
+	rows      Rows // under the layout of have, or one ahead of it
 	writer    *sink.Writer
 	letters   burier // nil for none
 	ledger    *batch.Ledger
@@ -143,14 +142,14 @@ func (l *lane) run() {
 // begin compiles what the setup asks for.
 func (l *lane) begin(s setup) error {
 	l.have = s
-	rows, err := CompileRows(s.layout, l.d.NewDecoder, l.d.NewColumns)
+	rows, err := CompileRows(s.layout, l.d.NewDecoder)
 	if err != nil {
 		return err
 	}
 	if l.letters, err = l.d.newLetters(); err != nil {
 		return err
 	}
-	l.rows, l.writer, l.layout, l.broken = rows, l.d.table.NewWriter(s.layout), s.layout, false
+	l.rows, l.writer, l.broken = rows, l.d.table.NewWriter(s.layout), false
 	return nil
 }
 
@@ -158,9 +157,9 @@ func (l *lane) begin(s setup) error {
 func (l *lane) adopt(s setup) error {
 	l.have = s
 	next := s.layout
-	if l.layout.Ahead() {
+	if l.rows.Layout.Ahead() {
 		var err error
-		if next, err = l.d.table.Evolve(l.d.ctx, s.layout, l.layout.Schema); err != nil {
+		if next, err = l.d.table.Evolve(l.d.ctx, s.layout, l.rows.Layout.Schema); err != nil {
 			return err
 		}
 	}
@@ -169,7 +168,7 @@ func (l *lane) adopt(s setup) error {
 
 // evolve goes on under a layout for messages that bring new columns or wider types.
 func (l *lane) evolve(want *arrow.Schema) error {
-	next, err := l.d.table.Evolve(l.d.ctx, l.layout, want)
+	next, err := l.d.table.Evolve(l.d.ctx, l.rows.Layout, want)
 	if err != nil {
 		return err
 	}
@@ -179,7 +178,7 @@ func (l *lane) evolve(want *arrow.Schema) error {
 // goOn has what comes next decoded and written under another layout. What the lane holds is kept where it fits; otherwise it is read again
 // under that layout.
 func (l *lane) goOn(next *sink.Layout) error {
-	if !l.layout.Fits(next) {
+	if !l.rows.Layout.Fits(next) {
 		l.drop()
 		l.broken = true
 		table := l.have.table
@@ -197,11 +196,11 @@ func (l *lane) goOn(next *sink.Layout) error {
 	if err := l.writer.Relayout(next); err != nil {
 		return err
 	}
-	rows, err := CompileRows(next, l.d.NewDecoder, l.d.NewColumns)
+	rows, err := CompileRows(next, l.d.NewDecoder)
 	if err != nil {
 		return err
 	}
-	l.rows, l.layout = rows, next
+	l.rows = rows
 	return nil
 }
 
@@ -419,7 +418,11 @@ func (l *lane) write() error {
 		return l.writeWithout(misfits)
 	}
 	defer rb.Release()
-	l.leaveOut(kept)
+	for row := range LeftOut(kept, len(l.held)) {
+		span := l.held[row].span
+		span.Rows, span.Filtered = span.Rows-1, span.Filtered+1
+		l.d.Metrics.filtered.Add(1)
+	}
 	rows := rb.NumRows()
 	if rows > 0 {
 		if err := l.writer.Write(l.d.ctx, rb); err != nil {
@@ -431,21 +434,6 @@ func (l *lane) write() error {
 	l.held, l.heldBytes = l.held[:0], 0
 	l.checkDue()
 	return nil
-}
-
-// leaveOut counts the held messages that the filter has not kept. nil: it has kept all.
-func (l *lane) leaveOut(kept []int) {
-	if kept == nil {
-		return
-	}
-	for row, h := range l.held {
-		if len(kept) > 0 && kept[0] == row {
-			kept = kept[1:]
-			continue
-		}
-		h.span.Rows, h.span.Filtered = h.span.Rows-1, h.span.Filtered+1
-		l.d.Metrics.filtered.Add(1)
-	}
 }
 
 // checkDue has the dispatcher flush once a limit of size is reached.

@@ -67,18 +67,10 @@ func (w *world) spans(partition int32) []checkpoint.Span {
 	w.t.Helper()
 	var spans []checkpoint.Span
 	for v := range w.version() + 1 {
-		for _, l := range w.logLines(v) {
-			value, ok := l.CommitInfo[checkpoint.CommitInfoKey]
-			if !ok {
-				continue
-			}
-			record, err := checkpoint.DecodeCommit(value)
-			w.check(err)
-			for _, u := range record.Units {
-				for _, s := range u.Spans {
-					if s.ID == partition && !u.Pin {
-						spans = append(spans, s)
-					}
+		for _, u := range w.units(v) {
+			for _, s := range u.Spans {
+				if s.ID == partition && !u.Pin {
+					spans = append(spans, s)
 				}
 			}
 		}

@@ -23,7 +23,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/batch"
-	"kafkadelta/columns"
 	"kafkadelta/sink"
 	"kafkadelta/source"
 )
@@ -100,9 +99,7 @@ type Options struct {
 	// DeadLetterTopic is a topic for dead letters instead of a table; "" for none.
 	DeadLetterTopic string
 	// NewDecoder compiles a decoder for the table's schema and defaults. It is called for every lane, and again when the schema changes.
-	NewDecoder func(layout *sink.Layout) (Decoder, error)
-	// NewColumns compiles what makes the table's columns out of those that the decoder fills. Nil where they are the same.
-	NewColumns func(layout *sink.Layout) (*columns.Plan, error)
+	NewDecoder NewDecoder
 	// ClientOptions are added to the Kafka client's own: dialers of tests.
 	ClientOptions []kgo.Opt
 	// Share is the number of pipelines in the process, among which cores and the memory for messages are divided; 0 for one.

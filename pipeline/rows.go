@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"fmt"
+	"iter"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -23,14 +24,17 @@ type Rows struct {
 	Layout  *sink.Layout
 }
 
-// CompileRows compiles what makes rows under a layout. newColumns may be nil.
-func CompileRows(layout *sink.Layout, newDecoder func(*sink.Layout) (Decoder, error), newColumns func(*sink.Layout) (*columns.Plan, error)) (Rows, error) {
-	rows := Rows{Layout: layout}
-	var err error
-	if rows.Decoder, err = newDecoder(layout); err == nil && newColumns != nil {
-		rows.Columns, err = newColumns(layout)
+// NewDecoder compiles a decoder for a layout of the table, and what makes the table's columns out of those that it fills: nil where they are
+// the same.
+type NewDecoder func(layout *sink.Layout) (Decoder, *columns.Plan, error)
+
+// CompileRows compiles what makes rows under a layout. A configuration that does not fit the table is a *sink.Error.
+func CompileRows(layout *sink.Layout, compile NewDecoder) (Rows, error) {
+	decoder, made, err := compile(layout)
+	if err != nil {
+		return Rows{}, &sink.Error{Op: "fitting the configured columns to the table", Err: err}
 	}
-	return rows, err
+	return Rows{decoder, made, layout}, nil
 }
 
 // Misfit is why one of the decoder's rows can't become a row of the table.
@@ -66,6 +70,22 @@ func (r Rows) Take() (rows arrow.RecordBatch, kept []int, misfits map[int]Misfit
 		misfits[row] = Misfit{v.Path, reasonRejected, v.Reason}
 	}
 	return rows, kept, misfits
+}
+
+// LeftOut are the rows of n that are not among those that Take says were kept.
+func LeftOut(kept []int, n int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		if kept == nil {
+			return
+		}
+		for row := range n {
+			if len(kept) > 0 && kept[0] == row {
+				kept = kept[1:]
+			} else if !yield(row) {
+				return
+			}
+		}
+	}
 }
 
 // of says it of a message.

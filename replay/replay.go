@@ -46,9 +46,7 @@ type Options struct {
 	Standing func(ctx context.Context) (*admin.Standing, error)
 	// NewDecoder compiles a decoder for a layout of the stream's table, which follows the messages' schemas as the stream does. What it can't
 	// make a row of is a *decode.PoisonError.
-	NewDecoder func(layout *sink.Layout) (pipeline.Decoder, error)
-	// NewColumns compiles what makes the table's columns out of those that the decoder fills. Nil where they are the same.
-	NewColumns func(layout *sink.Layout) (*columns.Plan, error)
+	NewDecoder pipeline.NewDecoder
 	Now        func() time.Time
 }
 
@@ -148,11 +146,9 @@ func (r *replayer) read(ctx context.Context, standing *admin.Standing) ([]*kgo.R
 			return true
 		}
 		r.found[place{l.Partition, l.Offset}] = l.Generation
-		part = append(part, recordOf(l))
-		bytes += len(l.Key) + len(l.Value)
-		for _, h := range l.Headers {
-			bytes += len(h.Key) + len(h.Value)
-		}
+		record := recordOf(l)
+		part = append(part, record)
+		bytes += pipeline.Size(record)
 		return len(part) < lettersOfPart && bytes < bytesOfPart
 	})
 	return part, err
@@ -230,10 +226,8 @@ func (r *replayer) replayUnder(ctx context.Context, layout *sink.Layout, letters
 }
 
 func (p *part) begin(layout *sink.Layout) (err error) {
-	if p.made, err = pipeline.CompileRows(layout, p.NewDecoder, p.NewColumns); err != nil {
-		return &sink.Error{Op: "fitting the configured columns to the table", Err: err}
-	}
-	return nil
+	p.made, err = pipeline.CompileRows(layout, p.NewDecoder)
+	return err
 }
 
 func (p *part) land(ctx context.Context, settled map[string]int64) error {
@@ -347,14 +341,12 @@ func (p *part) keep(held []*kgo.Record, kept []int) []*kgo.Record {
 	if kept == nil {
 		return held
 	}
+	for row := range pipeline.LeftOut(kept, len(held)) {
+		p.tried[place{held[row].Partition, held[row].Offset}] = errors.New(columns.FilterPath + " leaves it out")
+	}
 	var out []*kgo.Record
-	for row, record := range held {
-		if len(kept) > 0 && kept[0] == row {
-			kept = kept[1:]
-			out = append(out, record)
-			continue
-		}
-		p.tried[place{record.Partition, record.Offset}] = errors.New(columns.FilterPath + " leaves it out")
+	for _, row := range kept {
+		out = append(out, held[row])
 	}
 	return out
 }

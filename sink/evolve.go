@@ -37,6 +37,14 @@ func (l *Layout) Toward(want *arrow.Schema, how Evolution) (*Layout, error) {
 	}
 }
 
+// Lacks gives the wanted schema where Toward has another layout for it: something of it is new to the table. It is nil where nothing is.
+func (l *Layout) Lacks(want *arrow.Schema, how Evolution) (*arrow.Schema, error) {
+	if next, err := l.Toward(want, how); err != nil || next == l {
+		return nil, err
+	}
+	return want, nil
+}
+
 // widening tells which columns may get a wider type.
 type widening func(path string) bool
 

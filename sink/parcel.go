@@ -62,7 +62,8 @@ func (t *Table) NewParcelWriter(layout *Layout) *Writer {
 }
 
 // FinishParcel closes all files and writes down what they are. Spans are those of the other table's unit; it is named by them if
-// the files get lost. Again, which may be nil, is what GiveUp hands back then, to make the rows again. After an error the Writer is only good for Abort; an *Error is final.
+// the files get lost. Again, which may be nil, is what GiveUp hands back then, to make the rows again. After an error the Writer is only
+// good for Abort; an *Error is final.
 func (w *Writer) FinishParcel(ctx context.Context, spans []checkpoint.Span, again json.RawMessage) (*Parcel, error) {
 	if err := w.finishAll(); err != nil {
 		return nil, err

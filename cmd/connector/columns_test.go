@@ -10,7 +10,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sr"
-	"github.com/twmb/franz-go/pkg/sr/srfake"
 
 	"kafkadelta/internal/kafkatest"
 )
@@ -74,12 +73,7 @@ func TestColumnsOfEachFormat(t *testing.T) {
 		},
 	} {
 		t.Run(format, func(t *testing.T) {
-			fake := srfake.New()
-			t.Cleanup(fake.Close)
-			client, err := sr.NewClient(sr.URLs(fake.URL()))
-			if err != nil {
-				t.Fatal(err)
-			}
+			fake, client := fakeRegistry(t)
 			cluster := kafkatest.Start(t, "events", 1)
 			table := filepath.Join(t.TempDir(), "table")
 			config := file(t, "c.yaml", fmt.Sprintf("name: events\nsource: {brokers: [%q], topic: events, format: %s, %s: {framing: registry}, schema_registry: {urls: [%q]}}\nhttp: {listen: \"off\"}\n",

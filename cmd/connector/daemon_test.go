@@ -177,23 +177,30 @@ pipelines:
 	}
 }
 
-// TestManyUntilTheEnd: those that can reach their ends, and the exit code is that of the one that can't.
-func TestManyUntilTheEnd(t *testing.T) {
+// untilEndOfMany runs pipelines to their end, beside a Kafka whose topic one has ten messages. rows are those that its table gets.
+func untilEndOfMany(t *testing.T, pipelines string) (o outcome, rows int) {
+	t.Helper()
 	cluster := kafkatest.Start(t, "one", 1)
 	kafkatest.Produce(t, cluster.ListenAddrs(), "one", 1, values(10))
 	folder := t.TempDir()
-	o := command(t, "run", "--until-end", "-c", file(t, "many.yaml", fmt.Sprintf(`source: {brokers: [%q]}
+	o = command(t, "run", "--until-end", "-c", file(t, "many.yaml", fmt.Sprintf(`source: {brokers: [%q]}
 table: {schema: "n BIGINT", uri: %q}
 http: {listen: "off"}
 pipelines:
-  - {name: none, source: {topic_pattern: "none-.*"}}
+`, cluster.ListenAddrs()[0], filepath.Join(folder, topicMark))+pipelines))
+	return o, rowCount(t, filepath.Join(folder, "one"))
+}
+
+// TestManyUntilTheEnd: those that can reach their ends, and the exit code is that of the one that can't.
+func TestManyUntilTheEnd(t *testing.T) {
+	o, rows := untilEndOfMany(t, `  - {name: none, source: {topic_pattern: "none-.*"}}
   - {name: some, source: {topics: [missing, one]}}
-`, cluster.ListenAddrs()[0], filepath.Join(folder, topicMark))))
+`)
 	if o.code != exitSource || !strings.Contains(o.stderr, "some.missing: ") || !strings.Contains(o.stderr, "none: ") {
 		t.Errorf("exit code %d: %s", o.code, o.stderr)
 	}
-	if got := rowCount(t, filepath.Join(folder, "one")); got != 10 {
-		t.Errorf("%d rows", got)
+	if rows != 10 {
+		t.Errorf("%d rows", rows)
 	}
 }
 
@@ -238,21 +245,14 @@ http: {listen: "127.0.0.1:0"}
 
 // TestTopicOfTwoPatterns: the second pipeline to find it does not bring its messages a second time.
 func TestTopicOfTwoPatterns(t *testing.T) {
-	cluster := kafkatest.Start(t, "one", 1)
-	kafkatest.Produce(t, cluster.ListenAddrs(), "one", 1, values(10))
-	folder := t.TempDir()
-	o := command(t, "run", "--until-end", "-c", file(t, "many.yaml", fmt.Sprintf(`source: {brokers: [%q]}
-table: {schema: "n BIGINT", uri: %q}
-http: {listen: "off"}
-pipelines:
-  - {name: given, source: {topic: one}}
+	o, rows := untilEndOfMany(t, `  - {name: given, source: {topic: one}}
   - {name: found, source: {topic_pattern: "o.*"}}
-`, cluster.ListenAddrs()[0], filepath.Join(folder, topicMark))))
+`)
 	if o.code != exitConfig || !strings.Contains(o.stderr, `"given" and "found.one" both bring the topic one into the table`) {
 		t.Errorf("exit code %d: %s", o.code, o.stderr)
 	}
-	if got := rowCount(t, filepath.Join(folder, "one")); got != 10 {
-		t.Errorf("%d rows", got)
+	if rows != 10 {
+		t.Errorf("%d rows", rows)
 	}
 }
 

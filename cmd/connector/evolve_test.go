@@ -57,12 +57,7 @@ func TestTableFollowsTheRegistry(t *testing.T) {
 		},
 	} {
 		t.Run(format, func(t *testing.T) {
-			fake := srfake.New()
-			t.Cleanup(fake.Close)
-			client, err := sr.NewClient(sr.URLs(fake.URL()))
-			if err != nil {
-				t.Fatal(err)
-			}
+			fake, client := fakeRegistry(t)
 			cluster := kafkatest.Start(t, "events", 2)
 			text := fmt.Sprintf("name: events\nsource: {brokers: [%q], topic: events, format: %s, %s: {framing: registry}, schema_registry: {urls: [%q]}}\nhttp: {listen: \"off\"}\n",
 				cluster.ListenAddrs()[0], format, format, fake.URL())
@@ -115,4 +110,15 @@ func TestEvolutionSettings(t *testing.T) {
 			t.Errorf("%s: exit code %d, %s, want %q", settings, o.code, o.stderr, want)
 		}
 	}
+}
+
+func fakeRegistry(t *testing.T) (*srfake.Registry, *sr.Client) {
+	t.Helper()
+	fake := srfake.New()
+	t.Cleanup(fake.Close)
+	client, err := sr.NewClient(sr.URLs(fake.URL()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fake, client
 }

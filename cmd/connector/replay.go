@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"kafkadelta/admin"
-	"kafkadelta/pipeline"
 	"kafkadelta/replay"
 	"kafkadelta/sink"
 	"kafkadelta/storage"
@@ -86,14 +85,7 @@ func (c config) replayOptions(stream, table *sink.Table, streams, letters storag
 			}
 			return standing, nil
 		},
-		NewDecoder: func(layout *sink.Layout) (pipeline.Decoder, error) {
-			made, err := c.columnsOf(layout)
-			if err != nil {
-				return nil, err
-			}
-			return messages.decoder(layout, made, c.follow(layout))
-		},
-		NewColumns: c.columnsOf,
+		NewDecoder: c.newDecoder(messages),
 	}
 }
 

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/sr"
-	"github.com/twmb/franz-go/pkg/sr/srfake"
 
 	"kafkadelta/admin"
 	"kafkadelta/checkpoint"
@@ -357,12 +356,7 @@ func TestReplayFollowsSchemas(t *testing.T) {
 		record(`,{"name":"x","type":"float"},{"name":"note","type":"string"}`),
 		record(`,{"name":"x","type":"double"}`), // FLOAT to DOUBLE: what was written before is written anew
 	}
-	fake := srfake.New()
-	t.Cleanup(fake.Close)
-	client, err := sr.NewClient(sr.URLs(fake.URL()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fake, client := fakeRegistry(t)
 	register := func(i int) {
 		if s, err := client.CreateSchema(t.Context(), "events-value", sr.Schema{Schema: schemas[i]}); err != nil || s.ID != i+1 {
 			t.Fatal(s.ID, err)

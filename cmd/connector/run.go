@@ -134,18 +134,7 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 		},
 		OpenDeadLetters: deadLetters,
 		DeadLetterTopic: c.DeadLetters.Topic,
-		NewDecoder: func(layout *sink.Layout) (pipeline.Decoder, error) {
-			made, err := c.columnsOf(layout)
-			if err != nil {
-				return nil, fitting(err)
-			}
-			d, err := messages.decoder(layout, made, c.follow(layout))
-			return d, fitting(err)
-		},
-		NewColumns: func(layout *sink.Layout) (*columns.Plan, error) {
-			made, err := c.columnsOf(layout)
-			return made, fitting(err)
-		},
+		NewDecoder:      c.newDecoder(messages),
 	})
 	if err == nil {
 		log.Info("stopped, everything that was read is committed", "rows", metrics.Progress().Rows, "commits", metrics.Progress().Commits)
@@ -176,12 +165,16 @@ func (c config) openTable(ctx context.Context, store storage.Store, messages *fo
 	return t, nil
 }
 
-// fitting says of an error what was done.
-func fitting(err error) error {
-	if err == nil {
-		return nil
+// newDecoder compiles what makes rows of messages for a layout of the table.
+func (c config) newDecoder(messages *format) pipeline.NewDecoder {
+	return func(layout *sink.Layout) (pipeline.Decoder, *columns.Plan, error) {
+		made, err := c.columnsOf(layout)
+		if err != nil {
+			return nil, nil, err
+		}
+		d, err := messages.decoder(layout, made, c.follow(layout))
+		return d, made, err
 	}
-	return &sink.Error{Op: "fitting the configured columns to the table", Err: err}
 }
 
 // newPlan plans the decoding of messages into rows of the columns of schema, of a table's layout. A message that has no value for a
@@ -207,10 +200,7 @@ func (c config) follow(layout *sink.Layout) func(*arrow.Schema) (*arrow.Schema, 
 		if err != nil {
 			return nil, err
 		}
-		if next, err := layout.Toward(want, how); err != nil || next == layout {
-			return nil, err
-		}
-		return want, nil
+		return layout.Lacks(want, how)
 	}
 }
 

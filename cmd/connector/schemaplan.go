@@ -102,13 +102,13 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 	if misfit != nil {
 		return append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: misfit.Error()}), nil
 	}
+	var plan *decode.Plan
 	made, err := c.columnsOf(layout)
-	if err != nil {
-		return nil, fitting(err)
+	if err == nil {
+		plan, err = messages.plan(layout, made)
 	}
-	plan, err := messages.plan(layout, made)
 	if err != nil {
-		return nil, fitting(err)
+		return nil, &sink.Error{Op: "fitting the configured columns to the table", Err: err}
 	}
 	if messages.compile == nil {
 		return changes, nil

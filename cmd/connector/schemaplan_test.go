@@ -8,16 +8,10 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/sr"
-	"github.com/twmb/franz-go/pkg/sr/srfake"
 )
 
 func TestSchemaPlan(t *testing.T) {
-	fake := srfake.New()
-	t.Cleanup(fake.Close)
-	client, err := sr.NewClient(sr.URLs(fake.URL()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fake, client := fakeRegistry(t)
 	record := func(fields string) string { return `{"type":"record","name":"r","fields":[` + fields + `]}` }
 	if _, err := client.CreateSchema(t.Context(), "t-value", sr.Schema{Schema: record(`{"name":"n","type":"long"},{"name":"new","type":"string"}`)}); err != nil {
 		t.Fatal(err)

@@ -27,7 +27,8 @@ import (
 
 // Load decodes data, the content of the file called filename, into the struct that into points to. Fields that the
 // file does not mention keep their value, so defaults are set before the call. A slice or a map that the file mentions
-// replaces its default; the structs of a slice begin as copies of the default's first one, where there is one. env looks up an environment variable (os.LookupEnv); nil means that none is set.
+// replaces its default; the structs of a slice begin as copies of the default's first one, where there is one. env looks up
+// an environment variable (os.LookupEnv); nil means that none is set.
 //
 // Keys are the names in the `yaml:"name"` tag, or the field's name in lower case. `yaml:",inline"` lifts the keys of a
 // struct into its parent; `yaml:"-"` hides a field. Fields may be text, booleans, numbers, [time.Duration],

@@ -308,15 +308,7 @@ func (w *world) readUnit(version int64, u unitRecord, own map[place]string, ends
 }
 
 func (f *file) read() error {
-	table, err := readParquet(f.data)
-	if err != nil {
-		return err
-	}
-	defer table.Release()
-	reader := array.NewTableReader(table, 0)
-	defer reader.Release()
-	for reader.Next() {
-		rb := reader.RecordBatch()
+	return eachBatch(f.data, func(rb arrow.RecordBatch) error {
 		n := rb.Column(rb.Schema().FieldIndices("n")[0]).(*array.Int64)
 		meta := rb.Column(rb.Schema().FieldIndices("_kafka")[0]).(*array.Struct)
 		fields := meta.DataType().(*arrow.StructType)
@@ -343,6 +335,23 @@ func (f *file) read() error {
 				r.rest = restOf(values)
 			}
 			f.rows[at] = r
+		}
+		return nil
+	})
+}
+
+// eachBatch visits the rows of a Parquet file.
+func eachBatch(data []byte, visit func(arrow.RecordBatch) error) error {
+	table, err := readParquet(data)
+	if err != nil {
+		return err
+	}
+	defer table.Release()
+	reader := array.NewTableReader(table, 0)
+	defer reader.Release()
+	for reader.Next() {
+		if err := visit(reader.RecordBatch()); err != nil {
+			return err
 		}
 	}
 	return reader.Err()

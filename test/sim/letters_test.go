@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"kafkadelta/admin"
@@ -60,23 +61,15 @@ func (l *letters) readVersion(version int64, data []byte) {
 }
 
 func (l *letters) readRows(version int64, data []byte) error {
-	table, err := readParquet(data)
-	if err != nil {
-		return err
-	}
-	defer table.Release()
-	reader := array.NewTableReader(table, 0)
-	defer reader.Release()
-	for reader.Next() {
-		rb := reader.RecordBatch()
+	return eachBatch(data, func(rb arrow.RecordBatch) error {
 		column := func(name string) int { return rb.Schema().FieldIndices(name)[0] }
 		partitions, offsets := rb.Column(column("partition")).(*array.Int32), rb.Column(column("offset")).(*array.Int64)
 		reasons := rb.Column(column("reason")).(*array.String)
 		for i := range int(rb.NumRows()) {
 			l.take(version, place{partitions.Value(i), offsets.Value(i)}, reasons.Value(i))
 		}
-	}
-	return reader.Err()
+		return nil
+	})
 }
 
 // take looks at one row: the stream's table has said before what it says, and nobody has brought it.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	compute "kafkadelta/columns"
 	"kafkadelta/decode"
 	"kafkadelta/decode/avro"
 	decodejson "kafkadelta/decode/json"
@@ -236,31 +237,26 @@ func (t wire) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // decoders makes what a process decodes with; it is to be closed.
-func (p *process) decoders(ctx context.Context, log *slog.Logger) (func(*sink.Layout) (pipeline.Decoder, error), func()) {
+func (p *process) decoders(ctx context.Context, log *slog.Logger) (pipeline.NewDecoder, func()) {
 	if !p.w.evolves {
-		return func(layout *sink.Layout) (pipeline.Decoder, error) {
+		return func(layout *sink.Layout) (pipeline.Decoder, *compute.Plan, error) {
 			plan, err := decode.NewPlan(layout.Schema, decode.Config{})
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
-			return decodejson.New(plan), nil
+			return decodejson.New(plan), nil, nil
 		}, func() {}
 	}
 	client, err := registry.NewOver(ctx, registry.Config{URLs: []string{"http://registry"}}, wire{p}, func(string) string { return "" }, log)
 	p.w.check(err)
 	find := finder(client)
-	return func(layout *sink.Layout) (pipeline.Decoder, error) {
+	return func(layout *sink.Layout) (pipeline.Decoder, *compute.Plan, error) {
 		plan, err := decode.NewPlan(layout.Schema, decode.Config{})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		plan.Follow = func(want *arrow.Schema) (*arrow.Schema, error) {
-			if next, err := layout.Toward(want, evolution); err != nil || next == layout {
-				return nil, err
-			}
-			return want, nil
-		}
-		return avro.New(plan, avro.Options{Framing: avro.Registry(decode.ValueSchemaHeader, find)}), nil
+		plan.Follow = func(want *arrow.Schema) (*arrow.Schema, error) { return layout.Lacks(want, evolution) }
+		return avro.New(plan, avro.Options{Framing: avro.Registry(decode.ValueSchemaHeader, find)}), nil, nil
 	}, client.Close
 }
 
