@@ -15,7 +15,7 @@ build: ## build bin/connector
 	$(GO) build -trimpath -o bin/ ./cmd/connector
 
 test: ## run all tests, with the race detector and assertions; tests of real servers skip without Docker
-	$(GO) test -race ./...
+	$(GO) test -race -timeout 60m ./...
 
 check: lint test ## what a change has to pass
 
