@@ -8,6 +8,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/bitutil"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
 // Violation says that one row of a batch may not be in the table. Path is a field path (PROTOCOL.md, "Field Path").
@@ -62,6 +64,9 @@ func (s *state) compileChecks(r *Rules, refuse func(feature, format string, args
 		if slices.Contains(s.metadata.PartitionColumns, f.Name) {
 			p := partitionCheck{f.Name, !f.Nullable}
 			r.checks = append(r.checks, columnCheck{i, p.dirty, p.find})
+			if id := f.Type.ID(); id == arrow.STRING || id == arrow.BINARY {
+				r.partitions = append(r.partitions, i)
+			}
 		}
 	}
 }
@@ -211,7 +216,7 @@ const (
 func (p partitionCheck) dirty(arr arrow.Array) bool {
 	switch a := arr.(type) {
 	case *array.String:
-		return p.required && a.Len() > 0 && hasEmpty(a.ValueOffsets()) // an empty array may have no offsets
+		return p.required && holdsEmpty(a)
 	case *array.Binary:
 		return true
 	case *array.Date32:
@@ -237,6 +242,28 @@ func hasEmpty(offsets []int32) bool {
 		}
 	}
 	return false
+}
+
+// holdsEmpty reports whether an array of text or bytes may have an empty value.
+func holdsEmpty(arr arrow.Array) bool {
+	offsets := arr.(interface{ ValueOffsets() []int32 })
+	return arr.Len() > 0 && hasEmpty(offsets.ValueOffsets()) // an empty array may have no offsets
+}
+
+// emptyToNull gives an array of text or bytes with nulls in the place of empty values.
+func emptyToNull(arr arrow.Array) arrow.Array {
+	data, lengths := arr.Data(), arr.(array.BinaryLike)
+	valid := make([]byte, bitutil.BytesForBits(int64(data.Offset()+arr.Len())))
+	for row := range arr.Len() {
+		if arr.IsValid(row) && lengths.ValueLen(row) > 0 {
+			bitutil.SetBit(valid, data.Offset()+row)
+		}
+	}
+	buffers := slices.Clone(data.Buffers())
+	buffers[0] = memory.NewBufferBytes(valid)
+	next := array.NewData(data.DataType(), arr.Len(), buffers, nil, array.UnknownNullCount, data.Offset())
+	defer next.Release()
+	return array.MakeFromData(next)
 }
 
 func (p partitionCheck) find(arr arrow.Array, row int) (Violation, bool) {

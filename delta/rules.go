@@ -33,6 +33,7 @@ type Rules struct {
 	checks     []columnCheck
 	conditions []condition
 	defaults   []Default
+	partitions []int // columns of text or bytes, whose empty values read as null
 	columns    int
 	texts      []string // of all expressions and lengths, each after what it belongs to
 }
@@ -313,7 +314,7 @@ func (r *Rules) Generates(column int) bool {
 // field that must not be null; by a string that is longer than its column's CHAR or VARCHAR; by a partition value that would not survive its way
 // through the log; by a value of a generated column that differs from its expression (PROTOCOL.md, "Generated Columns": a
 // message that gives null is taken as giving nothing); by a CHECK constraint or an invariant that is not true, NULL included
-// ("CHECK Constraints", "Column Invariants"); and by an expression that fails for it, as with an overflow.
+// ("CHECK Constraints", "Column Invariants"), where an empty partition value is NULL; and by an expression that fails for it, as with an overflow.
 func (r *Rules) Apply(rb arrow.RecordBatch) (arrow.RecordBatch, []Violation) {
 	if int(rb.NumCols()) != r.columns {
 		panic(fmt.Sprintf("delta: a batch with %d columns for a table with %d", rb.NumCols(), r.columns))
@@ -340,14 +341,39 @@ func (r *Rules) Apply(rb arrow.RecordBatch) (arrow.RecordBatch, []Violation) {
 	for _, c := range r.checks {
 		c.apply(rb.Column(c.column), &v)
 	}
-	for _, c := range r.conditions {
-		c.apply(rb, now, &v)
+	if r.conditions != nil {
+		read := r.asRead(rb)
+		for _, c := range r.conditions {
+			c.apply(read, now, &v)
+		}
+		read.Release()
 	}
 	if bad := v.inRowOrder(); bad != nil {
 		rb.Release()
 		return nil, bad
 	}
 	return rb, nil
+}
+
+// asRead is the batch as readers get it: empty values of partition columns are null (PROTOCOL.md, "Partition Value Serialization"), and that
+// is what a constraint is about, as in Spark.
+func (r *Rules) asRead(rb arrow.RecordBatch) arrow.RecordBatch {
+	rb.Retain()
+	for _, i := range r.partitions {
+		arr := rb.Column(i)
+		if !holdsEmpty(arr) {
+			continue
+		}
+		read := emptyToNull(arr)
+		next, err := rb.SetColumn(i, read)
+		read.Release()
+		if err != nil {
+			panic(fmt.Sprintf("delta: the partition column %s: %v", rb.ColumnName(i), err))
+		}
+		rb.Release()
+		rb = next
+	}
+	return rb
 }
 
 // apply checks the column's values and gives the computed column, or nil when every row has a value.

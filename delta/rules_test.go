@@ -81,6 +81,36 @@ func TestRules(t *testing.T) {
 	}
 }
 
+// TestRulesSeeWhatReadersGet: an empty value of a partition column reads as null, and a constraint is about that.
+func TestRulesSeeWhatReadersGet(t *testing.T) {
+	schema := `{"type":"struct","fields":[{"name":"a","type":"integer","nullable":true,"metadata":{}},{"name":"b","type":"string","nullable":true,"metadata":{}},` +
+		`{"name":"c","type":"binary","nullable":true,"metadata":{}},{"name":"d","type":"string","nullable":true,"metadata":{"delta.invariants":"{\"expression\":{\"expression\":\"d <> 'x' OR a = 1\"}}"}}]}`
+	s := memstore.New()
+	putLog(t, s, 0, protocol(1, 3), metadata(schema, `{"delta.constraints.set":"b IS NOT NULL","delta.constraints.bytes":"c IS NOT NULL","delta.constraints.any":"length(b) >= 0 OR a = 2"}`, "b", "c", "d"))
+	table := open(t, s, newClock())
+	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
+	t.Cleanup(func() { mem.AssertSize(t, 0) })
+	all := rowsOf(t, mem, table.Schema(), `[{"b":"","c":""},{"a":1,"b":"y","c":"eA==","d":"z"},{"a":2,"b":"","c":"eA==","d":"z"},{"a":1,"b":"y","c":"","d":"z"},{"b":"y","c":"eA==","d":""},{"b":null,"c":"eA==","d":"z"}]`)
+	rb := all.NewSlice(1, 6)
+	out, bad := rulesOf(t, table).Apply(rb)
+	rb.Release()
+	if out != nil {
+		out.Release()
+		t.Error("there is a batch besides the violations")
+	}
+	compareViolations(t, bad, []string{
+		"1 b the CHECK constraint set (b IS NOT NULL) is FALSE",
+		"2 c the CHECK constraint bytes (c IS NOT NULL) is FALSE",
+		"3 a, d the invariant of column d (d <> 'x' OR a = 1) is NULL",
+		"4 a, b the CHECK constraint any (length(b) >= 0 OR a = 2) is NULL",
+	})
+	rb = all.NewSlice(1, 2)
+	out, bad = rulesOf(t, table).Apply(rb)
+	rb.Release()
+	compareViolations(t, bad, nil)
+	out.Release()
+}
+
 func TestRulesThatFail(t *testing.T) {
 	table := ruled(t, `{"delta.constraints.c":"100 / a >= 0 OR b = 'x'"}`)
 	rb := rowsOf(t, memory.NewGoAllocator(), table.Schema(), `[{"a":0},{"a":1},{"a":0,"b":"x"},{"a":null},{"a":null,"b":"x"}]`)

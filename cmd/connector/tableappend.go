@@ -26,7 +26,7 @@ type appendFlags struct {
 	create                     bool
 	schema                     string
 	partitionBy                []string
-	properties                 map[string]string
+	properties                 propertiesFlag
 	app                        sink.AppTxn
 }
 
@@ -94,7 +94,7 @@ one, nothing is read, and the exit code is 0. So a job that may have died is jus
 	flags.BoolVar(&f.create, "create", false, "make the table if there is none")
 	flags.StringVar(&f.schema, "schema", "", "with --create: column list in Spark's SQL notation (default: what the input has)")
 	flags.StringSliceVar(&f.partitionBy, "partition-by", nil, "with --create: partition columns, separated by commas")
-	flags.StringToStringVar(&f.properties, "property", nil, "with --create: table property as key=value; may be repeated")
+	flags.Var(&f.properties, "property", "with --create: table property as `key=value`, the value as it stands; may be repeated")
 	flags.StringVarP(&f.output, "output", "o", "text", "text or json")
 	logs.add(cmd)
 	must(flags.Set("log-level", "warn"))

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -225,6 +226,31 @@ func TestAppendOfNothing(t *testing.T) {
 		}
 	}
 	wantTable(t, table, 0, 0)
+}
+
+// TestPropertiesAreTakenAsTheyStand, and a constraint among them counts, also for what an empty partition value reads as.
+func TestPropertiesAreTakenAsTheyStand(t *testing.T) {
+	table := filepath.Join(t.TempDir(), "new")
+	properties := map[string]string{
+		"owner": "a=1,b=2", "note": `"hello"`, "delta.constraints.month": "date_format(at, 'yyyy-MM') = '2024-02' OR at IS NULL", "delta.constraints.named": `kind IS NOT NULL`,
+	}
+	args := []string{"table", "create", table, "--schema", "at TIMESTAMP, kind STRING", "--partition-by", "kind"}
+	for key, value := range properties {
+		args = append(args, "--property", key+"="+value)
+	}
+	mustRun(t, args...)
+	if got := inspected(t, table).Properties; !maps.Equal(got, properties) {
+		t.Errorf("the properties are %q, want %q", got, properties)
+	}
+	if o := command(t, "table", "create", table, "--schema", "n INT", "--property", "owner"); o.code != exitConfig || !strings.Contains(o.stderr, "write key=value") {
+		t.Errorf("a property without a value: exit code %d, %s", o.code, o.stderr)
+	}
+	if o := appendText(t, table, `{"kind":""}`); o.code != exitPoison || !strings.Contains(o.stderr, "constraint named") {
+		t.Errorf("a row that reads as one that the table forbids: exit code %d, %s%s", o.code, o.stdout, o.stderr)
+	}
+	if o := appendText(t, table, `{"kind":"x"}`); o.code != exitOK {
+		t.Errorf("exit code %d, %s", o.code, o.stderr)
+	}
 }
 
 func TestAppendCreates(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,7 +16,7 @@ import (
 func tableCreateCommand(stores *storeFlags) *cobra.Command {
 	var ddl, comment string
 	var partitionBy, clusterBy, features []string
-	var properties map[string]string
+	var properties propertiesFlag
 	cmd := &cobra.Command{
 		Use:   "create URI --schema DDL",
 		Short: "Make an empty table",
@@ -55,8 +56,30 @@ func tableCreateCommand(stores *storeFlags) *cobra.Command {
 	cmd.Flags().StringSliceVar(&partitionBy, "partition-by", nil, "partition columns, separated by commas")
 	cmd.Flags().StringSliceVar(&clusterBy, "cluster-by", nil, "clustering columns, separated by commas, fields of structs as a.b; not with --partition-by")
 	cmd.Flags().StringSliceVar(&features, "feature", nil, "table features besides those that the schema and the properties need, separated by commas")
-	cmd.Flags().StringToStringVar(&properties, "property", nil, "table property as key=value; may be repeated")
+	cmd.Flags().Var(&properties, "property", "table property as `key=value`, the value as it stands; may be repeated")
 	cmd.Flags().StringVar(&comment, "comment", "", "description of the table")
 	must(cmd.MarkFlagRequired("schema"))
 	return cmd
+}
+
+// propertiesFlag takes key=value, once for each property. Values are constraints, too: commas and quotes in them mean nothing here.
+type propertiesFlag map[string]string
+
+// String is for pflag, which shows it as the default.
+func (p *propertiesFlag) String() string { return "" }
+
+// Type is for pflag.
+func (p *propertiesFlag) Type() string { return "key=value" }
+
+// Set adds a property.
+func (p *propertiesFlag) Set(text string) error {
+	key, value, ok := strings.Cut(text, "=")
+	if !ok || key == "" {
+		return errors.New("write key=value")
+	}
+	if *p == nil {
+		*p = propertiesFlag{}
+	}
+	(*p)[key] = value
+	return nil
 }
