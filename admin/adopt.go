@@ -21,6 +21,7 @@ type Adoption struct {
 	Kafka       KafkaTopic // the topic as it is now
 	Spark       *SparkCheckpoint
 	Group       *KafkaGroup
+	Filtered    bool // the stream leaves messages out by a filter
 	Force       bool // as of Rewinding
 }
 
@@ -91,16 +92,19 @@ func PlanAdoption(ctx context.Context, store delta.LogStore, a Adoption) (*Adopt
 	return p, nil
 }
 
-// fresh refuses a stream that the table knows.
+// fresh refuses a stream that the table knows, and one of a topic that another brings.
 func (p *AdoptionPlan) fresh() error {
 	progress, err := progressOf(p.a.Name, p.table.Txns())
-	if err == nil && !progress.Fresh() {
+	switch {
+	case err != nil:
+		return err
+	case !progress.Fresh():
 		return &checkpoint.RefusedError{
 			Cause:  fmt.Sprintf("the table has offsets of stream %q already: it begins where they say", p.a.Name),
 			Remedy: "`connector rewind` has it go on from others; those of kafka-delta-ingest need nothing at all",
 		}
 	}
-	return err
+	return checkpoint.CheckAlone(p.a.Name, p.a.Topic, p.a.Kafka.Identity, p.a.Filtered, versions(p.table.Txns()))
 }
 
 // taken are the group's offsets, if nobody moves them any more.
@@ -145,6 +149,9 @@ func (p *AdoptionPlan) Commit(ctx context.Context) (int64, error) {
 			return nil, err
 		}
 		tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.IdentityAppID(p.a.Name, p.a.Kafka.Identity), Version: int64(len(p.Moves))})
+		if p.a.Filtered {
+			tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.FilterAppID(p.a.Name), Version: checkpoint.FilterMark(true)})
+		}
 		if p.a.Spark != nil {
 			if txn, ok := p.table.Txn(p.a.Spark.Query); ok { // as it is: a query that commits now has read it, and is refused (concurrent transactions)
 				tx.Txns = append(tx.Txns, delta.Txn{AppID: txn.AppID, Version: txn.Version})

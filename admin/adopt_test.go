@@ -205,6 +205,32 @@ func TestAdoptFromAGroup(t *testing.T) {
 	wantVerdict(t, f.verify(), admin.OK)
 }
 
+// TestAdoptWhatAnotherStreamBrings: the topic is in the table already, by another stream. It may be there before the plan or since.
+func TestAdoptWhatAnotherStreamBrings(t *testing.T) {
+	other := func(filtered int64) []any {
+		return []any{delta.Txn{AppID: "other-0", Version: 4}, delta.Txn{AppID: "other" + identityTxn, Version: 2}, delta.Txn{AppID: "other#filter", Version: filtered}}
+	}
+	a := adoption()
+	a.Group = &admin.KafkaGroup{Name: "connect-x", State: "Empty", Offsets: map[int32]int64{0: 5, 1: 0}}
+	f := foreignTable(t, 5)
+	p, err := admin.PlanAdoption(t.Context(), f.store, a)
+	f.check(err)
+	f.foreign("STREAMING UPDATE", other(0)...)
+	_, err = p.Commit(t.Context())
+	wantRefusal(t, err, `by stream "other"`, "table.filter")
+	a.Filtered = true
+	_, err = admin.PlanAdoption(t.Context(), f.store, a)
+	wantRefusal(t, err, `by stream "other"`, "has none as far as the table knows")
+	f.foreign("STREAMING UPDATE", other(1)...)
+	p, err = admin.PlanAdoption(t.Context(), f.store, a)
+	f.check(err)
+	_, err = p.Commit(t.Context())
+	f.check(err)
+	if got, ok := f.txns()["#filter"]; !ok || got != 1 {
+		t.Errorf("the txns are %v", f.txns())
+	}
+}
+
 func TestSparkCheckpointsThatAreRefused(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change func(s *memory.Store)

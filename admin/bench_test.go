@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"context"
+	"flag"
 	"log/slog"
 	"runtime"
 	"testing"
@@ -14,9 +15,13 @@ import (
 	"kafkadelta/storage/local"
 )
 
-// BenchmarkVerify verifies a table of 4 million rows on the local disk: 4 partitions, 32 versions.
+var verifyMillions = flag.Int("millions", 4, "`millions` of rows of BenchmarkVerify's table")
+
+// BenchmarkVerify verifies a table of 4 million rows, or of -millions, on the local disk: 4 partitions, a version for each 125,000 rows.
+// With -millions 100 -benchtime 1x it is the promise that 100 million rows take minutes: 2 GB of disk, and minutes to make the table.
 func BenchmarkVerify(b *testing.B) {
-	const partitions, versions, rows = 4, 32, 4_000_000
+	const partitions, perVersion = 4, 125_000
+	versions, rows := *verifyMillions*1_000_000/perVersion, *verifyMillions*1_000_000
 	store, err := local.New(b.TempDir())
 	if err != nil {
 		b.Fatal(err)
@@ -49,7 +54,7 @@ func BenchmarkVerify(b *testing.B) {
 	layout, err := table.Layout(b.Context())
 	must(err)
 	w := table.NewWriter(layout)
-	const each = rows / versions / partitions
+	const each = perVersion / partitions
 	for v := range int64(versions) {
 		var spans []checkpoint.Span
 		for _, p := range parts {
@@ -76,7 +81,7 @@ func BenchmarkVerify(b *testing.B) {
 	for b.Loop() {
 		r, err := admin.Verify(b.Context(), store, admin.Options{Since: -1, Until: -1})
 		must(err)
-		if r.Verdict != admin.OK || r.Rows != rows {
+		if r.Verdict != admin.OK || r.Rows != int64(rows) {
 			b.Fatal(show(r))
 		}
 	}

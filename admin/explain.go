@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,6 +53,8 @@ type RowAt struct {
 	Unit    string `json:"unit,omitempty"` // that the file is of; "" for a file of another writer
 	Version *int64 `json:"version"`        // that brought the unit; null where its commit was cleaned from the log, or for another writer's file
 	Deleted bool   `json:"deleted"`        // by a deletion vector
+
+	replay bool // it was a dead letter
 }
 
 // SpanAt is a span that the offset is in.
@@ -65,6 +68,7 @@ type SpanAt struct {
 	Skipped    int64    `json:"skipped"`
 	Dead       int64    `json:"dead_letters"`
 	Filtered   int64    `json:"filtered"`
+	Routed     int64    `json:"routed"` // rows of other tables
 	Gaps       int64    `json:"gaps"`
 	Lost       int64    `json:"lost"` // of the gaps
 	Unit       string   `json:"unit"`
@@ -96,11 +100,7 @@ func Explain(ctx context.Context, store delta.LogStore, partition int32, offset 
 		return nil, err
 	}
 	if o.Letters != nil && slices.ContainsFunc(e.e.Spans, func(s SpanAt) bool { return s.Dead > 0 }) {
-		err := Letters(ctx, o.Letters, LetterFilter{Connector: e.e.Spans[0].Stream, Partition: partition, Offset: offset}, func(l *Letter) bool {
-			e.e.Letters = append(e.e.Letters, *l)
-			return true
-		})
-		if err != nil {
+		if err := e.findLetters(ctx); err != nil {
 			return nil, fmt.Errorf("reading the dead-letter table: %w", err)
 		}
 	}
@@ -135,7 +135,7 @@ func (e *explainer) find(ctx context.Context) error {
 			u := &e.verifier.units[s.unit]
 			e.units = append(e.units, s.unit)
 			e.e.Spans = append(e.e.Spans, SpanAt{
-				Stream: t.name, Topic: t.Topic, Generation: t.gen, First: s.first, Next: s.next, Rows: s.rows, Skipped: s.skipped, Dead: s.dead, Filtered: s.filtered,
+				Stream: t.name, Topic: t.Topic, Generation: t.gen, First: s.first, Next: s.next, Rows: s.rows, Skipped: s.skipped, Dead: s.dead, Filtered: s.filtered, Routed: s.routed,
 				Gaps: s.next - s.first - s.messages(), Lost: s.lost, Unit: u.id, Version: versionOf(u), Files: []string{},
 			})
 		}
@@ -169,6 +169,40 @@ func versionOf(u *unit) *int64 {
 	return &u.version
 }
 
+// findLetters looks for dead letters that the spans count, oldest first.
+func (e *explainer) findLetters(ctx context.Context) error {
+	err := Letters(ctx, e.opts.Letters, LetterFilter{Partition: e.e.Partition, Offset: e.e.Offset}, func(l *Letter) bool {
+		if slices.ContainsFunc(e.e.Spans, func(s SpanAt) bool { return s.Dead > 0 && s.Stream == l.Connector && s.Topic == l.Topic }) {
+			e.e.Letters = append(e.e.Letters, *l)
+		}
+		return true
+	})
+	slices.SortStableFunc(e.e.Letters, func(a, b Letter) int { return cmp.Or(cmp.Compare(a.Generation, b.Generation), a.Time.Compare(b.Time)) })
+	return err
+}
+
+// Last are the spans that have the word: of each stream that of its last generation, which has taken the offset again.
+func (e *Explanation) Last() (last []SpanAt) {
+	for i, s := range e.Spans { // in the order of streams and generations
+		if i+1 == len(e.Spans) || e.Spans[i+1].Stream != s.Stream {
+			last = append(last, s)
+		}
+	}
+	return last
+}
+
+// letter is the dead letter of such a span; nil for none.
+func (e *Explanation) letter() *Letter {
+	last := e.Last()
+	for i := range slices.Backward(e.Letters) {
+		l := &e.Letters[i]
+		if slices.ContainsFunc(last, func(s SpanAt) bool { return s.Stream == l.Connector && s.Generation == l.Generation }) {
+			return l
+		}
+	}
+	return nil
+}
+
 // look reads a file, as far as its statistics don't rule the offset out.
 func (e *explainer) look(ctx context.Context, j *job) error {
 	dead, err := e.deadRows(ctx, j)
@@ -182,7 +216,7 @@ func (e *explainer) look(ctx context.Context, j *job) error {
 			if o != e.e.Offset || b.partitions[i] != e.e.Partition || e.topic != "" && topic != "" && topic != e.topic {
 				continue
 			}
-			r := RowAt{Topic: topic, File: j.name, Row: b.row + int64(i), Deleted: dead != nil && dead.Has(b.row+int64(i))}
+			r := RowAt{Topic: topic, File: j.name, Row: b.row + int64(i), Deleted: dead != nil && dead.Has(b.row+int64(i)), replay: j.replay}
 			if j.unit >= 0 {
 				u := &e.verifier.units[j.unit]
 				r.Unit, r.Version = u.id, versionOf(u)
@@ -263,9 +297,12 @@ func (e *explainer) tell() {
 		if live > len(e.e.Spans) && live > 1 {
 			e.e.Text += ": that is more often than it was taken, run `connector verify`"
 		}
-	case len(e.e.Letters) > 0:
-		l := e.e.Letters[len(e.e.Letters)-1]
-		e.set(DeadLetter, "%s; it is a dead letter since %s: %s", e.spanText(), l.Time.UTC().Format(time.RFC3339), l.Error)
+		if l := e.e.letter(); l != nil && l.Replayed {
+			e.e.Text += fmt.Sprintf("; it was a dead letter since %s, %s%s: %s; and was replayed", l.Time.UTC().Format(time.RFC3339), l.Reason, at(l.FieldPath), l.Error)
+		}
+	case e.e.letter() != nil:
+		l := e.e.letter()
+		e.set(DeadLetter, "%s; it is a dead letter since %s: %s%s: %s", e.spanText(), l.Time.UTC().Format(time.RFC3339), l.Reason, at(l.FieldPath), l.Error)
 	case len(e.e.Rows) > 0:
 		e.set(DeletedRow, "its row was deleted, by a deletion vector of %s", e.e.Rows[0].File)
 	case len(e.e.Spans) > 0 && !e.offsets:
@@ -302,6 +339,8 @@ func (e *explainer) rowsText() string {
 		}
 		from := "of another writer, such as an OPTIMIZE"
 		switch {
+		case r.replay:
+			from = "of a replay of dead letters"
 		case r.Version != nil:
 			from = fmt.Sprintf("of version %d", *r.Version)
 		case r.Unit != "":
@@ -313,7 +352,14 @@ func (e *explainer) rowsText() string {
 }
 
 func (e *explainer) spanText() string {
-	s := e.e.Spans[0]
+	var texts []string
+	for _, s := range e.e.Last() {
+		texts = append(texts, s.text())
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (s *SpanAt) text() string {
 	by := "unit " + s.Unit
 	if s.Version != nil {
 		by = fmt.Sprintf("version %d", *s.Version)
@@ -325,19 +371,25 @@ func (e *explainer) spanText() string {
 	if s.Filtered > 0 {
 		more += fmt.Sprintf("%d filtered, ", s.Filtered)
 	}
+	if s.Routed > 0 {
+		more += fmt.Sprintf("%d rows of other tables, ", s.Routed)
+	}
 	return fmt.Sprintf("%s has taken it, with [%d, %d): %d rows, %d skipped, %s%d gaps", by, s.First, s.Next, s.Rows, s.Skipped, more, s.Gaps)
 }
 
 // whyNoRow names the causes that are left.
 func (e *explainer) whyNoRow() string {
-	s := e.e.Spans[0]
+	s := SpanAt{}
+	for _, of := range e.e.Last() {
+		s.Dead, s.Skipped, s.Filtered, s.Routed, s.Gaps, s.Lost = s.Dead+of.Dead, s.Skipped+of.Skipped, s.Filtered+of.Filtered, s.Routed+of.Routed, s.Gaps+of.Gaps, s.Lost+of.Lost
+	}
 	if k := e.e.Kafka; k != nil {
 		switch {
 		case k.Has == "control record":
 			return "Kafka has a control record there, a marker of a producer transaction"
 		case k.Has == "nothing":
 			return "Kafka has nothing there: an aborted producer transaction, or compacted away"
-		case k.Has == "message" && s.Dead+s.Skipped+s.Filtered > 0:
+		case k.Has == "message" && s.Dead+s.Skipped+s.Filtered+s.Routed > 0:
 			return "Kafka has a message there: it is " + strings.Join(append(s.withoutRow(), "a row that was deleted"), ", or ")
 		case k.Has == "message":
 			return "Kafka has a message there, and none was skipped: its row was deleted, or is lost; run `connector verify`"
@@ -364,5 +416,16 @@ func (s *SpanAt) withoutRow() (causes []string) {
 	if s.Filtered > 0 {
 		causes = append(causes, "a message that table.filter leaves out")
 	}
+	if s.Routed > 0 {
+		causes = append(causes, "a row of one of the tables that this one is the catalog of")
+	}
 	return causes
+}
+
+// at tells a field's path; nothing for the whole message.
+func at(path string) string {
+	if path == "" {
+		return ""
+	}
+	return " at " + path
 }

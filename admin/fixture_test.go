@@ -56,6 +56,7 @@ type setup struct {
 	partitions  int32 // default 2
 	start       int64
 	name        string // default stream
+	filtered    bool   // it leaves messages out
 }
 
 const withMetadata = "n BIGINT, _kafka STRUCT<topic: STRING, partition: INT, offset: BIGINT, timestamp: TIMESTAMP>"
@@ -106,7 +107,7 @@ func (f *fixture) openTable(s setup) *sink.Table {
 		f.check(err)
 	}
 	table, err := sink.Open(f.t.Context(), f.store, cfg, sink.Options{
-		Name: f.name, Create: schema, Engine: "kafkadelta/test", Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		Name: f.name, Filtered: s.filtered, Create: schema, Engine: "kafkadelta/test", Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	})
 	f.check(err)
 	return table
@@ -327,7 +328,7 @@ func (f *fixture) write(name string, dataChange bool, places []place) delta.Add 
 	f.check(err)
 	f.rows[name] = places
 	return delta.Add{
-		Path: name, PartitionValues: map[string]*string{}, Size: info.Size, ModificationTime: 1, DataChange: dataChange, Stats: info.Stats,
+		Path: name, PartitionValues: map[string]*string{}, Size: info.Size, ModificationTime: time.Now().UnixMilli(), DataChange: dataChange, Stats: info.Stats,
 	}
 }
 

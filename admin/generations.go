@@ -44,25 +44,34 @@ func (l *ledger) generationAt(name string, version int64) int64 {
 // the tracks of the generation before it.
 func (l *ledger) judgeGenerations() {
 	for _, r := range l.rewinds {
-		if before := l.generationAt(r.Name, r.version); r.Generation != before+1 && r.version > l.baseVersion() {
+		before := l.generationAt(r.Name, r.version)
+		follows := r.Rewind.Catalog && r.Generation >= before // it may have passed over some
+		if r.Generation != before+1 && !follows && r.version > l.baseVersion() {
 			l.faults.add(Finding{Kind: WrongGeneration, Stream: r.Name, Version: &r.version, Text: fmt.Sprintf(
 				"version %d rewinds stream %s to generation %d, but the one before is %d", r.version, r.Name, r.Generation, before)})
 		}
 		for i, s := range r.Spans {
 			if from := r.Rewind.From[i]; from >= 0 {
-				l.track(l.endedBy(r, s.Partition)).closed = from
+				if t := l.endedBy(r, s.Partition); t != nil {
+					t.closed = from
+				}
 			}
 		}
 	}
 	rewound := func(u *unit) bool {
 		return slices.ContainsFunc(l.rewinds, func(r rewind) bool { return r.Unit == u.id })
 	}
+	followed := func(u *unit) bool { // a catalog, with the very rows
+		return slices.ContainsFunc(l.rewinds, func(r rewind) bool {
+			return r.Rewind.Catalog && r.version == u.version && r.Generation == u.gen
+		})
+	}
 	for i := range l.units {
 		u := &l.units[i]
 		if u.version <= l.baseVersion() {
 			continue
 		}
-		if gen := l.generationAt(u.name, u.version); u.gen != gen && !rewound(u) {
+		if gen := l.generationAt(u.name, u.version); u.gen != gen && !rewound(u) && !followed(u) {
 			l.faults.add(Finding{Kind: WrongGeneration, Stream: u.name, Version: &u.version, Text: fmt.Sprintf(
 				"version %d has unit %s of generation %d, but generation %d of stream %s was running: what a rewind has given up has landed after it",
 				u.version, u.id, u.gen, gen, u.name)})
@@ -70,16 +79,26 @@ func (l *ledger) judgeGenerations() {
 	}
 }
 
-// endedBy is the track of the generation before a rewind. It may be one of a topic of another name.
-func (l *ledger) endedBy(r rewind, p checkpoint.Partition) trackKey {
+// endedBy is the track of the generation before a rewind. It may be one of a topic of another name. A table that follows a catalog may have
+// passed over generations: it is nil where that has nothing of the partition before.
+func (l *ledger) endedBy(r rewind, p checkpoint.Partition) *track {
+	if r.Rewind.Catalog {
+		var before *track
+		for k, t := range l.tracks {
+			if k.name == r.Name && k.ID == p.ID && k.gen < r.Generation && (before == nil || k.gen > before.gen) {
+				before = t
+			}
+		}
+		return before
+	}
 	if r.Rewind.NewTopic {
-		for k := range l.tracks {
+		for k, t := range l.tracks {
 			if k.name == r.Name && k.ID == p.ID && k.gen == r.Generation-1 {
-				return k
+				return t
 			}
 		}
 	}
-	return trackKey{r.Name, p, r.Generation - 1}
+	return l.track(trackKey{r.Name, p, r.Generation - 1})
 }
 
 // rewindNotes tell of the rewinds in the log.
@@ -105,14 +124,17 @@ func (v *verifier) rewindNotes() {
 	}
 }
 
-// ofThisTopic tells whether a track's offsets are of the topic that the stream reads now. Which topic an earlier generation has
-// read is known only while the rewind to another one is in the log.
-func (v *verifier) ofThisTopic(t *track) bool {
+// ofThisTopic tells whether a track's offsets are of the topic that the stream reads now, or has read last, and Kafka's is that. Which topic an earlier
+// generation has read is known only while the rewind to another one is in the log. (Of a stream that was not retired, another topic of Kafka's is a fault.)
+func (v *verifier) ofThisTopic(t *track, is checkpoint.Identity) bool {
+	p, err := progressOf(t.name, v.snap.Txns())
+	if err == nil && p.Retired() && !slices.Contains(p.Former, is) {
+		return false
+	}
 	for _, r := range v.rewinds { // newest first
 		if r.Name == t.name && r.Rewind.NewTopic {
 			return t.gen >= r.Generation
 		}
 	}
-	p, err := progressOf(t.name, v.snap.Txns())
-	return err != nil || len(p.Former) == 0 || t.gen >= p.Generation
+	return err != nil || len(p.Former) == 0 || p.Retired() && len(p.Former) == 1 || t.gen >= p.Generation
 }

@@ -49,10 +49,10 @@ func (v *verifier) compare(ctx context.Context) error {
 	var streams []*track
 	former := false
 	for _, t := range v.sortedTracks() {
-		if t.Topic != topic {
+		if t.Topic != topic || t.forgotten {
 			continue
 		}
-		if !v.ofThisTopic(t) {
+		if !v.ofThisTopic(t, k.Identity) {
 			former = true
 			continue
 		}
@@ -64,7 +64,7 @@ func (v *verifier) compare(ctx context.Context) error {
 		streams = append(streams, t)
 	}
 	if former {
-		v.notes = append(v.notes, fmt.Sprintf("generations from before topic %s was made anew are not compared with it", topic))
+		v.notes = append(v.notes, fmt.Sprintf("what is of the topic %s before it was made anew is not compared with it", topic))
 	}
 	ranges := map[int32]Range{}
 	cursors := map[int32][]*cursor{}
@@ -261,10 +261,10 @@ func (c *cursor) finishSpan(s *span, n counted, from int64) {
 	if !v.offsets || v.units[s.unit].blind > 0 || s.next > t.until {
 		return
 	}
-	there := t.have.count(s.first, s.next) + t.deleted.count(s.first, s.next)
+	there := t.have.count(s.first, s.next) - t.replayed.count(s.first, s.next) + t.deleted.count(s.first, s.next)
 	gone := max(s.rows-there, 0) // deleted by others, or told already
 	if without := s.messages() - s.rows; n.absent > without+gone {
-		v.faultOffsets(t, MissingMessage, n.first, s.next, "%d messages that Kafka has in [%d, %d) are not in the table, and only %d were skipped, filtered or are dead letters; the first has offset %d",
+		v.faultOffsets(t, MissingMessage, n.first, s.next, "%d messages that Kafka has in [%d, %d) are not in the table, and only %d were skipped, filtered, are dead letters or rows of other tables; the first has offset %d",
 			n.absent, s.first, s.next, without, n.first)
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"time"
 
@@ -30,8 +31,8 @@ func openForWriting(ctx context.Context, store delta.LogStore, w Writer) (*delta
 	return delta.Open(ctx, store, delta.Options{Now: w.Now, Engine: w.Engine})
 }
 
-// land commits what build makes of the newest version, in one version on top of it, and returns that. Build is asked anew after
-// each lost race, so that nothing in it is older than the version before (rule A5: a txn that stays as it is must not take
+// land commits what build makes of the newest version, in one version on top of it, and returns that, or the newest version where build makes
+// nothing. Build is asked anew after each lost race, so that nothing in it is older than the version before (rule A5: a txn that stays as it is must not take
 // back what a worker has moved meanwhile). Where the answer to a put was lost, the same is put again until its fate is known (C5).
 func (w Writer) land(ctx context.Context, t *delta.Table, build func() (*delta.Transaction, error)) (int64, error) {
 	for {
@@ -41,6 +42,9 @@ func (w Writer) land(ctx context.Context, t *delta.Table, build func() (*delta.T
 		tx, err := build()
 		if err != nil {
 			return 0, err
+		}
+		if tx == nil {
+			return t.Version(), nil
 		}
 		outcome, err := w.put(ctx, t, tx)
 		switch outcome {
@@ -77,10 +81,16 @@ func catchUp(ctx context.Context, t *delta.Table) error {
 
 func (w Writer) put(ctx context.Context, t *delta.Table, tx *delta.Transaction) (delta.Outcome, error) {
 	var wait backoff.Backoff
-	for {
+	for first := true; ; first = false {
 		outcome, err := t.Commit(ctx, tx)
-		if outcome != delta.Unknown || errors.Is(err, delta.ErrMissingCommit) || ctx.Err() != nil {
+		switch {
+		case outcome != delta.Unknown || errors.Is(err, delta.ErrMissingCommit) || ctx.Err() != nil:
 			return outcome, err
+		case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrInvalid): // the store refuses it, however often it is asked
+			if first { // so nothing was sent that may still land
+				outcome = delta.Refused
+			}
+			return outcome, fmt.Errorf("%w; this process needs read, list and write access to the table's folder", err)
 		}
 		pause := wait.Next()
 		if w.Retry != nil {
@@ -94,11 +104,16 @@ func (w Writer) put(ctx context.Context, t *delta.Table, tx *delta.Transaction) 
 
 // progressOf is what the table knows of a stream.
 func progressOf(name string, txns iter.Seq[delta.Txn]) (checkpoint.Progress, error) {
-	return checkpoint.ReadProgress(name, func(yield func(string, int64) bool) {
+	return checkpoint.ReadProgress(name, versions(txns))
+}
+
+// versions are the txns by app id.
+func versions(txns iter.Seq[delta.Txn]) iter.Seq2[string, int64] {
+	return func(yield func(string, int64) bool) {
 		for txn := range txns {
 			if !yield(txn.AppID, txn.Version) {
 				return
 			}
 		}
-	})
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 
 	"kafkadelta/checkpoint"
@@ -15,14 +16,14 @@ import (
 )
 
 // span is what one unit says of one partition: offsets [first, next), of whose messages rows became rows, skipped and filtered did not and
-// dead are in a dead-letter table; lost were not read, because Kafka had deleted them.
+// dead are in a dead-letter table, routed in other tables; lost were not read, because Kafka had deleted them.
 type span struct {
-	first, next, rows, skipped, dead, filtered, lost int64
-	unit                                             int32
+	first, next, rows, skipped, dead, filtered, routed, lost int64
+	unit                                                     int32
 }
 
 // messages is the number of them in the span, whatever became of them.
-func (s *span) messages() int64 { return s.rows + s.skipped + s.dead + s.filtered }
+func (s *span) messages() int64 { return s.rows + s.skipped + s.dead + s.filtered + s.routed }
 
 // trackKey names what the spans have to tile: one partition of one stream in one generation.
 type trackKey struct {
@@ -45,10 +46,14 @@ type track struct {
 	logged int64 // lowest first offset of the spans that commits tell of; MaxInt64 for none
 	before int64 // the txn's value + 1 before the connector's first commit, by another program; -1 for none
 	closed int64 // where the next generation's rewind has found it; -1 for none
+	// unlogged: its commits, and the rewind that ended it, were cleaned from the log; forgotten: no file's tag tells of it either.
+	unlogged, forgotten bool
 
-	mu      sync.Mutex
-	have    offsets // of rows
-	deleted offsets // of rows that deletion vectors delete
+	mu       sync.Mutex
+	have     offsets // of rows
+	deleted  offsets // of rows that deletion vectors delete
+	replayed offsets // of the rows that a replay has made of dead letters, as far as its files are there
+	loose    offsets // of rows in files without tags that another track may have as well
 
 	end         int64 // behind the last span
 	from        int64
@@ -105,6 +110,9 @@ type ledger struct {
 	others   []OtherCommit
 	moves    []txnMove
 	rewinds  []rewind           // newest first
+	replays  map[string]bool    // names of files that a replay of dead letters has brought
+	appended map[string]bool    // names of files without a tag that are of a commit which removes none: no moved row can be in them
+	moved    bool               // others may be in the version's files
 	pending  map[uint64][]int32 // files that a later commit has removed, by which of others
 	fresh    []delta.Add        // the version's files that came after base; only with since
 	isFresh  map[uint64]bool    // keys of added files that were met already, with since
@@ -120,18 +128,30 @@ type ledger struct {
 func newLedger(store delta.LogStore) *ledger {
 	return &ledger{
 		store: store, tracks: map[trackKey]*track{}, byPlace: map[checkpoint.Partition][]*track{}, unitByID: map[string]int32{},
-		streams: map[string]bool{}, pending: map[uint64][]int32{}, isFresh: map[uint64]bool{}, seed: maphash.MakeSeed(), tagAt: map[string]int32{},
+		streams: map[string]bool{}, pending: map[uint64][]int32{}, replays: map[string]bool{}, appended: map[string]bool{}, isFresh: map[uint64]bool{}, seed: maphash.MakeSeed(), tagAt: map[string]int32{},
 	}
 }
 
-// load reads the log of the versions (since, until] and the files' tags.
+// load reads the log of the versions (since, until] and the files' tags. Where the log is cleaned meanwhile, it begins anew from what is left.
 func (l *ledger) load(ctx context.Context, since, until int64) error {
+	for {
+		oldest, err := delta.OldestVersion(ctx, l.store)
+		if err != nil {
+			return err
+		}
+		if err = l.loadFrom(ctx, oldest, since, until); err == nil || ctx.Err() != nil {
+			return err
+		}
+		if now, failed := delta.OldestVersion(ctx, l.store); failed != nil || now <= oldest {
+			return err
+		}
+		*l = *newLedger(l.store)
+	}
+}
+
+func (l *ledger) loadFrom(ctx context.Context, oldest, since, until int64) error {
 	var err error
 	if l.snap, err = delta.OpenSnapshot(ctx, l.store, until); err != nil {
-		return err
-	}
-	oldest, err := delta.OldestVersion(ctx, l.store)
-	if err != nil {
 		return err
 	}
 	if oldest > l.snap.Version() {
@@ -151,6 +171,7 @@ func (l *ledger) load(ctx context.Context, since, until int64) error {
 			return err
 		}
 	}
+	left := l.snap.Version() // to be read
 	for e, err := range delta.HistoryOf(ctx, l.store, delta.HistoryOptions{
 		From: from, To: l.snap.Version(),
 		Add: func(a *delta.Add) {
@@ -163,9 +184,12 @@ func (l *ledger) load(ctx context.Context, since, until int64) error {
 			l.removes = append(l.removes, fileAction{key: l.key(r.Path, r.DeletionVector), dataChange: r.DataChange})
 		},
 	}) {
-		if err != nil {
+		if errors.Is(err, delta.ErrMissingCommit) && left == since {
+			break // of the oldest state there is the log checkpoint alone
+		} else if err != nil {
 			return err
 		}
+		left = e.Version - 1
 		l.commit(e)
 		l.forget()
 	}
@@ -183,6 +207,8 @@ func (l *ledger) load(ctx context.Context, since, until int64) error {
 		}
 		if tag, ok := a.Tags[checkpoint.TagKey]; ok {
 			l.tagged(a.Path, tag)
+		} else {
+			l.moved = l.moved || !l.appended[nameOf(a.Path)]
 		}
 	}
 	l.settle()
@@ -257,6 +283,9 @@ func recordOf(e *delta.HistoryEntry) (record checkpoint.CommitRecord, err error)
 	return record, nil
 }
 
+// replaySuffix ends the app ids of replays.
+var replaySuffix = checkpoint.ReplayAppID("")
+
 // commit takes one version.
 func (l *ledger) commit(e delta.HistoryEntry) {
 	record, err := recordOf(&e)
@@ -275,16 +304,25 @@ func (l *ledger) commit(e delta.HistoryEntry) {
 	other := int32(-1)
 	if len(l.removes) > 0 {
 		other = int32(len(l.others))
-		o := OtherCommit{Version: e.Version, Time: e.Time.UTC(), RowsKnown: true}
+		o := OtherCommit{Version: e.Version, Time: e.Time.UTC(), RowsKnown: true, to: -1}
 		if e.Info != nil {
 			o.Operation, o.Engine = e.Info.Operation, e.Info.EngineInfo
+			o.to = number(e.Info.OperationParameters["version"])
 		}
 		l.others = append(l.others, o)
 	}
+	replays := slices.ContainsFunc(e.Txns, func(txn delta.Txn) bool { return strings.HasSuffix(txn.AppID, replaySuffix) })
 	for i, a := range l.adds {
 		u := int32(-1)
 		if a.tag >= 0 {
 			u = l.unitOf(l.tags[a.tag], a.path)
+		} else {
+			if replays {
+				l.replays[nameOf(a.path)] = true
+			}
+			if other < 0 {
+				l.appended[nameOf(a.path)] = true
+			}
 		}
 		if other >= 0 {
 			l.others[other].RowsAdded += max(a.rows, 0)
@@ -346,10 +384,11 @@ func (l *ledger) register(u checkpoint.UnitRecord, version int64, file string) i
 		n.rows += s.Rows
 		t := l.track(trackKey{u.Name, s.Partition, u.Generation})
 		switch {
+		case u.Pin && u.Rewind != nil && u.Rewind.Catalog && t.pin >= 0: // the newest says where it has begun after all
 		case u.Pin:
 			t.pin, t.pinAt = s.First, version
 		case !s.Empty():
-			t.spans = append(t.spans, span{s.First, s.Next, s.Rows, s.Skipped, s.Dead, s.Filtered, s.Lost, at})
+			t.spans = append(t.spans, span{s.First, s.Next, s.Rows, s.Skipped, s.Dead, s.Filtered, s.Routed, s.Lost, at})
 		}
 		if version >= 0 {
 			t.logged = min(t.logged, s.First)

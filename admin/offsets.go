@@ -50,6 +50,35 @@ func (s *offsets) add(offset int64) bool {
 	return true
 }
 
+// drop takes an offset out, and reports whether it was in.
+func (s *offsets) drop(offset int64) bool {
+	if !s.has(offset) {
+		return false
+	}
+	at := offset >> chunkBits
+	c := s.chunks[at]
+	if c == full { // which others share
+		own := *full
+		c = &own
+		s.chunks[at] = c
+	}
+	c.words[offset&(chunkSize-1)>>6] &^= uint64(1) << (offset & 63)
+	c.count--
+	return true
+}
+
+// end is behind the highest offset; 0 where there is none.
+func (s *offsets) end() (end int64) {
+	for at, c := range s.chunks {
+		for w, word := range c.words {
+			if word != 0 {
+				end = max(end, at<<chunkBits+int64(w+1)<<6-int64(bits.LeadingZeros64(word)))
+			}
+		}
+	}
+	return end
+}
+
 func (s *offsets) has(offset int64) bool {
 	c := s.chunks[offset>>chunkBits]
 	return c != nil && c.words[offset&(chunkSize-1)>>6]>>(offset&63)&1 != 0

@@ -66,7 +66,8 @@ type OtherCommit struct {
 	RowsRemoved int64     `json:"rows_removed"`
 	RowsKnown   bool      `json:"rows_known"` // false: some files have no statistics, or their adds were cleaned from the log
 
-	others bool // it removed files that are no unit's
+	others bool  // it removed files that are no unit's
+	to     int64 // of a RESTORE: the version that the table went back to; -1 where it does not say
 }
 
 // PartitionReport is one partition of a stream in one generation. Offsets are half-open: [From, Next).
@@ -85,6 +86,7 @@ type PartitionReport struct {
 	Skipped     int64   `json:"skipped"`
 	Dead        int64   `json:"dead_letters"`
 	Filtered    int64   `json:"filtered"` // left out by table.filter
+	Routed      int64   `json:"routed"`   // rows of the tables that this one is the catalog of
 	Gaps        int64   `json:"gaps"`
 	Lost        int64   `json:"lost"` // of the gaps: Kafka had deleted the messages, if there were any, before they were read
 	RowsFound   int64   `json:"rows_found"`

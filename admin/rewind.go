@@ -29,9 +29,15 @@ type Rewinding struct {
 	ToVersion int64
 	// NewTopic agrees that the table's offsets are those of Kafka's topic from here on, whichever they were of.
 	NewTopic bool
-	// Force goes on where Kafka's topic begins now, where an offset is asked for that it has no longer, and leaves partitions that are
-	// not named where they are after a RESTORE.
-	Force bool
+	// Force goes on where Kafka's topic begins now, where an offset is asked for that it has no longer. After a RESTORE it leaves partitions
+	// that are not named where they are, and goes on without dead letters that were replayed and whose rows it has taken. It goes on past a table
+	// of a catalog that can't be looked at.
+	Force    bool
+	Filtered bool // the stream leaves messages out by a filter
+	// Routed reaches the stream's tables where they are many.
+	Routed Routed
+	// Letters is the store of the stream's dead-letter table; nil where none is configured.
+	Letters delta.LogStore
 }
 
 // Move is what becomes of one partition. Offsets are the first ones that are not taken.
@@ -83,7 +89,7 @@ func PlanRewind(ctx context.Context, store delta.LogStore, r Rewinding) (*Rewind
 			Remedy: "where it begins is said by source.start, or by `connector adopt`; is it the right table, and the right `name`?",
 		}
 	}
-	restored, err := p.restoredTo(ctx)
+	restored, unsure, err := restoredSince(ctx, store, t, t.Version(), r.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -93,88 +99,33 @@ func PlanRewind(ctx context.Context, store delta.LogStore, r Rewinding) (*Rewind
 			return nil, err
 		}
 	} else if restored != nil {
-		p.warn("version %d restored the table to version %s, and offsets did not go back with the rows: `--to-table-version %s` takes exactly those back",
-			restored.at, restored, restored)
+		p.warn("%s, and offsets did not go back with the rows: `--to-table-version %s` takes exactly those back", restored.text, restored)
 	}
 	if err := p.checkOffsets(); err != nil {
 		return nil, err
 	}
 	p.Moves, err = p.moves(progress)
 	p.Generation = progress.Generation + 1
-	if err == nil && restored != nil && r.ToVersion < 0 && !r.Force {
-		err = p.wholeAfterRestore(restored)
+	if err == nil && r.ToVersion < 0 {
+		err = p.wholeAfterRestore(restored, unsure)
 	}
-	if lasting := p.lasting(); lasting != "" && err == nil {
+	if err == nil && !r.Force {
+		err = p.checkReplays(ctx, store, restored)
+	}
+	if _, known := progress.Identities[r.Kafka.Identity]; !known && err == nil {
+		err = p.checkAloneInTables(ctx, store)
+	}
+	if err == nil {
+		err = p.checkPending(ctx, store)
+	}
+	if lasting := p.lasting(restored); lasting != "" && err == nil {
 		p.warn("%s", lasting)
 	}
 	return p, err
 }
 
-// wholeAfterRestore refuses to leave partitions where they are after a RESTORE: their rows went back, too, and once the stream has
-// committed, nothing tells of it any more.
-func (p *RewindPlan) wholeAfterRestore(restored *restoration) error {
-	for _, m := range p.Moves {
-		if _, named := p.r.To[m.Partition]; !named {
-			return &checkpoint.RefusedError{
-				Cause: fmt.Sprintf("version %d restored the table to version %s, and partition %d would stay where it is: what RESTORE took back of it would be lost",
-					restored.at, restored, m.Partition),
-				Remedy: fmt.Sprintf("`--to-table-version %s` takes back the offsets of all partitions; or name each in --to-offsets; --force leaves it as it is", restored),
-			}
-		}
-	}
-	return nil
-}
-
 func (p *RewindPlan) warn(format string, args ...any) {
 	p.Warnings = append(p.Warnings, fmt.Sprintf(format, args...))
-}
-
-// restoration is a RESTORE that no commit of the stream has followed.
-type restoration struct {
-	at int64
-	to int64 // -1: it does not say
-}
-
-func (r *restoration) String() string {
-	if r.to < 0 {
-		return "N"
-	}
-	return strconv.FormatInt(r.to, 10)
-}
-
-// restoredTo looks through the log to the stream's last commit, as a worker that starts does (rule A6).
-func (p *RewindPlan) restoredTo(ctx context.Context) (*restoration, error) {
-	for v := p.table.Version(); v >= 0; v-- {
-		c, err := p.table.Past(ctx, v)
-		switch {
-		case errors.Is(err, delta.ErrMissingCommit):
-			return nil, nil
-		case err != nil:
-			return nil, err
-		case c.Replaces():
-			r := &restoration{at: v, to: -1}
-			if c.Info != nil {
-				r.to = number(c.Info.OperationParameters["version"])
-			}
-			return r, nil
-		case slices.ContainsFunc(c.Txns, func(txn delta.Txn) bool { return checkpoint.IsStreams(txn.AppID, p.r.Name) }):
-			return nil, nil
-		}
-	}
-	return nil, nil
-}
-
-// number reads a whole number that may be spelled as a text; -1 for what is none.
-func number(value json.RawMessage) int64 {
-	text := string(value)
-	if unquoted, err := strconv.Unquote(text); err == nil {
-		text = unquoted
-	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 0 {
-		return -1
-	}
-	return n
 }
 
 // takeVersion takes the offsets of an earlier version of the table.
@@ -186,7 +137,7 @@ func (p *RewindPlan) takeVersion(ctx context.Context, store delta.LogStore, now 
 			Cause:  fmt.Sprintf("the table is at version %d: version %d is not before it", p.Version, n),
 			Remedy: "name the version that the table was restored to, which is an earlier one",
 		}
-	case restored != nil && n >= restored.at:
+	case restored != nil && restored.at >= 0 && n >= restored.at:
 		return &checkpoint.RefusedError{
 			Cause:  fmt.Sprintf("version %d restored the table, and its offsets and those of version %d are from before that", restored.at, n),
 			Remedy: fmt.Sprintf("name the version that it went back to: --to-table-version %s", restored),
@@ -215,6 +166,9 @@ func (p *RewindPlan) takeVersion(ctx context.Context, store delta.LogStore, now 
 			Cause:  fmt.Sprintf("the offsets of version %d are of another topic than those of version %d", n, p.Version),
 			Remedy: "say where to go on in the present topic: --to-offsets, --to-time or --to earliest",
 		}
+	}
+	if err := p.checkRowsOf(ctx, store, n); err != nil {
+		return err
 	}
 	p.r.To = map[int32]int64{}
 	for id := range now.Last {
@@ -267,7 +221,12 @@ func (p *RewindPlan) moves(now checkpoint.Progress) ([]Move, error) {
 	if err != nil {
 		return nil, err
 	}
-	pinned := now.Identities[p.r.Kafka.Identity]
+	pinned, known := now.Identities[p.r.Kafka.Identity]
+	if !known { // it brings the topic from here on (rule A1c)
+		if err := checkpoint.CheckAlone(p.r.Name, p.r.Topic, p.r.Kafka.Identity, p.r.Filtered, versions(p.table.Txns())); err != nil {
+			return nil, err
+		}
+	}
 	ids := map[int32]bool{}
 	for _, of := range []iter.Seq[int32]{maps.Keys(now.Last), maps.Keys(p.r.Kafka.Start)} {
 		for id := range of {
@@ -318,7 +277,10 @@ func (p *RewindPlan) changesTopic(now checkpoint.Progress) (bool, error) {
 			p.Former = append(p.Former, id)
 		}
 	}
-	if known || len(now.Identities) == 0 {
+	if now.Retired() { // its offsets are of one of those that it had
+		p.Former, known = now.Former, slices.Equal(now.Former, []checkpoint.Identity{is})
+	}
+	if known || len(p.Former) == 0 {
 		p.Former = nil // a table with both was given both by hand: they stay
 		if p.r.NewTopic {
 			return false, &checkpoint.RefusedError{
@@ -328,6 +290,12 @@ func (p *RewindPlan) changesTopic(now checkpoint.Progress) (bool, error) {
 		}
 		return false, nil
 	}
+	if !p.r.NewTopic && now.Retired() {
+		return false, &checkpoint.RefusedError{
+			Cause:  fmt.Sprintf("stream %q was retired, and its offsets are not, or not all, of the topic %s as it is now (id %s)", p.r.Name, p.r.Topic, is.TopicID),
+			Remedy: "`--to earliest --new-topic`, or --new-topic with an offset for each partition, begins with it",
+		}
+	}
 	if !p.r.NewTopic {
 		_, _, err := now.Pins(p.r.Name, is, 0)
 		return false, err
@@ -335,19 +303,72 @@ func (p *RewindPlan) changesTopic(now checkpoint.Progress) (bool, error) {
 	return true, nil
 }
 
-// lasting tells of rows that a rewind leaves.
-func (p *RewindPlan) lasting() string {
-	for _, m := range p.Moves {
-		if m.Again() > 0 && p.r.ToVersion < 0 && !p.r.NewTopic {
-			return "rows of what is read again stay in the table, as those of an earlier generation: delete them first where they are not wanted twice"
+// checkAloneInTables refuses a topic that another stream brings into one of a catalog's tables by now (rules A1c and T7).
+func (p *RewindPlan) checkAloneInTables(ctx context.Context, store delta.LogStore) error {
+	err := p.r.Routed.each(ctx, store, p.r.Name, func(_ string, table delta.LogStore) error {
+		snap, err := delta.OpenSnapshot(ctx, table, -1)
+		if err != nil {
+			return err
 		}
+		return checkpoint.CheckAlone(p.r.Name, p.r.Topic, p.r.Kafka.Identity, p.r.Filtered, versions(snap.Txns()))
+	})
+	if err != nil && p.r.Force && !errors.As(err, new(*checkpoint.RefusedError)) {
+		p.warn("whether another stream brings the topic into all tables can't be told: %v", err)
+		return nil
+	}
+	return err
+}
+
+// checkPending tells of rows that are on their way to the tables of a catalog, and refuses to pass over those that can't come there any more: they are
+// in the generation before, below where the catalog stands.
+func (p *RewindPlan) checkPending(ctx context.Context, store delta.LogStore) error {
+	pending, err := p.r.Routed.pending(ctx, store, p.r.Name)
+	for _, rows := range pending {
+		at := slices.IndexFunc(p.Moves, func(m Move) bool { return m.Partition == rows.Partition })
+		switch {
+		case rows.Broken != "" && !p.r.Force:
+			return &checkpoint.RefusedError{
+				Cause:  rows.String(),
+				Remedy: "mend the table or bring it back; or make an empty one in its place, by `connector table create` with the catalog's schema, where its rows are not wanted any more; --force rewinds all the same, and the stream goes on once that is done",
+			}
+		case rows.Broken != "":
+			p.warn("%v: nothing more of the stream is committed before that is mended, whatever table it is for", rows)
+		case rows.Lost == "":
+			p.warn("%v: they are brought there, as rows of the generation before", rows)
+		case rows.First >= 0 && at >= 0 && p.Moves[at].To > rows.First:
+			return &checkpoint.RefusedError{
+				Cause:  fmt.Sprintf("%v; and offset %d, with which they begin, would not be read again", rows, rows.First),
+				Remedy: fmt.Sprintf("have it read: --to-offsets %d=%d, and more for others; or give the rows up first, by `connector settle --give-up`", rows.Partition, rows.First),
+			}
+		default:
+			p.warn("%v", rows)
+		}
+	}
+	return err
+}
+
+// lasting tells of rows that a rewind leaves.
+func (p *RewindPlan) lasting(restored *restoration) string {
+	const stay = "rows of what is read again stay in the table, as those of an earlier generation: "
+	switch again := slices.ContainsFunc(p.Moves, func(m Move) bool { return m.Again() > 0 }); {
+	case !again || p.r.NewTopic:
+	case p.r.ToVersion < 0:
+		return stay + "delete them first where they are not wanted twice"
+	case restored == nil:
+		return stay + fmt.Sprintf("nothing tells that the table was restored since the stream's last commit, so RESTORE it to version %d first where they are not wanted twice", p.r.ToVersion)
 	}
 	return ""
 }
 
-// Commit does it, in one version, which it returns.
+// Commit does it, in one version, which it returns. Of a catalog, Settle is to follow.
 func (p *RewindPlan) Commit(ctx context.Context) (int64, error) {
 	return p.r.land(ctx, p.table, p.transaction)
+}
+
+// Settle brings the tables of a catalog what it had decided about before the rewind. After an error workers do so, or are refused with its cause.
+func (p *RewindPlan) Settle(ctx context.Context) error {
+	_, err := p.r.Routed.settle(ctx, false)
+	return err
 }
 
 // transaction is the rewind on top of the newest version. Partitions that are not asked for stay as they are there.
@@ -392,7 +413,11 @@ func (p *RewindPlan) transaction() (*delta.Transaction, error) {
 	for _, id := range p.Former {
 		tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.IdentityAppID(p.r.Name, id)}) // 0: it has ended
 	}
-	partitions := max(now.Identities[p.r.Kafka.Identity], int32(len(p.r.Kafka.Start)))
+	pinned, known := now.Identities[p.r.Kafka.Identity]
+	if filter, _ := p.table.Txn(checkpoint.FilterAppID(p.r.Name)); !known && filter.Version != checkpoint.FilterMark(p.r.Filtered) {
+		tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.FilterAppID(p.r.Name), Version: checkpoint.FilterMark(p.r.Filtered)})
+	}
+	partitions := max(pinned, int32(len(p.r.Kafka.Start)))
 	tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.IdentityAppID(p.r.Name, p.r.Kafka.Identity), Version: int64(partitions)})
 	return tx, nil
 }

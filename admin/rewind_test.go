@@ -311,6 +311,38 @@ func TestRewindAfterARestore(t *testing.T) {
 	wantVerdict(t, f.verify(), admin.OK)
 }
 
+// TestRewindToBetweenARestoreAndItsRewind: such a version has rows that went back, and offsets that did not yet. (Found by the simulation.)
+func TestRewindToBetweenARestoreAndItsRewind(t *testing.T) {
+	f := newFixture(t, setup{})
+	restore := func(to int64, of int64) {
+		version := f.foreign("RESTORE", removeOf(f.filesOf(of)[0], true))
+		f.edit(version, `"operation":"RESTORE"`, fmt.Sprintf(`"operation":"RESTORE","operationParameters":{"version":"%d"}`, to))
+	}
+	f.commit(take{0, 0, 10, nil, 0}, take{1, 0, 9, nil, 0}) // version 2
+	f.commit(take{0, 10, 30, nil, 0})
+	restore(2, 3)      // version 4
+	f.foreign("WRITE") // version 5
+	r := rewinding(nil)
+	r.ToVersion = 2
+	_, err := f.plan(r).Commit(t.Context())
+	f.check(err)
+	f.open(setup{})
+	f.commit(take{0, 10, 20, nil, 0}) // version 7
+	restore(5, 7)
+	r.ToVersion = 5
+	_, err = admin.PlanRewind(t.Context(), f.store, r)
+	wantRefusal(t, err, "version 4 restored the table to version 2, and the offsets of version 5 are from before that", "use --to-table-version 2")
+	f.foreign("RESTORE")
+	f.edit(9, `"operation":"RESTORE"`, `"operation":"RESTORE","operationParameters":{"version":"8"}`)
+	r.ToVersion = 8
+	_, err = admin.PlanRewind(t.Context(), f.store, r)
+	wantRefusal(t, err, "version 8 restored the table to version 5", "use --to-table-version 2")
+	r.ToVersion = 2
+	if p, want := f.plan(r), []admin.Move{{Partition: 0, From: 20, To: 10}, {Partition: 1, From: 9, To: 9}}; !slices.Equal(p.Moves, want) || len(p.Warnings) > 0 {
+		t.Errorf("the plan is %+v, want %+v without a warning", p, want)
+	}
+}
+
 // TestRewindToANewTopic: the topic was deleted and made anew, with another number of partitions.
 func TestRewindToANewTopic(t *testing.T) {
 	for _, tt := range []struct {
@@ -367,6 +399,54 @@ func TestRewindToANewTopic(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRewindToATopicThatAnotherStreamBrings: a rewind to another topic begins with it, as a first start does (rule A1c). The other stream may be
+// there before the plan, or come between it and the commit.
+func TestRewindToATopicThatAnotherStreamBrings(t *testing.T) {
+	anew := checkpoint.Identity{ClusterID: "cluster", TopicID: "anew"}
+	other := func(filtered int64) []any {
+		return []any{delta.Txn{AppID: "other-0", Version: 4}, delta.Txn{AppID: checkpoint.IdentityAppID("other", anew), Version: 1}, delta.Txn{AppID: "other#filter", Version: filtered}}
+	}
+	f := newFixture(t, setup{})
+	f.commit(take{0, 0, 20, nil, 0}, take{1, 0, 9, nil, 0})
+	r := rewinding(map[int32]int64{0: 0, 1: 0})
+	r.NewTopic, r.Kafka.Identity = true, anew
+	p := f.plan(r)
+	f.foreign("STREAMING UPDATE", other(0)...)
+	before := f.snapshot().Version()
+	_, err := p.Commit(t.Context())
+	wantRefusal(t, err, `by stream "other"`, "table.filter")
+	if v := f.snapshot().Version(); v != before {
+		t.Errorf("version %d was written", v)
+	}
+	for _, r.Filtered = range []bool{false, true} {
+		_, err = admin.PlanRewind(t.Context(), f.store, r)
+		wantRefusal(t, err, `by stream "other"`, "table.filter")
+	}
+	f.foreign("STREAMING UPDATE", other(1)...)
+	_, err = f.plan(r).Commit(t.Context())
+	f.check(err)
+	if got, ok := f.txns()["#filter"]; !ok || got != 1 {
+		t.Errorf("the table does not say that the stream leaves messages out: %v", f.txns())
+	}
+	back := rewinding(map[int32]int64{0: 0, 1: 0})
+	back.NewTopic = true
+	_, err = f.plan(back).Commit(t.Context()) // to a topic that nobody else brings, without a filter
+	f.check(err)
+	if got := f.txns()["#filter"]; got != 0 {
+		t.Errorf("the table says that the stream leaves messages out: %v", f.txns())
+	}
+}
+
+// TestRewindOfAStreamThatKafkaDeltaIngestHasLeft: it has no identity yet, and the rewind gives it one.
+func TestRewindOfAStreamThatKafkaDeltaIngestHasLeft(t *testing.T) {
+	f := newFixture(t, setup{})
+	f.foreign("WRITE", delta.Txn{AppID: "kdi-0", Version: 7}, delta.Txn{AppID: "kdi-1", Version: 7})
+	r := rewinding(map[int32]int64{0: 5})
+	r.Name = "kdi"
+	_, err := admin.PlanRewind(t.Context(), f.store, r)
+	wantRefusal(t, err, `by stream "events"`, `"events", with its name`)
 }
 
 // TestRewindAndKafka: an earlier generation is compared as well, and what was passed over is not looked for.

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 
 	"kafkadelta/checkpoint"
 	"kafkadelta/delta"
@@ -30,7 +31,9 @@ func StandingOf(ctx context.Context, store delta.LogStore, name string) (*Standi
 		return nil, err
 	}
 	for e, err := range delta.HistoryOf(ctx, store, delta.HistoryOptions{From: oldest, To: snap.Version()}) {
-		if err != nil {
+		if errors.Is(err, delta.ErrMissingCommit) {
+			break
+		} else if err != nil {
 			return nil, err
 		}
 		record, err := recordOf(&e)

@@ -55,13 +55,16 @@ func (l *ledger) checkTxns(e delta.HistoryEntry, record checkpoint.CommitRecord,
 	}
 }
 
-// checkSlot holds rule D2: the version that counts dead letters names their file.
+// checkSlot holds rules D2 and T2: the version that counts dead letters, or rows of other tables, names their files.
 func (l *ledger) checkSlot(e delta.HistoryEntry, name string, s checkpoint.Span) {
-	slot := checkpoint.DeadLetterAppID(name, s.ID)
-	if s.Dead > 0 && !slices.ContainsFunc(e.Txns, func(txn delta.Txn) bool { return txn.AppID == slot }) {
-		l.faults.add(Finding{Kind: ForgedTxn, Version: &e.Version, Text: fmt.Sprintf(
-			"version %d: by its spans %d messages of %s are dead letters, but it has no txn %q", e.Version, s.Dead, s.Partition, slot)})
+	check := func(messages int64, are, slot string) {
+		if messages > 0 && !slices.ContainsFunc(e.Txns, func(txn delta.Txn) bool { return txn.AppID == slot }) {
+			l.faults.add(Finding{Kind: ForgedTxn, Version: &e.Version, Text: fmt.Sprintf(
+				"version %d: by its spans %d messages of %s are %s, but it has no txn %q", e.Version, messages, s.Partition, are, slot)})
+		}
 	}
+	check(s.Dead, "dead letters", checkpoint.DeadLetterAppID(name, s.ID))
+	check(s.Routed, "rows of other tables", checkpoint.RowsAppID(name, s.ID))
 }
 
 // settle fits the txns, of the newest and the oldest version, to the tracks.
@@ -80,7 +83,7 @@ func (l *ledger) settle() {
 	l.judgeGenerations()
 	l.traceless()
 	for _, tracks := range l.byPlace {
-		slices.SortFunc(tracks, func(a, b *track) int { return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.gen, b.gen)) })
+		slices.SortFunc(tracks, byStream)
 		for i, t := range slices.Backward(tracks) {
 			slices.SortFunc(t.spans, func(a, b span) int { return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.next, b.next)) })
 			appID := checkpoint.AppID(t.name, t.ID)
@@ -103,7 +106,11 @@ func (l *ledger) settle() {
 		}
 	}
 	l.judgeMoves()
+	l.recall()
 }
+
+// byStream is the order of the tracks of a place.
+func byStream(a, b *track) int { return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.gen, b.gen)) }
 
 // fit fits a track to the oldest state: which of its spans must be in commits, and from where on it was asked for.
 func (l *ledger) fit(t *track, appID string) {

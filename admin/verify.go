@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"math"
 	"runtime"
-	"slices"
 	"sync"
 
 	"kafkadelta/checkpoint"
@@ -46,6 +45,14 @@ type Progress struct {
 // Verify checks that each message is in the table exactly once, as far as that can be told from what is left of it. The
 // error says that it could not be done at all; what was found is in the report.
 func Verify(ctx context.Context, store delta.LogStore, o Options) (*Report, error) {
+	v, err := verify(ctx, store, o)
+	if err != nil {
+		return nil, err
+	}
+	return v.report(), nil
+}
+
+func verify(ctx context.Context, store delta.LogStore, o Options) (*verifier, error) {
 	v := &verifier{ledger: newLedger(store), opts: o}
 	if err := v.load(ctx, o.Since, o.Until); err != nil {
 		return nil, fmt.Errorf("reading the table's log: %w", err)
@@ -64,7 +71,7 @@ func Verify(ctx context.Context, store delta.LogStore, o Options) (*Report, erro
 			return nil, fmt.Errorf("comparing with Kafka: %w", err)
 		}
 	}
-	return v.report(), nil
+	return v, nil
 }
 
 // verifier is one run of Verify.
@@ -81,6 +88,7 @@ type verifier struct {
 	unverified []Finding
 	notes      []string
 	kafka      *KafkaReport
+	stood      map[standKey]int64 // what stoodAt has found
 }
 
 // job is one file to read.
@@ -89,34 +97,49 @@ type job struct {
 	add  delta.Add
 	unit int32 // -1: no unit's
 	tag  checkpoint.UnitRecord
+	// replay: its rows are those of dead letters, which no span counts.
+	replay bool
+	moved  bool // rows of others' files may be in it
 }
 
-// readFiles reads the files, those of units first: which generation a row of another file is of shows by what is missing.
+// readFiles reads the files turn by turn: which generation a row of another file is of shows by what is missing.
 func (v *verifier) readFiles(ctx context.Context) error {
-	var total, others int64
+	var total int64
+	var files [3]int64
 	for a, err := range v.live(ctx) {
 		if err != nil {
 			return err
 		}
 		total++
-		if v.jobOf(&a).unit < 0 {
-			others++
-		}
+		j := v.jobOf(&a)
+		files[j.turn()]++
 	}
-	for _, tagged := range []bool{true, false} {
-		if !tagged && others == 0 {
-			break
+	for turn, n := range files {
+		if n == 0 {
+			continue
 		}
-		if err := v.readAll(ctx, tagged, total); err != nil {
+		if err := v.readAll(ctx, turn, total); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// turn is when the file is read: those of units first, and copies of rows last, so that they are not taken for what they are copies of.
+func (j *job) turn() int {
+	switch {
+	case j.unit >= 0:
+		return 0
+	case j.moved:
+		return 1
+	}
+	return 2
+}
+
 // jobOf is what to do with a file.
 func (v *verifier) jobOf(a *delta.Add) job {
 	j := job{name: nameOf(a.Path), add: *a, unit: -1}
+	j.replay, j.moved = v.ledger.replays[j.name], !v.appended[j.name]
 	if text, ok := a.Tags[checkpoint.TagKey]; ok {
 		if u, err := checkpoint.DecodeUnit(text); err == nil {
 			if at, known := v.unitByID[u.Unit]; known {
@@ -127,7 +150,7 @@ func (v *verifier) jobOf(a *delta.Add) job {
 	return j
 }
 
-func (v *verifier) readAll(ctx context.Context, tagged bool, total int64) error {
+func (v *verifier) readAll(ctx context.Context, turn int, total int64) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	jobs := make(chan job)
@@ -153,7 +176,7 @@ func (v *verifier) readAll(ctx context.Context, tagged bool, total int64) error 
 			}
 		})
 	}
-	err := v.send(ctx, jobs, tagged)
+	err := v.send(ctx, jobs, turn)
 	close(jobs)
 	wg.Wait()
 	if cause := context.Cause(ctx); cause != nil {
@@ -162,13 +185,13 @@ func (v *verifier) readAll(ctx context.Context, tagged bool, total int64) error 
 	return err
 }
 
-func (v *verifier) send(ctx context.Context, jobs chan<- job, tagged bool) error {
+func (v *verifier) send(ctx context.Context, jobs chan<- job, turn int) error {
 	for a, err := range v.live(ctx) {
 		if err != nil {
 			return err
 		}
 		j := v.jobOf(&a)
-		if j.unit >= 0 != tagged {
+		if j.turn() != turn {
 			continue
 		}
 		select {
@@ -395,61 +418,4 @@ func (p *placer) double(o int64) {
 func (p *placer) finding(kind Kind, o int64, text string) Finding {
 	partition, next := p.at.ID, o+1
 	return Finding{Kind: kind, Topic: p.at.Topic, Partition: &partition, First: &o, Next: &next, File: p.job.name, Text: text}
-}
-
-// ofOthers takes rows of a file that no unit has brought, such as one of OPTIMIZE: the row is of the newest generation that has the
-// offset and lacks its row. Rows of earlier ones may have been deleted for it.
-func (p *placer) ofOthers(b *batch, i, n int) {
-	for ; i < n; i++ {
-		o := b.offsets[i]
-		dead := p.dead != nil && p.dead.Has(b.row+int64(i))
-		if !dead {
-			p.told++
-		}
-		covered, taken := false, false
-		for _, t := range slices.Backward(p.tracks) {
-			if o < t.floor { // not asked for
-				covered, taken = true, true
-				break
-			}
-			if !t.covers(o) {
-				continue
-			}
-			covered = true
-			t.mu.Lock()
-			if dead {
-				taken = true
-				t.deleted.add(o)
-			} else {
-				taken = t.have.add(o)
-			}
-			t.mu.Unlock()
-			if taken {
-				break
-			}
-		}
-		switch {
-		case dead || taken:
-		case len(p.tracks) == 0, o < p.origin:
-			p.strangers++
-		case covered:
-			p.double(o)
-		default:
-			p.v.fault(p.finding(OutsideSpan, o, fmt.Sprintf("%s has a row of %s offset %d, which no commit of the stream has taken", p.job.name, p.at, o)))
-		}
-	}
-}
-
-// covers reports whether the track may have taken the offset: where its records are all there, one of its spans has it.
-func (t *track) covers(o int64) bool {
-	_, ok := slices.BinarySearchFunc(t.spans, o, func(s span, o int64) int {
-		switch {
-		case s.next <= o:
-			return -1
-		case s.first > o:
-			return 1
-		}
-		return 0
-	})
-	return ok || t.pin < 0 && o < min(t.strict, t.limit)
 }

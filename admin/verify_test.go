@@ -453,8 +453,8 @@ func TestDeletionVectors(t *testing.T) {
 
 // TestTwoStreams: two streams of one topic, and two generations of one, have each offset once each.
 func TestTwoStreams(t *testing.T) {
-	f := filled(t, setup{})
-	f.open(setup{name: "second"})
+	f := filled(t, setup{filtered: true})
+	f.open(setup{name: "second", filtered: true})
 	f.commit(take{0, 0, 7, nil, 0})
 	f.rewrite("OPTIMIZE", false, all)
 	r := f.verify()

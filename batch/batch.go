@@ -17,8 +17,13 @@ import (
 
 // Config says when a flush is due: whichever limit is reached first. An interval without messages flushes nothing.
 type Config struct {
-	// Interval is the longest that a message waits before its flush begins. Default 10s.
+	// Mode is fixed (default), where Interval counts; or adaptive, where Freshness does.
+	Mode string `yaml:"mode"`
+	// Interval is the longest that a message waits before its flush begins. Default 10s. In mode adaptive it is for messages that
+	// come too old for Freshness.
 	Interval time.Duration `yaml:"interval"`
+	// Freshness is, in mode adaptive, how old a message may be when the table has it, by its timestamp in Kafka. Default 5s.
+	Freshness time.Duration `yaml:"freshness"`
 	// Bytes is the size of a lane's Parquet output, in bytes, past which it is flushed. Default 128 MiB.
 	Bytes int64 `yaml:"bytes" unit:"bytes"`
 	// Rows is the number of rows past which a lane is flushed. Default 0: no limit.
@@ -26,13 +31,22 @@ type Config struct {
 }
 
 // DefaultConfig returns the limits used where the configuration is silent.
-func DefaultConfig() Config { return Config{Interval: 10 * time.Second, Bytes: 128 << 20} }
+func DefaultConfig() Config {
+	return Config{Mode: ModeFixed, Interval: 10 * time.Second, Freshness: 5 * time.Second, Bytes: 128 << 20}
+}
+
+// Values of Config.Mode.
+const (
+	ModeFixed    = "fixed"
+	ModeAdaptive = "adaptive"
+)
 
 // Bounds of the limits. A commit takes tens of milliseconds on an object store, so that a shorter interval only queues.
 const (
-	minInterval = 10 * time.Millisecond
-	maxInterval = 30 * time.Minute // files that were finished first must be committed within an hour (rule C8)
-	minBytes    = 1 << 10
+	minInterval  = 10 * time.Millisecond
+	minFreshness = 100 * time.Millisecond
+	maxInterval  = 30 * time.Minute // files that were finished first must be committed within an hour (rule C8)
+	minBytes     = 1 << 10
 )
 
 // Validate checks the limits.
@@ -40,6 +54,12 @@ func (c Config) Validate() error {
 	var errs []error
 	if c.Interval < minInterval || c.Interval > maxInterval {
 		errs = append(errs, fmt.Errorf("flush.interval is %v: use %v to %v", c.Interval, minInterval, maxInterval))
+	}
+	if c.Mode != ModeFixed && c.Mode != ModeAdaptive {
+		errs = append(errs, fmt.Errorf("flush.mode is %q: use %s or %s", c.Mode, ModeFixed, ModeAdaptive))
+	}
+	if c.Freshness < minFreshness || c.Freshness > maxInterval {
+		errs = append(errs, fmt.Errorf("flush.freshness is %v: use %v to %v", c.Freshness, minFreshness, maxInterval))
 	}
 	if c.Bytes < minBytes {
 		errs = append(errs, fmt.Errorf("flush.bytes is %d: use at least %d", c.Bytes, minBytes))
@@ -62,7 +82,7 @@ func NewLedger() *Ledger {
 }
 
 // Open returns the account of one partition, to be written to directly while its messages are taken. It begins at
-// `first` if the partition is new to the ledger; otherwise first must be where the account stands.
+// first if the partition is new to the ledger; otherwise first must be where the account stands: offsets between would be lost as gaps.
 func (l *Ledger) Open(p checkpoint.Partition, first int64) (*checkpoint.Span, error) {
 	s, ok := l.spans[p]
 	if !ok {
@@ -70,10 +90,9 @@ func (l *Ledger) Open(p checkpoint.Partition, first int64) (*checkpoint.Span, er
 		l.spans[p] = s
 		return s, nil
 	}
-	if s.Next > first {
-		return nil, fmt.Errorf("messages of %s from offset %d are offered, but offsets up to %d were taken already", p, first, s.Next)
+	if s.Next != first {
+		return nil, fmt.Errorf("messages of %s from offset %d are offered, but %d comes next", p, first, s.Next)
 	}
-	s.Next = first // offsets between are gaps that the source has passed
 	return s, nil
 }
 

@@ -92,7 +92,7 @@ func TestStages(t *testing.T) {
 	for _, s := range shapes {
 		for _, stage := range []string{stageDecode, stageParquet} {
 			t.Run(stage+" "+s.name, func(t *testing.T) {
-				r := stageRun{stage: stage, shape: s, messages: chunkMessages + 1001, partitions: 4, data: filepath.Join("..", "test", "data"), dir: t.TempDir()}
+				r := stageRun{stage: stage, shape: s, messages: s.messages(chunkMessages + 1001), partitions: 4, data: filepath.Join("..", "test", "data"), dir: t.TempDir()}
 				got, err := r.run(t.Context())
 				if err != nil {
 					t.Fatal(err)
@@ -133,7 +133,7 @@ func TestResultsSurviveSaving(t *testing.T) {
 		Runs: []run{{Stage: stagePath, Shape: "flights", Round: 1, Messages: 5, Seconds: 1.5, PeakRSS: 7}},
 	}
 	path := filepath.Join(t.TempDir(), "new", "r.json")
-	if err := want.save(path); err != nil {
+	if err := saveJSON(want, path); err != nil {
 		t.Fatal(err)
 	}
 	got, err := loadResult(path)
@@ -144,7 +144,7 @@ func TestResultsSurviveSaving(t *testing.T) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	want.Format++
-	if err := want.save(path); err != nil {
+	if err := saveJSON(want, path); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := loadResult(path); err == nil || !strings.Contains(err.Error(), "format 2") {

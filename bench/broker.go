@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -72,9 +73,12 @@ func startBroker(ctx context.Context, binary string) (brokers []string, stop fun
 	return split(strings.TrimSpace(line)), stop, nil
 }
 
+// maxMessageBytes is the topics' max.message.bytes.
+const maxMessageBytes = 16 << 20
+
 // topicName tells everything that a topic's content depends on, so that one that is there can be used again.
 func (o options) topicName(s shape) string {
-	return fmt.Sprintf("kafkadelta-bench-%s-%d-%s-%d", s.name, o.messages, o.compression, o.partitions)
+	return fmt.Sprintf("kafkadelta-bench-%s-%d-%s-%d", s.name, s.messages(o.messages), o.compression, o.partitions)
 }
 
 // fillTopic makes the topic, unless it is there whole, and sends message i to partition i modulo their number.
@@ -85,12 +89,13 @@ func (o options) fillTopic(ctx context.Context, brokers []string, s shape) error
 	}
 	topic := o.topicName(s)
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerBatchCompression(codec), kgo.MaxBufferedRecords(200_000), kgo.DefaultProduceTopic(topic))
+		kgo.ProducerBatchCompression(codec), kgo.MaxBufferedRecords(200_000), kgo.MaxBufferedBytes(256<<20),
+		kgo.ProducerBatchMaxBytes(maxMessageBytes-1024), kgo.BrokerMaxWriteBytes(100<<20), kgo.DefaultProduceTopic(topic))
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	there, err := o.topicReady(ctx, kadm.NewClient(client), topic)
+	there, err := o.topicReady(ctx, kadm.NewClient(client), topic, s.messages(o.messages))
 	if there || err != nil {
 		return err
 	}
@@ -98,13 +103,26 @@ func (o options) fillTopic(ctx context.Context, brokers []string, s shape) error
 	if err != nil {
 		return err
 	}
-	failed := make(chan error, 1)
 	var text []byte
-	for i := range o.messages {
-		if text, err = in.append(text[:0]); err != nil {
+	err = sendInTurn(ctx, client, s.messages(o.messages), o.partitions, func(int64) (_ []byte, err error) {
+		text, err = in.append(text[:0])
+		return slices.Clone(text), err
+	})
+	if err != nil {
+		return fmt.Errorf("filling topic %s: %w", topic, err)
+	}
+	return nil
+}
+
+// sendInTurn sends message i to partition i modulo their number. The client keeps what it is given.
+func sendInTurn(ctx context.Context, client *kgo.Client, n int64, partitions int, message func(int64) ([]byte, error)) error {
+	failed := make(chan error, 1)
+	for i := range n {
+		value, err := message(i)
+		if err != nil {
 			return err
 		}
-		client.Produce(ctx, &kgo.Record{Partition: int32(i % int64(o.partitions)), Value: slices.Clone(text)}, func(_ *kgo.Record, err error) {
+		client.Produce(ctx, &kgo.Record{Partition: int32(i % int64(partitions)), Value: value}, func(_ *kgo.Record, err error) {
 			if err != nil {
 				select {
 				case failed <- err:
@@ -114,18 +132,18 @@ func (o options) fillTopic(ctx context.Context, brokers []string, s shape) error
 		})
 	}
 	if err := client.Flush(ctx); err != nil {
-		return fmt.Errorf("filling topic %s: %w", topic, err)
+		return err
 	}
 	select {
 	case err := <-failed:
-		return fmt.Errorf("filling topic %s: %w", topic, err)
+		return err
 	default:
 		return nil
 	}
 }
 
 // topicReady reports whether the topic holds all messages already; if not, it is empty then.
-func (o options) topicReady(ctx context.Context, admin *kadm.Client, topic string) (bool, error) {
+func (o options) topicReady(ctx context.Context, admin *kadm.Client, topic string, messages int64) (bool, error) {
 	ends, err := admin.ListEndOffsets(ctx, topic)
 	if err != nil {
 		return false, fmt.Errorf("looking for topic %s: %w", topic, err)
@@ -139,12 +157,12 @@ func (o options) topicReady(ctx context.Context, admin *kadm.Client, topic strin
 	switch {
 	case held == 0 && partitions == int64(o.partitions):
 		return false, nil
-	case held == o.messages && partitions == int64(o.partitions):
+	case held == messages && partitions == int64(o.partitions):
 		return true, nil
 	case partitions > 0:
-		return false, fmt.Errorf("topic %s holds %d messages of %d in %d partitions: a run that filled it was stopped; delete the topic", topic, held, o.messages, partitions)
+		return false, fmt.Errorf("topic %s holds %d messages of %d in %d partitions: a run that filled it was stopped; delete the topic", topic, held, messages, partitions)
 	}
-	if _, err := admin.CreateTopic(ctx, int32(o.partitions), -1, nil, topic); err != nil {
+	if _, err := admin.CreateTopic(ctx, int32(o.partitions), -1, map[string]*string{"max.message.bytes": new(strconv.Itoa(maxMessageBytes))}, topic); err != nil {
 		return false, fmt.Errorf("making topic %s: %w", topic, err)
 	}
 	return false, nil

@@ -71,13 +71,12 @@ type logResult struct {
 type logSuite struct {
 	table       logTable
 	rounds      int
-	python      string
-	dir, output string
+	python, dir string
 
 	self, root, work string
 }
 
-func logCommand(ctx context.Context, args []string) (err error) {
+func logCommand(ctx context.Context, args []string) (m measurement, err error) {
 	var s logSuite
 	f := flag.NewFlagSet("bench log", flag.ContinueOnError)
 	f.Int64Var(&s.table.files, "files", 1_000_000, "data files of the table")
@@ -85,54 +84,56 @@ func logCommand(ctx context.Context, args []string) (err error) {
 	f.IntVar(&s.rounds, "rounds", 5, "times that everything is run")
 	f.StringVar(&s.python, "python", "python3", "Python with the package deltalake")
 	f.StringVar(&s.dir, "dir", "", "folder for the tables (default: the system's folder for temporary files)")
-	f.StringVar(&s.output, "o", "", "file for the results (default: a new one in bench/results)")
+	f.StringVar(&m.output, "o", "", "file for the results (default: a new one in bench/results)")
 	if err := f.Parse(args); err != nil {
-		return err
+		return m, err
 	}
 	if f.NArg() > 0 || s.table.files < 1 || s.table.following < 1 || s.rounds < 1 {
-		return errors.New("bench log takes flags only, and -files, -following and -rounds must be at least 1")
+		return m, errors.New("bench log takes flags only, and -files, -following and -rounds must be at least 1")
 	}
 	if s.self, err = os.Executable(); err != nil {
-		return err
+		return m, err
 	}
 	if s.root, err = moduleRoot(ctx); err != nil {
-		return err
+		return m, err
 	}
 	if s.work, err = os.MkdirTemp(s.dir, "kafkadelta-bench-"); err != nil {
-		return err
+		return m, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(s.work)) }()
-	return s.run(ctx)
+	r, err := s.run(ctx)
+	m.kind, m.result = "log-", r
+	return m, err
 }
 
-func (s *logSuite) run(ctx context.Context) error {
+func (s *logSuite) run(ctx context.Context) (logResult, error) {
 	r := logResult{
 		Format: resultFormat, At: time.Now().UTC().Truncate(time.Second), Machine: describeMachine(ctx, s.root),
 		Files: s.table.files, Following: s.table.following,
 	}
 	progress("making a log of %d files", s.table.files)
 	if err := errors.Join(s.table.writeBase(ctx, s.base()), s.table.writeFollowing(s.later())); err != nil {
-		return err
+		return r, err
 	}
 	// The base's log checkpoint is delta-rs's own, so that neither side reads what suits it alone.
 	made, err := s.other(ctx, logCheckpoint, s.base())
 	if err != nil {
-		return err
+		return r, err
 	}
 	r.DeltaRS = made.Engine
 	if err := dropCovered(s.base()); err != nil {
-		return err
+		return r, err
 	}
 	v2 := s.table
 	v2.v2 = true
 	if err := v2.writeBase(ctx, s.baseV2()); err != nil {
-		return err
+		return r, err
 	}
 	if _, err := s.own(ctx, logV2, s.baseV2()); err != nil {
-		return err
+		return r, err
 	}
 	if err := dropCovered(s.baseV2()); err != nil {
-		return err
+		return r, err
 	}
 	for round := range s.rounds {
 		for _, op := range logOps {
@@ -149,7 +150,7 @@ func (s *logSuite) run(ctx context.Context) error {
 			for _, engine := range engines {
 				x, err := s.once(ctx, engine, op)
 				if err != nil {
-					return err
+					return r, err
 				}
 				x.Engine, x.Op, x.Round = engine, op, round+1
 				r.Runs = append(r.Runs, x)
@@ -157,7 +158,7 @@ func (s *logSuite) run(ctx context.Context) error {
 			}
 		}
 	}
-	return s.report(r)
+	return r, nil
 }
 
 // dropCovered removes what the log checkpoint of the base covers, so that nobody can read that instead.
@@ -294,11 +295,10 @@ func logChild(ctx context.Context, args []string) error {
 	return json.NewEncoder(os.Stdout).Encode(x)
 }
 
-func (s *logSuite) report(r logResult) error {
-	m := r.Machine
-	fmt.Printf("\n%s, %d cores, %s/%s, %s, commit %s, load %s\n", m.CPU, m.Cores, m.OS, m.Arch, m.Go, m.Commit, m.Load)
-	fmt.Printf("%d files, %d versions to follow, %s\n\n", r.Files, r.Following, r.DeltaRS)
-	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+// print writes the table of figures, over the rounds.
+func (r logResult) print(w io.Writer) error {
+	_, _ = fmt.Fprintf(w, "\n%v\n%d files, %d versions to follow, %s\n\n", r.Machine, r.Files, r.Following, r.DeltaRS)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	_, _ = fmt.Fprintln(t, "operation\tengine\tseconds: min\tmedian\tmax\tCPU s: median\tpeak RSS MiB: max\tbefore\tseconds by kafkadelta's: median (interval)\t")
 	for _, op := range []struct{ name, against string }{
 		{logOpen, logOpen}, {logOpenBare, logOpen}, {logOpenLight, logOpen}, {logFollow, logFollow}, {logCheckpoint, logCheckpoint}, {logLoaded, logCheckpoint}, {logV2, logV2},
@@ -321,18 +321,7 @@ func (s *logSuite) report(r logResult) error {
 				median(cpu), rss[len(rss)-1], idle[len(idle)-1], times)
 		}
 	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	path := s.output
-	if path == "" {
-		path = filepath.Join(s.root, "bench", "results", "log-"+resultName(r.At, m.Commit))
-	}
-	if err := saveJSON(r, path); err != nil {
-		return err
-	}
-	_, err := fmt.Printf("\nsaved as %s\n", path)
-	return err
+	return t.Flush()
 }
 
 func (r logResult) seconds(engine, op string) []float64 {

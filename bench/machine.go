@@ -23,6 +23,11 @@ type machine struct {
 	Load   string `json:"load_at_start,omitzero"` // of 1, 5 and 15 minutes
 }
 
+// String says it in one line.
+func (m machine) String() string {
+	return fmt.Sprintf("%s, %d cores, %s/%s, %s, commit %s, load %s", m.CPU, m.Cores, m.OS, m.Arch, m.Go, m.Commit, m.Load)
+}
+
 func describeMachine(ctx context.Context, root string) machine {
 	m := machine{
 		OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.NumCPU(), Go: runtime.Version(),

@@ -4,7 +4,11 @@
 //	go run ./bench -brokers localhost:9092            the whole path from a real broker
 //	go run ./bench -against HEAD                      side by side with another revision or source folder
 //	go run ./bench compare old.json new.json          ratios of two saved results
+//	go run ./bench scenarios                          how fresh the table is, how fast a start, what idling takes
+//	go run ./bench commits -python venv/bin/python    many processes that commit to one table, side by side with delta-rs
 //	go run ./bench log -python venv/bin/python        a log of a million files, side by side with delta-rs
+//	go run ./bench all -python venv/bin/python        all of these, one after the other, into one file
+//	go run ./bench fill -brokers localhost:9092       fill a topic for others to read; `read` only reads it
 //
 // It owns the seeded input, the child processes that are measured, and the saved results. It promises that every stage
 // runs in a process of its own, so that CPU time and memory are that stage's, that a run whose rows are not all there
@@ -55,24 +59,37 @@ func main() {
 
 func command(ctx context.Context, args []string) error {
 	if len(args) > 0 {
-		switch args[0] {
-		case "compare":
-			return compareFiles(args[1:])
-		case "log":
-			return logCommand(ctx, args[1:])
-		case childLog:
-			return logChild(ctx, args[1:])
-		case childStage:
-			return stageChild(ctx, args[1:])
-		case childBroker:
-			return brokerChild(ctx, args[1:])
+		if run, ok := commands[args[0]]; ok {
+			return run(ctx, args[1:])
 		}
 	}
-	o, err := parseOptions(args)
-	if err != nil {
-		return err
+	return reported(suiteCommand)(ctx, args)
+}
+
+// commands are those that have a name; without one, the stages are measured.
+var commands = map[string]func(context.Context, []string) error{
+	"all":        allCommand,
+	"commits":    reported(commitsCommand),
+	"compare":    func(_ context.Context, args []string) error { return compareFiles(args) },
+	"fill":       fillCommand,
+	"log":        reported(logCommand),
+	"read":       readCommand,
+	"scenarios":  reported(scenariosCommand),
+	childBroker:  brokerChild,
+	childCommits: commitsChild,
+	childLog:     logChild,
+	childStage:   stageChild,
+}
+
+// reported prints and saves what a command has measured.
+func reported(command func(context.Context, []string) (measurement, error)) func(context.Context, []string) error {
+	return func(ctx context.Context, args []string) error {
+		m, err := command(ctx, args)
+		if err != nil {
+			return err
+		}
+		return m.report(ctx)
 	}
-	return runSuite(ctx, o)
 }
 
 func parseOptions(args []string) (options, error) {
@@ -80,9 +97,9 @@ func parseOptions(args []string) (options, error) {
 	var stages, shapes, brokers, connector string
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.IntVar(&o.rounds, "rounds", 5, "times that everything is run")
-	f.Int64Var(&o.messages, "messages", 1_000_000, "messages of each run")
+	f.Int64Var(&o.messages, "messages", 1_000_000, "messages of each run; of shapes with large ones as many fewer")
 	f.StringVar(&stages, "stages", strings.Join(allStages, ","), "stages to run")
-	f.StringVar(&shapes, "shapes", strings.Join(shapeNames(), ","), "shapes of messages to run")
+	f.StringVar(&shapes, "shapes", strings.Join(usualShapes, ","), "shapes of messages to run, of "+strings.Join(shapeNames(), ", "))
 	f.StringVar(&brokers, "brokers", "", "brokers of the path stage, host:port,... (default: an embedded broker in a process of its own)")
 	f.IntVar(&o.partitions, "partitions", 4, "partitions of the topics")
 	f.StringVar(&o.compression, "compression", "none", "of the messages in the topics: none, snappy, lz4 or zstd")

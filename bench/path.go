@@ -52,7 +52,7 @@ func quoted(list []string) []string {
 
 // runPath runs the connector over a full topic, into a new table, in a new group.
 func (o options) runPath(ctx context.Context, connector string, s shape, brokers []string, dir, profile string) (run, error) {
-	out := run{Stage: stagePath, Shape: s.name, Messages: o.messages}
+	out := run{Stage: stagePath, Shape: s.name, Messages: s.messages(o.messages)}
 	table := filepath.Join(dir, "table")
 	config := filepath.Join(dir, "connector.yaml")
 	name := fmt.Sprintf("bench-%s-%d", s.name, time.Now().UnixNano())
@@ -115,6 +115,23 @@ func watchMemory(pid int, stop <-chan struct{}, peak chan<- int64) {
 
 // readLogs reads to the end, and finds out when the connector began to read. It keeps the last lines for errors.
 func readLogs(logs io.Reader) (assigned time.Time, last string) {
+	last = eachLog(logs, func(line logLine) {
+		if line.Msg == assignedMessage && assigned.IsZero() {
+			assigned = line.Time
+		}
+	})
+	return assigned, last
+}
+
+// logLine is what is looked at of a line of the connector's log.
+type logLine struct {
+	Time    time.Time `json:"time"`
+	Msg     string    `json:"msg"`
+	Address string    `json:"address"`
+}
+
+// eachLog calls see with each line of a log to its end, and returns the last ones.
+func eachLog(logs io.Reader, see func(logLine)) (last string) {
 	const keep = 20
 	var lines []string
 	s := bufio.NewScanner(logs)
@@ -122,21 +139,18 @@ func readLogs(logs io.Reader) (assigned time.Time, last string) {
 		if lines = append(lines, s.Text()); len(lines) > keep {
 			lines = lines[1:]
 		}
-		var line struct {
-			Time time.Time `json:"time"`
-			Msg  string    `json:"msg"`
-		}
-		if json.Unmarshal(s.Bytes(), &line) == nil && line.Msg == assignedMessage && assigned.IsZero() {
-			assigned = line.Time
+		var line logLine
+		if json.Unmarshal(s.Bytes(), &line) == nil {
+			see(line)
 		}
 	}
-	return assigned, strings.Join(lines, "\n")
+	return strings.Join(lines, "\n")
 }
 
 // runStage runs decode or parquet in a child process.
 func (o options) runStage(ctx context.Context, bench, stage string, s shape, dir, profile string) (run, error) {
 	var out run
-	cmd := exec.CommandContext(ctx, bench, childStage, "-stage", stage, "-shape", s.name, "-messages", strconv.FormatInt(o.messages, 10),
+	cmd := exec.CommandContext(ctx, bench, childStage, "-stage", stage, "-shape", s.name, "-messages", strconv.FormatInt(s.messages(o.messages), 10),
 		"-partitions", strconv.Itoa(o.partitions), "-data", o.data, "-dir", filepath.Join(dir, "table"), "-cpuprofile", profile)
 	cmd.Stderr = os.Stderr
 	text, err := cmd.Output()

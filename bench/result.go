@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +24,35 @@ type result struct {
 	Machine  machine   `json:"machine"`
 	Settings settings  `json:"settings"`
 	Runs     []run     `json:"runs"`
+}
+
+// printed is a result of any kind.
+type printed interface{ print(w io.Writer) error }
+
+// measurement is what a command has found out.
+type measurement struct {
+	result printed
+	kind   string // before the name of a new file
+	output string // file; "" for a new one in bench/results
+}
+
+// report prints and saves a measurement.
+func (m measurement) report(ctx context.Context) error {
+	if err := m.result.print(os.Stdout); err != nil {
+		return err
+	}
+	if m.output == "" {
+		root, err := moduleRoot(ctx)
+		if err != nil {
+			return err
+		}
+		m.output = filepath.Join(root, "bench", "results", m.kind+resultName(time.Now(), commitOf(ctx, root)))
+	}
+	if err := saveJSON(m.result, m.output); err != nil {
+		return err
+	}
+	_, err := fmt.Printf("\nsaved as %s\n", m.output)
+	return err
 }
 
 // settings are those that change the figures.
@@ -133,10 +163,9 @@ func median(sorted []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// print writes the table of figures: minimum, median and maximum over the rounds.
+// print writes the table of figures: minimum, median and maximum over the rounds; and the comparison, where there is something to compare.
 func (r result) print(w io.Writer) error {
-	m := r.Machine
-	_, _ = fmt.Fprintf(w, "\n%s, %d cores, %s/%s, %s, commit %s, load %s\n", m.CPU, m.Cores, m.OS, m.Arch, m.Go, m.Commit, m.Load)
+	_, _ = fmt.Fprintf(w, "\n%v\n", r.Machine)
 	_, _ = fmt.Fprintf(w, "%d messages, %d rounds, %d partitions, compression %s, broker %s\n\n", r.Settings.Messages, r.Settings.Rounds,
 		r.Settings.Partitions, r.Settings.Compression, r.Settings.Broker)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -151,11 +180,11 @@ func (r result) print(w io.Writer) error {
 		_, _ = fmt.Fprintf(t, "%s\t%s\t%.3f\t%.3f\t%.3f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t\n", name, s.shape, cpu[0], median(cpu), cpu[len(cpu)-1],
 			rate[0], median(rate), rate[len(rate)-1], median(s.values(run.megabytes)), median(rss), rss[len(rss)-1])
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil || r.Settings.Against == "" {
+		return err
+	}
+	return printComparison(w, r.Settings.Against, r.Machine.Commit, pick(r, variantAgainst), pick(r, variantNow))
 }
-
-// save writes the result as JSON.
-func (r result) save(path string) error { return saveJSON(r, path) }
 
 func saveJSON(r any, path string) error {
 	data, err := json.MarshalIndent(r, "", " ")
@@ -171,9 +200,19 @@ func saveJSON(r any, path string) error {
 	return nil
 }
 
+// loadResult reads a saved result of the stages, be it a part of one of everything.
 func loadResult(path string) (result, error) {
 	var r result
+	var all struct{ Parts []part[json.RawMessage] }
 	data, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(data, &all)
+	}
+	for _, p := range all.Parts {
+		if p.Name == partStages {
+			data = p.Result
+		}
+	}
 	if err == nil {
 		err = json.Unmarshal(data, &r)
 	}

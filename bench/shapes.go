@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/klauspost/compress/zstd"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/decode"
 	"kafkadelta/delta"
@@ -21,7 +23,19 @@ type shape struct {
 	ddl         string
 	partitionBy []string
 	columns     map[string]decode.Column
-	open        func(data string) (feed, error)
+	// scale is how many of the messages asked for make one of this shape, so that runs of large messages end; 0 stands for 1.
+	scale int64
+	open  func(data string) (feed, error)
+	// decoder is nil for JSON. Other formats have no path stage.
+	decoder func(*decode.Plan) (decoder, error)
+}
+
+// decoder is what the formats' decoders have in common.
+type decoder interface {
+	Append(r *kgo.Record) error
+	Rows() int
+	Bytes() int
+	NewBatch() arrow.RecordBatch
 }
 
 // feed is an endless, repeatable stream of messages.
@@ -30,22 +44,55 @@ type feed interface {
 	append(to []byte) ([]byte, error)
 }
 
+const webDDL = "meta STRUCT<producer: STRUCT<timestamp: STRING>>, method STRING, session_id STRING, status INT, url STRING, uuid STRING"
+
+// usualShapes are run where the command line names none.
+var usualShapes = []string{"web_requests", "flights"}
+
 var shapes = []shape{
 	{
-		name: "web_requests",
-		ddl: "meta STRUCT<producer: STRUCT<timestamp: STRING>>, method STRING, session_id STRING, status INT, url STRING, " +
-			"uuid STRING, date DATE",
-		partitionBy: []string{"date"},
-		columns:     map[string]decode.Column{"date": {From: "meta.producer.timestamp", Cast: "date"}},
-		open:        func(string) (feed, error) { return newWebRequests(webSeed), nil },
+		name: "web_requests", ddl: webDDL + ", date DATE", partitionBy: []string{"date"},
+		columns: map[string]decode.Column{"date": {From: "meta.producer.timestamp", Cast: "date"}},
+		open:    func(string) (feed, error) { return newWebRequests(webSeed), nil },
 	},
-	{
+	{ // the same, in Avro
+		name: "web_requests_avro", ddl: webDDL + ", date DATE", partitionBy: []string{"date"},
+		columns: map[string]decode.Column{"date": {From: "meta.producer.timestamp", Cast: "date"}},
+		open:    func(string) (feed, error) { return &webAvro{webRequests: newWebRequests(webSeed)}, nil },
+		decoder: newAvroDecoder,
+	},
+	{ // numbers and nulls
 		name: "flights",
 		ddl: "year INT, month INT, day INT, dep_time INT, sched_dep_time INT, dep_delay INT, arr_time INT, sched_arr_time INT, " +
 			"arr_delay INT, carrier STRING, flight INT, tailnum STRING, origin STRING, dest STRING, air_time INT, distance INT, " +
 			"hour INT, minute INT, time_hour TIMESTAMP",
 		open: func(data string) (feed, error) { return openLines(filepath.Join(data, "flights-2013.jsonl.zst")) },
 	},
+	{ // nested
+		name: "earthquakes", scale: 4,
+		ddl: "id STRING NOT NULL, type STRING, properties STRUCT<mag: DOUBLE, place: STRING, time: TIMESTAMP, updated: TIMESTAMP, " +
+			"tz: INT, url: STRING, detail: STRING, felt: INT, cdi: DOUBLE, mmi: DOUBLE, alert: STRING, status: STRING, tsunami: INT, " +
+			"sig: INT, net: STRING, code: STRING, ids: STRING, sources: STRING, types: STRING, nst: INT, dmin: DOUBLE, rms: DOUBLE, " +
+			"gap: DOUBLE, magType: STRING, type: STRING, title: STRING>, geometry STRUCT<type: STRING, coordinates: ARRAY<DOUBLE>>",
+		open: func(data string) (feed, error) { return openLines(filepath.Join(data, "earthquakes.jsonl.zst")) },
+	},
+	{ // 200 columns
+		name: "wide", scale: 16, ddl: wideDDL(),
+		open: func(string) (feed, error) { return &wide{random: rand.New(rand.NewPCG(webSeed, 1))}, nil },
+	},
+	{ // text of some kilobytes, of words
+		name: "long_strings", scale: 16, ddl: "id BIGINT, title STRING, body STRING",
+		open: func(string) (feed, error) { return newProse(), nil },
+	},
+	{ // a thousand partition values at once
+		name: "tenants", scale: 8, ddl: "tenant STRING, " + webDDL, partitionBy: []string{"tenant"},
+		open: func(string) (feed, error) {
+			return &tenants{random: rand.New(rand.NewPCG(webSeed, 2)), web: newWebRequests(webSeed)}, nil
+		},
+	},
+	blobs("blobs_10k", 10<<10, 40),
+	blobs("blobs_1m", 1<<20, 4_000),
+	blobs("blobs_10m", 10<<20, 40_000),
 }
 
 func shapeNames() []string {
@@ -74,6 +121,9 @@ func (s shape) schema() (*arrow.Schema, error) {
 	field, _ := decode.MetadataConfig{}.Field()
 	return arrow.NewSchema(append(schema.Fields(), field), nil), nil
 }
+
+// messages is how many messages of this shape stand for so many.
+func (s shape) messages(asked int64) int64 { return max(asked/max(s.scale, 1), 1) }
 
 // bytes counts the input bytes of so many messages.
 func (s shape) bytes(data string, messages int64) (int64, error) {

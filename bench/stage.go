@@ -49,7 +49,7 @@ type stageRun struct {
 	messages         int64
 	partitions       int32
 
-	decoder *decodejson.Decoder
+	decoder decoder
 	table   *sink.Table // nil for decode
 	layout  *sink.Layout
 	writer  *sink.Writer
@@ -118,13 +118,13 @@ func (r *stageRun) run(ctx context.Context) (run, error) {
 	}
 	chunk := newChunk(r.shape.name)
 	measured := pprof.WithLabels(ctx, pprof.Labels("bench", "measured")) // pprof -tagfocus=measured leaves the input out
-	for number := int64(0); number*chunkMessages < r.messages; number++ {
-		first := number * chunkMessages
-		if err := chunk.fill(in, first, min(chunkMessages, r.messages-first), r.partitions); err != nil {
+	size := r.shape.messages(chunkMessages)
+	for first := int64(0); first < r.messages; first += size {
+		if err := chunk.fill(in, first, min(size, r.messages-first), r.partitions); err != nil {
 			return out, err
 		}
 		out.Bytes += int64(len(chunk.text))
-		last := first+chunkMessages >= r.messages
+		last := first+size >= r.messages
 		pprof.SetGoroutineLabels(measured)
 		err := out.measure(func() error { return r.take(ctx, chunk, last) })
 		pprof.SetGoroutineLabels(ctx)
@@ -146,7 +146,11 @@ func (r *stageRun) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.decoder = decodejson.New(plan)
+	if r.decoder = decodejson.New(plan); r.shape.decoder != nil {
+		if r.decoder, err = r.shape.decoder(plan); err != nil {
+			return err
+		}
+	}
 	if r.stage == stageDecode {
 		return nil
 	}
@@ -174,22 +178,28 @@ func (r *stageRun) prepare(ctx context.Context) error {
 
 // claim makes the table ready to take every partition from offset 0.
 func (r *stageRun) claim(ctx context.Context) error {
-	starts := map[int32]int64{}
+	if err := pinStarts(ctx, r.table, r.shape.name, r.partitions); err != nil {
+		return err
+	}
 	var parts []checkpoint.Partition
 	for id := range r.partitions {
-		starts[id] = 0
 		parts = append(parts, checkpoint.Partition{Topic: r.shape.name, ID: id})
 	}
-	err := r.table.Pin(ctx, sink.PinRequest{
-		Topic: r.shape.name, Identity: checkpoint.Identity{ClusterID: "bench", TopicID: "bench"}, Partitions: r.partitions,
+	_, err := r.table.Claim(ctx, parts)
+	return err
+}
+
+// pinStarts has every partition of the topic begin at offset 0.
+func pinStarts(ctx context.Context, table *sink.Table, topic string, partitions int32) error {
+	starts := map[int32]int64{}
+	for id := range partitions {
+		starts[id] = 0
+	}
+	return table.Pin(ctx, sink.PinRequest{
+		Topic: topic, Identity: checkpoint.Identity{ClusterID: "bench", TopicID: "bench"}, Partitions: partitions,
 		Reported: func(context.Context) (map[int32]int64, error) { return nil, nil },
 		Starts:   func(context.Context, bool) (map[int32]int64, error) { return starts, nil },
 	})
-	if err != nil {
-		return err
-	}
-	_, err = r.table.Claim(ctx, parts)
-	return err
 }
 
 // take is what is measured: decode, and write. The last chunk ends with a flush.

@@ -35,22 +35,32 @@ type suite struct {
 	jobs     []job
 }
 
-func runSuite(ctx context.Context, o options) (err error) {
+func suiteCommand(ctx context.Context, args []string) (m measurement, err error) {
+	o, err := parseOptions(args)
+	if err != nil {
+		return m, err
+	}
+	m.output = o.output
+	m.result, err = runSuite(ctx, o)
+	return m, err
+}
+
+func runSuite(ctx context.Context, o options) (r result, err error) {
 	s := &suite{options: o}
 	if s.root, err = moduleRoot(ctx); err != nil {
-		return err
+		return r, err
 	}
 	if s.work, err = os.MkdirTemp(o.dir, "kafkadelta-bench-"); err != nil {
-		return err
+		return r, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(s.work)) }()
 	defer func() { err = errors.Join(err, s.dropWorktree()) }()
-	r := result{
+	r = result{
 		Format: resultFormat, At: time.Now().UTC().Truncate(time.Second), Machine: describeMachine(ctx, s.root),
 		Settings: settings{Messages: o.messages, Rounds: o.rounds, Partitions: o.partitions, Compression: o.compression, Broker: "embedded", Config: o.connectorYAML},
 	}
 	if err := s.build(ctx, r.Machine.Commit); err != nil {
-		return err
+		return r, err
 	}
 	if len(s.variants) > 1 {
 		r.Settings.Against = s.variants[1].commit
@@ -61,15 +71,12 @@ func runSuite(ctx context.Context, o options) (err error) {
 	} else if slices.Contains(o.stages, stagePath) {
 		brokers, stop, err := startBroker(ctx, s.variants[0].bench)
 		if err != nil {
-			return err
+			return r, err
 		}
 		defer func() { _ = stop() }() // it has nothing to lose
 		s.brokers = brokers
 	}
-	if err := s.run(ctx, &r); err != nil {
-		return err
-	}
-	return s.report(r)
+	return r, s.run(ctx, &r)
 }
 
 func (s *suite) run(ctx context.Context, r *result) error {
@@ -78,6 +85,9 @@ func (s *suite) run(ctx context.Context, r *result) error {
 			sh, err := shapeOf(name)
 			if err != nil {
 				return err
+			}
+			if sh.decoder != nil {
+				continue
 			}
 			progress("filling topic %s", s.topicName(sh))
 			if err := s.fillTopic(ctx, s.brokers, sh); err != nil {
@@ -122,7 +132,7 @@ func (s *suite) once(ctx context.Context, j job, round int, sizes map[string]int
 			return x, err
 		}
 		if sizes[j.shape.name] == 0 {
-			if sizes[j.shape.name], err = j.shape.bytes(s.data, s.messages); err != nil {
+			if sizes[j.shape.name], err = j.shape.bytes(s.data, j.shape.messages(s.messages)); err != nil {
 				return x, err
 			}
 		}
@@ -140,30 +150,13 @@ func (s *suite) list() {
 		for _, name := range s.shapes {
 			for _, v := range s.variants {
 				sh, _ := shapeOf(name) // validated with the options
+				if stage == stagePath && sh.decoder != nil {
+					continue
+				}
 				s.jobs = append(s.jobs, job{v, stage, sh})
 			}
 		}
 	}
-}
-
-func (s *suite) report(r result) error {
-	if err := r.print(os.Stdout); err != nil {
-		return err
-	}
-	if len(s.variants) > 1 {
-		if err := printComparison(os.Stdout, s.variants[1].commit, r.Machine.Commit, pick(r, variantAgainst), pick(r, variantNow)); err != nil {
-			return err
-		}
-	}
-	path := s.output
-	if path == "" {
-		path = filepath.Join(s.root, "bench", "results", resultName(r.At, r.Machine.Commit))
-	}
-	if err := r.save(path); err != nil {
-		return err
-	}
-	_, err := fmt.Printf("\nsaved as %s\n", path)
-	return err
 }
 
 func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }

@@ -14,6 +14,8 @@ const (
 	webURLs     = 500
 	webInterval = 137 * time.Microsecond // between two messages' timestamps
 	webSeed     = 42
+	// webTimestamp is how they are written; all are of UTC.
+	webTimestamp = "2006-01-02T15:04:05.000000+00:00"
 )
 
 var (
@@ -40,9 +42,9 @@ func newWebRequests(seed uint64) *webRequests {
 // append appends the next message.
 func (g *webRequests) append(to []byte) ([]byte, error) {
 	to = append(to, `{"meta":{"producer":{"timestamp":"`...)
-	to = g.next.AppendFormat(to, "2006-01-02T15:04:05.000000")
+	to = g.next.AppendFormat(to, webTimestamp)
 	g.next = g.next.Add(webInterval)
-	to = append(to, `+00:00"}},"method":"`...)
+	to = append(to, `"}},"method":"`...)
 	to = append(to, webMethods[g.random.IntN(len(webMethods))]...)
 	to = append(to, `","session_id":"`...)
 	to = g.id(to)

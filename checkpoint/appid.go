@@ -7,6 +7,7 @@ import (
 	"iter"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -42,6 +43,10 @@ func PartitionOf(name, appID string) (int32, bool) {
 	if !ok {
 		return 0, false
 	}
+	return partitionNumber(digits)
+}
+
+func partitionNumber(digits string) (int32, bool) {
 	n, err := strconv.ParseUint(digits, 10, 31)
 	if err != nil || strconv.FormatUint(n, 10) != digits { // one spelling only: "007" is somebody else's
 		return 0, false
@@ -86,6 +91,64 @@ func DeadLetterAppID(name string, partition int32) string {
 // DeadLetterPrefix is what the app ids of DeadLetterAppID of a stream begin with.
 func DeadLetterPrefix(name string) string { return name + deadMark }
 
+const rowsMark = "#rows/"
+
+// RowsAppID is the app id of the txn that names the last rows of a partition that were divided among tables: <name>#rows/<partition>. Its
+// version is the random id of a manifest. In the catalog it is the verdict, in each of the tables it says that they have arrived (T1, T2).
+func RowsAppID(name string, partition int32) string {
+	return name + rowsMark + strconv.FormatInt(int64(partition), 10)
+}
+
+// IsRows tells whether an app id is one of RowsAppID of the stream `name`.
+func IsRows(appID, name string) bool { return strings.HasPrefix(appID, name+rowsMark) }
+
+// IsRowsOfAny tells whether an app id is one of RowsAppID of some stream.
+func IsRowsOfAny(appID string) bool { return strings.Contains(appID, rowsMark) }
+
+// IsSlot tells whether an app id is one that names what the stream `name` has decided about in other tables: rows, dead letters, or marks of a replay.
+func IsSlot(appID, name string) bool {
+	return IsRows(appID, name) || strings.HasPrefix(appID, DeadLetterPrefix(name)) || appID == ReplayAppID(name)
+}
+
+// RowsOf is the inverse of RowsAppID for one stream name.
+func RowsOf(name, appID string) (partition int32, ok bool) {
+	digits, ok := strings.CutPrefix(appID, name+rowsMark)
+	if !ok {
+		return 0, false
+	}
+	return partitionNumber(digits)
+}
+
+const tableMark = "#table/"
+
+// TableAppID is the app id of the txn by which a catalog knows a table: <name>#table/<key>, version 1. It is there before the first row is.
+func TableAppID(name, key string) string { return name + tableMark + key }
+
+// TableOf is the inverse of TableAppID for one stream name.
+func TableOf(name, appID string) (key string, ok bool) {
+	return strings.CutPrefix(appID, name+tableMark)
+}
+
+// TableOfAny is TableOf for whatever stream has written it.
+func TableOfAny(appID string) (name, key string, ok bool) {
+	return strings.Cut(appID, tableMark)
+}
+
+// RouteAppID is the app id of the txn of a catalog that says by which values its tables are named: <name>#route. Its version is UnitMark of their
+// spelling (rule T6).
+func RouteAppID(name string) string { return name + "#route" }
+
+const catalogMark = "#catalog/"
+
+// CatalogAppID is the app id of the txn by which a table knows the catalog whose rows it gets, and the topic that they are of:
+// <name>#catalog/<cluster id>/<topic id>. Its version is UnitMark of the id of the catalog's metaData; 0 once the rows are of another topic.
+func CatalogAppID(name string, id Identity) string {
+	return name + catalogMark + id.ClusterID + "/" + id.TopicID
+}
+
+// IsCatalog tells whether an app id is one of CatalogAppID of the stream `name`.
+func IsCatalog(appID, name string) bool { return strings.HasPrefix(appID, name+catalogMark) }
+
 // ReplayAppID is the app id of the txn that names the last replay of dead letters: <name>#replay. Its version is the random id of the
 // file of its marks, in both tables as with DeadLetterAppID (rule D6).
 func ReplayAppID(name string) string { return name + "#replay" }
@@ -98,6 +161,18 @@ func GenerationAppID(name string) string { return name + "#gen" }
 // or somebody has rewritten or deleted them since. -1 is for nothing to be looked for.
 func LastUnitAppID(name string) string { return name + "#last" }
 
+// FilterAppID is the app id of the txn that tells whether a stream leaves messages out by a filter: <name>#filter. Its version is 1 with
+// one, and 0 without one any more. It is absent for a stream that never had one.
+func FilterAppID(name string) string { return name + "#filter" }
+
+// FilterMark is the version of the txn of FilterAppID.
+func FilterMark(filtered bool) int64 {
+	if filtered {
+		return 1
+	}
+	return 0
+}
+
 // UnitMark is a number that stands for a unit's id in a txn: the upper 63 bits of the FNV-1a hash of 64 bits.
 func UnitMark(unit string) int64 {
 	h := fnv.New64a()
@@ -108,13 +183,15 @@ func UnitMark(unit string) int64 {
 // IsIdentity tells whether an app id is that of the identity of a topic of the stream `name`.
 func IsIdentity(appID, name string) bool { return strings.HasPrefix(appID, name+identityMark) }
 
-// IsStreams tells whether an app id is one of the stream `name`: of a partition, of its leader epoch, of its dead letters, of its topic's
-// identity, of its generation, of its last unit, or of its last replay.
+// IsStreams tells whether an app id is one of the stream `name`: of a partition, of its leader epoch, of its dead letters, of its rows in
+// other tables, of such a table, of what names them, of their catalog, of its topic's identity, of its generation, of its last unit, of its last
+// replay, or of its filter.
 func IsStreams(appID, name string) bool {
 	_, isPartition := PartitionOf(name, appID)
-	return isPartition || IsIdentity(appID, name) || strings.HasPrefix(appID, name+leaderMark) ||
-		strings.HasPrefix(appID, name+deadMark) || appID == GenerationAppID(name) || appID == LastUnitAppID(name) ||
-		appID == ReplayAppID(name)
+	_, isTable := TableOf(name, appID)
+	return isPartition || isTable || IsIdentity(appID, name) || IsCatalog(appID, name) || appID == RouteAppID(name) || strings.HasPrefix(appID, name+leaderMark) ||
+		strings.HasPrefix(appID, name+deadMark) || IsRows(appID, name) || appID == GenerationAppID(name) || appID == LastUnitAppID(name) ||
+		appID == ReplayAppID(name) || appID == FilterAppID(name)
 }
 
 // StreamOf finds the stream that an app id belongs to among those whose identity the table's txns (app id, version) hold;
@@ -135,16 +212,35 @@ func StreamOf(appID string, txns iter.Seq2[string, int64]) (name string, ok bool
 // TopicName is the name of the stream of one of many topics that a pipeline reads (ADR 11).
 func TopicName(name, topic string) string { return name + "." + topic }
 
-// Renamed finds the name under which a pipeline has read the topic before, into the table whose txns (app id, version) these are: alone, and
-// it is among many topics now, or the other way round. One that a rewind has led to another topic since does not count.
-func Renamed(name, topic string, id Identity, txns iter.Seq2[string, int64]) (before string, ok bool) {
+// CheckAlone refuses a stream of a topic where another one brings the topic into the table whose txns (app id, version) these are, be it by a
+// catalog, unless both leave messages out by a filter. One that a rewind has led to another topic does not count.
+func CheckAlone(name, topic string, id Identity, filtered bool, txns iter.Seq2[string, int64]) error {
+	others, filters := []string{}, map[string]bool{}
 	for appID, version := range txns {
-		before, _, isIdentity := strings.Cut(appID, identityMark)
-		if isIdentity && version > 0 && appID == IdentityAppID(before, id) && (name == TopicName(before, topic) || before == TopicName(name, topic)) {
-			return before, true
+		other, mark, _ := strings.Cut(appID, "#") // which is in no name
+		switch {
+		case other == name:
+		case (appID == IdentityAppID(other, id) || appID == CatalogAppID(other, id)) && version > 0:
+			others = append(others, other)
+		case "#"+mark == FilterAppID(""):
+			filters[other] = version > 0
 		}
 	}
-	return "", false
+	slices.Sort(others)
+	for _, other := range others {
+		if filtered && filters[other] {
+			continue
+		}
+		remedy := fmt.Sprintf("go on as stream %q, with its name, and with source.topic or source.topics as they were; or give this stream a table of its own; or, for streams that share the topic out, give each a table.filter; or end that stream for good by `connector retire`: what it has taken comes again then, unless this one begins behind it", other)
+		if filtered {
+			remedy += fmt.Sprintf(": stream %q has none as far as the table knows. If it has one by now, start it first", other)
+		}
+		return &RefusedError{
+			Cause:  fmt.Sprintf("the table has messages of the topic %s already, by stream %q: stream %q would bring them a second time", topic, other, name),
+			Remedy: remedy,
+		}
+	}
+	return nil
 }
 
 // Progress is what a table knows about one stream.
@@ -193,6 +289,17 @@ func (p Progress) Fresh() bool {
 	return len(p.Identities) == 0 && len(p.Former) == 0 && len(p.Last) == 0
 }
 
+// Retired reports whether the stream was taken out of service: the table has offsets of it, and it brings no topic any more (rule A1d).
+func (p Progress) Retired() bool { return len(p.Identities) == 0 && len(p.Former) > 0 }
+
+// RetiredError refuses to go on with such a stream.
+func RetiredError(name string) *RefusedError {
+	return &RefusedError{
+		Cause:  fmt.Sprintf("the stream %q was retired from the table: its rows stay, and it brings nothing any more", name),
+		Remedy: "`connector rewind` has it go on after all, from offsets that it names; or bring the topic by a stream with another `name`",
+	}
+}
+
 // RefusedError says why a stream must not go on, and what the operator can do. Going on would lose or double rows.
 type RefusedError struct {
 	Cause  string
@@ -211,6 +318,9 @@ func (e *RefusedError) Error() string { return e.Cause + "; " + e.Remedy }
 // reading it again would double its rows. A table without identity but with txns was filled by kafka-delta-ingest, which
 // writes no txn for a partition without messages: those are read from their beginning.
 func (p Progress) Pins(name string, id Identity, partitions int32) (missing []int32, fresh bool, err error) {
+	if p.Retired() {
+		return nil, false, RetiredError(name)
+	}
 	pinned, known := p.Identities[id]
 	if !known && len(p.Identities) > 0 {
 		other := Identity{}
@@ -227,7 +337,7 @@ func (p Progress) Pins(name string, id Identity, partitions int32) (missing []in
 		return nil, false, &RefusedError{
 			Cause: fmt.Sprintf("the topic has %d partitions, but %d partitions of stream %q were pinned", partitions, pinned, name),
 			Remedy: "a topic never gets smaller: it was deleted and made anew with fewer partitions, or the brokers are those of another cluster. Check source.brokers and source.topic; " +
-				"to read the new topic from its beginning into the same table, use another `name`",
+				"to read the new topic from its beginning into the same table, `connector retire` this stream, and use another `name`",
 			Passing: true,
 		}
 	}

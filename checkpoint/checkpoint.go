@@ -46,6 +46,8 @@ type Span struct {
 	Dead    int64 // of them, poison messages that the dead-letter table has
 	// Filtered is the number of them that table.filter leaves out.
 	Filtered int64
+	// Routed is the number of them that are rows of other tables, which this one's commit decides about (ADR 12).
+	Routed int64
 	// Lost is the number of gaps that Kafka's retention had made before the offsets were read: what was in them is not known.
 	Lost  int64
 	Epoch Epoch // of the last record taken
@@ -72,14 +74,14 @@ func (s Span) Validate() error {
 	switch {
 	case s.First < 0 || s.Next < s.First:
 		return fmt.Errorf("span of %s: [%d, %d) is not an offset range", s.Partition, s.First, s.Next)
-	case s.Records < 0 || s.Rows < 0 || s.Skipped < 0 || s.Dead < 0 || s.Filtered < 0 || s.Gaps() < 0:
-		return fmt.Errorf("span of %s: [%d, %d) cannot hold %d records, %d rows, %d skipped, %d dead letters, %d filtered",
-			s.Partition, s.First, s.Next, s.Records, s.Rows, s.Skipped, s.Dead, s.Filtered)
+	case s.Records < 0 || s.Rows < 0 || s.Skipped < 0 || s.Dead < 0 || s.Filtered < 0 || s.Routed < 0 || s.Gaps() < 0:
+		return fmt.Errorf("span of %s: [%d, %d) cannot hold %d records, %d rows, %d skipped, %d dead letters, %d filtered, %d routed",
+			s.Partition, s.First, s.Next, s.Records, s.Rows, s.Skipped, s.Dead, s.Filtered, s.Routed)
 	case s.Lost < 0 || s.Lost > s.Gaps():
 		return fmt.Errorf("span of %s: [%d, %d) with %d records cannot have lost %d offsets", s.Partition, s.First, s.Next, s.Records, s.Lost)
-	case s.Rows+s.Skipped+s.Dead+s.Filtered != s.Records:
-		return fmt.Errorf("span of %s: [%d, %d) has %d records but %d rows, %d skipped, %d dead letters and %d filtered",
-			s.Partition, s.First, s.Next, s.Records, s.Rows, s.Skipped, s.Dead, s.Filtered)
+	case s.Rows+s.Skipped+s.Dead+s.Filtered+s.Routed != s.Records:
+		return fmt.Errorf("span of %s: [%d, %d) has %d records but %d rows, %d skipped, %d dead letters, %d filtered and %d routed",
+			s.Partition, s.First, s.Next, s.Records, s.Rows, s.Skipped, s.Dead, s.Filtered, s.Routed)
 	}
 	return nil
 }

@@ -148,61 +148,66 @@ func TestSpanArithmetic(t *testing.T) {
 		span Span
 		good bool
 	}{
-		"empty":                 {Span{p, 5, 5, 0, 0, 0, 0, 0, 0, 0}, true},
-		"at the beginning":      {Span{p, 0, 1, 1, 1, 0, 0, 0, 0, 0}, true},
-		"gaps":                  {Span{p, 5, 50, 3, 2, 1, 0, 0, 0, 0}, true},
-		"only gaps":             {Span{p, 5, 9, 0, 0, 0, 0, 0, 0, 0}, true},
-		"far":                   {Span{p, math.MaxInt64 - 5, math.MaxInt64, 5, 5, 0, 0, 0, 0, 0}, true},
-		"backwards":             {Span{p, 5, 4, 0, 0, 0, 0, 0, 0, 0}, false},
-		"negative":              {Span{p, -1, 4, 1, 1, 0, 0, 0, 0, 0}, false},
-		"more than fit":         {Span{p, 0, 2, 3, 3, 0, 0, 0, 0, 0}, false},
-		"rows without message":  {Span{p, 0, 5, 2, 3, 0, 0, 0, 0, 0}, false},
-		"dead letters":          {Span{p, 0, 5, 5, 2, 1, 2, 0, 0, 0}, true},
-		"dead letters twice":    {Span{p, 0, 5, 5, 2, 2, 2, 0, 0, 0}, false},
-		"negative dead letters": {Span{p, 0, 5, 1, 2, 0, -1, 0, 0, 0}, false},
-		"lost messages":         {Span{p, 0, 5, 4, 3, 0, 0, 0, 0, 0}, false},
-		"negative skips":        {Span{p, 0, 5, 2, 3, -1, 0, 0, 0, 0}, false},
-		"lost offsets":          {Span{p, 0, 5, 2, 2, 0, 0, 0, 3, 0}, true},
-		"more lost than gaps":   {Span{p, 0, 5, 2, 2, 0, 0, 0, 4, 0}, false},
-		"negative losses":       {Span{p, 0, 5, 2, 2, 0, 0, 0, -1, 0}, false},
-		"negative records":      {Span{p, 0, 5, -2, -2, 0, 0, 0, 0, 0}, false},
+		"empty":                 {Span{p, 5, 5, 0, 0, 0, 0, 0, 0, 0, 0}, true},
+		"at the beginning":      {Span{p, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0}, true},
+		"gaps":                  {Span{p, 5, 50, 3, 2, 1, 0, 0, 0, 0, 0}, true},
+		"only gaps":             {Span{p, 5, 9, 0, 0, 0, 0, 0, 0, 0, 0}, true},
+		"far":                   {Span{p, math.MaxInt64 - 5, math.MaxInt64, 5, 5, 0, 0, 0, 0, 0, 0}, true},
+		"backwards":             {Span{p, 5, 4, 0, 0, 0, 0, 0, 0, 0, 0}, false},
+		"negative":              {Span{p, -1, 4, 1, 1, 0, 0, 0, 0, 0, 0}, false},
+		"more than fit":         {Span{p, 0, 2, 3, 3, 0, 0, 0, 0, 0, 0}, false},
+		"rows without message":  {Span{p, 0, 5, 2, 3, 0, 0, 0, 0, 0, 0}, false},
+		"dead letters":          {Span{p, 0, 5, 5, 2, 1, 2, 0, 0, 0, 0}, true},
+		"dead letters twice":    {Span{p, 0, 5, 5, 2, 2, 2, 0, 0, 0, 0}, false},
+		"negative dead letters": {Span{p, 0, 5, 1, 2, 0, -1, 0, 0, 0, 0}, false},
+		"routed":                {Span{p, 0, 9, 8, 0, 1, 2, 1, 4, 0, 0}, true},
+		"routed twice":          {Span{p, 0, 9, 8, 4, 1, 2, 1, 4, 0, 0}, false},
+		"negative routed":       {Span{p, 0, 9, 8, 12, 0, 0, 0, -4, 0, 0}, false},
+		"lost messages":         {Span{p, 0, 5, 4, 3, 0, 0, 0, 0, 0, 0}, false},
+		"negative skips":        {Span{p, 0, 5, 2, 3, -1, 0, 0, 0, 0, 0}, false},
+		"lost offsets":          {Span{p, 0, 5, 2, 2, 0, 0, 0, 0, 3, 0}, true},
+		"more lost than gaps":   {Span{p, 0, 5, 2, 2, 0, 0, 0, 0, 4, 0}, false},
+		"negative losses":       {Span{p, 0, 5, 2, 2, 0, 0, 0, 0, -1, 0}, false},
+		"negative records":      {Span{p, 0, 5, -2, -2, 0, 0, 0, 0, 0, 0}, false},
 	} {
 		if err := c.span.Validate(); (err == nil) != c.good {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if s := (Span{p, 5, 50, 3, 2, 1, 0, 0, 0, 0}); s.Gaps() != 42 || s.Empty() || !(Span{First: 3, Next: 3}).Empty() {
+	if s := (Span{p, 5, 50, 3, 2, 1, 0, 0, 0, 0, 0}); s.Gaps() != 42 || s.Empty() || !(Span{First: 3, Next: 3}).Empty() {
 		t.Error("gaps or emptiness are wrong")
 	}
 }
 
 // The golden texts are in tables out there. If this test fails, the format changed: raise FormatVersion, keep reading
-// versions 1 to 3, and leave these texts as they are.
+// versions 1 to 4, and leave these texts as they are.
 const (
 	goldenUnit   = `{"v":1,"unit":"u-1","name":"events","gen":0,"rv":7,"spans":[{"topic":"t","partition":0,"first":10,"next":20,"records":8,"rows":7,"skipped":1,"gaps":2},{"topic":"t","partition":3,"first":0,"next":1,"records":1,"rows":1,"skipped":0,"gaps":0}]}`
 	goldenPin    = `{"v":1,"unit":"u-2","name":"events","gen":0,"rv":0,"spans":[{"topic":"t","partition":0,"first":5,"next":5,"records":0,"rows":0,"skipped":0,"gaps":0}],"pin":true}`
 	goldenLoss   = `{"v":1,"unit":"u-3","name":"events","gen":0,"rv":0,"spans":[{"topic":"t","partition":0,"first":5,"next":50,"records":1,"rows":1,"skipped":0,"gaps":44,"lost":40,"leader_epoch":0}]}`
 	goldenDead   = `{"v":2,"unit":"u-5","name":"events","gen":0,"rv":8,"spans":[{"topic":"t","partition":0,"first":20,"next":30,"records":9,"rows":6,"skipped":1,"dead":2,"gaps":1}]}`
 	goldenFilter = `{"v":3,"unit":"u-6","name":"events","gen":0,"rv":9,"spans":[{"topic":"t","partition":0,"first":30,"next":40,"records":9,"rows":2,"skipped":1,"dead":2,"filtered":4,"gaps":1}]}`
+	goldenRouted = `{"v":4,"unit":"u-7","name":"events","gen":0,"rv":10,"spans":[{"topic":"t","partition":0,"first":40,"next":50,"records":9,"rows":0,"skipped":1,"dead":2,"filtered":2,"routed":4,"gaps":1}]}`
 	goldenCommit = `{"v":1,"units":[` + goldenUnit + `,` + goldenPin + `]}`
 )
 
 var (
-	unit = UnitRecord{Version: 1, Unit: "u-1", Name: "events", ReadAt: 7, Spans: []Span{{Partition{"t", 0}, 10, 20, 8, 7, 1, 0, 0, 0, 0}, {Partition{"t", 3}, 0, 1, 1, 1, 0, 0, 0, 0, 0}}}
-	pin  = UnitRecord{Version: 1, Unit: "u-2", Name: "events", Spans: []Span{{Partition{"t", 0}, 5, 5, 0, 0, 0, 0, 0, 0, 0}}, Pin: true}
-	loss = UnitRecord{Version: 1, Unit: "u-3", Name: "events", Spans: []Span{{Partition{"t", 0}, 5, 50, 1, 1, 0, 0, 0, 40, EpochOf(0)}}}
-	left = UnitRecord{Version: 3, Unit: "u-6", Name: "events", ReadAt: 9, Spans: []Span{{Partition{"t", 0}, 30, 40, 9, 2, 1, 2, 4, 0, 0}}}
-	dead = UnitRecord{Version: 2, Unit: "u-5", Name: "events", ReadAt: 8, Spans: []Span{{Partition{"t", 0}, 20, 30, 9, 6, 1, 2, 0, 0, 0}}}
+	unit = UnitRecord{Version: 1, Unit: "u-1", Name: "events", ReadAt: 7, Spans: []Span{{Partition{"t", 0}, 10, 20, 8, 7, 1, 0, 0, 0, 0, 0}, {Partition{"t", 3}, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0}}}
+	pin  = UnitRecord{Version: 1, Unit: "u-2", Name: "events", Spans: []Span{{Partition{"t", 0}, 5, 5, 0, 0, 0, 0, 0, 0, 0, 0}}, Pin: true}
+	loss = UnitRecord{Version: 1, Unit: "u-3", Name: "events", Spans: []Span{{Partition{"t", 0}, 5, 50, 1, 1, 0, 0, 0, 0, 40, EpochOf(0)}}}
+	left = UnitRecord{Version: 3, Unit: "u-6", Name: "events", ReadAt: 9, Spans: []Span{{Partition{"t", 0}, 30, 40, 9, 2, 1, 2, 4, 0, 0, 0}}}
+	away = UnitRecord{Version: 4, Unit: "u-7", Name: "events", ReadAt: 10, Spans: []Span{{Partition{"t", 0}, 40, 50, 9, 0, 1, 2, 2, 4, 0, 0}}}
+	dead = UnitRecord{Version: 2, Unit: "u-5", Name: "events", ReadAt: 8, Spans: []Span{{Partition{"t", 0}, 20, 30, 9, 6, 1, 2, 0, 0, 0, 0}}}
 )
 
 func TestPersistedFormIsKept(t *testing.T) {
-	if FormatVersion != 3 {
-		t.Error("a new format version: add golden texts of it, and keep those of versions 1 to 3 readable")
+	if FormatVersion != 4 {
+		t.Error("a new format version: add golden texts of it, and keep those of versions 1 to 4 readable")
 	}
 	if CommitInfoKey != "kafkadelta" || TagKey != "kafkadelta.spans" {
 		t.Error("the keys under which spans are stored have changed")
 	}
-	for golden, u := range map[string]UnitRecord{goldenUnit: unit, goldenPin: pin, goldenLoss: loss, goldenDead: dead, goldenFilter: left} {
+	for golden, u := range map[string]UnitRecord{goldenUnit: unit, goldenPin: pin, goldenLoss: loss, goldenDead: dead, goldenFilter: left, goldenRouted: away} {
 		unsaid := u
 		unsaid.Version = 0 // it comes from what there is to say
 		text, err := unsaid.Encode()
@@ -250,13 +255,13 @@ func TestUnknownFieldsArePassedOver(t *testing.T) {
 
 func TestDecodingRefuses(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
-		"a newer version":            {`{"v":4,"spans":"another form"}`, "use a newer binary"},
+		"a newer version":            {`{"v":5,"spans":"another form"}`, "use a newer binary"},
 		"version 0":                  {`{"v":0}`, "format version 0"},
 		"no version":                 {`{"unit":"u"}`, "format version 0"},
 		"not JSON":                   {`{"v":1`, "unexpected end"},
 		"nothing":                    {``, "unexpected end"},
 		"a wrong type":               {`{"v":1,"rv":"x"}`, "cannot unmarshal"},
-		"two versions":               {`{"v":1,"V":4}`, "format version"},
+		"two versions":               {`{"v":1,"V":5}`, "format version"},
 		"a span that runs back":      {`{"v":1,"spans":[{"topic":"t","first":5,"next":4}]}`, "not an offset range"},
 		"rows that do not add up":    {`{"v":1,"spans":[{"topic":"t","first":0,"next":5,"records":5,"rows":4,"gaps":0}]}`, "5 records but 4 rows"},
 		"gaps that do not add up":    {`{"v":1,"spans":[{"topic":"t","first":0,"next":5,"records":4,"rows":4,"gaps":0}]}`, "0 gaps are written"},
@@ -281,9 +286,9 @@ func TestDecodingRefuses(t *testing.T) {
 // TestUnitsOfACommitHaveTheirOwnVersion: a unit in a form that this binary does not know must not be read as if it were
 // known, whatever the commit around it says.
 func TestUnitsOfACommitHaveTheirOwnVersion(t *testing.T) {
-	text := strings.Replace(goldenCommit, `{"v":1,"unit":"u-2"`, `{"v":4,"unit":"u-2"`, 1)
+	text := strings.Replace(goldenCommit, `{"v":1,"unit":"u-2"`, `{"v":5,"unit":"u-2"`, 1)
 	if _, err := DecodeCommit(json.RawMessage(text)); err == nil || !strings.Contains(err.Error(), "newer binary") {
-		t.Errorf("decoding answered %v, want a refusal of version 4", err)
+		t.Errorf("decoding answered %v, want a refusal of version 5", err)
 	}
 }
 
@@ -299,7 +304,7 @@ func TestPartitionsAreOrderedByTopicThenId(t *testing.T) {
 }
 
 func FuzzDecodeUnit(f *testing.F) {
-	for _, s := range []string{goldenUnit, goldenPin, goldenLoss, goldenDead, goldenFilter, `{"v":1}`, `{"v":2}`, `{"v":3}`, `{"v":4}`, `null`, `[]`, ``} {
+	for _, s := range []string{goldenUnit, goldenPin, goldenLoss, goldenDead, goldenFilter, goldenRouted, `{"v":1}`, `{"v":2}`, `{"v":3}`, `{"v":4}`, `{"v":5}`, `null`, `[]`, ``} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

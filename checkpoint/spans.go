@@ -13,13 +13,15 @@ const (
 )
 
 // FormatVersion is the newest version that this package knows. A reader takes every version up to its own and refuses newer
-// ones by number. What is written has the lowest version that can say it: 2 is for units with dead letters, and 3 for those with filtered
-// messages, whose numbers don't add up for readers of the versions before.
-const FormatVersion = 3
+// ones by number. What is written has the lowest version that can say it: 2 is for units with dead letters, 3 for those with filtered
+// messages, and 4 for those with rows of other tables, whose numbers don't add up for readers of the versions before.
+const FormatVersion = 4
 
 // FormatOf is the version that spans are written with.
 func FormatOf(spans []Span) int {
 	switch {
+	case slices.ContainsFunc(spans, func(s Span) bool { return s.Routed > 0 }):
+		return 4
 	case slices.ContainsFunc(spans, func(s Span) bool { return s.Filtered > 0 }):
 		return 3
 	case slices.ContainsFunc(spans, func(s Span) bool { return s.Dead > 0 }):
@@ -48,6 +50,8 @@ type Rewind struct {
 	From []int64 `json:"from"` // for each span: the first offset that the generation before had not taken; -1: it had no txn
 	// NewTopic tells that offsets are those of another topic from here on.
 	NewTopic bool `json:"newTopic,omitzero"`
+	// Catalog tells of a table that follows its catalog into the generation, with the first rows of it (ADR 12).
+	Catalog bool `json:"catalog,omitzero"`
 }
 
 // check refuses a record that speaks of a rewind and can't be one.
@@ -78,6 +82,7 @@ type spanJSON struct {
 	Skipped   int64  `json:"skipped"`
 	Dead      int64  `json:"dead,omitzero"`     // since version 2
 	Filtered  int64  `json:"filtered,omitzero"` // since version 3
+	Routed    int64  `json:"routed,omitzero"`   // since version 4
 	Gaps      int64  `json:"gaps"`
 	Lost      int64  `json:"lost,omitzero"`          // of the gaps; readers from before it was there count them as such
 	Epoch     *int32 `json:"leader_epoch,omitempty"` // of the last record
@@ -85,7 +90,7 @@ type spanJSON struct {
 
 // MarshalJSON writes the span with its gaps spelled out, so that other programs need not know the rule.
 func (s Span) MarshalJSON() ([]byte, error) {
-	j := spanJSON{s.Topic, s.ID, s.First, s.Next, s.Records, s.Rows, s.Skipped, s.Dead, s.Filtered, s.Gaps(), s.Lost, nil}
+	j := spanJSON{s.Topic, s.ID, s.First, s.Next, s.Records, s.Rows, s.Skipped, s.Dead, s.Filtered, s.Routed, s.Gaps(), s.Lost, nil}
 	if leader := s.Epoch.Leader(); leader >= 0 {
 		j.Epoch = &leader
 	}
@@ -98,7 +103,7 @@ func (s *Span) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &j); err != nil {
 		return err
 	}
-	*s = Span{Partition{j.Topic, j.Partition}, j.First, j.Next, j.Records, j.Rows, j.Skipped, j.Dead, j.Filtered, j.Lost, 0}
+	*s = Span{Partition{j.Topic, j.Partition}, j.First, j.Next, j.Records, j.Rows, j.Skipped, j.Dead, j.Filtered, j.Routed, j.Lost, 0}
 	if j.Epoch != nil {
 		s.Epoch = EpochOf(*j.Epoch)
 	}

@@ -27,6 +27,7 @@ import (
 
 	"kafkadelta/decode"
 	"kafkadelta/delta/expr"
+	"kafkadelta/delta/variant"
 )
 
 // FilterPath stands in the place of a column where the filter has no outcome for a row.
@@ -47,9 +48,10 @@ type Plan struct {
 	filter  *expr.Program
 	sources []int      // for each column of the table: where it is among the decoded ones; -1: it is computed
 	values  []*value   // for each column of the table: how it is computed; nil: it is decoded
+	texts   []int      // of them, those that are VARIANT, and are decoded as JSON text
 	kept    []int      // used again
 	indices []uint32   // used again
-	reads   []string   // names of decoded columns that expressions read
+	reads   []int      // decoded columns that expressions read
 	order   []computed // of the columns that are computed
 }
 
@@ -69,14 +71,18 @@ type value struct {
 // Types are the types that the configuration names, by top-level column.
 type Types map[string]arrow.DataType
 
-// New compiles the columns of a table. Errors name the key, the value and what to do.
-func New(table *arrow.Schema, cfg decode.Config, types Types) (*Plan, error) {
+// New compiles the columns of a table. json tells that messages are JSON, so that a VARIANT takes any value of them, and not only a text
+// with JSON in it. generated are columns that the table computes where a row has null. Errors name the key, the value and what to do.
+func New(table *arrow.Schema, cfg decode.Config, types Types, json bool, generated ...int) (*Plan, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	p := &Plan{table: table, config: cfg, sources: make([]int, table.NumFields()), values: make([]*value, table.NumFields())}
 	p.config.Columns, p.config.Filter = readColumns(cfg), ""
-	if err := p.place(cfg, types); err != nil {
+	if err := p.place(cfg, types, generated); err != nil {
+		return nil, err
+	}
+	if err := p.readTexts(cfg, json); err != nil {
 		return nil, err
 	}
 	var errs []error
@@ -118,13 +124,17 @@ func readColumns(cfg decode.Config) map[string]decode.Column {
 }
 
 // place says which columns are decoded: those of the table that are not computed, and then those that only expressions read.
-func (p *Plan) place(cfg decode.Config, types Types) error {
+func (p *Plan) place(cfg decode.Config, types Types, generated []int) error {
 	var fields []arrow.Field
 	for i, f := range p.table.Fields() {
 		c, _ := columnOf(cfg, f.Name)
 		p.sources[i] = -1
 		if !c.Computed() && !c.Drop {
 			p.sources[i] = len(fields)
+			if variant.Is(f.Type) {
+				p.texts = append(p.texts, i)
+				f = arrow.Field{Name: f.Name, Type: arrow.BinaryTypes.String, Nullable: f.Nullable}
+			}
 			fields = append(fields, f)
 		}
 	}
@@ -150,13 +160,36 @@ func (p *Plan) place(cfg decode.Config, types Types) error {
 		switch {
 		case c.Computed() && len(at) == 0:
 			return fmt.Errorf("columns.%s: the table has no column %q: add it to the table or remove the entry", name, path[0])
-		case c.Drop && len(at) > 0 && !p.table.Field(at[0]).Nullable:
-			return fmt.Errorf("columns.%s.drop: the table's column is NOT NULL, and nothing would fill it: make it nullable, or remove the entry", name)
+		case c.Drop && len(at) > 0 && !slices.Contains(generated, at[0]) && mustHave(p.table.Field(at[0]), "") != "":
+			return fmt.Errorf("columns.%s.drop: the table's column %s is NOT NULL, and nothing would fill it: make it nullable, or remove the entry",
+				name, mustHave(p.table.Field(at[0]), ""))
 		case c.Drop && c.Type != "":
 			fields = append(fields, arrow.Field{Name: path[0], Type: types[path[0]], Nullable: true})
 		}
 	}
 	p.decoded = arrow.NewSchema(fields, nil)
+	return nil
+}
+
+// readTexts has decoders read JSON text for the columns that are VARIANT.
+func (p *Plan) readTexts(cfg decode.Config, json bool) error {
+	for _, i := range p.texts {
+		name := p.table.Field(i).Name
+		c, _ := columnOf(cfg, name)
+		if cast, _, _, err := decode.ParseCast(c.Cast); err != nil || cast != decode.CastNone && cast != decode.CastJSON {
+			return fmt.Errorf("columns.%s.cast: %s is for other types, and the column is VARIANT: remove it", name, c.Cast)
+		}
+		if c.Epoch != "" {
+			return fmt.Errorf("columns.%s.epoch: the column is VARIANT: remove it", name)
+		}
+		if json {
+			maps.DeleteFunc(p.config.Columns, func(key string, _ decode.Column) bool { // however it is quoted
+				path, err := decode.ParsePath(key)
+				return err == nil && len(path) == 1 && path[0] == name
+			})
+			p.config.Columns[name] = decode.Column{From: c.From, Cast: "json"}
+		}
+	}
 	return nil
 }
 
@@ -189,8 +222,8 @@ func (p *Plan) reading(program *expr.Program) error {
 		return errors.New("it reads the clock, and a message has to give the same row whenever it is read: use _kafka.timestamp, the time of the message")
 	}
 	for _, c := range program.Columns() {
-		if name := p.decoded.Field(c).Name; !slices.Contains(p.reads, name) {
-			p.reads = append(p.reads, name)
+		if !slices.Contains(p.reads, c) {
+			p.reads = append(p.reads, c)
 		}
 	}
 	return nil
@@ -215,12 +248,17 @@ func (p *Plan) Schema() *arrow.Schema { return p.decoded }
 // Config says how they do.
 func (p *Plan) Config() decode.Config { return p.config }
 
-// Reads are the names of the decoded columns that expressions read.
-func (p *Plan) Reads() []string { return p.reads }
+// Decodes reports whether decoders fill a column of the table. One of its name in Schema may be another, which only expressions read.
+func (p *Plan) Decodes(column int) bool { return p.sources[column] >= 0 }
+
+// Reads reports whether an expression reads a column of the table.
+func (p *Plan) Reads(column int) bool {
+	return p.Decodes(column) && slices.Contains(p.reads, p.sources[column])
+}
 
 // idle reports whether decoders fill exactly the table's columns.
 func (p *Plan) idle() bool {
-	return p == nil || p.filter == nil && p.order == nil && p.decoded.NumFields() == p.table.NumFields()
+	return p == nil || p.filter == nil && p.order == nil && p.texts == nil && p.decoded.NumFields() == p.table.NumFields()
 }
 
 // Apply makes rows of the table out of a batch of the decoded schema. kept are the rows that the filter has kept, ascending; nil: all. Where
@@ -250,6 +288,11 @@ func (p *Plan) Apply(rb arrow.RecordBatch) (rows arrow.RecordBatch, kept []int, 
 	for _, c := range p.order {
 		var failed []Failure
 		columns[c.column], failed = c.compute(rb, kept, n, p.table.Field(c.column))
+		bad = append(bad, failed...)
+	}
+	for _, i := range p.texts {
+		var failed []Failure
+		columns[i], failed = variants(rb.Column(p.sources[i]).(*array.String), kept, n, p.table.Field(i).Name)
 		bad = append(bad, failed...)
 	}
 	if len(bad) > 0 {
@@ -307,6 +350,25 @@ func (v *value) compute(rb arrow.RecordBatch, kept []int, n int, f arrow.Field) 
 	return b.NewArray(), bad
 }
 
+// variants makes VARIANT of the JSON texts of the rows that are kept.
+func variants(texts *array.String, kept []int, n int, name string) (arrow.Array, []Failure) {
+	var bad []Failure
+	b := variant.NewBuilder()
+	defer b.Release()
+	for i := range n {
+		row := i
+		if kept != nil {
+			row = kept[i]
+		}
+		if texts.IsNull(row) {
+			b.AppendNull()
+		} else if err := b.AppendJSON([]byte(texts.Value(row))); err != nil {
+			bad = append(bad, Failure{row, name, fmt.Sprintf("it is VARIANT, and the value %s can't be one: %v", decode.Shorten([]byte(texts.Value(row))), err)})
+		}
+	}
+	return b.NewArray(), bad
+}
+
 // copyDecoded gathers the rows that are kept of the columns that are decoded. All of them are shared, not copied.
 func (p *Plan) copyDecoded(columns []arrow.Array, rb arrow.RecordBatch, kept []int) {
 	var indices arrow.Array
@@ -321,7 +383,7 @@ func (p *Plan) copyDecoded(columns []arrow.Array, rb arrow.RecordBatch, kept []i
 	}
 	for i, from := range p.sources {
 		switch {
-		case from < 0:
+		case from < 0, columns[i] != nil:
 		case indices == nil:
 			columns[i] = rb.Column(from)
 			columns[i].Retain()

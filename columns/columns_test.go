@@ -12,6 +12,7 @@ import (
 
 	"kafkadelta/columns"
 	"kafkadelta/decode"
+	"kafkadelta/delta/variant"
 )
 
 var (
@@ -68,7 +69,7 @@ var types = columns.Types{"price": str, "kind": str}
 
 // TestApply computes columns of the rows that the filter keeps, and leaves out what only expressions read.
 func TestApply(t *testing.T) {
-	p, err := columns.New(table, config, types)
+	p, err := columns.New(table, config, types, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,8 +83,17 @@ func TestApply(t *testing.T) {
 	if got := fmt.Sprint(p.Config().Columns); got != "map[kind:{   <nil>   false} price:{order.price   <nil>   false}]" {
 		t.Errorf("decoders are told %s", got)
 	}
-	if got := p.Reads(); !slices.Equal(got, []string{"price", "kind", "id"}) {
-		t.Errorf("expressions read %v", got)
+	var read, decoded []string
+	for i, f := range table.Fields() {
+		if p.Reads(i) {
+			read = append(read, f.Name)
+		}
+		if p.Decodes(i) {
+			decoded = append(decoded, f.Name)
+		}
+	}
+	if fmt.Sprint(read, decoded) != "[id] [id tags]" {
+		t.Errorf("of the table's columns, expressions read %v, and decoders fill %v", read, decoded)
 	}
 	row := func(id, tags, total, who string) string { // keys are in order
 		return `{"day":"2024-02-29","gone":null,"id":` + id + `,"source":"it's a \\ 'test' %","tags":` + tags + `,"total":` + total + `,"who":` + who + `}`
@@ -109,7 +119,7 @@ func TestApply(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := columns.New(table, config, types)
+			p, err := columns.New(table, config, types, true)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -142,7 +152,7 @@ func TestApply(t *testing.T) {
 
 // TestFilterFails: a row for which the filter has no outcome is neither kept nor left out.
 func TestFilterFails(t *testing.T) {
-	p, err := columns.New(schema(field("a", str)), decode.Config{Filter: "CAST(a AS INT) > 1"}, nil)
+	p, err := columns.New(schema(field("a", str)), decode.Config{Filter: "CAST(a AS INT) > 1"}, nil, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +166,7 @@ func TestFilterFails(t *testing.T) {
 
 // TestNothingToDo: a batch is handed on as it is.
 func TestNothingToDo(t *testing.T) {
-	p, err := columns.New(table, decode.Config{Columns: map[string]decode.Column{"id": {From: "x"}}}, nil)
+	p, err := columns.New(table, decode.Config{Columns: map[string]decode.Column{"id": {From: "x"}}}, nil, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +192,7 @@ func TestConstants(t *testing.T) {
 		{arrow.FixedWidthTypes.Date32, "2024-02-30", "is no value for a column of type DATE"}, {instant, "2024-05-06T07:08:09Z", `"2024-05-06T07:08:09Z"`},
 		{arrow.BinaryTypes.Binary, "hi", `"aGk="`}, {integer, "", "is no value"}, {arrow.ListOf(str), "[]", "not nested"}, {str, "\xff", "not UTF-8"},
 	} {
-		p, err := columns.New(schema(field("c", tt.typ), field("other", bigint)), decode.Config{Columns: map[string]decode.Column{"c": {Constant: &tt.text}}}, nil)
+		p, err := columns.New(schema(field("c", tt.typ), field("other", bigint)), decode.Config{Columns: map[string]decode.Column{"c": {Constant: &tt.text}}}, nil, true)
 		if err != nil {
 			if !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "columns.c.constant: ") {
 				t.Errorf("%q as %s: %v, want %s", tt.text, tt.typ, err, tt.want)
@@ -203,28 +213,30 @@ func TestConstants(t *testing.T) {
 
 // TestRefused: what can't be computed is told with the key, the place and the remedy.
 func TestRefused(t *testing.T) {
-	nested := schema(field("id", bigint), arrow.Field{Name: "must", Type: str}, field("s", arrow.StructOf(field("a", bigint))), field("_kafka", arrow.StructOf(field("offset", bigint))))
+	nested := schema(field("id", bigint), arrow.Field{Name: "must", Type: str}, field("s", arrow.StructOf(field("a", bigint))),
+		field("deep", arrow.StructOf(field("x", arrow.StructOf(arrow.Field{Name: "must", Type: str})))), field("_kafka", arrow.StructOf(field("offset", bigint))))
 	for want, cfg := range map[string]decode.Config{
 		`columns.must.expression: expression "id + nothing", at character 6: there is no column nothing: if messages have a field of that name, say what it is: columns.nothing: {type: ..., drop: true}`: {
 			Columns: map[string]decode.Column{"must": {Expression: "id + nothing"}, "other": {Drop: true}},
 		},
-		"there is no column id: it is computed itself":                                           {Columns: map[string]decode.Column{"id": {Constant: new("1")}, "must": {Expression: "concat(id, 'x')"}}},
-		"there is no column gone: if messages have":                                              {Filter: "gone > 1"},
-		`filter: expression "id", at character 1: it is BIGINT, and BOOLEAN is wanted`:           {Filter: "id"},
-		`filter: it reads the clock`:                                                             {Filter: "_kafka.offset > 1 AND current_date() > DATE '2024-01-01'"},
-		`columns.must.expression: it reads the clock`:                                            {Columns: map[string]decode.Column{"must": {Expression: "CAST(now() AS STRING)"}}},
-		`columns.new: the table has no column "new": add it`:                                     {Columns: map[string]decode.Column{"new": {Constant: new("1")}}},
-		`columns._kafka: it is the metadata column`:                                              {Columns: map[string]decode.Column{"_kafka": {Drop: true}}},
-		`columns.must.drop: the table's column is NOT NULL`:                                      {Columns: map[string]decode.Column{"must": {Drop: true}}},
-		`columns.s.a.drop: the table has that field`:                                             {Columns: map[string]decode.Column{"s.a": {Drop: true}}},
-		`columns.s.a: only a top-level column can have a type`:                                   {Columns: map[string]decode.Column{"s.a": {Constant: new("1")}}},
-		`cannot be computed`:                                                                     {Columns: map[string]decode.Column{"s": {Expression: "s"}}},
+		"there is no column id: it is computed itself":                                             {Columns: map[string]decode.Column{"id": {Constant: new("1")}, "must": {Expression: "concat(id, 'x')"}}},
+		"there is no column gone: if messages have":                                                {Filter: "gone > 1"},
+		`filter: expression "id", at character 1: it is BIGINT, and BOOLEAN is wanted`:             {Filter: "id"},
+		`filter: it reads the clock`:                                                               {Filter: "_kafka.offset > 1 AND current_date() > DATE '2024-01-01'"},
+		`columns.must.expression: it reads the clock`:                                              {Columns: map[string]decode.Column{"must": {Expression: "CAST(now() AS STRING)"}}},
+		`columns.new: the table has no column "new": add it`:                                       {Columns: map[string]decode.Column{"new": {Constant: new("1")}}},
+		`columns._kafka: it is the metadata column`:                                                {Columns: map[string]decode.Column{"_kafka": {Drop: true}}},
+		`columns.must.drop: the table's column must is NOT NULL`:                                   {Columns: map[string]decode.Column{"must": {Drop: true}}},
+		`columns.deep.drop: the table's column deep.x.must is NOT NULL, and nothing would fill it`: {Columns: map[string]decode.Column{"deep": {Drop: true}}},
+		`columns.s.a.drop: the table has that field`:                                               {Columns: map[string]decode.Column{"s.a": {Drop: true}}},
+		`columns.s.a: only a top-level column can have a type`:                                     {Columns: map[string]decode.Column{"s.a": {Constant: new("1")}}},
+		`cannot be computed`: {Columns: map[string]decode.Column{"s": {Expression: "s"}}},
 		`columns.id.constant: the column has an expression too`:                                  {Columns: map[string]decode.Column{"id": {Constant: new("1"), Expression: "1"}}},
 		`columns.id.expression: it computes the whole column: remove from, cast, epoch and drop`: {Columns: map[string]decode.Column{"id": {From: "x", Expression: "1"}}},
 		`columns.id.constant: it is the whole column`:                                            {Columns: map[string]decode.Column{"id": {Drop: true, Constant: new("1")}}},
 		`columns.x.drop: from, cast and epoch say how a column is read`:                          {Columns: map[string]decode.Column{"x": {Drop: true, From: "y"}}},
 	} {
-		if _, err := columns.New(nested, cfg, nil); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := columns.New(nested, cfg, nil, true); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
@@ -258,10 +270,10 @@ func TestSchemaOfMessages(t *testing.T) {
 	if s := ddl(got); s != want {
 		t.Errorf("new table\n%s\nwant\n%s", s, want)
 	}
-	if _, err := columns.New(arrow.NewSchema(append(got.Fields(), metadata), nil), cfg, columns.Types{"raw": str}); err != nil {
+	if _, err := columns.New(arrow.NewSchema(append(got.Fields(), metadata), nil), cfg, columns.Types{"raw": str}, true); err != nil {
 		t.Errorf("the new table does not fit its own configuration: %v", err)
 	}
-	own, err := columns.Fields(messages, got, cfg)
+	own, err := columns.Fields(messages, got, cfg, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,8 +281,14 @@ func TestSchemaOfMessages(t *testing.T) {
 		t.Errorf("followed: %s", s)
 	}
 	both := schema(field("cust", bigint), field("customer", bigint)) // a table that has the field's own column too
-	if own, err := columns.Fields(schema(field("cust", bigint)), both, cfg); err != nil || ddl(own) != "cust int64; customer int64" {
+	if own, err := columns.Fields(schema(field("cust", bigint)), both, cfg, nil); err != nil || ddl(own) != "cust int64; customer int64" {
 		t.Errorf("followed by a table with both: %v, %v", own, err)
+	}
+	typed := columns.Types{"n": bigint, "s": arrow.StructOf(field("a", bigint)), "new": integer} // of those that are there, the table's own counts
+	there := schema(field("n", integer), field("s", arrow.StructOf(field("a", bigint))))
+	sent := schema(field("n", bigint), field("s", arrow.StructOf(field("a", bigint), field("b", str))), field("new", bigint))
+	if own, err := columns.Fields(sent, there, decode.Config{}, typed); err != nil || ddl(own) != "n int32; s struct<a: int64, b: utf8>; new int32" {
+		t.Errorf("followed with types that are configured: %v, %v", own, err)
 	}
 	swapped := decode.Config{Columns: map[string]decode.Column{"b": {From: "a"}, "`a`": {From: "b"}}}
 	if got, err := columns.NewTable(schema(field("a", str), field("b", bigint)), swapped, nil); err != nil || ddl(got) != "b utf8; a int64" {
@@ -292,6 +310,30 @@ func TestSchemaOfMessages(t *testing.T) {
 	}
 }
 
+// TestGiven: of which fields it is known without the messages' schema what becomes of them.
+func TestGiven(t *testing.T) {
+	table := schema(field("id", bigint), field("new", str), field("s", arrow.StructOf(field("a", str))), field("l", arrow.ListOf(arrow.StructOf(field("x", str)))), field("m", arrow.MapOf(str, arrow.StructOf(field("x", str)))))
+	cfg := decode.Config{Columns: map[string]decode.Column{
+		"gone": {Drop: true}, "s.b": {Drop: true}, "new": {From: "old"}, "typed": {Type: "STRING"}, "computed": {Expression: "id"}, "later": {From: "older", Type: "STRING"},
+	}}
+	types := columns.Types{"typed": str, "later": str}
+	for path, want := range map[string]bool{
+		"id": true, "other": false, "s.a": true, "s.b": true, "s.c": false, "l.element.x": true, "l.element.y": false, "m.value.x": true, "m.value.y": false, "gone": true, "gone.x": true,
+		"old": true, "typed": true, "typed.x": false, "computed": true, "older": true, "a..b": false,
+	} {
+		if got := columns.Given(path, table, cfg, types); got != want {
+			t.Errorf("%s: %v, want %v", path, got, want)
+		}
+	}
+	if columns.Given("id", nil, cfg, types) || !columns.Given("typed", nil, cfg, types) || !columns.Given("gone", nil, cfg, types) {
+		t.Error("without a table")
+	}
+	null := schema(field("id", arrow.Null), field("typed", arrow.Null), field("s", arrow.StructOf(field("a", arrow.Null))))
+	if got, err := columns.Fields(null, table, cfg, types); err != nil || ddl(got) != "id int64; typed utf8; s struct<a: null>" {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
 func ddl(s *arrow.Schema) string {
 	var out []string
 	for _, f := range s.Fields() {
@@ -302,4 +344,47 @@ func ddl(s *arrow.Schema) string {
 		out = append(out, text)
 	}
 	return strings.Join(out, "; ")
+}
+
+// TestVariant makes VARIANT of JSON text, of the rows that are kept; what is none is reported.
+func TestVariant(t *testing.T) {
+	table := schema(field("id", bigint), field("v", variant.New()), field("w", variant.New()))
+	for _, json := range []bool{true, false} {
+		p, err := columns.New(table, decode.Config{Filter: "id > 0", Columns: map[string]decode.Column{"w": {Drop: true}, "v": {From: "a.b"}}}, nil, json)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "map[v:{a.b json  <nil>   false}]"
+		if !json {
+			want = "map[v:{a.b   <nil>   false}]"
+		}
+		if got := fmt.Sprint(p.Config().Columns); got != want || !p.Schema().Equal(schema(field("id", bigint), field("v", str))) {
+			t.Errorf("decoders are told %s, and fill %v", got, p.Schema())
+		}
+		rb := batch(t, p.Schema(), `[{"id":0,"v":"left out"},{"id":1,"v":"{\"a\":[1]}"},{"id":2}]`)
+		got, kept, bad := p.Apply(rb)
+		if bad != nil || !slices.Equal(kept, []int{1, 2}) {
+			t.Fatal(kept, bad)
+		}
+		v := got.Column(1).(*variant.Array)
+		if !got.Schema().Equal(table) || got.NumRows() != 2 || v.IsNull(0) || !v.IsNull(1) || got.Column(2).NullN() != 2 {
+			t.Errorf("%v", got)
+		}
+		got.Release()
+		rb.Release()
+		rb = batch(t, p.Schema(), `[{"id":0,"v":"left out"},{"id":1,"v":"no JSON"}]`)
+		if _, _, bad := p.Apply(rb); len(bad) != 1 || bad[0].Row != 1 || bad[0].Path != "v" || !strings.Contains(bad[0].Reason, `"no JSON" can't be one`) {
+			t.Errorf("failures %v", bad)
+		}
+		rb.Release()
+	}
+	whole, err := columns.New(table, decode.Config{Columns: map[string]decode.Column{"`v`": {From: ".", Cast: "json"}}}, nil, true)
+	if err != nil || fmt.Sprint(whole.Config().Columns["v"]) != "{. json  <nil>   false}" {
+		t.Error(whole, err)
+	}
+	for want, c := range map[string]decode.Column{"date is for other types": {Cast: "date"}, "cannot be computed": {Expression: "'{}'"}, "is no value for a column of type": {Constant: new("{}")}} {
+		if _, err := columns.New(table, decode.Config{Columns: map[string]decode.Column{"v": c}}, nil, true); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
 }

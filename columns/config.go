@@ -57,6 +57,23 @@ func columnOf(cfg decode.Config, name string) (c decode.Column, said bool) {
 	return decode.Column{}, false
 }
 
+// mustHave is the path of what makes a table reject a null in the column: NOT NULL of the column, or of a field in it, but for lists and maps
+// (docs/expressions.md); "" for nothing.
+func mustHave(f arrow.Field, path string) string {
+	path += f.Name
+	if !f.Nullable {
+		return path
+	}
+	if t, ok := f.Type.(*arrow.StructType); ok {
+		for _, below := range t.Fields() {
+			if found := mustHave(below, path+"."); found != "" {
+				return found
+			}
+		}
+	}
+	return ""
+}
+
 // has reports whether there is a field at a path: of structs by name, of lists and maps by element, key and value.
 func has(fields []arrow.Field, path []string) bool {
 	_, ok := without(fields, path)

@@ -11,15 +11,29 @@ import (
 
 	"kafkadelta/decode"
 	"kafkadelta/delta/expr"
+	"kafkadelta/delta/variant"
 )
 
 // Fields are what messages of a schema fill of a table by themselves, under the names of its columns: renamed, without what is dropped,
-// and without what is filled from elsewhere. table is nil where there is none yet.
-func Fields(messages, table *arrow.Schema, cfg decode.Config) (*arrow.Schema, error) {
+// and without what is filled from elsewhere. A column whose type the configuration names gets that one, and keeps that of the table where it is there.
+// table is nil where there is none yet.
+func Fields(messages, table *arrow.Schema, cfg decode.Config, types Types) (*arrow.Schema, error) {
 	var out []arrow.Field
 	for _, f := range messages.Fields() {
 		for _, name := range namesOf(f.Name, table, cfg) {
-			out = append(out, arrow.Field{Name: name, Type: f.Type, Nullable: f.Nullable, Metadata: f.Metadata})
+			have := typeIn(table, name)
+			if have != nil && variant.Is(have) {
+				continue // it takes anything
+			}
+			field := arrow.Field{Name: name, Type: f.Type, Nullable: f.Nullable, Metadata: f.Metadata}
+			if f.Type.ID() == arrow.NULL && have != nil { // given: the table says what it is
+				field.Type = have
+			} else if t := types[name]; t != nil && have == nil {
+				field.Type = t
+			} else if t != nil && !arrow.IsNested(have.ID()) { // a struct follows the messages in what it has in it
+				field.Type = have
+			}
+			out = append(out, field)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Columns)) {
@@ -33,6 +47,33 @@ func Fields(messages, table *arrow.Schema, cfg decode.Config) (*arrow.Schema, er
 		}
 	}
 	return arrow.NewSchema(out, nil), nil
+}
+
+// Given reports whether it is known without the schema of messages what a field of theirs fills (decode.Given): it is dropped, the configuration
+// names a type, or the table has the column. table is nil where there is none yet.
+func Given(field string, table *arrow.Schema, cfg decode.Config, types Types) bool {
+	path, err := decode.ParsePath(field)
+	if err != nil {
+		return false
+	}
+	if cfg.Columns[field].Drop {
+		return true
+	}
+	for _, name := range namesOf(path[0], table, cfg) {
+		typed := len(path) == 1 && types[name] != nil
+		if !typed && (table == nil || !has(table.Fields(), append([]string{name}, path[1:]...))) {
+			return false
+		}
+	}
+	return true
+}
+
+// typeIn is that of a table's column, nil where it has none.
+func typeIn(table *arrow.Schema, name string) arrow.DataType {
+	if table == nil || len(table.FieldIndices(name)) == 0 {
+		return nil
+	}
+	return table.Field(table.FieldIndices(name)[0]).Type
 }
 
 // namesOf are the columns that take a field of messages as it is. A field that columns take by from has their names instead of its own,
@@ -57,6 +98,25 @@ func namesOf(field string, table *arrow.Schema, cfg decode.Config) []string {
 	return renamed
 }
 
+// Arriving gives the configuration for a table as it is, of one whose schema follows the messages' one, and the entries that are left out
+// for that, by name: they say how a column is read that the table gets with the first messages that have the field.
+func Arriving(table *arrow.Schema, cfg decode.Config) (decode.Config, []string) {
+	now := cfg
+	now.Columns = map[string]decode.Column{}
+	var waiting []string
+	for _, name := range slices.Sorted(maps.Keys(cfg.Columns)) {
+		c := cfg.Columns[name]
+		path, err := pathOf(table, name)
+		from, err2 := decode.ParsePath(cmp.Or(c.From, "own"))
+		if err == nil && err2 == nil && !c.Computed() && !c.Drop && c.Cast == "" && len(from) == 1 && !has(table.Fields(), path) {
+			waiting = append(waiting, name)
+			continue
+		}
+		now.Columns[name] = c
+	}
+	return now, waiting
+}
+
 // takesOther reports whether the column is filled from another field than its own.
 func takesOther(c decode.Column, name string) bool {
 	from, err := decode.ParsePath(c.From)
@@ -66,16 +126,11 @@ func takesOther(c decode.Column, name string) bool {
 // NewTable gives the columns of a new table for messages of a schema: what they fill by themselves, and then those that are configured, by
 // name. others are columns that are filled from elsewhere, which expressions may read.
 func NewTable(messages *arrow.Schema, cfg decode.Config, types Types, others ...arrow.Field) (*arrow.Schema, error) {
-	own, err := Fields(messages, nil, cfg)
+	own, err := Fields(messages, nil, cfg, types)
 	if err != nil {
 		return nil, err
 	}
 	fields := slices.Clone(own.Fields())
-	for i := range fields {
-		if t := types[fields[i].Name]; t != nil {
-			fields[i].Type = t
-		}
-	}
 	var computed []string
 	readable := slices.Clone(others)
 	for _, name := range slices.Sorted(maps.Keys(cfg.Columns)) {

@@ -3,6 +3,7 @@ package decode
 import (
 	"cmp"
 	"fmt"
+	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -36,25 +37,28 @@ type PoisonError struct {
 	Topic     string
 	Partition int32
 	Offset    int64
-	Schema    string // by which the message was read, like "schema 7"; empty where there is none, or only one
+	Schema    string // that the message was written with, or names, like "schema id 7"; empty where there is none, or only one
 	Path      string // source field, like "meta.producer.timestamp"; empty for the whole message
 	Reason    string // one of the Reason constants
 	Detail    string // what was found and what was expected, with the value shortened
 }
 
 func (e *PoisonError) Error() string {
-	at := ""
+	at, schema := "", ""
 	if e.Path != "" {
 		at = " at " + e.Path
 	}
 	if e.Schema != "" {
-		at += " (" + e.Schema + ")"
+		schema = " (" + e.Schema + ")"
 	}
-	return fmt.Sprintf("decoding %s/%d offset %d: %s%s: %s", e.Topic, e.Partition, e.Offset, e.Reason, at, e.Detail)
+	return "decoding " + e.Topic + "/" + strconv.Itoa(int(e.Partition)) + " offset " + strconv.FormatInt(e.Offset, 10) + ": " + e.Reason + at + schema + ": " + e.Detail
 }
 
 // Poison tells the field path and the reason; a pipeline recognises poison by this method.
 func (e *PoisonError) Poison() (path, reason string) { return e.Path, e.Reason }
+
+// Found tells what was found and what was expected; a pipeline asks by this method.
+func (e *PoisonError) Found() string { return e.Detail }
 
 // WrittenBy tells by which schema the message was read; a pipeline asks by this method.
 func (e *PoisonError) WrittenBy() string { return e.Schema }
@@ -89,7 +93,10 @@ func (e *EvolveError) Error() string {
 func (e *EvolveError) Wanted() *arrow.Schema { return e.Want }
 
 // FramingError says why a message does not tell what it was written with. It becomes a PoisonError.
-type FramingError struct{ Reason, Detail string }
+type FramingError struct {
+	Reason, Detail string
+	Schema         string // that it names, like "schema id 7"; empty where it names none
+}
 
 func (e *FramingError) Error() string { return e.Reason + ": " + e.Detail }
 
@@ -97,7 +104,10 @@ func (e *FramingError) Error() string { return e.Reason + ": " + e.Detail }
 const MaxShown = 80
 
 // Shorten quotes the beginning of a value for an error.
-func Shorten(s []byte) string {
+func Shorten(s []byte) string { return string(AppendShort(nil, s)) }
+
+// AppendShort is Shorten, behind a text.
+func AppendShort(text, s []byte) []byte {
 	more := ""
 	if len(s) > MaxShown {
 		n := MaxShown
@@ -106,5 +116,5 @@ func Shorten(s []byte) string {
 		}
 		s, more = s[:n], "..."
 	}
-	return fmt.Sprintf("%q%s", s, more)
+	return append(strconv.AppendQuote(text, string(s)), more...)
 }

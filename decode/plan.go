@@ -24,6 +24,20 @@ type Plan struct {
 	// Follow, where it is set, is asked for each new schema of messages whether the table is to follow it: want is what it is to have of it, and
 	// nil where it has that. The error says why the table can't have it, so that its messages are poison.
 	Follow func(messages *arrow.Schema) (want *arrow.Schema, err error)
+	// Given are the fields that need no column by the messages' schema.
+	Given Given
+}
+
+// Given reports whether it is known without the messages' schema what a field of theirs fills, by its path: "a.b", "list.element.x". In a schema
+// of messages such a field has the type null where no column can hold it by itself. Nil: none is.
+type Given func(path string) bool
+
+// Or is the column of a field, or null where the field is given and there is none, as err says.
+func (g Given) Or(t arrow.DataType, err error, path string) (arrow.DataType, error) {
+	if err != nil && g != nil && g(path) {
+		return arrow.Null, nil
+	}
+	return t, err
 }
 
 // CheckFollow is an *EvolveError where the table is to follow the messages' schema of that name first, and a *Mismatch where it can't.

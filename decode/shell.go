@@ -11,7 +11,12 @@ import (
 // Mismatch is why a schema does not fit the table: every message that was written with it is poison.
 type Mismatch struct{ Path, Detail string }
 
-func (e *Mismatch) Error() string { return e.Path + ": " + e.Detail }
+func (e *Mismatch) Error() string {
+	if e.Path == "" {
+		return e.Detail
+	}
+	return e.Path + ": " + e.Detail
+}
 
 // Problem is why a message is poison, as a decoder finds it on the way.
 type Problem struct {
@@ -21,8 +26,11 @@ type Problem struct {
 
 // Set notes the reason. The path comes from the inside out: see Within.
 func (p *Problem) Set(reason, format string, args ...any) {
-	*p = Problem{Reason: reason, Detail: fmt.Sprintf(format, args...)}
+	p.SetText(reason, fmt.Sprintf(format, args...))
 }
+
+// SetText is Set without a format, for what a storm of bad messages ends with.
+func (p *Problem) SetText(reason, detail string) { *p = Problem{Reason: reason, Detail: detail} }
 
 // Within notes the path of the innermost field in which the problem arose.
 func (p *Problem) Within(path string) {
@@ -91,7 +99,7 @@ func (s *Shell[W, P]) Append(rec *kgo.Record) error {
 	written, begin, err := s.Frame(rec)
 	if err != nil {
 		if e, ok := errors.AsType[*FramingError](err); ok {
-			return poison(rec, "", Problem{Reason: e.Reason, Detail: e.Detail})
+			return poison(rec, e.Schema, Problem{Reason: e.Reason, Detail: e.Detail})
 		}
 		return err
 	}
@@ -144,6 +152,15 @@ func (s *Shell[W, P]) programOf(written W) (*compiled[W, P], error) {
 	}
 	s.last = c
 	return c, nil
+}
+
+// WrittenBy tells the schema of a message that Append has taken; "" where there is only one.
+func (s *Shell[W, P]) WrittenBy(rec *kgo.Record) string {
+	written, _, err := s.Frame(rec)
+	if err != nil {
+		return ""
+	}
+	return s.Name(written)
 }
 
 // Builders are the rows that are held.

@@ -6,7 +6,8 @@ import (
 	"sync"
 )
 
-// What ReadAhead reads at a time, and at most: it stays in memory until Next has handed it out. After so many bytes it reads no more.
+// How many versions are read at a time, and by ReadAhead at most: those stay in memory until Next has handed them out. After so many bytes
+// it reads no more.
 const (
 	readsAhead    = 64
 	maxAhead      = 256
@@ -47,15 +48,11 @@ func (t *Table) readRun(ctx context.Context, first int64, n int) []*Commit {
 	commits := make([]*Commit, n)
 	bytes := int64(0)
 	for done := 0; done < n && bytes < maxAheadBytes; done += readsAhead {
-		var wait sync.WaitGroup
-		for i := done; i < min(done+readsAhead, n); i++ {
-			wait.Go(func() {
-				if c, err := readCommit(ctx, t.store, first+int64(i), true); err == nil {
-					commits[i] = c
-				}
-			})
-		}
-		wait.Wait()
+		atOnce(min(readsAhead, n-done), func(i int) {
+			if c, err := readCommit(ctx, t.store, first+int64(done+i), true); err == nil {
+				commits[done+i] = c
+			}
+		})
 		for _, c := range commits[done:min(done+readsAhead, n)] {
 			if c != nil {
 				bytes += c.Size
@@ -63,6 +60,15 @@ func (t *Table) readRun(ctx context.Context, first int64, n int) []*Commit {
 		}
 	}
 	return commits
+}
+
+// atOnce calls do n times at the same time, and waits until all have ended.
+func atOnce(n int, do func(i int)) {
+	var wait sync.WaitGroup
+	for i := range n {
+		wait.Go(func() { do(i) })
+	}
+	wait.Wait()
 }
 
 // arrive lets go of what was read ahead up to the table's version, and notes where that is the newest one of the last listing.

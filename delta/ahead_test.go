@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"kafkadelta/delta"
@@ -86,6 +87,38 @@ func TestReadAhead(t *testing.T) {
 	if _, err := table.Next(ctx); !errors.Is(err, io.EOF) || s.lists.Load() != 0 {
 		t.Errorf("%v with %d listings, want io.EOF with none", err, s.lists.Load())
 	}
+}
+
+// slow takes a while for every read.
+type slow struct{ tally }
+
+func (s *slow) Get(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	time.Sleep(50 * time.Millisecond)
+	return s.tally.Get(ctx, name, offset, length)
+}
+
+// TestOpenReadsManyVersionsAtOnce: a log whose last log checkpoint is 150 versions ago takes a few reads' time to open, and is applied in order.
+func TestOpenReadsManyVersionsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newClock()
+		s := created(t, c, "a INT")
+		writer := open(t, s, c)
+		for i := range int64(150) {
+			commit(t, writer, appendOf("app", i, "f"), delta.Committed)
+		}
+		late := &slow{tally{LogStore: s}}
+		begun := time.Now()
+		table := open(t, late, c)
+		if took := time.Since(begun); took > 10*50*time.Millisecond {
+			t.Errorf("opening took the time of %d reads, want at most 10", took/(50*time.Millisecond))
+		}
+		if txn, _ := table.Txn("app"); txn.Version != 149 || table.Version() != 150 {
+			t.Errorf("the txn is %d in version %d, want 149 in 150", txn.Version, table.Version())
+		}
+		if late.most.Load() > 64 {
+			t.Errorf("%d reads at a time, want 64 at most", late.most.Load())
+		}
+	})
 }
 
 // TestReadAheadIsBounded in bytes as well.

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
@@ -72,6 +74,37 @@ func TestTombstonesAndTxnsExpire(t *testing.T) {
 			t.Errorf("at %d: txns and tombstones %v, want %s", at-now, got, want)
 		}
 		appendOne(t, l.store, int64(3+i), addLine(fmt.Sprintf("later-%d", i)))
+	}
+}
+
+// TestLogCheckpointsDontBelieveOneClock: that of who writes them is 40 days ahead. By the store's clock nothing is older than hours, and the txns of
+// streams that rest must not be forgotten (rule A4).
+func TestLogCheckpointsDontBelieveOneClock(t *testing.T) {
+	l := newRandomLog(t, 1, map[string]string{"delta.setTransactionRetentionDuration": "interval 2 hours", "delta.deletedFileRetentionDuration": "interval 3 hours"})
+	start := time.UnixMilli(100 * day)
+	at := func(hours int64) int64 { return start.Add(time.Duration(hours) * time.Hour).UnixMilli() }
+	txn := func(name string, hours int64) string {
+		return fmt.Sprintf(`{"txn":{"appId":%q,"version":1,"lastUpdated":%d}}`, name, at(hours))
+	}
+	appendOne(t, l.store, 1, addLine("a"), addLine("b"), txn("old", 1), txn("resting", 4))
+	putLog(t, l.store, 2, removeLine("a", at(1)), removeLine("b", at(3)))
+	for v := int64(3); v <= 5; v++ {
+		appendOne(t, l.store, v, txn("busy", v))
+	}
+	checkpointAt(t, &aged{LogStore: l.store, start: start, failAt: -1}, -1, start.Add(40*24*time.Hour).UnixMilli()) // by the store it is five o'clock
+	files, _ := checkpointFiles(t, l.store)
+	c, err := delta.ReadCheckpointFile(ctx, l.store, files[0].Name, files[0].Size, memory.DefaultAllocator)
+	check(t, err)
+	var got []string
+	for _, txn := range c.Txns {
+		got = append(got, txn.AppID)
+	}
+	for _, r := range c.Removes {
+		got = append(got, r.Path)
+	}
+	slices.Sort(got)
+	if want := "[b busy resting]"; fmt.Sprint(got) != want {
+		t.Errorf("txns and tombstones %v, want %s", got, want)
 	}
 }
 

@@ -60,7 +60,7 @@ func WriteLogCheckpoint(ctx context.Context, store LogStore, version int64, o Ch
 			return CheckpointResult{}, fmt.Errorf("writing a log checkpoint: %w", cmp.Or(first, err))
 		}
 		version = s.version
-		w := &checkpointWriter{ctx: ctx, store: store, s: s, now: o.Now(), result: CheckpointResult{Version: version}, newer: fileSet{}}
+		w := &checkpointWriter{ctx: ctx, store: store, s: s, now: storesTime(s.seg.put, o.Now()), result: CheckpointResult{Version: version}, newer: fileSet{}}
 		if s.seg.base == version {
 			return w.result, nil
 		}
@@ -84,7 +84,7 @@ type checkpointWriter struct {
 	store  LogStore
 	s      *Snapshot
 	schema *checkpointSchema
-	now    time.Time
+	now    time.Time // no later than the store's: txns and tombstones must not expire because one clock is ahead (rule A4)
 	result CheckpointResult
 	newer  fileSet // what commits after the earlier log checkpoint speak of
 }

@@ -68,7 +68,16 @@ func cleanLog(ctx context.Context, store LogStore, o CleanOptions) (r CleanResul
 	if err != nil {
 		return r, err
 	}
-	if r.Before, err = cutoff(ctx, store, s, l, protected, o.Now()); err != nil {
+	commits, err := listCommits(ctx, store)
+	if err != nil {
+		return r, err
+	}
+	var newest time.Time
+	if n := len(commits); n > 0 {
+		newest = commits[n-1].time
+	}
+	now := storesTime(newest, o.Now())
+	if r.Before, err = cutoff(ctx, store, s, l, protected, commits, now); err != nil {
 		return r, err
 	}
 	if r.Before > 0 {
@@ -76,7 +85,7 @@ func cleanLog(ctx context.Context, store LogStore, o CleanOptions) (r CleanResul
 			return r, err
 		}
 	}
-	r.Sidecars, err = deleteSidecars(ctx, store, protected, o.Now(), o.Limit-r.Deleted)
+	r.Sidecars, err = deleteSidecars(ctx, store, protected, now, o.Limit-r.Deleted)
 	return r, err
 }
 
@@ -86,18 +95,55 @@ func (s *state) LogRetention() time.Duration {
 	return max(s.interval("delta.logRetentionDuration", defaultLogRetention), freshFor)
 }
 
-// cutoff is the version of the log checkpoint that the oldest kept commit is rebuilt from; 0 when there is none.
-func cutoff(ctx context.Context, store LogStore, s *Snapshot, l *listing, sidecars map[string]bool, now time.Time) (int64, error) {
+// storesTime is no later than the store's clock, which the newest commit has last shown when it was put. That of who cleans may be far ahead,
+// and who reads and writes the log takes a version that is younger than a minute for one that nobody has cleaned (rules C2a and C7).
+func storesTime(newest, now time.Time) time.Time {
+	if !newest.IsZero() && newest.Before(now) {
+		return newest
+	}
+	return now
+}
+
+// StoresTime is no later than the store's clock, for who is to tell how old an object is that the store has listed: the newest commit has last shown it.
+// The own clock counts where it is behind. It is long ago where nothing was committed for long.
+func (t *Table) StoresTime(ctx context.Context) (time.Time, error) {
+	var newest time.Time
+	for info, err := range t.store.List(ctx, versionPrefix, commitName(t.version-1)) {
+		if err != nil {
+			return time.Time{}, fmt.Errorf("listing the Delta log: %w", err)
+		}
+		if parseLogName(info.Name).kind == kindCommit {
+			newest = info.ModTime
+		}
+	}
+	if newest.IsZero() { // the version that is known was cleaned: nothing is known to be old
+		return newest, nil
+	}
+	return storesTime(newest, t.opts.Now()), nil
+}
+
+// expiredVersion is the newest version that is older than the retention; -1 for none. It has to be old by the store's clock as well as by the
+// timestamps that writers have put into commits.
+func expiredVersion(ctx context.Context, store LogStore, s *Snapshot, commits []commitTime, now time.Time) (int64, error) {
 	const day = 24 * time.Hour
 	retention := s.LogRetention()
-	expired := now.Add(-retention).UTC()
+	limit := now.Add(-retention).UTC()
 	if retention >= day {
-		expired = expired.Truncate(day)
+		limit = limit.Truncate(day)
 	}
-	commit, err := versionAt(ctx, store, expired)
+	version, err := s.versionAt(ctx, store, commits, limit)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil // all commits are younger, or nothing was committed since
+		return -1, nil // all commits are younger, or nothing was committed since
 	}
+	for i := len(commits) - 1; i >= 0 && commits[i].time.After(limit); i-- {
+		version = min(version, commits[i].version-1)
+	}
+	return version, err
+}
+
+// cutoff is the version of the log checkpoint that the oldest kept commit is rebuilt from; 0 when there is none.
+func cutoff(ctx context.Context, store LogStore, s *Snapshot, l *listing, sidecars map[string]bool, commits []commitTime, now time.Time) (int64, error) {
+	commit, err := expiredVersion(ctx, store, s, commits, now)
 	if err != nil {
 		return 0, err
 	}

@@ -14,10 +14,13 @@ import (
 	"kafkadelta/storage/memory"
 )
 
-// aged gives objects of the log a time of their own: the version's number in hours after a start.
+// aged gives objects of the log a time of their own: the version's number in hours after a start, or newest, which is then what the
+// store's clock shows.
 type aged struct {
 	delta.LogStore
 	start   time.Time
+	version int64 // the newest one
+	newest  time.Time
 	deleted []string
 	failAt  int // deletes that succeed; negative: all
 }
@@ -30,6 +33,9 @@ func (s *aged) List(ctx context.Context, prefix, after string) iter.Seq2[delta.O
 				_, _ = fmt.Sscanf(name[:20], "%d", &version)
 			}
 			o.ModTime = s.start.Add(time.Duration(version) * time.Hour)
+			if version == s.version && !s.newest.IsZero() {
+				o.ModTime = s.newest
+			}
 			if !yield(o, err) {
 				return
 			}
@@ -123,8 +129,10 @@ func TestCleanLogLimitsItsWork(t *testing.T) {
 	for l.version < 40 {
 		l.step(t)
 	}
-	s := &aged{LogStore: l.store, start: time.Date(2026, 1, 5, 3, 0, 0, 0, time.UTC), failAt: -1}
-	now := func() time.Time { return s.start.Add(30*24*time.Hour + 26*time.Hour) } // midnight is version 21
+	start := time.Date(2026, 1, 5, 3, 0, 0, 0, time.UTC)
+	today := start.Add(30*24*time.Hour + 26*time.Hour) // midnight is version 21
+	s := &aged{LogStore: l.store, start: start, failAt: -1, version: 40, newest: today}
+	now := func() time.Time { return today }
 	r, err := delta.CleanLog(ctx, s, delta.CleanOptions{Now: now, Limit: 7})
 	if err != nil || r.Deleted != 7 || r.Before != 15 || !slices.IsSorted(s.deleted) {
 		t.Errorf("%+v, %v, deleted %v", r, err, s.deleted)
@@ -141,8 +149,10 @@ func TestCleanLogCountsFromMidnight(t *testing.T) {
 		}
 		checkpointAt(t, l.store, 15, l.at)
 		checkpointAt(t, l.store, second, l.at)
-		s := &aged{LogStore: l.store, start: time.Date(2026, 1, 5, 3, 0, 0, 0, time.UTC), failAt: -1}
-		now := func() time.Time { return s.start.Add(30*24*time.Hour + 26*time.Hour) } // midnight is version 21
+		start := time.Date(2026, 1, 5, 3, 0, 0, 0, time.UTC)
+		today := start.Add(30*24*time.Hour + 26*time.Hour) // midnight is version 21
+		s := &aged{LogStore: l.store, start: start, failAt: -1, version: 40, newest: today}
+		now := func() time.Time { return today }
 		if r, err := delta.CleanLog(ctx, s, delta.CleanOptions{Now: now}); err != nil || r.Before != want {
 			t.Errorf("log checkpoints of versions 15 and %d: %+v, %v, want what is before %d to go", second, r, err, want)
 		}
@@ -173,5 +183,33 @@ func TestCleanLogOfAShortRetention(t *testing.T) {
 		if r, err := delta.CleanLog(ctx, s, delta.CleanOptions{Now: now}); err != nil || r.Before != tt.want {
 			t.Errorf("%s, %v after version 37: %+v, %v, want what is before %d to go", tt.retention, tt.after, r, err, tt.want)
 		}
+	}
+}
+
+// TestCleanLogDoesNotBelieveClocks: that of who cleans is 40 days ahead, or writers have put in-commit timestamps into commits that are 40 days too
+// old. By the store's clock all versions are hours old, and workers count on those of the last minute.
+func TestCleanLogDoesNotBelieveClocks(t *testing.T) {
+	for name, tt := range map[string]struct{ cleaner, writers time.Duration }{
+		"the cleaner's is ahead":  {40 * 24 * time.Hour, 0},
+		"the writers' are behind": {0, -40 * 24 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newClock()
+			begun := c.now()
+			c.add(tt.writers)
+			store := createdWith(t, c, delta.CreateOptions{Schema: must(delta.ParseDDL("a INT")), Properties: map[string]string{"delta.enableInCommitTimestamps": "true"}})
+			table := open(t, store, c)
+			for i := range int64(6) {
+				c.add(time.Hour)
+				commit(t, table, appendOf("app", i, "f"), delta.Committed)
+			}
+			checkpointAt(t, store, 4, 4)
+			check(t, store.Put(ctx, "_delta_log/_sidecars/one.parquet", []byte("of a log checkpoint that is being written")))
+			s := &aged{LogStore: store, start: begun, failAt: -1}
+			now := func() time.Time { return begun.Add(7*time.Hour + tt.cleaner) }
+			if r, err := delta.CleanLog(ctx, s, delta.CleanOptions{Now: now}); err != nil || r.Before > 0 || r.Deleted+r.Sidecars > 0 {
+				t.Errorf("%+v, %v, want nothing to go", r, err)
+			}
+		})
 	}
 }

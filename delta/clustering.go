@@ -120,5 +120,5 @@ func clusteringPath(schema *arrow.Schema, column string) ([]string, error) {
 // skippable reports types whose smallest and largest values are in statistics, as the reference implementation asks of
 // clustering columns.
 func skippable(t arrow.DataType) bool {
-	return !arrow.IsNested(t.ID()) && t.ID() != arrow.BOOL && t.ID() != arrow.BINARY
+	return !arrow.IsNested(t.ID()) && t.ID() != arrow.BOOL && t.ID() != arrow.BINARY && t.ID() != arrow.EXTENSION
 }

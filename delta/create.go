@@ -3,7 +3,6 @@ package delta
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +13,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/google/uuid"
+
+	"kafkadelta/delta/variant"
 )
 
 // CreateOptions describe a new table.
@@ -123,9 +124,9 @@ func createCommit(o CreateOptions) ([]byte, error) {
 // createActions spells the first version of a table (PROTOCOL.md, "In-Commit Timestamps": commitInfo comes first).
 func createActions(o CreateOptions, s *state, c *Commit) ([]byte, error) {
 	// Spark keeps nested values of operationParameters as JSON in a string.
-	partitionBy, err1 := json.Marshal(c.Metadata.PartitionColumns)
-	clusterBy, err2 := json.Marshal(append([]string{}, o.ClusterBy...))
-	properties, err3 := json.Marshal(c.Metadata.Configuration)
+	partitionBy, err1 := marshal(c.Metadata.PartitionColumns)
+	clusterBy, err2 := marshal(append([]string{}, o.ClusterBy...))
+	properties, err3 := marshal(c.Metadata.Configuration)
 	info := map[string]any{
 		"timestamp": *c.Metadata.CreatedTime, "operation": "CREATE TABLE", "engineInfo": o.Engine, "txnId": uuid.NewString(),
 		"isBlindAppend": true, "operationMetrics": map[string]string{},
@@ -199,7 +200,7 @@ func checkPartitionColumns(schema *arrow.Schema, by []string) error {
 			return fmt.Errorf("partition column %q is not in the schema", name)
 		case slices.Contains(by[:i], name):
 			return fmt.Errorf("partition column %s is there twice", name)
-		case arrow.IsNested(fields[0].Type.ID()):
+		case arrow.IsNested(fields[0].Type.ID()), variant.Is(fields[0].Type):
 			return fmt.Errorf("partition column %s has the type %s; only plain types can be partition columns", name, fields[0].Type)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/google/uuid"
+
+	"kafkadelta/delta/variant"
 )
 
 type featureProperty struct{ key, value, feature string }
@@ -135,6 +137,9 @@ func schemaFeatures(fields []arrow.Field) []string {
 	_ = walkFields(fields, "", func(_ string, f arrow.Field) error {
 		if hasNTZ(f.Type) {
 			needed = append(needed, "timestampNtz")
+		}
+		if variant.Is(f.Type) {
+			needed = append(needed, "variantType")
 		}
 		for _, m := range []struct{ key, feature string }{
 			{generationKey, "generatedColumns"}, {"delta.identity.step", "identityColumns"}, {defaultKey, "allowColumnDefaults"},

@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"kafkadelta/delta/variant"
 )
 
 // DDLError says where a column list cannot be read.
@@ -41,7 +43,7 @@ var ddlHints = map[string]string{
 	"CHARACTER": "write STRING, Delta stores no length", "INT64": "write BIGINT", "INT32": "write INT", "UUID": "write STRING",
 	"JSON": "write STRING", "LIST": "write ARRAY", "TIMESTAMPTZ": "write TIMESTAMP", "TIME": "write STRING or BIGINT",
 	"VOID": "VOID columns are not supported", "NULL": "VOID columns are not supported",
-	"INTERVAL": "INTERVAL columns are not supported by Delta", "VARIANT": "VARIANT columns are not supported, write STRING",
+	"INTERVAL": "INTERVAL columns are not supported by Delta", "VARIANT": "VARIANT within another column is not supported: make it a column of its own, or write STRING",
 }
 
 // ParseDDL reads a column list as Spark SQL writes it:
@@ -184,12 +186,16 @@ func (p *ddlParser) dataType() (arrow.DataType, error) {
 		return p.decimalType()
 	}
 	name, ok := ddlTypes[word]
+	if word == "VARIANT" && p.depth == 1 {
+		p.next()
+		return variant.New(), nil
+	}
 	if !ok {
 		if hint, ok := ddlHints[word]; ok {
 			return nil, p.fail(hint)
 		}
 		return nil, p.fail("unknown type; the types are STRING, BIGINT, INT, SMALLINT, TINYINT, DOUBLE, FLOAT, DECIMAL(p,s), BOOLEAN, " +
-			"BINARY, DATE, TIMESTAMP, TIMESTAMP_NTZ, STRUCT<...>, ARRAY<...>, MAP<...>")
+			"BINARY, DATE, TIMESTAMP, TIMESTAMP_NTZ, VARIANT, STRUCT<...>, ARRAY<...>, MAP<...>")
 	}
 	p.next()
 	return primitiveFromName(name, "")

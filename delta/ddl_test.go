@@ -75,7 +75,7 @@ func TestDDLMistakesNamePlaceAndToken(t *testing.T) {
 		{"a varchar(3)", 3, "varchar", "write STRING"},
 		{"a INTERVAL", 3, "INTERVAL", "INTERVAL"},
 		{"a VOID", 3, "VOID", "VOID"},
-		{"a VARIANT", 3, "VARIANT", "VARIANT"},
+		{"a ARRAY<VARIANT>", 9, "VARIANT", "VARIANT within another column"},
 		{"é INT NOT x", 11, "x", "expected NULL"},
 		{"a INT COMMENT x", 15, "x", "quoted text"},
 		{"a INT COMMENT 'x", 15, "'x", "not closed"},
@@ -106,13 +106,20 @@ func TestDDLMistakesNamePlaceAndToken(t *testing.T) {
 func FuzzDDL(f *testing.F) {
 	for _, s := range []string{
 		"a INT", "meta STRUCT<producer: STRUCT<timestamp: STRING>>, status INT NOT NULL COMMENT 'x', m MAP<STRING, BIGINT>",
-		"`a``b` ARRAY<DECIMAL(10,2)> NOT NULL COMMENT \"\\u00e9\\0\"", "a STRUCT<b:INT>>", "`", "a INT COMMENT '\\", "\xff INT",
+		"`a``b` ARRAY<DECIMAL(10,2)> NOT NULL COMMENT \"\\u00e9\\0\"", "a STRUCT<b:INT>>", "`", "a INT COMMENT '\\", "\xff INT", "v VARIANT NOT NULL", "a INT, A INT",
 	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if schema, err := delta.ParseDDL(s); err == nil && validUTF8(s) {
-			roundTrip(t, schema)
+		schema, err := delta.ParseDDL(s)
+		if err != nil || !validUTF8(s) {
+			return
 		}
+		js, err := delta.SchemaToJSON(schema)
+		check(t, err)
+		if _, err := delta.SchemaFromJSON(js); err != nil && strings.Contains(err.Error(), "is there twice") {
+			return // which names a table may have is not decided here
+		}
+		roundTrip(t, schema)
 	})
 }

@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -43,6 +44,36 @@ func (t *Table) Shape() *Shape {
 	s := &Shape{t.state}
 	s.txns, s.domains = nil, maps.Clone(t.domains)
 	return s
+}
+
+// shapeJSON is the stored form of a Shape: the actions that it comes from.
+type shapeJSON struct {
+	Protocol   Protocol        `json:"protocol"`
+	Metadata   Metadata        `json:"metaData"`
+	Clustering *DomainMetadata `json:"domainMetadata,omitempty"`
+}
+
+// MarshalJSON writes it for another process.
+func (s *Shape) MarshalJSON() ([]byte, error) {
+	stored := shapeJSON{Protocol: s.protocol, Metadata: s.metadata}
+	if d, ok := s.domains[clusteringDomain]; ok {
+		stored.Clustering = &d
+	}
+	return json.Marshal(stored)
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (s *Shape) UnmarshalJSON(data []byte) error {
+	var stored shapeJSON
+	if err := json.Unmarshal(data, &stored); err != nil {
+		return err
+	}
+	c := &Commit{Protocol: &stored.Protocol, Metadata: &stored.Metadata}
+	if stored.Clustering != nil {
+		c.Domains = []DomainMetadata{*stored.Clustering}
+	}
+	s.state = *newState()
+	return s.apply(c)
 }
 
 // Evolve gives the shape that the table will have once its schema has been changed as a wanted one asks for (Table.Evolve); the same
@@ -124,11 +155,14 @@ func (e *evolution) actions(fields []arrow.Field) (*Metadata, *Protocol, error) 
 	if m.SchemaString, err = SchemaToJSON(arrow.NewSchema(fields, nil)); err != nil {
 		return nil, nil, err
 	}
-	if !slices.ContainsFunc(fields, func(f arrow.Field) bool { return hasNTZ(f.Type) }) || e.supports("timestampNtz") {
+	missing := slices.DeleteFunc(schemaFeatures(fields), func(feature string) bool { // of types: a new column has no rule
+		return feature != "timestampNtz" && feature != "variantType" || e.supports(feature) || e.supports(feature+"-preview")
+	})
+	if len(missing) == 0 {
 		return &m, nil, nil
 	}
 	// All that the old versions implied may have been used (PROTOCOL.md, "Table Features for New and Existing Tables").
-	p := lowestProtocol(append(e.supported(), "timestampNtz"))
+	p := lowestProtocol(append(e.supported(), missing...))
 	return &m, &p, nil
 }
 
@@ -139,7 +173,7 @@ func (e *evolution) merge(have, want []arrow.Field, path string, inStructs bool)
 		p := joinPath(path, w.Name)
 		i := slices.IndexFunc(have, func(f arrow.Field) bool { return f.Name == w.Name })
 		if i < 0 {
-			added, err := newColumn(w, p, inStructs)
+			added, err := e.newColumn(w, p, inStructs)
 			if err != nil {
 				return nil, err
 			}
@@ -163,8 +197,9 @@ func (e *evolution) merge(have, want []arrow.Field, path string, inStructs bool)
 	return out, nil
 }
 
-// newColumn drops what another table says of a column, and refuses what would fill or reject the rows that are there.
-func newColumn(f arrow.Field, path string, inStructs bool) (arrow.Field, error) {
+// newColumn drops what another table says of a column, and refuses what would fill or reject the rows that are there. Which types it had there
+// stays, where it may: files of those may be what comes.
+func (e *evolution) newColumn(f arrow.Field, path string, inStructs bool) (arrow.Field, error) {
 	if !f.Nullable {
 		return f, fmt.Errorf("column %s is new and NOT NULL, but the rows that are there have no value for it; make it nullable", path)
 	}
@@ -178,7 +213,10 @@ func newColumn(f arrow.Field, path string, inStructs bool) (arrow.Field, error) 
 				err = fmt.Errorf("column %s is new and has %s; add it without, and set that afterwards", path, key)
 			}
 		}
-		return withMetadata(withoutMapping(f), typeChangesKey, nil)
+		if f = withoutMapping(f); e.active("typeWidening") {
+			return f
+		}
+		return withMetadata(f, typeChangesKey, nil)
 	})
 	return fresh[0], err
 }

@@ -160,6 +160,29 @@ func TestEvolveWidensTypes(t *testing.T) {
 	}
 }
 
+// TestEvolveKeepsTheTypesOfANewColumn that it had in another table, as files of these may come, where the table may say so.
+func TestEvolveKeepsTheTypesOfANewColumn(t *testing.T) {
+	c := newClock()
+	for _, widens := range []bool{true, false} {
+		from := createdWith(t, c, delta.CreateOptions{Schema: must(delta.ParseDDL("s STRUCT<d: INT>")), Properties: map[string]string{"delta.enableTypeWidening": "true"}})
+		catalog := open(t, from, c)
+		tx := appendOf("app", 1)
+		evolve(t, catalog, "s STRUCT<d: BIGINT>", tx)
+		commit(t, catalog, tx, delta.Committed)
+
+		store := createdWith(t, c, delta.CreateOptions{Schema: must(delta.ParseDDL("a INT")), Properties: map[string]string{"delta.enableTypeWidening": fmt.Sprint(widens)}})
+		table := open(t, store, c)
+		tx = appendOf("app", 1)
+		changed, err := table.Evolve(catalog.Schema(), tx)
+		check(t, err)
+		commit(t, table, tx, delta.Committed)
+		schema := open(t, store, c).Metadata().SchemaString
+		if kept := strings.Contains(schema, `"delta.typeChanges":[{"fromType":"integer","toType":"long"}]`); !changed || kept != widens {
+			t.Errorf("the table widens types: %v; its schema is %s", widens, schema)
+		}
+	}
+}
+
 func TestEvolveRefuses(t *testing.T) {
 	c := newClock()
 	widening := map[string]string{"delta.enableTypeWidening": "true"}

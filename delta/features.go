@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"kafkadelta/delta/variant"
 )
 
 // feature is one table feature that this package knows. docs/delta.md says how far it goes with each; a test compares.
@@ -41,7 +43,7 @@ var features = []feature{
 	{name: "vacuumProtocolCheck", reader: true, create: true},
 	{name: "inCommitTimestamp", create: true},
 	{name: "typeWidening", reader: true, create: true},
-	{name: "variantType", reader: true},
+	{name: "variantType", reader: true, create: true},
 	{name: "variantShredding", reader: true},
 
 	{name: "typeWidening-preview", reader: true},
@@ -156,6 +158,17 @@ func (s *state) findRefusals() error {
 	}
 	for path, t := range foreignTypes(s.schema.Fields()) {
 		refuse(t.feature(), fmt.Sprintf("column %s has the type %s", path, t.name), foreignRemedy)
+	}
+	for _, f := range s.schema.Fields() {
+		switch {
+		case !variant.Is(f.Type):
+		case !s.supports("variantType") && !s.supports("variantType-preview"):
+			refuse("variantType", "column "+f.Name+" is a VARIANT, and the table's protocol lacks the feature for it", repairRemedy)
+		case slices.Contains(s.metadata.PartitionColumns, f.Name):
+			refuse("variantType", "the partition column "+f.Name+" is a VARIANT", repairRemedy)
+		case s.icebergCompatible():
+			refuse("variantType", "column "+f.Name+" is a VARIANT in a table that is to be compatible with Iceberg", foreignRemedy)
+		}
 	}
 	rules := s.ruleRefusals()
 	if detail := rules[charFeature]; detail != "" { // Spark's, whatever the features

@@ -79,9 +79,9 @@ var uses = map[string]use{
 	"icebergWriterCompatV1":    {configuration: `{"delta.enableIcebergWriterCompatV1":"true"}`},
 	"icebergWriterCompatV3":    {configuration: `{"delta.enableIcebergWriterCompatV3":"true"}`},
 	"variantType":              {column: `"variant"`},
-	"variantType-preview":      {column: `"variant"`, refused: "variantType"},
-	"variantShredding":         {column: `"variant"`, refused: "variantType", properties: map[string]string{"delta.enableVariantShredding": "true"}},
-	"variantShredding-preview": {column: `"variant"`, refused: "variantType"},
+	"variantType-preview":      {column: `"variant"`},
+	"variantShredding":         {column: `"variant"`, with: []string{"variantType"}, properties: map[string]string{"delta.enableVariantShredding": "true"}},
+	"variantShredding-preview": {column: `"variant"`, with: []string{"variantType"}},
 	"geospatial":               {column: `"geometry(OGC:CRS84)"`},
 	"collations":               {column: `"string"`, meta: `{"__COLLATIONS":{"a":"ICU.de"}}`},
 	"collations-preview":       {column: `"string"`, meta: `{"__COLLATIONS":{"a":"ICU.de"}}`},
@@ -129,7 +129,8 @@ func TestFeatureTableInTheDocs(t *testing.T) {
 					testAppends(t, r, name, u, usedAs(t, name, u, since), usedAs(t, name, use{}, since))
 				}
 			}
-			if (r.append == "yes") != (r.refused == "") && !slices.Contains([]string{"invariants", "checkConstraints", "generatedColumns", "allowColumnDefaults", "columnMapping", "rowTracking", "clustering", "icebergCompatV1", "icebergCompatV2"}, name) {
+			if (r.append == "yes") != (r.refused == "") && !slices.Contains([]string{"invariants", "checkConstraints", "generatedColumns", "allowColumnDefaults", "columnMapping", "rowTracking", "clustering", "icebergCompatV1", "icebergCompatV2",
+				"variantType", "variantShredding", "variantType-preview", "variantShredding-preview"}, name) {
 				t.Errorf("append: %q, refused where: %q", r.append, r.refused)
 			}
 			testCreates(t, r, name, u)

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"kafkadelta/delta/variant"
 )
 
 // ParquetFieldIDKey is the key in arrow.Field.Metadata under which a Parquet writer of Arrow takes a field's field_id.
@@ -166,6 +168,8 @@ func (l *FileLayout) fileType(t arrow.DataType, path, key string, ids map[string
 		m := arrow.MapOfWithMetadata(k.Type, k.Metadata, v.Type, v.Metadata)
 		m.SetItemNullable(v.Nullable)
 		return m, nil
+	case *variant.Type:
+		return variant.Storage, nil
 	}
 	return t, nil
 }

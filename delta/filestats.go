@@ -10,6 +10,8 @@ import (
 	"unicode"
 
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"kafkadelta/delta/variant"
 )
 
 // defaultIndexedColumns is how many leaves get statistics where the table does not say otherwise, as in Spark.
@@ -58,6 +60,13 @@ func (c *statsChoice) walk(logical, physical arrow.Field, path, physicalPath []s
 		for i, f := range st.Fields() {
 			c.walk(f, physical.Type.(*arrow.StructType).Field(i), path, physicalPath)
 		}
+		return
+	}
+	if variant.Is(logical.Type) { // its value has no order, and its two leaves get no statistics
+		if c.left > 0 {
+			c.left--
+		}
+		c.layout.Stats = append(c.layout.Stats, false, false)
 		return
 	}
 	take := c.left != 0

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -142,28 +143,43 @@ func lines(t testing.TB, s delta.LogStore, version int64) (names []string, actio
 // spy counts calls by name and can stand in for them.
 type spy struct {
 	delta.LogStore
+	mu          sync.Mutex
 	calls       []string
 	get         func(name string) error
 	putIfAbsent func(name string, data []byte) (handled bool, err error)
 }
 
+func (s *spy) note(call string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = append(s.calls, call)
+}
+
 func (s *spy) Get(ctx context.Context, name string, off, n int64) (io.ReadCloser, error) {
-	s.calls = append(s.calls, "get "+path.Base(name))
-	if s.get != nil {
-		if err := s.get(name); err != nil {
-			return nil, err
-		}
+	if err := s.spoil(name); err != nil {
+		return nil, err
 	}
 	return s.LogStore.Get(ctx, name, off, n)
 }
 
+// spoil is for one read after the other.
+func (s *spy) spoil(name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = append(s.calls, "get "+path.Base(name))
+	if s.get == nil {
+		return nil
+	}
+	return s.get(name)
+}
+
 func (s *spy) List(ctx context.Context, prefix, after string) iter.Seq2[delta.ObjectInfo, error] {
-	s.calls = append(s.calls, "list "+path.Base(after))
+	s.note("list " + path.Base(after))
 	return s.LogStore.List(ctx, prefix, after)
 }
 
 func (s *spy) PutIfAbsent(ctx context.Context, name string, data []byte) error {
-	s.calls = append(s.calls, "put "+path.Base(name))
+	s.note("put " + path.Base(name))
 	if s.putIfAbsent != nil {
 		if handled, err := s.putIfAbsent(name, data); handled {
 			return err

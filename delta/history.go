@@ -34,7 +34,13 @@ type HistoryEntry struct {
 // VersionAt has no answer, it yields the commits that are there, with the in-commit timestamps that it finds, and ends with the
 // reason.
 func History(ctx context.Context, store LogStore) iter.Seq2[HistoryEntry, error] {
-	return HistoryOf(ctx, store, HistoryOptions{To: math.MaxInt64})
+	return func(yield func(HistoryEntry, error) bool) {
+		for e, err := range HistoryOf(ctx, store, HistoryOptions{To: math.MaxInt64}) {
+			if errors.Is(err, ErrMissingCommit) || !yield(e, err) {
+				return
+			}
+		}
+	}
 }
 
 // HistoryOptions say which versions HistoryOf yields, both ends included, and who takes their file actions: those of a
@@ -45,13 +51,18 @@ type HistoryOptions struct {
 	Remove   func(*Remove)
 }
 
-// HistoryOf is History for some versions, with their file actions.
+// HistoryOf is History for some versions, with their file actions. Where one of them is not in the log, it ends with ErrMissingCommit:
+// older ones were cleaned, which may happen while it reads.
 func HistoryOf(ctx context.Context, store LogStore, o HistoryOptions) iter.Seq2[HistoryEntry, error] {
 	return func(yield func(HistoryEntry, error) bool) {
 		commits, err := listCommits(ctx, store)
 		if err != nil {
 			yield(HistoryEntry{}, fmt.Errorf("reading the history: %w", err))
 			return
+		}
+		oldest := int64(math.MaxInt64) // that is there
+		if len(commits) > 0 {
+			oldest = commits[0].version
 		}
 		from, err := inCommitTimestampsFrom(ctx, store)
 		var corrupt error // why no version opens
@@ -70,11 +81,12 @@ func HistoryOf(ctx context.Context, store LogStore, o HistoryOptions) iter.Seq2[
 				continue
 			}
 			if c.version < o.From {
-				return
+				break
 			}
 			e, err := historyEntry(ctx, store, c, from, o)
-			if errors.Is(err, fs.ErrNotExist) {
-				return // cleaned since the listing
+			if errors.Is(err, fs.ErrNotExist) { // cleaned since the listing
+				oldest = c.version + 1
+				break
 			}
 			if err != nil {
 				yield(HistoryEntry{}, fmt.Errorf("reading the history: %w", err))
@@ -84,8 +96,11 @@ func HistoryOf(ctx context.Context, store LogStore, o HistoryOptions) iter.Seq2[
 				return
 			}
 		}
-		if corrupt != nil {
+		switch {
+		case corrupt != nil:
 			yield(HistoryEntry{}, fmt.Errorf("reading the history: %w", corrupt))
+		case oldest > o.From && o.From <= o.To:
+			yield(HistoryEntry{}, fmt.Errorf("reading the history: version %d is gone: %w", oldest-1, ErrMissingCommit))
 		}
 	}
 }
@@ -223,7 +238,13 @@ func versionAt(ctx context.Context, store LogStore, t time.Time) (int64, error) 
 	if err != nil {
 		return 0, err
 	}
-	if commits, err = rebuildable(ctx, store, commits); err != nil {
+	return s.versionAt(ctx, store, commits, t)
+}
+
+// versionAt is VersionAt of commits that are listed already.
+func (s *Snapshot) versionAt(ctx context.Context, store LogStore, commits []commitTime, t time.Time) (int64, error) {
+	commits, err := rebuildable(ctx, store, commits)
+	if err != nil {
 		return 0, err
 	}
 	// Commits from enabled on carry their own time; those before only have their files'.

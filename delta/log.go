@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 const (
@@ -107,6 +108,7 @@ type segment struct {
 	sidecars    []checkpointFile // of the log checkpoint; known once its state was read
 	version     int64
 	hasJSON     bool      // whether version's own JSON was listed; false only where base == version and the log was cleaned
+	put         time.Time // when that JSON was put, by the store's clock
 	hasCRC      bool      // whether version's checksum was listed
 	broken      bool      // whether reading stopped in the log checkpoint
 	sidecarRefs []Sidecar // the actions that name the sidecars
@@ -115,6 +117,7 @@ type segment struct {
 // listing is what a listing of the log found.
 type listing struct {
 	commits     []int64                            // ascending
+	put         []time.Time                        // when each of them was, by the store's clock
 	checkpoints map[int64]map[int][]checkpointFile // complete or not, by version and number of parts; of one part there may be several
 	checksums   map[int64]struct{}
 	first       string // name of the first object that belongs to a version; "" where there is none
@@ -164,7 +167,7 @@ func (l *listing) take(info ObjectInfo, n logName) {
 	}
 	switch n.kind {
 	case kindCommit:
-		l.commits = append(l.commits, n.version)
+		l.commits, l.put = append(l.commits, n.version), append(l.put, info.ModTime)
 	case kindCheckpointV2, kindCheckpoint:
 		byParts := l.checkpoints[n.version]
 		if byParts == nil {
@@ -249,6 +252,9 @@ func (l *listing) segment(target int64, broken []string) (*segment, error) {
 		}
 	}
 	s := &segment{base: l.newestCheckpoint(first-1, target, broken), version: target, hasJSON: hasJSON}
+	if hasJSON {
+		s.put = l.put[end]
+	}
 	_, s.hasCRC = l.checksums[target]
 	if s.base < 0 && first > 0 {
 		return nil, corruptf("version %d cannot be rebuilt: the commit of version %d is missing and no complete log checkpoint covers it",

@@ -2,7 +2,6 @@ package delta
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"unicode/utf8"
 
@@ -20,25 +19,25 @@ type Violation struct {
 }
 
 // violations are the first violation of each row.
-type violations struct{ found map[int]Violation }
-
-func (v *violations) has(row int) bool {
-	_, ok := v.found[row]
-	return ok
+type violations struct {
+	found  []Violation
+	marked []bool // by row
 }
 
+func (v *violations) has(row int) bool { return row < len(v.marked) && v.marked[row] }
+
+// add is for a row that has none yet.
 func (v *violations) add(row int, path, reason string) {
-	if v.found == nil {
-		v.found = map[int]Violation{}
+	if row >= len(v.marked) {
+		v.marked = append(v.marked, make([]bool, row+1-len(v.marked))...)
 	}
-	v.found[row] = Violation{Row: row, Path: path, Reason: reason}
+	v.marked[row] = true
+	v.found = append(v.found, Violation{Row: row, Path: path, Reason: reason})
 }
 
 func (v *violations) inRowOrder() []Violation {
-	if v.found == nil {
-		return nil
-	}
-	return slices.SortedFunc(maps.Values(v.found), func(a, b Violation) int { return a.Row - b.Row })
+	slices.SortFunc(v.found, func(a, b Violation) int { return a.Row - b.Row })
+	return v.found
 }
 
 // compileChecks compiles what the schema and the partition columns ask of rows: no null in a field that is not nullable, nor

@@ -177,6 +177,12 @@ func columnRule(f arrow.Field, key string) (string, bool, error) {
 	return text, true, nil
 }
 
+// IsGenerated reports whether a schema says how a table computes the column (PROTOCOL.md, "Generated Columns").
+func IsGenerated(f arrow.Field) bool {
+	_, ok, _ := columnRule(f, generationKey)
+	return ok
+}
+
 func (s *state) compileGenerated(r *Rules, refuse func(feature, format string, args ...any)) {
 	const feature = "generatedColumns"
 	var generated []int
@@ -299,6 +305,11 @@ func (s *state) compileDefaults(r *Rules, refuse func(feature, format string, ar
 func (r *Rules) Fills(column int) bool {
 	return r.Generates(column) ||
 		slices.ContainsFunc(r.defaults, func(d Default) bool { return d.Column == column })
+}
+
+// DefaultsToNow reports whether a column's default reads the clock.
+func (r *Rules) DefaultsToNow(column int) bool {
+	return slices.ContainsFunc(r.defaults, func(d Default) bool { return d.Column == column && d.value.ReadsClock() })
 }
 
 // Generates reports whether the table computes a column.

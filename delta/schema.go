@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"kafkadelta/delta/variant"
 )
 
 // MetadataKey is the key in arrow.Field.Metadata under which a column's Delta metadata travels, as the JSON object of
@@ -121,6 +123,8 @@ func typeToJSON(t arrow.DataType, path string) (any, error) {
 		return jsonMap{Type: "map", KeyType: key, ValueType: value, ValueContainsNull: t.ItemField().Nullable}, err
 	case *foreignType:
 		return json.RawMessage(t.raw), nil
+	case *variant.Type:
+		return variantName, nil
 	case *arrow.Decimal128Type:
 		if err := checkDecimal(int64(t.Precision), int64(t.Scale)); err != nil {
 			return nil, fmt.Errorf("column %s: %w", path, err)
@@ -202,6 +206,9 @@ func typeFromJSON(raw json.RawMessage, path string, depth int) (arrow.DataType, 
 		if err := json.Unmarshal(raw, &name); err != nil {
 			return nil, fmt.Errorf("column %s: %w", path, err)
 		}
+		if name == variantName && depth == 1 { // a column; VARIANT within one is a type that is not written
+			return variant.New(), nil
+		}
 		return primitiveFromName(name, path)
 	}
 	var shape typeShape
@@ -236,6 +243,9 @@ func typeFromJSON(raw json.RawMessage, path string, depth int) (arrow.DataType, 
 	}
 	return foreign(shape.Type, raw), nil
 }
+
+// variantName is the type's name in a schema (PROTOCOL.md, "Variant Data Type").
+const variantName = "variant"
 
 // place says where a schema is wrong.
 func place(path string) string {

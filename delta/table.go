@@ -172,20 +172,20 @@ func loadState(ctx context.Context, store LogStore, seg *segment) (*state, error
 		seg.broken = false
 	}
 	described := int64(-1) // the newest version with a metaData, if it is in the JSON
-	for version := seg.base + 1; version <= seg.version; version++ {
-		c := &Commit{Version: version}
-		var files *fileActions
-		if seg.version == 0 {
-			files = c.counting()
-		}
-		if err := readJSON(ctx, store, c, files); err != nil {
+	for first := seg.base + 1; first <= seg.version; first += readsAhead {
+		commits := make([]*Commit, min(readsAhead, seg.version-first+1))
+		errs := make([]error, len(commits))
+		atOnce(len(commits), func(i int) { commits[i], errs[i] = readCommit(ctx, store, first+int64(i), seg.version == 0) })
+		if err := cmp.Or(errs...); err != nil {
 			return nil, err
 		}
-		if files != nil && c.Removed.Files == 0 && !c.unsized {
-			s.first = &c.Added
-		}
-		if s.merge(c); c.Metadata != nil {
-			described = c.Version
+		for _, c := range commits {
+			if seg.version == 0 && c.Removed.Files == 0 && !c.unsized {
+				s.first = &c.Added
+			}
+			if s.merge(c); c.Metadata != nil {
+				described = c.Version
+			}
 		}
 	}
 	if described >= 0 {
@@ -440,20 +440,6 @@ func (t *Table) read(ctx context.Context, version int64) (*Commit, error) {
 		return nil, err
 	}
 	t.sight = sight{t.opts.Now(), c.Version}
-	return c, nil
-}
-
-// Past reads a version that the table has followed or stood on already, its actions but those of files. ErrMissingCommit says
-// that it was cleaned from the log.
-func (t *Table) Past(ctx context.Context, version int64) (*Commit, error) {
-	c, err := readCommit(ctx, t.store, version, false)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("looking back in the Delta log: version %d is gone: %w", version, ErrMissingCommit)
-	}
-	if err != nil {
-		return nil, err
-	}
-	c.tableID = t.metadata.ID
 	return c, nil
 }
 

@@ -24,6 +24,14 @@ func typeChanges(f arrow.Field) []typeChange {
 	return nil
 }
 
+// WithTypesOf gives a field what another one says of the types that it has had.
+func WithTypesOf(f, of arrow.Field) arrow.Field {
+	if changes := typeChanges(of); changes != nil {
+		return withMetadata(f, typeChangesKey, changes)
+	}
+	return f
+}
+
 // integerRank orders byte, short, int and long; 0 for another type.
 func integerRank(t arrow.DataType) int {
 	return 1 + slices.Index([]arrow.Type{arrow.INT8, arrow.INT16, arrow.INT32, arrow.INT64}, t.ID())

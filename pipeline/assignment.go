@@ -56,8 +56,13 @@ func (d *dispatcher) pin(ctx context.Context, assigned []checkpoint.Partition) e
 			d.topicSeen.Store(true)
 		}
 		refused, ok := errors.AsType[*checkpoint.RefusedError](err)
-		passing := ok && refused.Passing || source.UnknownTopic(err) && d.topicSeen.Load()
-		if !passing || d.Now().Sub(since) >= doubtFor {
+		gone := source.UnknownTopic(err) && d.topicSeen.Load()
+		passing := ok && refused.Passing || gone
+		switch {
+		case passing && d.Now().Sub(since) < doubtFor:
+		case gone:
+			return source.TopicGone(d.Source.Topic, err)
+		default:
 			return err
 		}
 		if err := backoff.Sleep(ctx, doubtEvery); err != nil {
@@ -84,7 +89,10 @@ func (d *dispatcher) pinOnce(ctx context.Context, assigned []checkpoint.Partitio
 	for _, p := range assigned { // the group may know of new partitions before the broker that was asked
 		r.Partitions = max(r.Partitions, p.ID+1)
 	}
-	return d.table.Pin(ctx, r)
+	if d.tables == nil {
+		return d.table.Pin(ctx, r)
+	}
+	return d.tables.pin(ctx, r)
 }
 
 // assignmentError ends the run if the error is final. Otherwise the client begins the group session again by itself.
@@ -111,6 +119,7 @@ func (d *dispatcher) assign(next map[checkpoint.Partition]checkpoint.Position) {
 	}
 	d.rank()
 	d.countWaiting()
+	d.hold()
 	d.Metrics.setAssigned(d.parts)
 }
 

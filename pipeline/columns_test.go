@@ -24,7 +24,7 @@ func computing(s *setup) {
 		Columns: map[string]decode.Column{"n": {Expression: "CAST(number AS BIGINT)"}, "number": {Drop: true, Type: "STRING"}, "keep": {Drop: true, Type: "STRING"}},
 	}
 	s.NewDecoder = func(l *sink.Layout) (pipeline.Decoder, *compute.Plan, error) {
-		made, err := compute.New(l.Schema, filter, compute.Types{"number": arrow.BinaryTypes.String, "keep": arrow.BinaryTypes.String})
+		made, err := compute.New(l.Schema, filter, compute.Types{"number": arrow.BinaryTypes.String, "keep": arrow.BinaryTypes.String}, true)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -81,7 +81,7 @@ func TestFilterAndExpressions(t *testing.T) {
 		if got := w.told(); got != (checkpoint.Span{Records: 88, Rows: 40, Dead: 7, Filtered: 41}) {
 			t.Errorf("the spans count %+v", got)
 		}
-		if got := k.counter("kafkadelta_filtered_messages_total"); got != 41 {
+		if got := k.metric("kafkadelta_filtered_messages_total"); got != 41 {
 			t.Errorf("the metric counts %v filtered messages", got)
 		}
 		for at, rows := range m.rows() {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -19,104 +18,25 @@ import (
 	"kafkadelta/source"
 )
 
-var (
-	instant    = arrow.FixedWidthTypes.Timestamp_us
-	headerType = arrow.StructOf(arrow.Field{Name: "key", Type: arrow.BinaryTypes.String, Nullable: true}, arrow.Field{Name: "value", Type: arrow.BinaryTypes.Binary, Nullable: true})
-)
-
-// letter is what a row of the dead-letter table is made of.
-type letter struct {
-	*kgo.Record
-	err                  error
-	schema, reason, path string
-	stream               string
-	generation           int64
-	now                  time.Time
-}
-
-type letterColumn struct {
-	arrow.Field
-	fill func(array.Builder, *letter)
-}
-
-// letterColumns are the columns of a dead-letter table, and how each is filled.
-var letterColumns = []letterColumn{
-	{required("topic", arrow.BinaryTypes.String), func(b array.Builder, l *letter) { addText(b, l.Topic) }},
-	{required("partition", arrow.PrimitiveTypes.Int32), func(b array.Builder, l *letter) { b.(*array.Int32Builder).Append(l.Partition) }},
-	{required("offset", arrow.PrimitiveTypes.Int64), func(b array.Builder, l *letter) { b.(*array.Int64Builder).Append(l.Offset) }},
-	{optional("timestamp", instant), func(b array.Builder, l *letter) { addInstant(b, l.Timestamp) }},
-	{optional("key", arrow.BinaryTypes.Binary), func(b array.Builder, l *letter) { addBytes(b, l.Key) }},
-	{optional("value", arrow.BinaryTypes.Binary), func(b array.Builder, l *letter) { addBytes(b, l.Value) }},
-	{optional("headers", arrow.ListOf(headerType)), addHeaders},
-	{optional("schema_id", arrow.BinaryTypes.String), func(b array.Builder, l *letter) { addOptional(b, l.schema) }},
-	{required("reason", arrow.BinaryTypes.String), func(b array.Builder, l *letter) { addText(b, l.reason) }},
-	{optional("field_path", arrow.BinaryTypes.String), func(b array.Builder, l *letter) { addOptional(b, l.path) }},
-	{required("error", arrow.BinaryTypes.String), func(b array.Builder, l *letter) { addText(b, l.err.Error()) }},
-	{required("connector", arrow.BinaryTypes.String), func(b array.Builder, l *letter) { addText(b, l.stream) }},
-	{required("generation", arrow.PrimitiveTypes.Int64), func(b array.Builder, l *letter) { b.(*array.Int64Builder).Append(l.generation) }},
-	{required("time", instant), func(b array.Builder, l *letter) { addInstant(b, l.now) }},
-}
-
-func required(name string, t arrow.DataType) arrow.Field { return arrow.Field{Name: name, Type: t} }
-func optional(name string, t arrow.DataType) arrow.Field {
-	return arrow.Field{Name: name, Type: t, Nullable: true}
-}
-
-func addText(b array.Builder, s string) {
-	b.(*array.StringBuilder).Append(strings.ToValidUTF8(s, "\uFFFD"))
-}
-
-func addOptional(b array.Builder, s string) {
-	if s == "" {
-		b.AppendNull()
-		return
-	}
-	addText(b, s)
-}
-
-func addBytes(b array.Builder, v []byte) {
-	if v == nil { // a tombstone is not an empty value
-		b.AppendNull()
-		return
-	}
-	b.(*array.BinaryBuilder).Append(v)
-}
-
-func addInstant(b array.Builder, t time.Time) {
-	b.(*array.TimestampBuilder).Append(arrow.Timestamp(t.UnixMicro()))
-}
-
-func addHeaders(b array.Builder, l *letter) {
-	list := b.(*array.ListBuilder)
-	list.Append(true)
-	entry := list.ValueBuilder().(*array.StructBuilder)
-	for _, h := range l.Headers {
-		entry.Append(true)
-		addText(entry.FieldBuilder(0), h.Key)
-		addBytes(entry.FieldBuilder(1), h.Value)
-	}
-}
-
-// DeadLetterSchema is the schema of a new dead-letter table.
-func DeadLetterSchema() *arrow.Schema {
-	fields := make([]arrow.Field, len(letterColumns))
-	for i, c := range letterColumns {
-		fields[i] = c.Field
-	}
-	return arrow.NewSchema(fields, nil)
-}
-
 // LetterWriter writes rows of a dead-letter table that another table decides about: a second batch and a second writer, which costs a
 // clean lane nothing. It belongs to one goroutine.
 type LetterWriter struct {
 	layout  *sink.Layout
-	fills   []func(array.Builder, *letter) // by column of the table; nil: null
-	builder *array.RecordBuilder
+	columns []filled           // by column of the table
+	headers *array.ListBuilder // of the column of headers
 	writer  *sink.Writer
 	rows    int
-	bytes   int // of keys, values and headers in the builder
+	bytes   int // of keys, values and headers in the rows
 	written bool
+	sized   int64  // size of what was written
 	marks   []mark // since the last Finish
+	stream  string // whose letters they are
+}
+
+// filled is how a column of the table is filled, and its rows.
+type filled struct {
+	*letterColumn // nil: null
+	cells         cells
 }
 
 // mark is what a mark can be made of again.
@@ -147,9 +67,12 @@ func NewLetterWriter(table *sink.Table, layout *sink.Layout) (*LetterWriter, err
 		switch {
 		case i >= 0:
 			known++
-			w.fills = append(w.fills, letterColumns[i].fill)
+			w.columns = append(w.columns, filled{letterColumn: &letterColumns[i]})
+			if letterColumns[i].fill == nil {
+				w.headers = array.NewBuilder(memory.DefaultAllocator, f.Type).(*array.ListBuilder)
+			}
 		case f.Nullable:
-			w.fills = append(w.fills, nil)
+			w.columns = append(w.columns, filled{})
 		default:
 			return nil, lettersMisfit(fmt.Errorf("its column %s %s NOT NULL is none of a dead letter", f.Name, f.Type))
 		}
@@ -160,7 +83,6 @@ func NewLetterWriter(table *sink.Table, layout *sink.Layout) (*LetterWriter, err
 	if known < len(letterColumns) {
 		return nil, lettersMisfit(fmt.Errorf("it has the columns %s, of which %d are those of dead letters", layout.Schema, known))
 	}
-	w.builder = array.NewRecordBuilder(memory.DefaultAllocator, layout.Schema)
 	return w, nil
 }
 
@@ -171,35 +93,33 @@ func lettersMisfit(err error) error {
 	}
 }
 
-// letterOf is a message that can't become a row.
-func letterOf(r *kgo.Record, cause error, stream string, generation int64, now time.Time) letter {
-	l := letter{Record: r, err: cause, reason: "unknown", stream: stream, generation: generation, now: now}
-	if p, ok := errors.AsType[poison](cause); ok {
-		l.path, l.reason = p.Poison()
-	}
-	if s, ok := errors.AsType[interface {
-		error
-		WrittenBy() string
-	}](cause); ok {
-		l.schema = s.WrittenBy()
-	}
-	return l
-}
-
 // ReasonReplayed is the reason of rows that mark a dead letter of the same place and generation: it has become a row since.
 const ReasonReplayed = "replayed"
 
-var errReplayed = errors.New("the dead letter of this message was replayed: it is a row of the stream's table")
+const foundReplayed = "the dead letter of this message was replayed: it is a row of the stream's table"
 
 // Mark adds the mark of a dead letter that was replayed.
 func (w *LetterWriter) Mark(ctx context.Context, r *kgo.Record, stream string, generation int64, now time.Time) error {
 	at := &kgo.Record{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp}
 	w.marks = append(w.marks, mark{stream, r.Topic, r.Partition, r.Offset, r.Timestamp, generation})
-	return w.add(ctx, &letter{Record: at, err: errReplayed, reason: ReasonReplayed, stream: stream, generation: generation, now: now})
+	return w.add(ctx, &letter{Record: at, found: foundReplayed, reason: ReasonReplayed, stream: stream, generation: generation, now: now})
 }
 
-// MarkAgain makes a parcel of marks whose file is gone, of what its note has kept.
+// cleanupTimeout bounds the deletion of a parcel that can't be finished. What it misses, VACUUM removes.
+const cleanupTimeout = 5 * time.Second
+
+// MarkAgain makes a parcel of marks whose file is gone, of what its note has kept. After an error nothing of it is left.
 func (w *LetterWriter) MarkAgain(ctx context.Context, note json.RawMessage, now time.Time) (*sink.Parcel, error) {
+	p, err := w.markAgain(ctx, note, now)
+	if err != nil {
+		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+		defer cancel()
+		w.Abort(cleanup)
+	}
+	return p, err
+}
+
+func (w *LetterWriter) markAgain(ctx context.Context, note json.RawMessage, now time.Time) (*sink.Parcel, error) {
 	var marks []mark
 	if err := json.Unmarshal(note, &marks); err != nil {
 		return nil, fmt.Errorf("reading the marks of a replay: %w", err)
@@ -214,14 +134,16 @@ func (w *LetterWriter) MarkAgain(ctx context.Context, note json.RawMessage, now 
 }
 
 func (w *LetterWriter) add(ctx context.Context, row *letter) error {
-	for i, fill := range w.fills {
-		if fill == nil {
-			w.builder.Field(i).AppendNull()
-			continue
+	for i := range w.columns {
+		switch c := &w.columns[i]; {
+		case c.letterColumn == nil:
+		case c.fill == nil:
+			addHeaders(w.headers, row.Headers)
+		default:
+			c.fill(&c.cells, row)
 		}
-		fill(w.builder.Field(i), row)
 	}
-	w.rows++
+	w.rows, w.stream = w.rows+1, row.stream
 	w.bytes += Size(row.Record)
 	if w.rows >= batchRows || w.bytes >= batchBytes {
 		return w.write(ctx)
@@ -233,8 +155,8 @@ func (w *LetterWriter) write(ctx context.Context) error {
 	if w.rows == 0 {
 		return nil
 	}
-	built := w.builder.NewRecordBatch()
-	w.rows, w.bytes = 0, 0
+	defer w.reset() // the writer has copied what it was given
+	built := w.batch()
 	rb, bad := w.layout.Rules.Apply(built)
 	built.Release()
 	if len(bad) > 0 {
@@ -242,7 +164,34 @@ func (w *LetterWriter) write(ctx context.Context) error {
 	}
 	defer rb.Release()
 	w.written = true
-	return w.writer.Write(ctx, rb)
+	err := w.writer.Write(ctx, rb)
+	w.sized = w.writer.Bytes()
+	return err
+}
+
+// batch gives the rows, which are good until the next reset. The caller releases it.
+func (w *LetterWriter) batch() arrow.RecordBatch {
+	columns := make([]arrow.Array, len(w.columns))
+	for i := range w.columns {
+		t := w.layout.Schema.Field(i).Type
+		switch c := &w.columns[i]; {
+		case c.letterColumn == nil:
+			columns[i] = array.MakeArrayOfNull(memory.DefaultAllocator, t, w.rows)
+		case c.fill == nil:
+			columns[i] = w.headers.NewArray()
+		default:
+			columns[i] = c.cells.array(t)
+		}
+		defer columns[i].Release()
+	}
+	return array.NewRecordBatch(w.layout.Schema, columns, int64(w.rows))
+}
+
+func (w *LetterWriter) reset() {
+	for i := range w.columns {
+		w.columns[i].cells.reset()
+	}
+	w.rows, w.bytes = 0, 0
 }
 
 // Finish makes a parcel of what was added since the last one; nil for nothing. It is to be written before the unit that decides about
@@ -251,7 +200,7 @@ func (w *LetterWriter) Finish(ctx context.Context, spans []checkpoint.Span) (*si
 	if err := w.write(ctx); err != nil || !w.written {
 		return nil, err
 	}
-	w.written = false
+	w.written, w.sized = false, 0
 	var again json.RawMessage
 	if len(w.marks) > 0 {
 		var err error
@@ -260,27 +209,26 @@ func (w *LetterWriter) Finish(ctx context.Context, spans []checkpoint.Span) (*si
 		}
 		w.marks = nil
 	}
-	return w.writer.FinishParcel(ctx, spans, again)
+	return w.writer.FinishParcel(ctx, w.stream, spans, again)
 }
 
 // Abort forgets what was added since the last Finish.
 func (w *LetterWriter) Abort(ctx context.Context) {
-	if w.rows > 0 {
-		w.builder.NewRecordBatch().Release()
-		w.rows, w.bytes = 0, 0
-	}
+	w.reset()
+	w.headers.NewArray().Release()
 	w.writer.Abort(ctx)
-	w.written, w.marks = false, nil
+	w.written, w.sized, w.marks = false, 0, nil
 }
 
 // size is what was written so far.
-func (w *LetterWriter) size() int64 { return w.writer.Bytes() }
+func (w *LetterWriter) size() int64 { return w.sized }
 
 // bury takes note of a message that can't become a row, and whose offset is counted already.
 func (l *lane) bury(r *kgo.Record, span *checkpoint.Span, cause error) error {
-	l.d.Metrics.poison(cause)
-	if tooMany := l.d.quota.take(cause); tooMany != nil {
-		l.end(span.Partition, tooMany) // behind this one
+	l.letter = letterOf(r, cause, l.d.Name, l.d.table.Generation(), l.d.Now())
+	l.poisons(l.letter.reason).Inc()
+	if tooMany := l.d.quota.take(&l.tally, cause); tooMany != nil {
+		l.end(r, tooMany) // behind this one
 	}
 	if l.d.dead != nil {
 		span.Dead++
@@ -290,12 +238,24 @@ func (l *lane) bury(r *kgo.Record, span *checkpoint.Span, cause error) error {
 	if l.letters == nil {
 		return nil
 	}
-	row := letterOf(r, cause, l.d.Name, l.d.table.Generation(), l.d.Now())
-	if err := l.letters.add(l.d.ctx, &row); err != nil {
+	before := l.letters.size()
+	if err := l.letters.add(l.d.ctx, &l.letter); err != nil {
 		return err
 	}
-	l.checkDue()
+	if l.letters.size() != before {
+		l.checkDue()
+	}
 	return nil
+}
+
+// poisons counts messages of a reason. A lane looks it up once.
+func (l *lane) poisons(reason string) poisonCounter {
+	c, ok := l.reasons[reason]
+	if !ok {
+		c = l.d.Metrics.poisonOf(reason)
+		l.reasons[reason] = c
+	}
+	return c
 }
 
 // newLetters gives a lane the place of its dead letters; nil for none.
@@ -316,7 +276,7 @@ func (d *dispatcher) newLetters() (burier, error) {
 // nameDeadLetters readies units with dead letters for the commit: what their partitions' slots name by now must be in the dead-letter
 // table, since a slot names one file (rule D4).
 func (d *dispatcher) nameDeadLetters(ctx context.Context, units []*sink.Unit) error {
-	parts := withDeadLetters(units)
+	parts := partitionsWith(units, dead)
 	if len(parts) == 0 {
 		return nil
 	}
@@ -327,9 +287,9 @@ func (d *dispatcher) nameDeadLetters(ctx context.Context, units []*sink.Unit) er
 	return err
 }
 
-// deliver brings the dead letters of units that have landed to their table (rule D3).
-func (d *dispatcher) deliver(ctx context.Context, landed []*sink.Unit) error {
-	parts := withDeadLetters(landed)
+// deliverLetters brings the dead letters of units that have landed to their table (rule D3).
+func (d *dispatcher) deliverLetters(ctx context.Context, landed []*sink.Unit) error {
+	parts := partitionsWith(landed, dead)
 	if len(parts) == 0 {
 		return nil
 	}
@@ -348,11 +308,14 @@ func (d *dispatcher) deliver(ctx context.Context, landed []*sink.Unit) error {
 	return nil
 }
 
-func withDeadLetters(units []*sink.Unit) []int32 {
+func dead(s checkpoint.Span) bool { return s.Dead > 0 }
+
+// partitionsWith are those of spans that are so.
+func partitionsWith(units []*sink.Unit, is func(checkpoint.Span) bool) []int32 {
 	var parts []int32
 	for _, u := range units {
 		for _, s := range u.Spans {
-			if s.Dead > 0 {
+			if is(s) {
 				parts = append(parts, s.ID)
 			}
 		}
@@ -360,20 +323,31 @@ func withDeadLetters(units []*sink.Unit) []int32 {
 	return parts
 }
 
-// settle delivers what earlier owners of the partitions have left pending (rule D4).
+// settle delivers what earlier owners of the partitions have left pending, each kind by itself (rules D4 and T3).
 func (d *dispatcher) settle(ids []checkpoint.Partition) {
-	if d.dead == nil || len(ids) == 0 {
+	if len(ids) == 0 {
 		return
 	}
 	parts := make([]int32, len(ids))
 	for i, id := range ids {
 		parts[i] = id.ID
 	}
-	d.goDo(func() {
-		if _, err := sink.Settle(d.ctx, d.table, d.dead, parts); err != nil && d.ctx.Err() == nil {
-			d.tell(func() { d.fail(err) })
-		}
-	})
+	for _, pending := range []func([]int32) error{d.settleLetters, d.settleRows} {
+		d.goDo(func() {
+			if err := pending(parts); err != nil && d.ctx.Err() == nil {
+				d.tell(func() { d.fail(err) })
+			}
+		})
+	}
+}
+
+// settleLetters delivers dead letters that anybody has left pending.
+func (d *dispatcher) settleLetters(parts []int32) error {
+	if d.dead == nil {
+		return nil
+	}
+	_, err := sink.Settle(d.ctx, d.table, d.dead, parts)
+	return err
 }
 
 // openDeadLetters opens the dead-letter table, or the way to the topic, where there is to be one.
@@ -386,7 +360,9 @@ func (d *dispatcher) openDeadLetters(ctx, work context.Context) error {
 	if d.OpenDeadLetters == nil {
 		return nil
 	}
-	if d.dead, err = d.OpenDeadLetters(ctx, d.tableEvents()); err != nil {
+	events := d.tableEvents()
+	events.Creating = nil // it has no offsets: a stream that has run without one gets it now
+	if d.dead, err = d.OpenDeadLetters(ctx, events); err != nil {
 		return err
 	}
 	if err := d.dead.Maintain(work); err != nil {

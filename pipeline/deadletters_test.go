@@ -278,27 +278,47 @@ func TestDeadLettersAreThereBeforeTheyAreNamed(t *testing.T) {
 	})
 }
 
+// leavePending has a worker die between its commit, which has three dead letters, and the delivery.
+func (m *morgue) leavePending() {
+	m.t.Helper()
+	m.poison(0, 3)
+	m.produceAll(2, 2)
+	m.letters.SetPlan(faultstore.When(func(op faultstore.Op) bool {
+		return op.Method == faultstore.MethodPutIfAbsent && !strings.HasSuffix(op.Name, "0.json")
+	}, faultstore.Fail(fs.ErrPermission)))
+	if err := m.start(m.buries).wait(); !errors.As(err, new(*sink.Error)) {
+		m.t.Fatalf("the worker ended with %v", err)
+	}
+	if got := m.burials(); got != 0 {
+		m.t.Fatalf("the dead-letter table is at version %d already", got)
+	}
+	m.letters.SetPlan(nil)
+}
+
 // TestPendingDeadLettersAreDeliveredOnAssignment: a worker dies between its commit and the delivery; the next owner has nothing but clean
 // messages, and delivers (rule D4).
 func TestPendingDeadLettersAreDeliveredOnAssignment(t *testing.T) {
 	scenario(t, 2, func(w *world) {
 		m := newMorgue(w)
-		m.poison(0, 3)
-		w.produceAll(2, 2)
-		m.letters.SetPlan(faultstore.When(func(op faultstore.Op) bool {
-			return op.Method == faultstore.MethodPutIfAbsent && !strings.HasSuffix(op.Name, "0.json")
-		}, faultstore.Fail(fs.ErrPermission)))
-		err := w.start(m.buries).wait()
-		if !errors.As(err, new(*sink.Error)) {
-			t.Fatalf("the worker ended with %v", err)
-		}
-		if got := m.burials(); got != 0 {
-			t.Fatalf("the dead-letter table is at version %d already", got)
-		}
-		m.letters.SetPlan(nil)
+		m.leavePending()
 		k := w.start(m.buries)
 		w.eventually("the pending dead letters are delivered", func() bool { return m.burials() == 1 })
 		k.stop()
+		m.exactlyOnce()
+	})
+}
+
+// TestRunToTheEndDeliversWhatIsPending: a run that has nothing new to read delivers what the one before has left, however long that takes.
+func TestRunToTheEndDeliversWhatIsPending(t *testing.T) {
+	scenario(t, 2, func(w *world) {
+		m := newMorgue(w)
+		m.leavePending()
+		m.letters.SetPlan(func(faultstore.Op) faultstore.Action { return faultstore.Delay(time.Second) })
+		w.untilEnd(m.buries)
+		m.letters.SetPlan(nil)
+		if got := m.burials(); got != 1 {
+			t.Errorf("the dead-letter table is at version %d after the run, want 1", got)
+		}
 		m.exactlyOnce()
 	})
 }
@@ -324,6 +344,38 @@ func TestDeadLetterTableOfAnotherForm(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestMarksThatCantBeMadeAgain leave nothing in the dead-letter table's folder.
+func TestMarksThatCantBeMadeAgain(t *testing.T) {
+	scenario(t, 1, func(w *world) {
+		m := newMorgue(w)
+		cfg := sink.DefaultConfig()
+		cfg.URI, cfg.Parquet.Compression = "memory://letters", "none"
+		table, err := sink.Open(m.t.Context(), m.letters, cfg, sink.Options{Create: pipeline.DeadLetterSchema(), Engine: "kafkadelta/test", Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+		w.check(err)
+		defer table.Close(m.t.Context())
+		layout, err := table.Layout(m.t.Context())
+		w.check(err)
+		writer, err := pipeline.NewLetterWriter(table, layout)
+		w.check(err)
+		m.letters.SetPlan(func(op faultstore.Op) faultstore.Action {
+			if strings.HasPrefix(op.Name, "_connector/parcels/") {
+				return faultstore.Fail(fs.ErrPermission)
+			}
+			return faultstore.Pass()
+		})
+		note := []byte(`[{"connector":"events","topic":"topic","partition":0,"offset":1},{"connector":"events","topic":"topic","partition":0,"offset":2}]`)
+		if _, err := writer.MarkAgain(m.t.Context(), note, time.Now()); !errors.Is(err, fs.ErrPermission) {
+			m.t.Fatalf("MarkAgain answered %v", err)
+		}
+		for o, err := range m.memory.List(m.t.Context(), "", "") {
+			w.check(err)
+			if !strings.HasPrefix(o.Name, "_delta_log/") {
+				m.t.Errorf("left behind is %s", o.Name)
+			}
+		}
+	})
 }
 
 // TestDeadLetterStoreDown: the stream waits for it, and loses nothing.

@@ -51,6 +51,7 @@ type dispatcher struct {
 	dead       *sink.Table      // of dead letters; nil for none
 	producer   *source.Producer // to the dead letters' topic; nil for none
 	deadLayout *sink.Layout
+	tables     *tables // that table is the catalog of; nil for none
 
 	lanes    []*lane
 	parts    map[checkpoint.Partition]*part
@@ -63,10 +64,12 @@ type dispatcher struct {
 	abandon  bool // a revocation ran out of time: drop what is not committed
 
 	reclaiming bool
+	unreleased []waiter  // until it has ended
 	reclaimAt  time.Time // not before, after a lane failed
 	laneWait   backoff.Backoff
 	followAt   time.Time
 	following  bool
+	sweepAt    time.Time
 
 	doubts      bool // some partition is in doubt
 	doubtAsking bool
@@ -82,8 +85,11 @@ type dispatcher struct {
 	saidOfSource   string // the latest warning, and when
 	saidAt         time.Time
 
-	poison  error // on_error: fail, or a limit, met this
+	poison  *endedAt // on_error: fail, or a limit, met this
 	quota   *quota
+	pace    pace
+	gone    error // the topic has been deleted
+	emptied bool  // since then, all that the client had fetched of it was taken
 	failure error // final
 
 	// Shared.
@@ -137,6 +143,7 @@ func newDispatcher(ctx context.Context, o Options) *dispatcher {
 	d.ctx, d.cancel = context.WithCancel(ctx)
 	d.reporting, d.cutReports = context.WithCancel(context.WithoutCancel(ctx))
 	d.quota = &quota{LimitsConfig: o.Limits, now: o.Now}
+	d.pace.Config = o.Flush
 	o.Metrics.inFlight.Store(&d.inFlight)
 	d.followAt = o.Now().Add(followInterval)
 	return d
@@ -191,7 +198,7 @@ func (d *dispatcher) loop(ctx context.Context) error {
 	})()
 	for {
 		// Events run last before the question whether to go on: one that ends the run must not wait for another poll.
-		for d.runEvents(); ctx.Err() == nil && d.failure == nil && d.poison == nil && !d.endReached; d.runEvents() {
+		for d.runEvents(); ctx.Err() == nil && d.failure == nil && d.poison == nil && !(d.gone != nil && d.emptied) && !d.endReached; d.runEvents() {
 			d.housekeep()
 			if d.mayPoll() {
 				d.pollOnce(ctx)
@@ -206,10 +213,12 @@ func (d *dispatcher) loop(ctx context.Context) error {
 			return err
 		}
 		switch {
+		case d.gone != nil:
+			return d.gone
 		case d.poison == nil:
 			return nil
 		case !d.anyReclaim() || ctx.Err() != nil:
-			return &PoisonError{d.poison}
+			return &PoisonError{d.poison.cause}
 		}
 		// Something that came before the poison message was dropped: it is read again, and the message with it.
 		d.poison = nil
@@ -231,6 +240,7 @@ func (d *dispatcher) runEvents() {
 // housekeep starts what is due. Everything that takes long runs elsewhere and reports by an event.
 func (d *dispatcher) housekeep() {
 	now := d.Now()
+	d.hold()
 	d.checkEnd(now)
 	d.checkSource(now)
 	d.checkDoubts(now)
@@ -246,10 +256,8 @@ func (d *dispatcher) housekeep() {
 		d.follow(now)
 	}
 	d.resumeHeldUp(now)
+	d.sweep(now)
 }
-
-// part is what this pipeline has of a limit of the whole process, but not less than least.
-func (o Options) part(all, least int) int { return max(all/max(o.Share, 1), least) }
 
 // mayPoll is the back-pressure: while it says no, nothing is taken from the client, whose own buffer is bounded, so that
 // it stops fetching. The group's heartbeats go on.
@@ -265,7 +273,7 @@ func (d *dispatcher) nextDeadline() time.Time {
 		}
 	}
 	if d.epoch.toCommit && d.closing == nil {
-		earlier(d.epoch.started.Add(d.Flush.Interval))
+		earlier(d.epoch.deadline)
 	}
 	if !d.reclaimAt.IsZero() && d.closing == nil && !d.reclaiming {
 		earlier(d.reclaimAt)
@@ -289,7 +297,12 @@ func (d *dispatcher) waitForEvent(ctx context.Context, until time.Time) {
 }
 
 func (d *dispatcher) pollOnce(ctx context.Context) {
-	pollCtx, cancel := context.WithTimeout(ctx, max(d.nextDeadline().Sub(d.Now()), 0))
+	wait := max(d.nextDeadline().Sub(d.Now()), 0)
+	gone := d.gone != nil
+	if gone { // nothing more comes than what the client has
+		wait = failedPollWait
+	}
+	pollCtx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	d.pollMu.Lock()
 	d.stopPoll = cancel
@@ -310,7 +323,8 @@ func (d *dispatcher) pollOnce(ctx context.Context) {
 		failed = true
 		d.sourceError(topic, id, err)
 	})
-	if failed && fetches.NumRecords() == 0 { // the client may answer so at once, again and again
+	d.emptied = gone && fetches.NumRecords() == 0 && !errors.Is(pollCtx.Err(), context.Canceled) // by an event: then it has not looked
+	if failed && fetches.NumRecords() == 0 {                                                     // the client may answer so at once, again and again
 		d.waitForEvent(ctx, d.Now().Add(failedPollWait))
 	}
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
@@ -320,9 +334,12 @@ func (d *dispatcher) pollOnce(ctx context.Context) {
 	})
 }
 
-// fail ends the run with the first final error.
+// fail ends the run with the first final error. One that says that the topic is gone has everything committed first: it can't be read again.
 func (d *dispatcher) fail(err error) {
-	if d.failure == nil {
+	switch {
+	case source.UnknownTopic(err) && d.topicSeen.Load():
+		d.gone = err
+	case d.failure == nil:
 		d.failure = err
 	}
 }
@@ -368,7 +385,8 @@ func (d *dispatcher) dispatch(f kgo.FetchTopicPartition) {
 	}
 	p.next, p.leader = last+1, checkpoint.EpochOf(records[len(records)-1].LeaderEpoch)
 	if messages > 0 {
-		d.epoch.due(d.Now())
+		now := d.Now()
+		d.epoch.holds(records[0].Timestamp, d.pace.by(now, records[0].Timestamp))
 	}
 	d.Metrics.taken(messages, m.bytes)
 }
@@ -449,6 +467,9 @@ func (d *dispatcher) closeTables() {
 		if t != nil {
 			t.Close(ctx)
 		}
+	}
+	if d.tables != nil {
+		d.tables.close(ctx)
 	}
 }
 

@@ -155,7 +155,7 @@ func (d *dispatcher) passLost() {
 			continue // it was dropped meanwhile, and is read again from where the table is
 		}
 		p.next, p.leader, p.validFrom = at, 0, d.polls+1
-		d.epoch.due(d.Now())
+		d.epoch.due(d.Now().Add(d.Flush.Interval))
 		d.source.Seek(map[checkpoint.Partition]checkpoint.Position{p.Partition: {Next: at}})
 	}
 }

@@ -236,7 +236,8 @@ func TestWhatCannotBeFollowed(t *testing.T) {
 		w.landed()
 		k.stop()
 		w.exactlyOnce()
-		if poison := w.wantPoison(e.follows(sink.EvolveAdd), func(s *setup) { s.Name, s.Options.Source.Group = "another", "another" }); !strings.Contains(poison.Error(), "TEXT") {
+		e.produce(w, 0, 1)
+		if poison := w.wantPoison(e.follows(sink.EvolveAdd)); !strings.Contains(poison.Error(), "TEXT") {
 			t.Errorf("the poison is told as %v", poison)
 		}
 	})

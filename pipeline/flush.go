@@ -19,21 +19,34 @@ type epoch struct {
 	id       int64
 	touched  time.Time // when something was dispatched first, be it a control record
 	toCommit bool      // there is more in it than control records
-	started  time.Time // since when
+	deadline time.Time // when its flush is to begin at the latest
+	oldest   time.Time // timestamp of its oldest message; zero for none
+	closed   time.Time // when its flush began
 	waiting  int       // lanes that have not answered the marker
 	units    []*sink.Unit
+	counted  map[*sink.Unit]tally              // for their messages
 	parts    map[checkpoint.Partition]struct{} // that messages were dispatched of
 	ctx      context.Context                   //nolint:containedctx // of the commit; a revocation that runs out of time ends it
 	cancel   context.CancelFunc
 }
 
-func newEpoch(id int64) *epoch { return &epoch{id: id, parts: map[checkpoint.Partition]struct{}{}} }
+func newEpoch(id int64) *epoch {
+	return &epoch{id: id, counted: map[*sink.Unit]tally{}, parts: map[checkpoint.Partition]struct{}{}}
+}
 
-// due makes the epoch one that is flushed after the flush interval.
-func (e *epoch) due(now time.Time) {
-	if !e.toCommit {
-		e.toCommit, e.started = true, now
+// due makes the epoch one that is flushed by the deadline at the latest.
+func (e *epoch) due(by time.Time) {
+	if !e.toCommit || by.Before(e.deadline) {
+		e.toCommit, e.deadline = true, by
 	}
+}
+
+// holds notes messages whose oldest was produced at `made`.
+func (e *epoch) holds(made, by time.Time) {
+	if e.oldest.IsZero() || made.Before(e.oldest) {
+		e.oldest = made
+	}
+	e.due(by)
 }
 
 // idleAdvance is when the offsets of control records are committed alone. They make no version sooner, or every producer transaction
@@ -54,7 +67,7 @@ func (d *dispatcher) flushDue(now time.Time) bool {
 	if !d.epoch.toCommit {
 		return len(d.epoch.parts) > 0 && now.Sub(d.epoch.touched) >= idleAdvance
 	}
-	return d.laneDue.Load() || now.Sub(d.epoch.started) >= d.Flush.Interval
+	return d.laneDue.Load() || !now.Before(d.epoch.deadline)
 }
 
 // flush closes the filling epoch: a marker goes to every lane, and a new epoch begins.
@@ -64,6 +77,7 @@ func (d *dispatcher) flush() {
 	d.laneDue.Store(false)
 	e.ctx, e.cancel = context.WithCancel(d.ctx)
 	e.waiting = len(d.lanes)
+	e.closed = d.Now()
 	d.closing = e
 	d.epoch = newEpoch(e.id + 1)
 	for _, l := range d.lanes {
@@ -86,13 +100,14 @@ func (d *dispatcher) mark(l *lane, e *epoch) {
 
 // flushed is a lane's answer to a marker: its unit, if it took anything, and the partitions that a poison message has
 // stopped. Nothing was taken of those beyond their span, so that nothing of them can be lost.
-func (d *dispatcher) flushed(e *epoch, u *sink.Unit, stopped []checkpoint.Partition) {
+func (d *dispatcher) flushed(e *epoch, u *sink.Unit, counted tally, stopped []checkpoint.Partition) {
 	e.waiting--
 	for _, id := range stopped {
 		delete(e.parts, id)
 	}
 	if u != nil {
 		e.units = append(e.units, u)
+		e.counted[u] = counted
 		for _, s := range u.Spans {
 			e.parts[s.Partition] = struct{}{}
 		}
@@ -124,6 +139,9 @@ func (d *dispatcher) commit(e *epoch) error {
 	begun := d.Now()
 	err := d.nameDeadLetters(e.ctx, e.units)
 	if err == nil {
+		err = d.nameRows(e.ctx, e.units)
+	}
+	if err == nil {
 		err = d.table.Commit(e.ctx, e.units)
 	}
 	next := positions{}
@@ -151,7 +169,13 @@ func (d *dispatcher) commit(e *epoch) error {
 	d.Log.Debug("flush committed", "rows", rows, "bytes", bytes, "files", files, "partitions", len(next), "took", d.Now().Sub(begun))
 	d.report(next)
 	if err == nil {
-		err = d.deliver(e.ctx, landed)
+		err = d.deliverRows(e.ctx, landed)
+	}
+	if err == nil && !e.oldest.IsZero() { // rows of many tables are in them by now, and not before
+		d.Metrics.freshness.Store(max(int64(d.Now().Sub(e.oldest)), 1))
+	}
+	if err == nil {
+		err = d.deliverLetters(e.ctx, landed)
 	}
 	return unlessStopped(e.ctx, err)
 }
@@ -164,6 +188,9 @@ func (d *dispatcher) committed(e *epoch, layout *sink.Layout, err error) {
 		d.fail(err)
 	}
 	for _, u := range e.units {
+		if s := u.State(); s == sink.Dropped || s == sink.Pending { // an unresolved one may be in the table
+			d.quota.giveBack(e.counted[u])
+		}
 		if u.State() == sink.Landed {
 			d.Metrics.landed(u.Spans)
 			d.Metrics.setStoreDown(false)
@@ -181,6 +208,7 @@ func (d *dispatcher) committed(e *epoch, layout *sink.Layout, err error) {
 	}
 	if len(e.parts) == 0 {
 		d.laneWait = backoff.Backoff{}
+		d.pace.flushed(d.Now().Sub(e.closed))
 	}
 	if layout != nil && layout != d.layout {
 		d.relayout(layout)
@@ -203,8 +231,13 @@ func (d *dispatcher) finishEpoch(e *epoch) {
 	d.waiters = rest
 }
 
-// release gives the partitions up in the table's claims, then lets the revocation return.
+// release gives the partitions up in the table's claims, then lets the revocation return. What is being claimed anew may be among them: the claim would
+// stay if it came after that.
 func (d *dispatcher) release(w waiter) {
+	if d.reclaiming {
+		d.unreleased = append(d.unreleased, w)
+		return
+	}
 	d.goDo(func() {
 		if err := d.table.Release(d.ctx, w.parts); err != nil {
 			d.Log.Debug("giving partitions up", "error", err)

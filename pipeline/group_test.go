@@ -433,12 +433,5 @@ func TestRevocationThatALaneCannotFollow(t *testing.T) {
 // assigned is the number of partitions that the worker owns.
 func (m *member) assigned() int {
 	m.w.t.Helper()
-	families, err := m.Gatherer().Gather()
-	m.w.check(err)
-	for _, f := range families {
-		if f.GetName() == "kafkadelta_assigned_partitions" {
-			return int(f.GetMetric()[0].GetGauge().GetValue())
-		}
-	}
-	return 0
+	return int(m.metric("kafkadelta_assigned_partitions"))
 }

@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"errors"
 	"time"
 
 	"kafkadelta/checkpoint"
@@ -16,7 +15,7 @@ func (d *dispatcher) sourceError(topic string, id int32, err error) {
 	}
 	final, judged := source.Judge(topic, id, err)
 	d.Metrics.failed("source")
-	if final {
+	if final && !(source.UnknownTopic(err) && d.topicSeen.Load()) { // of a topic that was there checkSource finds out more
 		d.fail(judged)
 		return
 	}
@@ -28,7 +27,7 @@ func (d *dispatcher) sourceError(topic string, id int32, err error) {
 }
 
 // checkSource finds out whether Kafka answers again after it did not, since a quiet topic would not show it, and whether
-// the topic is still the one that the table's offsets belong to: a topic that was made anew shows as errors too.
+// the topic is still the one that the table's offsets belong to: a topic that is gone or was made anew shows as errors too.
 func (d *dispatcher) checkSource(now time.Time) {
 	if !d.Metrics.sourceDown.Load() || d.checkingSource || now.Before(d.checkSourceAt) {
 		return
@@ -42,7 +41,7 @@ func (d *dispatcher) checkSource(now time.Time) {
 			switch {
 			case err == nil:
 				d.Metrics.setSourceDown(false)
-			case errors.As(err, new(*checkpoint.RefusedError)):
+			case final(err):
 				d.fail(err)
 			}
 		})

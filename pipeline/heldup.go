@@ -40,9 +40,9 @@ func (l *lane) hold(m message, span *checkpoint.Span, cause error) {
 func (d *dispatcher) holdUp(l *lane, m message, at checkpoint.Position, empty bool, cause error) {
 	p := d.parts[m.part]
 	switch {
-	case p == nil || p.reclaim || p.validFrom != m.from:
+	case p == nil || p.reclaim:
 		return // given away, or read again anyway
-	case p.lane != l: // what came after is with another lane: it does not follow on what this one has
+	case p.lane != l || p.validFrom != m.from: // what came after is with another lane, or a leader was doubted: it does not follow on this
 		d.markReclaim(m.part)
 		return
 	}

@@ -68,8 +68,38 @@ func TestHeldUpPartitionStandsStillAlone(t *testing.T) {
 	})
 }
 
-// TestHeldUpAgainAndAgain has partitions wait and flow by turns, over flushes, lanes, a second worker that comes and goes, and a stop while
-// some wait.
+// TestHeldUpWhileALeaderIsDoubted: while a lane waits for the fifth message, a broker says wrongly that what comes after those that
+// it has is out of range. What was passed over is read again for that, and not taken for a gap.
+func TestHeldUpWhileALeaderIsDoubted(t *testing.T) {
+	parallelWorld(t, 1, func(w *world) {
+		var stuck atomic.Pointer[func(int32) bool]
+		none := func(int32) bool { return false }
+		var met atomic.Int32
+		fifth := func(int32) bool { return met.Add(1) > 4 }
+		stuck.Store(&fifth)
+		k := w.start(func(s *setup) {
+			s.Lanes, s.Flush.Interval = 1, 8*time.Second
+			held(s, &stuck)
+		})
+		w.eventually("the worker is ready", func() bool { return k.Ready() == nil })
+		w.produce(0, 10)
+		w.eventually("the lane waits", func() bool { return met.Load() > 4 })
+		asked := func() bool { return strings.Contains(w.logs.String(), "asking its leader") }
+		outOfRange(w, asked)
+		w.produce(0, 1) // ends the fetch that is waiting, before the lane gives up and nothing more is fetched
+		w.eventually("the leader is asked", asked)
+		w.eventually("the lane has given up waiting", func() bool { return strings.Contains(w.logs.String(), "the leader has what comes next") })
+		time.Sleep(2 * time.Second)
+		stuck.Store(&none)
+		w.produce(0, 10)
+		w.landed()
+		k.stop()
+		w.exactlyOnce()
+	})
+}
+
+// TestHeldUpAgainAndAgain has partitions wait and flow by turns, over flushes, lanes, false alarms of brokers, a second worker that comes and
+// goes, and a stop while some wait.
 func TestHeldUpAgainAndAgain(t *testing.T) {
 	const partitions = 4
 	for seed := range uint64(3) {
@@ -90,6 +120,9 @@ func TestHeldUpAgainAndAgain(t *testing.T) {
 				for round := range 12 {
 					for p := range int32(partitions) {
 						w.produce(p, 1+rnd.IntN(30))
+					}
+					if over := time.Now().Add(100 * time.Millisecond); rnd.IntN(2) == 0 {
+						outOfRange(w, func() bool { return time.Now().After(over) }, rnd.Int32N(partitions))
 					}
 					time.Sleep(time.Duration(rnd.IntN(1500)) * time.Millisecond)
 					change(0.4)

@@ -62,8 +62,12 @@ type lane struct {
 	have      setup
 	rows      Rows // under the layout of have, or one ahead of it
 	writer    *sink.Writer
-	letters   burier // nil for none
+	router    *router // nil: all rows go to one table
+	letters   burier  // nil for none
+	letter    letter  // the latest; used again
+	reasons   map[string]poisonCounter
 	ledger    *batch.Ledger
+	tally     tally        // of what it holds
 	held      []heldRecord // messages of the rows in the decoder
 	heldBytes int          // of their values
 	broken    bool         // writing failed: everything is void until the next setup
@@ -80,7 +84,7 @@ type heldRecord struct {
 
 func (d *dispatcher) startLanes(n int) error {
 	for range n {
-		l := &lane{d: d, in: make(chan message, laneQueue), ledger: batch.NewLedger(), stopped: map[checkpoint.Partition]bool{}, heldUp: map[checkpoint.Partition]int64{}}
+		l := &lane{d: d, in: make(chan message, laneQueue), ledger: batch.NewLedger(), reasons: map[string]poisonCounter{}, stopped: map[checkpoint.Partition]bool{}, heldUp: map[checkpoint.Partition]int64{}}
 		l.want.Store(&setup{generation: 1, table: d.layout, layout: d.layout})
 		if err := l.begin(*l.want.Load()); err != nil {
 			return err
@@ -149,6 +153,9 @@ func (l *lane) begin(s setup) error {
 	if l.letters, err = l.d.newLetters(); err != nil {
 		return err
 	}
+	if l.router, err = l.d.newRouter(s.layout); err != nil {
+		return err
+	}
 	l.rows, l.writer, l.broken = rows, l.d.table.NewWriter(s.layout), false
 	return nil
 }
@@ -196,6 +203,11 @@ func (l *lane) goOn(next *sink.Layout) error {
 	if err := l.writer.Relayout(next); err != nil {
 		return err
 	}
+	if l.router != nil {
+		if err := l.router.adopt(next); err != nil {
+			return err
+		}
+	}
 	rows, err := CompileRows(next, l.d.NewDecoder)
 	if err != nil {
 		return err
@@ -211,6 +223,9 @@ func (l *lane) drop() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(l.d.ctx), dropTimeout)
 		defer cancel()
 		l.writer.Abort(ctx)
+		if l.router != nil {
+			l.router.abort(ctx)
+		}
 		if l.letters != nil {
 			l.letters.Abort(ctx)
 		}
@@ -219,6 +234,8 @@ func (l *lane) drop() {
 		l.rows.Decoder.Reset()
 	}
 	l.ledger.Reset()
+	l.d.quota.giveBack(l.tally)
+	l.tally = tally{}
 	l.held, l.heldBytes = l.held[:0], 0
 	clear(l.stopped)
 	clear(l.heldUp)
@@ -247,12 +264,17 @@ func (d *dispatcher) laneFailed(l *lane, err error) {
 
 // take decodes messages of one partition.
 func (l *lane) take(m message) error {
-	if from, ok := l.heldUp[m.part]; l.stopped[m.part] || ok && from == m.from {
+	from, held := l.heldUp[m.part]
+	if l.stopped[m.part] || held && from == m.from {
 		return nil
 	}
-	delete(l.heldUp, m.part)
 	span, err := l.ledger.Open(m.part, m.first)
-	if err != nil {
+	switch {
+	case err == nil:
+		delete(l.heldUp, m.part)
+	case held: // it went on behind the message before it heard of it, and is read again for that
+		return nil
+	default:
 		return fmt.Errorf("taking messages: %w", err)
 	}
 	if m.lost > 0 {
@@ -260,15 +282,29 @@ func (l *lane) take(m message) error {
 		span.Epoch = 0
 	}
 	counted, all := 0, len(m.records) // of the messages, for the limits
-	defer func() { l.d.quota.count(all - counted) }()
+	most := l.d.part(batchBytes, minBatchBytes)
+	defer func() { l.d.quota.count(&l.tally, all-counted) }()
 	for i, r := range m.records {
 		if r.Attrs.IsControl() {
 			span.Next, span.Epoch = r.Offset+1, checkpoint.EpochOf(r.LeaderEpoch)
 			continue
 		}
 		if err := l.append(r); err != nil {
+			if _, bad := errors.AsType[poison](err); bad {
+				l.d.quota.count(&l.tally, i+1-counted)
+				counted = i + 1
+				span.Next, span.Epoch = r.Offset+1, checkpoint.EpochOf(r.LeaderEpoch)
+				span.Records++
+				if err := l.bury(r, span, err); err != nil {
+					return err
+				}
+				if l.stopped[m.part] {
+					return nil
+				}
+				continue
+			}
 			if stop, ok := errors.AsType[*stopError](err); ok {
-				l.stop(m.part, stop.cause)
+				l.stop(r, stop.cause)
 				return nil
 			}
 			if errors.Is(err, errStopped) || errors.Is(err, errReset) {
@@ -279,26 +315,13 @@ func (l *lane) take(m message) error {
 				l.hold(m, span, held.cause)
 				return nil
 			}
-			if !errors.As(err, new(poison)) {
-				return err
-			}
-			l.d.quota.count(i + 1 - counted)
-			counted = i + 1
-			span.Next, span.Epoch = r.Offset+1, checkpoint.EpochOf(r.LeaderEpoch)
-			span.Records++
-			if err := l.bury(r, span, err); err != nil {
-				return err
-			}
-			if l.stopped[m.part] {
-				return nil
-			}
-			continue
+			return err
 		}
 		span.Next, span.Epoch = r.Offset+1, checkpoint.EpochOf(r.LeaderEpoch)
 		span.Records, span.Rows = span.Records+1, span.Rows+1
 		l.held = append(l.held, heldRecord{r, span})
 		l.heldBytes += len(r.Value)
-		if len(l.held) >= batchRows || l.heldBytes >= l.d.part(batchBytes, minBatchBytes) {
+		if len(l.held) >= batchRows || l.heldBytes >= most {
 			if err := l.write(); err != nil {
 				return err
 			}
@@ -355,6 +378,12 @@ func (l *lane) append(r *kgo.Record) error {
 		if err == nil {
 			return nil
 		}
+		if _, bad := errors.AsType[poison](err); bad {
+			if l.d.OnError == OnErrorFail {
+				return &stopError{err}
+			}
+			return err
+		}
 		if later, ok := errors.AsType[retryLater](err); ok {
 			if err := l.write(); err != nil {
 				return err
@@ -384,27 +413,33 @@ func (l *lane) append(r *kgo.Record) error {
 			}
 			continue
 		}
-		if errors.As(err, new(poison)) && l.d.OnError == OnErrorFail {
-			return &stopError{err}
-		}
 		return err
 	}
 }
 
-// stop keeps the partition where it is and ends the run. What was taken before is committed.
-func (l *lane) stop(p checkpoint.Partition, cause error) {
+// stop keeps the partition where it is, before a message, and ends the run. What was taken before is committed.
+func (l *lane) stop(r *kgo.Record, cause error) {
 	l.d.Metrics.poison(cause)
-	l.end(p, cause)
+	l.end(r, cause)
 }
 
-// end takes no more of the partition, and ends the run.
-func (l *lane) end(p checkpoint.Partition, cause error) {
-	l.stopped[p] = true
+// end takes no more of a message's partition, and ends the run with that message, or an earlier one of the partition: what a rule rejects is
+// found after what can't be decoded.
+func (l *lane) end(r *kgo.Record, cause error) {
+	at := endedAt{checkpoint.Partition{Topic: r.Topic, ID: r.Partition}, r.Offset, cause}
+	l.stopped[at.part] = true
 	l.d.tell(func() {
-		if l.d.poison == nil {
-			l.d.poison = cause
+		if first := l.d.poison; first == nil || first.part == at.part && first.offset > at.offset {
+			l.d.poison = &at
 		}
 	})
+}
+
+// endedAt is a message that ends the run.
+type endedAt struct {
+	part   checkpoint.Partition
+	offset int64
+	cause  error
 }
 
 // write hands the decoder's rows to the writer: those that the filter keeps, with the columns that are computed, once they pass the table's
@@ -413,32 +448,49 @@ func (l *lane) write() error {
 	if len(l.held) == 0 {
 		return nil
 	}
-	rb, kept, misfits := l.rows.Take()
+	n, kept, misfits, err := l.writeRows()
+	if err != nil {
+		return err
+	}
 	if len(misfits) > 0 {
 		return l.writeWithout(misfits)
 	}
-	defer rb.Release()
 	for row := range LeftOut(kept, len(l.held)) {
 		span := l.held[row].span
 		span.Rows, span.Filtered = span.Rows-1, span.Filtered+1
 		l.d.Metrics.filtered.Add(1)
 	}
-	rows := rb.NumRows()
-	if rows > 0 {
-		if err := l.writer.Write(l.d.ctx, rb); err != nil {
-			return err
-		}
-	}
-	l.ledger.AddRows(rows)
-	l.d.Metrics.rows(rows)
+	l.ledger.AddRows(n)
+	l.d.Metrics.rows(n)
 	l.held, l.heldBytes = l.held[:0], 0
 	l.checkDue()
 	return nil
 }
 
+// writeRows writes the rows in the decoder, and tells how many there were and which were kept, as Rows.Take does. Where some can't be rows,
+// none is written.
+func (l *lane) writeRows() (n int64, kept []int, misfits map[int]Misfit, err error) {
+	rb, kept, misfits := l.rows.Take()
+	if len(misfits) > 0 {
+		return 0, nil, misfits, nil
+	}
+	defer rb.Release()
+	switch {
+	case rb.NumRows() == 0:
+	case l.router != nil:
+		misfits, err = l.router.take(l.d.ctx, rb, kept, l.held)
+	default:
+		err = l.writer.Write(l.d.ctx, rb)
+	}
+	return rb.NumRows(), kept, misfits, err
+}
+
 // checkDue has the dispatcher flush once a limit of size is reached.
 func (l *lane) checkDue() {
 	bytes := l.writer.Bytes()
+	if l.router != nil {
+		bytes += l.router.bytes()
+	}
 	if l.letters != nil {
 		bytes += l.letters.size()
 	}
@@ -451,7 +503,7 @@ func (l *lane) checkDue() {
 // with such a message ends before it. This is rare, so that it may cost twice. What the filter leaves out is counted by the write that
 // comes to an end, since a message behind one that stops its partition is not to be counted at all.
 func (l *lane) writeWithout(misfits map[int]Misfit) error {
-	kept := l.held[:0:0]
+	kept := l.held[:0]                     // it never overtakes what is looked at
 	cut := map[checkpoint.Partition]bool{} // not l.stopped: a message that the decoder refused comes after those held here
 	for row, h := range l.held {
 		misfit, bad := misfits[row]
@@ -462,10 +514,10 @@ func (l *lane) writeWithout(misfits map[int]Misfit) error {
 			h.span.Records, h.span.Rows = h.span.Records-1, h.span.Rows-1
 			h.span.Next, h.span.Epoch = h.record.Offset, checkpoint.EpochOf(h.record.LeaderEpoch) // of the record behind, or an earlier one
 			cut[h.span.Partition] = true
-			l.stop(h.span.Partition, misfit.of(h.record))
+			l.stop(h.record, l.rows.unfit(h.record, misfit))
 		case bad:
 			h.span.Rows--
-			if err := l.bury(h.record, h.span, misfit.of(h.record)); err != nil {
+			if err := l.bury(h.record, h.span, l.rows.unfit(h.record, misfit)); err != nil {
 				return err
 			}
 		default:
@@ -485,13 +537,15 @@ func (l *lane) writeWithout(misfits map[int]Misfit) error {
 // flush answers a marker: what the lane took of the epoch becomes a unit. The answer is always sent, once.
 func (l *lane) flush(e *epoch) {
 	unit, err := l.finish()
+	counted := l.tally
 	var stopped []checkpoint.Partition
 	if err != nil {
 		l.fail(err)
 	} else {
+		l.tally = tally{}
 		stopped = slices.Collect(maps.Keys(l.stopped))
 	}
-	l.d.tell(func() { l.d.flushed(e, unit, stopped) })
+	l.d.tell(func() { l.d.flushed(e, unit, counted, stopped) })
 }
 
 func (l *lane) finish() (*sink.Unit, error) {
@@ -513,7 +567,15 @@ func (l *lane) finish() (*sink.Unit, error) {
 			return nil, err
 		}
 	}
+	if l.router != nil {
+		for i, s := range spans {
+			spans[i].Rows, spans[i].Routed = 0, s.Rows
+		}
+	}
 	unit, err := l.writer.Finish(spans)
+	if err == nil && l.router != nil {
+		err = l.router.finish(l.d.ctx, unit, spans)
+	}
 	if err == nil && parcel != nil {
 		err = unit.Attach(parcel)
 	}

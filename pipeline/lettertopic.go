@@ -17,7 +17,7 @@ import (
 
 // burier is where a lane's dead letters go: a table or a topic.
 type burier interface {
-	// add takes a dead letter.
+	// add takes a dead letter, which is the caller's again afterwards.
 	add(ctx context.Context, l *letter) error
 	// Finish ends those since the last flush, before the unit is made that counts them. The parcel is nil where there is none to decide about.
 	Finish(ctx context.Context, spans []checkpoint.Span) (*sink.Parcel, error)
@@ -71,7 +71,7 @@ func (t *letterTopic) add(ctx context.Context, l *letter) error {
 	if l.path != "" {
 		add("field_path", l.path)
 	}
-	add("error", l.err.Error())
+	add("error", l.found)
 	add("connector", l.stream)
 	add("generation", strconv.FormatInt(l.generation, 10))
 	add("time", l.now.UTC().Format(time.RFC3339Nano))

@@ -67,6 +67,14 @@ func TestDeadLettersToATopic(t *testing.T) {
 				!strings.HasPrefix(h["key"], "key ") || h["trace"] == "" || h["value"] == "" {
 				t.Errorf("the message at %v was sent %d times, as %v", at, times[at], h)
 			}
+			for _, name := range []string{"timestamp", "time", "generation"} {
+				if h["kafkadelta."+name] == "" {
+					t.Errorf("the message at %v has no header for its %s: %v", at, name, h)
+				}
+			}
+			if path, ok := h["kafkadelta.field_path"]; reason == "rejected_by_table" && path != "n" || reason != "rejected_by_table" && ok {
+				t.Errorf("the message at %v is bad for %s at %q", at, reason, path)
+			}
 		}
 		if len(times) != len(m.bad) {
 			t.Errorf("%d messages were sent, want %d", len(times), len(m.bad))

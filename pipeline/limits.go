@@ -48,6 +48,12 @@ type quota struct {
 	bad      int64
 }
 
+// tally is what was counted for messages that are not committed yet: it is given back where they are dropped, since they are read again.
+type tally struct {
+	window        time.Time // in which it was; what was counted in one that is over says nothing any more
+	messages, bad int64
+}
+
 // limitError is a bad message too many. It is poison, as its cause.
 type limitError struct {
 	limit string
@@ -58,32 +64,46 @@ func (e *limitError) Error() string { return e.limit + "; the latest: " + e.caus
 func (e *limitError) Unwrap() error { return e.cause }
 
 // count takes note of messages that were decoded, clean or not.
-func (q *quota) count(messages int) {
+func (q *quota) count(t *tally, messages int) {
 	if q.BadShare == 0 || messages == 0 {
 		return
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.turn()
+	q.turn(t)
 	q.messages += int64(messages)
+	t.messages += int64(messages)
 }
 
 // turn begins the next window where one is over.
-func (q *quota) turn() {
+func (q *quota) turn(t *tally) {
 	if now := q.now(); now.Sub(q.since) >= q.Window {
 		q.since, q.messages, q.bad = now, 0, 0
+	}
+	if !t.window.Equal(q.since) {
+		*t = tally{window: q.since}
+	}
+}
+
+// giveBack forgets what was counted for messages that are read again.
+func (q *quota) giveBack(t tally) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if t.window.Equal(q.since) {
+		q.messages, q.bad = q.messages-t.messages, q.bad-t.bad
 	}
 }
 
 // take takes note of a bad message, and returns an error where it is one too many.
-func (q *quota) take(cause error) error {
+func (q *quota) take(t *tally, cause error) error {
 	if q.BadMessages == 0 && q.BadShare == 0 {
 		return nil
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.turn()
+	q.turn(t)
 	q.bad++
+	t.bad++
 	switch {
 	case q.BadMessages > 0 && q.bad > q.BadMessages:
 		return &limitError{fmt.Sprintf("limits.bad_messages: %d bad messages within %v", q.bad, q.Window), cause}

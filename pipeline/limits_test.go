@@ -9,26 +9,51 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kafkadelta/internal/kafkatest"
 	"kafkadelta/sink"
 	"kafkadelta/storage/faultstore"
 )
 
-// stuckLane starts a worker whose only lane hangs while it opens a file, in the middle of an epoch, so that what comes
-// after waits in the lane's queue. action is what becomes of the file.
+// stuckLane starts a worker whose only lane hangs while it opens a file, for a first row group of 8 MiB, in the middle of an epoch, so that what
+// comes after waits in the lane's queue. action is what becomes of the file.
 func (w *world) stuckLane(action faultstore.Action) *worker {
 	w.t.Helper()
 	w.poll = 10 * time.Millisecond
-	k := w.start(func(s *setup) { s.Lanes, s.Flush.Interval = 1, time.Hour })
+	k := w.start(func(s *setup) {
+		s.Lanes, s.Flush.Interval, s.limit, s.columns = 1, time.Hour, func() int64 { return 64 << 10 }, columns+", padding STRING"
+	})
 	w.eventually("the worker is ready", func() bool { return k.Ready() == nil })
 	w.store.SetPlan(faultstore.First(
 		faultstore.Once(func(op faultstore.Op) bool { return op.Method == faultstore.MethodCreate }, action),
 		faultstore.When(isLogRead, faultstore.Delay(3*time.Second)), // so that it ends when the queue is full
 	))
-	w.produce(0, 9000) // more than a batch
+	// A few at a time, so that the queue behind the lane is not full.
+	for i := 0; i < 100 && w.asked(isCreate) == 0; i++ {
+		w.producePadded(200)
+		time.Sleep(20 * time.Millisecond)
+	}
 	w.eventually("the lane opens its file", func() bool { return w.asked(isCreate) > 0 })
+	w.awaitLook()
+	time.Sleep(10 * time.Second) // then it has looked, and does so again some seconds later
 	return k
+}
+
+// producePadded sends n messages of more than a kilobyte to partition 0.
+func (w *world) producePadded(n int) {
+	w.t.Helper()
+	first := w.next + 1
+	records := make([]*kgo.Record, n)
+	for i := range records {
+		records[i] = w.message(0)
+		records[i].Value = fmt.Appendf(nil, `{"padding": %q, %s`, strings.Repeat("x", 1200), records[i].Value[1:])
+	}
+	kafkatest.ProduceTo(w.t, w.client, records)
+	for i, r := range records {
+		w.want[place{0, r.Offset}] = first + int64(i)
+	}
 }
 
 func isCreate(op faultstore.Op) bool { return op.Method == faultstore.MethodCreate }
@@ -48,11 +73,17 @@ func (w *world) asked(match func(faultstore.Op) bool) int {
 	return n
 }
 
-// fillQueue sends messages one by one once the worker looks what other writers did; more than a lane's queue holds.
-func (w *world) fillQueue() {
+// awaitLook waits until the worker looks for what other writers did.
+func (w *world) awaitLook() {
 	w.t.Helper()
 	before := w.asked(isLogRead)
 	w.eventually("the worker looks what others did", func() bool { return w.asked(isLogRead) > before })
+}
+
+// fillQueue sends messages one by one once the worker looks what other writers did; more than a lane's queue holds.
+func (w *world) fillQueue() {
+	w.t.Helper()
+	w.awaitLook()
 	for range 10 {
 		w.produce(0, 1)
 		time.Sleep(20 * time.Millisecond)

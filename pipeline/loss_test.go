@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -36,15 +37,15 @@ func (k *worker) refused(words ...string) {
 	}
 }
 
-// counter is the sum of a metric over its labels.
-func (k *worker) counter(name string) (sum float64) {
+// metric is the sum of a counter or a gauge over its labels.
+func (k *worker) metric(name string) (sum float64) {
 	k.w.t.Helper()
 	families, err := k.Gatherer().Gather()
 	k.w.check(err)
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			if f.GetName() == name {
-				sum += m.GetCounter().GetValue()
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 			}
 		}
 	}
@@ -138,7 +139,7 @@ func TestLostMessagesAreCounted(t *testing.T) {
 				t.Errorf("partition %d: %d offsets are counted as lost, want %d", id, lost, want)
 			}
 		}
-		if got := k.counter("kafkadelta_lost_offsets_total"); got != 14 {
+		if got := k.metric("kafkadelta_lost_offsets_total"); got != 14 {
 			t.Errorf("the metric tells %v lost offsets, want 14", got)
 		}
 		w.exactlyOnce()
@@ -161,38 +162,43 @@ func TestALossThatIsDroppedIsCountedOnce(t *testing.T) {
 		if spans := w.spans(0); len(spans) != 2 || spans[1].Lost != 4 || spans[1].Rows != 6 {
 			t.Errorf("the spans are %+v, want 4 lost and 6 rows in the second", spans)
 		}
-		if got := k.counter("kafkadelta_lost_offsets_total"); got != 4 {
+		if got := k.metric("kafkadelta_lost_offsets_total"); got != 4 {
 			t.Errorf("the metric tells %v lost offsets, want 4", got)
 		}
+	})
+}
+
+// outOfRange has brokers say of the partitions, of all if none are named, that the offset that is asked for is out of range.
+func outOfRange(w *world, until func() bool, partitions ...int32) {
+	w.kafka.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		if until() {
+			return nil, nil, false
+		}
+		w.kafka.KeepControl()
+		r := req.(*kmsg.FetchRequest)
+		resp := r.ResponseKind().(*kmsg.FetchResponse)
+		some := false
+		for _, t := range r.Topics {
+			rt := kmsg.NewFetchResponseTopic()
+			rt.Topic, rt.TopicID = t.Topic, t.TopicID
+			for _, p := range t.Partitions {
+				if len(partitions) > 0 && !slices.Contains(partitions, p.Partition) {
+					continue
+				}
+				rp := kmsg.NewFetchResponseTopicPartition()
+				rp.Partition, rp.ErrorCode = p.Partition, kerr.OffsetOutOfRange.Code
+				rt.Partitions = append(rt.Partitions, rp)
+				some = true
+			}
+			resp.Topics = append(resp.Topics, rt)
+		}
+		return resp, nil, some
 	})
 }
 
 // TestFalseAlarms has brokers say for a while, or the wrong ones for ever, that an offset is out of range. Nothing is refused, lost
 // or doubled.
 func TestFalseAlarms(t *testing.T) {
-	outOfRange := func(w *world, until func() bool) {
-		w.kafka.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
-			if until() {
-				return nil, nil, false
-			}
-			w.kafka.KeepControl()
-			r := req.(*kmsg.FetchRequest)
-			resp := r.ResponseKind().(*kmsg.FetchResponse)
-			some := false
-			for _, t := range r.Topics {
-				rt := kmsg.NewFetchResponseTopic()
-				rt.Topic, rt.TopicID = t.Topic, t.TopicID
-				for _, p := range t.Partitions {
-					rp := kmsg.NewFetchResponseTopicPartition()
-					rp.Partition, rp.ErrorCode = p.Partition, kerr.OffsetOutOfRange.Code
-					rt.Partitions = append(rt.Partitions, rp)
-					some = true
-				}
-				resp.Topics = append(resp.Topics, rt)
-			}
-			return resp, nil, some
-		})
-	}
 	wrongEnds := func(w *world, failing, until func() bool) {
 		w.kafka.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
 			if until() {

@@ -21,6 +21,7 @@ type Metrics struct {
 	proposals, carried, badProposals                      atomic.Int64
 	commits, files, fileBytes, committedRows              atomic.Int64
 	lastCommit                                            atomic.Int64 // Unix nanoseconds; 0: none yet
+	freshness                                             atomic.Int64 // nanoseconds; 0: nothing was committed yet
 	sourceDown, storeDown                                 atomic.Bool
 	assigned, waiting                                     atomic.Int64
 	first                                                 atomic.Bool
@@ -68,6 +69,12 @@ func NewMetrics(name string, now func() time.Time) *Metrics {
 	gauge("kafkadelta_last_commit_age_seconds", "Seconds since the last commit; -1 before the first.", func() float64 {
 		if at := m.lastCommit.Load(); at != 0 {
 			return now().Sub(time.Unix(0, at)).Seconds()
+		}
+		return -1
+	})
+	gauge("kafkadelta_freshness_seconds", "How old the oldest message of the last commit was once the table held it, by its timestamp in Kafka; -1 before the first.", func() float64 {
+		if age := m.freshness.Load(); age != 0 {
+			return time.Duration(age).Seconds()
 		}
 		return -1
 	})
@@ -188,8 +195,23 @@ func (m *Metrics) poison(err error) {
 	if p, ok := errors.AsType[poison](err); ok {
 		_, reason = p.Poison()
 	}
-	m.poisoned.Add(1)
-	m.poisonBy.WithLabelValues(reason).Inc()
+	m.poisonOf(reason).Inc()
+}
+
+// poisonCounter counts messages that can't become rows for one reason.
+type poisonCounter struct {
+	all *atomic.Int64
+	by  prometheus.Counter
+}
+
+// Inc counts one more.
+func (c poisonCounter) Inc() {
+	c.all.Add(1)
+	c.by.Inc()
+}
+
+func (m *Metrics) poisonOf(reason string) poisonCounter {
+	return poisonCounter{&m.poisoned, m.poisonBy.WithLabelValues(reason)}
 }
 
 func (m *Metrics) setAssigned(parts map[checkpoint.Partition]*part) {

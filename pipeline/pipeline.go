@@ -96,14 +96,19 @@ type Options struct {
 	// OpenDeadLetters opens the table of dead letters, which has at least the columns of DeadLetterSchema. Nil under any other
 	// on_error than dead_letter.
 	OpenDeadLetters func(ctx context.Context, events sink.Events) (*sink.Table, error)
+	// Routing has the rows go to many tables. Nil: they go to that of OpenTable.
+	Routing *Routing
 	// DeadLetterTopic is a topic for dead letters instead of a table; "" for none.
 	DeadLetterTopic string
 	// NewDecoder compiles a decoder for the table's schema and defaults. It is called for every lane, and again when the schema changes.
 	NewDecoder NewDecoder
 	// ClientOptions are added to the Kafka client's own: dialers of tests.
 	ClientOptions []kgo.Opt
-	// Share is the number of pipelines in the process, among which cores and the memory for messages are divided; 0 for one.
-	Share   int
+	// Share is the number of pipelines in the process, among which cores are divided; 0 for one.
+	Share int
+	// Memory is what the pipeline may hold of messages now, in all stages, in bytes; nil stands for DefaultMemory. It is asked anew each time, by
+	// any goroutine, since it becomes less as other pipelines begin. How it is divided is in memory.go.
+	Memory  func() int64
 	Metrics *Metrics
 	Log     *slog.Logger
 	Now     func() time.Time
@@ -137,7 +142,7 @@ func Run(ctx context.Context, o Options) error {
 		group = o.Name
 	}
 	var err error
-	if d.source, err = source.New(o.Source, group, d.callbacks(), append(source.Shared(o.Share), o.ClientOptions...)...); err != nil {
+	if d.source, err = source.New(o.Source, group, d.callbacks(), o.ClientOptions...); err != nil {
 		return err
 	}
 	if d.table, err = o.OpenTable(ctx, d.tableEvents()); err != nil {
@@ -150,6 +155,9 @@ func Run(ctx context.Context, o Options) error {
 		return unlessStopped(ctx, err)
 	}
 	if err := d.openDeadLetters(ctx, work); err != nil {
+		return unlessStopped(ctx, err)
+	}
+	if err := d.openTables(ctx, work); err != nil {
 		return unlessStopped(ctx, err)
 	}
 	if err := d.startLanes(laneCount(o.Lanes, o.Share)); err != nil {

@@ -2,11 +2,13 @@ package pipeline_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"kafkadelta/pipeline"
+	"kafkadelta/storage/faultstore"
 )
 
 // TestTooManyBadMessagesStopTheRun: everything up to the message too many is committed, and the next start goes on behind it.
@@ -64,6 +66,51 @@ func TestLimitsBeginAnewWithEachWindow(t *testing.T) {
 		k.stop()
 		m.exactlyOnce()
 	})
+}
+
+// TestLimitsCountOnce: messages that are read again, after a fence or a file that can't be written, are counted once.
+func TestLimitsCountOnce(t *testing.T) {
+	fence := func(w *world) { w.foreign(fmt.Sprintf(`{"txn":{"appId":"%s-0","version":%d}}`, stream, w.txn(0))) }
+	for name, tt := range map[string]struct {
+		interval time.Duration // of flushes; a look at the log is each 15 s
+		happens  func(w *world)
+	}{
+		"fenced before a flush": {20 * time.Second, fence},
+		"fenced at the commit":  {time.Second, fence},
+		"a file fails":          {time.Second, func(w *world) { w.store.SetPlan(faultstore.Once(isCreate, faultstore.Fail(errors.New("no file")))) }},
+	} {
+		for limit, more := range map[string]struct {
+			pipeline.LimitsConfig
+			few, tooMany int // bad messages, after 10 of 1610
+		}{
+			"number": {pipeline.LimitsConfig{BadMessages: 12, Window: time.Hour}, 2, 2},
+			"share":  {pipeline.LimitsConfig{BadShare: 0.01, Window: time.Hour}, 6, 2},
+		} {
+			t.Run(name+", "+limit, func(t *testing.T) {
+				scenario(t, 1, func(w *world) {
+					m := newMorgue(w)
+					w.poll = 10 * time.Millisecond
+					k := w.start(func(s *setup) { m.buries(s); s.Limits, s.Flush.Interval, s.Lanes = more.LimitsConfig, tt.interval, 1 })
+					w.eventually("the worker is ready", func() bool { return k.Ready() == nil })
+					w.produce(0, 1600)
+					m.poison(0, 10) // one of two only the table's rules find
+					w.eventually("the messages are taken", func() bool { return k.Progress().Messages >= 1610 })
+					tt.happens(w)
+					w.eventually("they are taken again", func() bool { return k.Progress().Messages >= 3220 })
+					m.poison(0, more.few)
+					time.Sleep(time.Minute)
+					k.running()
+					m.poison(0, more.tooMany)
+					if err := k.wait(); !errors.As(err, new(*pipeline.PoisonError)) || !strings.Contains(err.Error(), "limits.bad_") {
+						t.Errorf("the run ended with %v", err)
+					}
+					if got := k.Progress().Messages; got < 3220 || got > 3240 {
+						t.Errorf("%d messages were taken", got)
+					}
+				})
+			})
+		}
+	}
 }
 
 func TestLimitsAreValidated(t *testing.T) {

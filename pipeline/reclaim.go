@@ -110,7 +110,7 @@ func (d *dispatcher) reclaimParts(now time.Time) {
 			layout, err = d.table.Layout(d.ctx)
 		}
 		d.tell(func() {
-			d.reclaiming = false
+			d.reclaimed()
 			if err != nil {
 				d.fail(err)
 				return
@@ -124,6 +124,15 @@ func (d *dispatcher) reclaimParts(now time.Time) {
 			d.settle(ids)
 		})
 	})
+}
+
+// reclaimed lets revocations go on that waited for the claims.
+func (d *dispatcher) reclaimed() {
+	d.reclaiming = false
+	for _, w := range d.unreleased {
+		d.release(w)
+	}
+	d.unreleased = nil
 }
 
 // relayout has every lane compiled anew, for a table whose schema has changed. What lanes hold is kept where it fits.
@@ -145,8 +154,12 @@ func (d *dispatcher) follow(now time.Time) {
 		return
 	}
 	d.following = true
+	idle := len(d.epoch.parts) == 0
 	d.goDo(func() {
 		fenced, layout, err := d.table.Follow(d.ctx)
+		if err == nil && idle && d.tables != nil {
+			err = d.tables.trim(d.ctx)
+		}
 		d.tell(func() {
 			d.following = false
 			d.followAt = d.Now().Add(followInterval)

@@ -1,8 +1,8 @@
 package pipeline
 
 import (
-	"fmt"
 	"iter"
+	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -88,9 +88,13 @@ func LeftOut(kept []int, n int) iter.Seq[int] {
 	}
 }
 
-// of says it of a message.
-func (m Misfit) of(r *kgo.Record) error {
-	return &misfitError{r.Topic, r.Partition, r.Offset, m}
+// unfit says that a message which the decoder has taken can't become a row.
+func (r Rows) unfit(rec *kgo.Record, m Misfit) error {
+	e := &misfitError{rec.Topic, rec.Partition, rec.Offset, "", m}
+	if d, ok := r.Decoder.(interface{ WrittenBy(*kgo.Record) string }); ok {
+		e.schema = d.WrittenBy(rec)
+	}
+	return e
 }
 
 // misfitError is a message that was decoded and can't become a row: poison too.
@@ -98,19 +102,30 @@ type misfitError struct {
 	topic     string
 	partition int32
 	offset    int64
+	schema    string // that it was written with; empty where there is none, or only one
 	Misfit
 }
 
 func (e *misfitError) Error() string {
-	return fmt.Sprintf("%s[%d] offset %d: %v", e.topic, e.partition, e.offset, e.Misfit)
+	schema := ""
+	if e.schema != "" {
+		schema = " (" + e.schema + ")"
+	}
+	return e.topic + "[" + strconv.Itoa(int(e.partition)) + "] offset " + strconv.FormatInt(e.offset, 10) + schema + ": " + e.Misfit.String()
 }
 
 func (m Misfit) String() string {
-	if m.Path == columns.FilterPath {
+	if m.Path == columns.FilterPath || m.Path == routingPath { // no column
 		return m.Path + ": " + m.Detail
 	}
-	return fmt.Sprintf("column %s: %s", m.Path, m.Detail)
+	return "column " + m.Path + ": " + m.Detail
 }
 
 // Poison tells the column and the reason.
 func (e *misfitError) Poison() (path, reason string) { return e.Path, e.Misfit.Reason }
+
+// Found tells what is wrong with the row.
+func (e *misfitError) Found() string { return e.Detail }
+
+// WrittenBy tells the schema that the message was written with.
+func (e *misfitError) WrittenBy() string { return e.schema }

@@ -134,6 +134,25 @@ func TestRuleBreakerUnderFail(t *testing.T) {
 	}
 }
 
+// TestFirstBadMessageIsNamed: a row that a rule rejects is found when the batch is written, after a later message that can't be decoded. The
+// error names the one that the partition stands at.
+func TestFirstBadMessageIsNamed(t *testing.T) {
+	scenario(t, 1, func(w *world) {
+		w.ruledTable()
+		w.produceRuled(`"text": "a", "at": "2024-05-06T12:00:00Z"`)
+		at := w.produceRaw(0, ruleBreakers[0].value)
+		w.produceRaw(0, `{"n": 7, "text": "x", "kind": "odd"}`)
+		w.produceRaw(0, `{"n": `)
+		if err := w.wantPoison(); !strings.Contains(err.Error(), fmt.Sprintf("offset %d", at)) || !strings.Contains(err.Error(), ruleBreakers[0].want) {
+			t.Errorf("%v, want offset %d: %s", err, at, ruleBreakers[0].want)
+		}
+		if got := w.txn(0); got != at-1 {
+			t.Errorf("the table stands at offset %d, want %d", got, at-1)
+		}
+		w.exactlyOnce()
+	})
+}
+
 // TestRulesThatChange: a constraint that is added under a running worker holds for every row after it.
 func TestRulesThatChange(t *testing.T) {
 	scenario(t, 1, func(w *world) {

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kafkadelta/batch"
 	"kafkadelta/checkpoint"
 	"kafkadelta/delta"
 	"kafkadelta/internal/kafkatest"
@@ -59,6 +60,35 @@ func TestUntilEndWithEmptyPartitions(t *testing.T) {
 	scenario(t, 5, func(w *world) {
 		w.produce(3, 10)
 		w.untilEnd()
+		w.exactlyOnce()
+	})
+}
+
+// TestAdaptiveFlushHoldsFreshness has a store whose every request takes 100 ms. Flushes begin just early enough, far before the interval.
+func TestAdaptiveFlushHoldsFreshness(t *testing.T) {
+	scenario(t, 2, func(w *world) {
+		w.store.SetPlan(func(faultstore.Op) faultstore.Action { return faultstore.Delay(100 * time.Millisecond) })
+		const goal = 8 * time.Second
+		k := w.start(func(s *setup) {
+			s.Flush.Mode, s.Flush.Freshness, s.Flush.Interval = batch.ModeAdaptive, goal, 10*time.Minute
+		})
+		w.eventually("the worker is ready", func() bool { return k.Ready() == nil })
+		begun := w.version()
+		for range 240 {
+			w.produceAll(2, 1)
+			time.Sleep(500 * time.Millisecond)
+			if age := k.metric("kafkadelta_freshness_seconds"); age > goal.Seconds() {
+				t.Errorf("a message was %v s old when the table had it, the goal is %v", age, goal)
+			}
+		}
+		w.landed()
+		if got := w.version() - begun; got > 24 { // a flush takes more than a second
+			t.Errorf("%d versions in two minutes hold a goal of %v: 20 would do", got, goal)
+		}
+		if age := k.metric("kafkadelta_freshness_seconds"); age <= 0 {
+			t.Errorf("the freshness is %v", age)
+		}
+		k.stop()
 		w.exactlyOnce()
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -105,6 +107,9 @@ func (d *dispatcher) checkEnd(now time.Time) {
 	d.endAsking = true
 	d.goDo(func() {
 		next, err := d.table.Positions(d.ctx)
+		if err == nil && atEnd(d.ends, next) {
+			err = d.settleAll(slices.Collect(maps.Keys(next)))
+		}
 		d.tell(func() {
 			d.endAsking = false
 			d.endAskAt = d.Now().Add(endAskInterval)
@@ -115,6 +120,14 @@ func (d *dispatcher) checkEnd(now time.Time) {
 			d.endReached = atEnd(d.ends, next)
 		})
 	})
+}
+
+// settleAll delivers what anybody has left pending of the partitions: a run to the end ends with all tables at the end.
+func (d *dispatcher) settleAll(parts []int32) error {
+	if err := d.settleLetters(parts); err != nil {
+		return err
+	}
+	return d.settleRows(parts)
 }
 
 func atEnd(ends, next map[int32]int64) bool {

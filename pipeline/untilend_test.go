@@ -7,12 +7,19 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"kafkadelta/checkpoint"
 	"kafkadelta/pipeline"
+	"kafkadelta/source"
 	"kafkadelta/storage/faultstore"
 )
 
@@ -174,6 +181,34 @@ func TestTopicMadeAnewUnderARunningWorker(t *testing.T) {
 	}
 }
 
+// TestTopicDeletedUnderARunningWorker: it ends, and tells what happened and what to do. What was read is committed.
+func TestTopicDeletedUnderARunningWorker(t *testing.T) {
+	for name, pending := range map[string]bool{"idle": false, "with messages that are not committed": true} {
+		t.Run(name, func(t *testing.T) {
+			scenario(t, 2, func(w *world) {
+				w.produceAll(2, 5)
+				k := w.start(func(s *setup) { s.Flush.Interval = time.Minute })
+				if pending {
+					w.poll = 10 * time.Millisecond
+					w.eventually("the messages are taken", func() bool { return k.Progress().Messages >= 10 })
+				} else {
+					w.landed()
+				}
+				w.check(w.kafka.DeleteTopic(topic))
+				begun := time.Now()
+				w.whileRunning(k, time.Second, 10*time.Minute, func(int) {})
+				err := k.wait()
+				t.Logf("%v after: %v", time.Since(begun), err)
+				var e *source.Error
+				if !errors.As(err, &e) || !strings.Contains(err.Error(), "topic "+topic) || !strings.Contains(err.Error(), "has been deleted") || !strings.Contains(e.Hint, "--new-topic") {
+					t.Errorf("the run ended with %v, want a *source.Error that tells of it", err)
+				}
+				w.exactlyOnce()
+			})
+		})
+	}
+}
+
 // TestStopWhileDataFilesCannotBeWrittenIsInterrupted: what was read is not committed, which a stop must tell.
 func TestStopWhileDataFilesCannotBeWrittenIsInterrupted(t *testing.T) {
 	for _, method := range []string{faultstore.MethodCreate, faultstore.MethodWrite, faultstore.MethodClose} {
@@ -214,4 +249,54 @@ func TestStopWithNothingUncommittedIsGood(t *testing.T) {
 		k.stop()
 		w.exactlyOnce()
 	})
+}
+
+// TestWhatWasFetchedOfADeletedTopicIsCommitted: brokers say that the topic is gone while commits are slow and the client has more than was taken of
+// it. Nobody can read that again.
+func TestWhatWasFetchedOfADeletedTopicIsCommitted(t *testing.T) {
+	scenarioOf(t, 2, func(w *world) {
+		w.produceAll(2, 5)
+		k := w.start(func(s *setup) {
+			s.Share, s.Lanes, s.Flush.Rows, s.Flush.Interval = 20, 1, 1000, 100*time.Millisecond
+			s.ClientOptions = append(s.ClientOptions, kgo.FetchMaxBytes(16<<20), kgo.FetchMaxPartitionBytes(16<<20))
+		})
+		w.landed()
+		w.store.SetPlan(faultstore.When(isPut, faultstore.Delay(2*time.Minute)))
+		w.kafka.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			w.kafka.KeepControl()
+			resp := req.(*kmsg.MetadataRequest).ResponseKind().(*kmsg.MetadataResponse)
+			resp.ClusterID = new("elected")
+			b := kmsg.NewMetadataResponseBroker()
+			b.Host, b.Port = "127.0.0.1", 9092
+			resp.Brokers = append(resp.Brokers, b)
+			mt := kmsg.NewMetadataResponseTopic()
+			mt.Topic, mt.ErrorCode = new(topic), kerr.UnknownTopicOrPartition.Code
+			resp.Topics = append(resp.Topics, mt)
+			return resp, nil, true
+		})
+		id := w.kafka.TopicInfo(topic).TopicID
+		w.kafka.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) { // once, of the partition that is gone first
+			resp := req.(*kmsg.FetchRequest).ResponseKind().(*kmsg.FetchResponse)
+			ft := kmsg.NewFetchResponseTopic()
+			ft.Topic, ft.TopicID = topic, id
+			fp := kmsg.NewFetchResponseTopicPartition()
+			fp.ErrorCode = kerr.OffsetOutOfRange.Code
+			ft.Partitions = append(ft.Partitions, fp)
+			resp.Topics = append(resp.Topics, ft)
+			return resp, nil, true
+		})
+		w.eventually("the brokers are asked whether the topic is there", func() bool { return strings.Contains(w.logs.String(), "asking its leader") })
+		w.produce(1, 60_000)
+		time.Sleep(10 * time.Second)
+		taken := k.Progress().Messages
+		err := k.wait()
+		t.Logf("%d messages were taken at first, and %d after all: %v", taken, k.Progress().Messages, err)
+		if !errors.As(err, new(*source.Error)) || !strings.Contains(err.Error(), "has been deleted") {
+			t.Errorf("the run ended with %v, want a *source.Error that tells of it", err)
+		}
+		if taken >= 60_000 {
+			t.Error("all messages were taken before: this tests nothing")
+		}
+		w.exactlyOnce()
+	}, kfake.ClusterID("elected"))
 }

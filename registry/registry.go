@@ -212,7 +212,7 @@ func (n name) get(ctx context.Context, server *sr.Client) (sr.SubjectSchema, err
 }
 
 // Latest gives the newest schema of a subject. It asks until there is an answer that counts, as long as the context allows, unless
-// the registry refuses who asks. ErrUnknown says that the registry has no such subject.
+// the registry refuses who asks. ErrUnknown says that the registry has no such subject; where the context ends it, the error is the context's.
 func (c *Client) Latest(ctx context.Context, subject string) (*Schema, error) {
 	wait, unknown := firstWait, 0
 	for warned := false; ; {
@@ -228,17 +228,17 @@ func (c *Client) Latest(ctx context.Context, subject string) (*Schema, error) {
 			unknown = 0
 		}
 		err = fmt.Errorf("asking the schema registry for the latest schema of subject %q: %w", subject, err)
-		if unknown == confirmed || errors.Is(err, errRefused) || ctx.Err() != nil {
+		if unknown == confirmed || errors.Is(err, errRefused) {
 			return nil, err
 		}
-		if unknown == 0 && !warned {
+		if unknown == 0 && !warned && ctx.Err() == nil {
 			c.log.Warn("the schema registry does not answer; the start waits for it", "subject", subject, "error", err)
 			warned = true
 		}
 		select {
 		case <-time.After(wait):
-		case <-ctx.Done():
-			return nil, err
+		case <-ctx.Done(): // told as such: a stop is no fault of the registry
+			return nil, fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
 		wait = min(2*wait, longestWait)
 	}

@@ -2,9 +2,16 @@ package registry
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"log/slog"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -174,8 +181,8 @@ func TestLatestIsAskedForAgain(t *testing.T) {
 	status.Store(http.StatusBadGateway)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if _, err := c.Latest(ctx, "x"); err == nil {
-		t.Error("no error at the context's end")
+	if _, err := c.Latest(ctx, "x"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("at the context's end: %v", err)
 	}
 }
 
@@ -254,6 +261,46 @@ func TestCredentials(t *testing.T) {
 	defer cancel()
 	if _, err := c.Latest(ctx, "x"); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("without the authority: %v", err)
+	}
+}
+
+// TestClientCertificate: a registry that asks for a certificate gets ours, and without one nothing comes of it.
+func TestClientCertificate(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "connector"}, NotAfter: time.Now().Add(time.Hour)}
+	der, err1 := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	private, err2 := x509.MarshalPKCS8PrivateKey(key)
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	cert, keyFile, ca := filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem"), filepath.Join(t.TempDir(), "ca.pem")
+	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var shown atomic.Value
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		shown.Store(r.TLS.PeerCertificates[0].Subject.CommonName)
+		_, _ = w.Write([]byte(`{"schema":"\"int\""}`))
+	}))
+	server.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS12}
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	writeCertificate(t, ca, server)
+	c := client(t, Config{URLs: []string{server.URL}, CAFile: ca, CertFile: cert, KeyFile: keyFile}, nil)
+	if _, err := wait(t, byID(c, 1)); err != nil || shown.Load() != "connector" {
+		t.Errorf("the registry was shown %v: %v", shown.Load(), err)
+	}
+	bare := client(t, Config{URLs: []string{server.URL}, CAFile: ca}, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := bare.Latest(ctx, "x"); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("without a certificate: %v", err)
 	}
 }
 

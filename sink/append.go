@@ -121,5 +121,8 @@ func (t *Table) appendTransaction(u *Unit) (*delta.Transaction, error) {
 	for _, s := range u.slots {
 		tx.Txns = append(tx.Txns, delta.Txn{AppID: s.AppID, Version: s.To})
 	}
+	if len(u.routed) > 0 {
+		return tx, t.routedTransaction(tx, u.routed)
+	}
 	return tx, nil
 }

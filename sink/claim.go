@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -116,8 +117,12 @@ func (t *Table) Positions(ctx context.Context) (map[int32]int64, error) {
 
 // pin is the content of a unit that fixes starts: the identity of the topic and the number of its partitions.
 type pin struct {
+	topic      string
 	identity   checkpoint.Identity
 	partitions int32
+	route      int64
+	begins     bool // to bring messages, all of them, or of those that a filter has left out so far
+	marks      bool // whether the stream leaves messages out by a filter
 }
 
 // PinRequest describes the topic as Kafka has it.
@@ -125,6 +130,8 @@ type PinRequest struct {
 	Topic      string
 	Identity   checkpoint.Identity
 	Partitions int32
+	// Route is UnitMark of the spelling of what names the tables that rows go to (rule T6); 0 where they go into this one.
+	Route int64
 	// Reported asks what the group has reported for partitions: a partition that the table does not know but that was
 	// reported has lost its txn.
 	Reported func(ctx context.Context) (map[int32]int64, error)
@@ -151,14 +158,19 @@ func (t *Table) Pin(ctx context.Context, r PinRequest) error {
 			return err
 		}
 		unit, err := t.pinUnit(ctx, r, reported)
-		if err != nil || unit == nil {
+		if err != nil {
 			return err
+		}
+		if unit == nil {
+			t.pinned = &r.Identity
+			return nil
 		}
 		if err := t.land(ctx, []*Unit{unit}); err != nil {
 			return err
 		}
 		switch unit.state {
 		case Landed:
+			t.pinned = &r.Identity
 			return nil
 		case Unresolved, Pending:
 			return ctx.Err()
@@ -177,6 +189,9 @@ func (t *Table) pinUnit(ctx context.Context, r PinRequest, reported map[int32]in
 	if err != nil {
 		return nil, err
 	}
+	if err := t.checkRoute(r.Route); err != nil {
+		return nil, err
+	}
 	if !fresh {
 		if err := t.lookBack(ctx); err != nil {
 			return nil, err
@@ -190,17 +205,18 @@ func (t *Table) pinUnit(ctx context.Context, r PinRequest, reported map[int32]in
 	if fresh && len(reported) > 0 {
 		return nil, RefuseFresh(t.opts.Name, reported)
 	}
-	if before, ok := checkpoint.Renamed(t.opts.Name, r.Topic, r.Identity, t.txns()); ok && fresh {
-		return nil, &checkpoint.RefusedError{
-			Cause:  fmt.Sprintf("the table has messages of the topic %s already, by stream %q: stream %q would bring each of them a second time", r.Topic, before, t.opts.Name),
-			Remedy: "leave source.topic or source.topics of its pipeline as they were, and read other topics by one more under `pipelines`; or give this stream a table of its own",
+	pinned, known := progress.Identities[r.Identity]
+	begins := !known || t.filtered() && !t.opts.Filtered
+	if begins {
+		if err := checkpoint.CheckAlone(t.opts.Name, r.Topic, r.Identity, t.opts.Filtered, t.txns()); err != nil {
+			return nil, err
 		}
 	}
-	pinned, known := progress.Identities[r.Identity]
-	if len(missing) == 0 && known && pinned >= r.Partitions {
+	marks := t.pinned == nil && t.filtered() != t.opts.Filtered // the worker that started last has the word
+	if len(missing) == 0 && known && pinned >= r.Partitions && !marks && t.knowsRoute(r.Route) {
 		return nil, nil
 	}
-	unit := &Unit{ID: newUnitID(), pin: &pin{r.Identity, max(r.Partitions, pinned)}}
+	unit := &Unit{ID: newUnitID(), pin: &pin{r.Topic, r.Identity, max(r.Partitions, pinned), r.Route, begins, marks}}
 	if len(missing) == 0 {
 		return unit, nil
 	}
@@ -218,6 +234,45 @@ func (t *Table) pinUnit(ctx context.Context, r PinRequest, reported map[int32]in
 		})
 	}
 	return unit, nil
+}
+
+// filtered tells whether the stream leaves messages out by a filter, by what the table knows.
+func (t *Table) filtered() bool { return t.txnVersion(checkpoint.FilterAppID(t.opts.Name)) > 0 }
+
+// knowsRoute tells whether the table knows what names those that rows go to; true where they go into this one.
+func (t *Table) knowsRoute(route int64) bool {
+	return route == 0 || t.txnVersion(checkpoint.RouteAppID(t.opts.Name)) == route
+}
+
+// checkRoute refuses another division among tables than the catalog's: by its keys, rows would go to other tables than those of before (rule T6).
+func (t *Table) checkRoute(route int64) error {
+	if at := t.txnVersion(checkpoint.RouteAppID(t.opts.Name)); at >= 0 && at != route {
+		return &checkpoint.RefusedError{
+			Cause:  fmt.Sprintf("the table is the catalog of stream %q, whose rows go to tables by other values than table.uri has now, or by a column of another type", t.opts.Name),
+			Remedy: "have in table.uri what was there in braces, and the columns that it names as they were; for another division, or for one table instead of many, use another `name` and tables of its own",
+		}
+	}
+	return nil
+}
+
+// outruled is a *checkpoint.RefusedError where another has said, since this process has pinned the stream, what this process does not keep to: that
+// the stream leaves messages out by a filter, so that others of its topic may be beside it (rule A1c), or that it was retired (A1d).
+func (t *Table) outruled() error {
+	if t.pinned == nil {
+		return nil
+	}
+	if t.filtered() && !t.opts.Filtered {
+		return &checkpoint.RefusedError{
+			Cause:  fmt.Sprintf("the table says by now that stream %q leaves messages out by a filter, and this process brings all of them", t.opts.Name),
+			Remedy: "a worker with a table.filter was started beside this one: give all workers of the stream the same configuration. One that is started without a filter takes it back, unless another stream brings the topic",
+		}
+	}
+	if t.txnVersion(checkpoint.IdentityAppID(t.opts.Name, *t.pinned)) == 0 { // or a rewind has led it to another topic, which the fence tells
+		if progress, err := checkpoint.ReadProgress(t.opts.Name, t.txns()); err != nil || progress.Retired() {
+			return cmp.Or(err, error(checkpoint.RetiredError(t.opts.Name)))
+		}
+	}
+	return nil
 }
 
 // RefuseFresh is a *checkpoint.RefusedError for a table that has never heard of the stream, or that is not there at all, although offsets

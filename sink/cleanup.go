@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // discard deletes the data files of a unit that can never be part of a version. It is the one place in the project that
@@ -17,23 +19,37 @@ import (
 // A unit that was left as a proposal may be carried by anybody. It can't any more once a version that does not hold it has
 // touched one of its app ids: every carrier of a later version has read that one (rule C1), and the versions up to it are there.
 //
-// A parcel goes with the unit that decides about it: a version names it if and only if it holds the unit.
+// A parcel, and a manifest with its parcels, go with the unit that decides about it: a version names them if and only if it holds the unit. The files of
+// a parcel that is delivered stay, since others may deliver them; what was copied for a delivery alone goes with that.
 //
 // Whatever does not meet this stays where it is; a VACUUM of the table removes what no version names.
 func (t *Table) discard(ctx context.Context, u *Unit) {
 	if u.state != Dropped || u.sent || len(u.proposals) > 0 && !u.refuted {
 		return
 	}
+	var deletes errgroup.Group
+	deletes.SetLimit(putting)
+	names := u.copies
 	for _, f := range u.files {
-		if err := t.store.Delete(ctx, f.Name); err != nil {
-			t.opts.Log.Debug("a data file of a dropped flush stays behind, VACUUM removes it", "file", f.Name, "error", err)
-		}
+		names = append(names, f.Name)
 	}
-	u.files = nil
+	for _, name := range names {
+		deletes.Go(func() error {
+			if err := t.store.Delete(ctx, name); err != nil {
+				t.opts.Log.Debug("a data file of a dropped flush stays behind, VACUUM removes it", "file", name, "error", err)
+			}
+			return nil
+		})
+	}
+	_ = deletes.Wait() // told above
+	u.files, u.copies = nil, nil
 	if u.note != "" {
 		t.dropNote(ctx, u.note)
 	}
 	if p := u.parcel; p != nil { // no slot can ever name it
+		p.Discard(ctx)
+	}
+	for _, p := range u.consigned {
 		p.Discard(ctx)
 	}
 }

@@ -33,12 +33,12 @@ const (
 	patience = 4
 	// landedKept are the versions at least whose units are known by id: by then who left them has deleted their proposals, or is dead.
 	landedKept = 64
-	// deadAfter is how old a proposal that can't be carried any more has to be, by the store's time, to be deleted by others than its
-	// owner, who is mostly about to do it.
+	// deadAfter is how long a worker has to see a proposal that can't be carried any more before it deletes it for its owner, who is mostly
+	// about to do it.
 	deadAfter = 5 * time.Second
 	// maxSwept are such proposals that one commit deletes, proposalReads at a time.
 	maxSwept = 256
-	// proposalLife is how long a proposal is kept, by the store's time (rule P5).
+	// proposalLife is how long a worker sees a proposal before it deletes it whatever it is (rule P5).
 	proposalLife = 10 * time.Minute
 	// maxUnitAge is how old a unit's oldest file may be when it is committed or carried (rule C8): cleaning of orphans takes
 	// none that is younger than 24 h.
@@ -54,10 +54,9 @@ type combiner struct {
 	landed map[string]int64     // units of the newest versions, by id
 	passed map[string]bool      // units that lie there and for which nobody waits any more, by id
 
-	listed []delta.ObjectInfo // proposals, by the store's time, the oldest first
-	looked time.Time          // when they were asked for
-	stored time.Time          // what the store's clock showed
-	at     time.Time          // no later than this
+	listed []delta.ObjectInfo   // proposals, by the store's time, the oldest first
+	looked time.Time            // when they were asked for
+	seen   map[string]time.Time // by name, when each was listed first: that the store's clock may be wrong does not matter for how long one lies there
 }
 
 // Bounds of what the moving averages may say.
@@ -66,32 +65,28 @@ const (
 	maxCycle = time.Second
 )
 
-// storeTime is what the store's clock shows, or has shown already: a listing tells no more than when the newest proposal was put. Clocks
-// of workers don't matter for it, but for the time between two looks.
-func (c *combiner) storeTime(now time.Time) time.Time {
-	if c.at.IsZero() {
-		return time.Time{}
-	}
-	return c.stored.Add(now.Sub(c.at))
-}
-
 // see takes over a listing, and forgets what was known of proposals that are gone.
 func (c *combiner) see(listed []delta.ObjectInfo, asked, answered time.Time) {
 	slices.SortFunc(listed, func(a, b delta.ObjectInfo) int {
 		return cmp.Or(a.ModTime.Compare(b.ModTime), cmp.Compare(a.Name, b.Name))
 	})
 	c.listed, c.looked = listed, asked
-	if n := len(listed); n > 0 && listed[n-1].ModTime.After(c.storeTime(answered)) {
-		c.stored, c.at = listed[n-1].ModTime, answered
+	seen := make(map[string]time.Time, len(listed))
+	for _, o := range listed {
+		seen[o.Name] = answered
+		if before, known := c.seen[o.Name]; known {
+			seen[o.Name] = before
+		}
 	}
+	c.seen = seen
 	if len(c.passed) == 0 && len(c.read) <= 2*len(listed) {
 		return
 	}
-	there, units := make(map[string]bool, len(listed)), make(map[string]bool, len(listed))
+	units := make(map[string]bool, len(listed))
 	for _, o := range listed {
-		there[o.Name], units[proposedUnit(o.Name)] = true, true
+		units[proposedUnit(o.Name)] = true
 	}
-	maps.DeleteFunc(c.read, func(name string, _ *proposal) bool { return !there[name] })
+	maps.DeleteFunc(c.read, func(name string, _ *proposal) bool { _, there := seen[name]; return !there })
 	maps.DeleteFunc(c.passed, func(unit string, _ bool) bool { return !units[unit] })
 }
 
@@ -123,10 +118,10 @@ func (c *combiner) took(d time.Duration) {
 }
 
 // combines tells whether units may be proposed and carried at all: those of a stream, but for pins, which are rare and wanted
-// by all workers at once, and those with dead letters: whether their slots are free (rule D4) is for their owner to know.
+// by all workers at once, and those with dead letters or rows of other tables: whether their slots are free (rules D4, T3) is for their owner to know.
 func (t *Table) combines(units []*Unit) bool {
 	return t.cfg.Combine != CombineOff && !slices.ContainsFunc(units, func(u *Unit) bool {
-		return u.app != nil || u.pin != nil || len(u.Spans) == 0 || u.parcel != nil || t.changes(u) // P1 and P3: a proposal has no metaData, and a commit with one carries nothing
+		return u.app != nil || u.pin != nil || len(u.Spans) == 0 || u.parcel != nil || u.manifest != 0 || t.changes(u) // P1 and P3: a proposal has no metaData, and a commit with one carries nothing
 	})
 }
 
@@ -156,7 +151,7 @@ func (t *Table) prepare(ctx context.Context, units []*Unit, lost int) error {
 		}
 		return t.advance(ctx, units)
 	case lost < 2 && t.combine.crowd < someCrowd:
-		if err := t.look(ctx, units); err != nil || len(t.ahead(units, t.combine.storeTime(t.opts.Now()))) == 0 {
+		if err := t.look(ctx, units); err != nil || len(t.ahead(units, nil)) == 0 {
 			return err
 		}
 	}
@@ -167,26 +162,34 @@ func (t *Table) prepare(ctx context.Context, units []*Unit, lost int) error {
 func (t *Table) look(ctx context.Context, units []*Unit) error {
 	asked := t.opts.Now()
 	var listed []delta.ObjectInfo
-	var answered time.Time
+	var failed error
 	var wait sync.WaitGroup
-	wait.Go(func() { listed, answered = t.listProposals(ctx), t.opts.Now() })
+	wait.Go(func() { listed, failed = t.listProposals(ctx) })
 	_, err := t.catchUp(ctx, units)
 	wait.Wait()
-	t.combine.see(listed, asked, answered)
+	if failed != nil {
+		t.opts.Log.Debug("proposals can't be listed: the commit carries none", "error", failed)
+		t.combine.listed, t.combine.looked = nil, asked
+		return err
+	}
+	t.combine.see(listed, asked, t.opts.Now())
+	for _, u := range units {
+		if len(u.proposals) > 0 && u.left.Before(asked) {
+			u.gone = !slices.ContainsFunc(listed, func(o delta.ObjectInfo) bool { return proposedUnit(o.Name) == u.ID })
+		}
+	}
 	return err
 }
 
 // listProposals returns what lies there. It is called beside work on the log.
-func (t *Table) listProposals(ctx context.Context) []delta.ObjectInfo {
-	var listed []delta.ObjectInfo
+func (t *Table) listProposals(ctx context.Context) (listed []delta.ObjectInfo, err error) {
 	for o, err := range t.store.List(ctx, proposalFolder, "") {
 		if err != nil {
-			t.opts.Log.Debug("proposals can't be listed: the commit carries none", "error", err)
-			return nil
+			return nil, err
 		}
 		listed = append(listed, o)
 	}
-	return listed
+	return listed, nil
 }
 
 // pending are the listed proposals of others that are not known to be over, those that the worker has passed at the end.
@@ -239,15 +242,7 @@ func (t *Table) carried(ctx context.Context, units []*Unit) []*proposal {
 	if !t.combine.contended(now) || !t.combines(units) {
 		return nil
 	}
-	taken := map[string]bool{}
-	for _, u := range units {
-		for _, s := range u.Spans {
-			taken[checkpoint.AppID(t.opts.Name, s.ID)] = true
-		}
-		for _, f := range u.files {
-			taken[delta.EncodePath(f.Name)] = true
-		}
-	}
+	cargo := t.cargoOf(units)
 	pending := t.pending(units)
 	t.readProposals(ctx, pending)
 	var fit []*proposal
@@ -257,14 +252,14 @@ func (t *Table) carried(ctx context.Context, units []*Unit) []*proposal {
 		if p == nil {
 			continue
 		}
-		if reason := p.misfit(t, now, o.ModTime, taken); reason != "" {
+		if reason := p.misfit(t, now, o.ModTime, cargo); reason != "" {
 			t.opts.Log.Debug("a proposal is not carried", "name", o.Name, "reason", reason)
 			continue
 		}
 		if size += o.Size; len(fit) == maxCarried || size > maxCarriedBytes {
 			break
 		}
-		p.take(taken)
+		cargo.take(p)
 		fit = append(fit, p)
 	}
 	return fit
@@ -273,10 +268,10 @@ func (t *Table) carried(ctx context.Context, units []*Unit) []*proposal {
 // sweep deletes, after a commit, proposals that have expired, or are dead and stay because their owner is, too: they would stand before
 // others who wait for their turn, and don't know.
 func (t *Table) sweep(ctx context.Context) {
-	now := t.combine.storeTime(t.opts.Now())
+	now := t.opts.Now()
 	var names []string
 	for _, o := range t.combine.listed {
-		if old := now.Sub(o.ModTime); old > proposalLife || old > deadAfter && t.isDead(o.Name) {
+		if old := now.Sub(t.combine.seen[o.Name]); old > proposalLife || old > deadAfter && t.isDead(o.Name) {
 			names = append(names, o.Name)
 		}
 	}
@@ -340,10 +335,10 @@ func (t *Table) readProposals(ctx context.Context, pending []delta.ObjectInfo) {
 // (rule C1b): each is left once more, at once, and the row stays as it was.
 func (t *Table) takeTurns(ctx context.Context, units []*Unit) error {
 	var (
-		judged       = int64(-1) // the change of the table that the proposals were judged against
-		left         time.Time   // when they were, by the store's clock
-		head         string      // the unit for which this worker waits
-		since, moved time.Time   // when that began, and when a version was seen last
+		judged       = int64(-1)     // the change of the table that the proposals were judged against
+		before       map[string]bool // names that lay there when they were left
+		head         string          // the unit for which this worker waits
+		since, moved time.Time       // when that began, and when a version was seen last
 	)
 	for {
 		fit, _ := t.fitting(units)
@@ -355,30 +350,33 @@ func (t *Table) takeTurns(ctx context.Context, units []*Unit) error {
 			if err := t.leave(ctx, fit); err != nil {
 				return err
 			}
-			if left.IsZero() {
-				left = t.combine.storeTime(t.opts.Now())
+			if before == nil {
+				before = map[string]bool{}
+				for _, o := range t.combine.listed {
+					before[o.Name] = true
+				}
 			}
 			continue
 		case len(fit[0].proposals) == 0:
 			return nil
 		}
-		ahead, now := t.ahead(fit, left), t.opts.Now()
+		ahead, now := t.ahead(fit, before), t.opts.Now()
 		cycle := max(t.combine.cycle, minCycle)
 		switch {
 		case len(ahead) == 0 && !t.combine.looked.Before(moved):
 			return nil
 		case len(ahead) == 0:
-			if err := t.look(ctx, units); err != nil {
+			if err := t.leave(ctx, fit); err != nil {
 				return err
 			}
 			continue
 		case ahead[0] != head:
 			head, since = ahead[0], now
 		case now.Sub(since) > patience*cycle:
-			if err := t.look(ctx, units); err != nil {
+			if err := t.leave(ctx, fit); err != nil {
 				return err
 			}
-			if ahead = t.ahead(fit, left); len(ahead) > 0 && ahead[0] == head { // it is not just that its owner has given up
+			if ahead = t.ahead(fit, before); len(ahead) > 0 && ahead[0] == head { // it is not just that its owner has given up
 				t.combine.pass(ahead)
 			}
 			continue
@@ -394,12 +392,13 @@ func (t *Table) takeTurns(ctx context.Context, units []*Unit) error {
 	}
 }
 
-// leave puts the units where others see them, unless that is done, and looks around meanwhile.
+// leave puts the units where others see them, unless that is done and they lie there still, and looks around meanwhile.
 func (t *Table) leave(ctx context.Context, units []*Unit) error {
 	begun := t.opts.Now()
+	var put []*Unit
 	var wait sync.WaitGroup
 	for _, u := range units {
-		if len(u.proposals) > 0 && u.proposedAt >= t.changed {
+		if len(u.proposals) > 0 && u.proposedAt >= t.changed && !u.gone {
 			continue
 		}
 		name, data, err := t.propose(u)
@@ -407,6 +406,7 @@ func (t *Table) leave(ctx context.Context, units []*Unit) error {
 			t.opts.Log.Debug("a unit can't be left as a proposal: it goes on alone", "unit", u.ID, "error", err)
 			continue
 		}
+		put = append(put, u)
 		wait.Go(func() {
 			if err := t.store.Put(ctx, name, data); err != nil {
 				t.opts.Log.Debug("a unit can't be left as a proposal: it goes on alone", "unit", u.ID, "error", err)
@@ -415,6 +415,9 @@ func (t *Table) leave(ctx context.Context, units []*Unit) error {
 	}
 	err := t.look(ctx, units)
 	wait.Wait()
+	for _, u := range put {
+		u.left, u.gone = t.opts.Now(), false // what that look has shown was before
+	}
 	if t.combine.cycle == 0 { // a write and two reads: about what a commit takes
 		t.combine.took(t.opts.Now().Sub(begun))
 	}
@@ -422,18 +425,18 @@ func (t *Table) leave(ctx context.Context, units []*Unit) error {
 }
 
 // ahead are the units of others that lie there for longer than the first of these, the oldest first, but for those that were passed. Of
-// which none is listed, those count that were there when they were left: the put of a proposal may have failed.
-func (t *Table) ahead(units []*Unit, left time.Time) []string {
+// which none is listed, those count that were there before, nil for all: the put of a proposal may have failed, again and again.
+func (t *Table) ahead(units []*Unit, before map[string]bool) []string {
 	listed := t.combine.listed
 	end := slices.IndexFunc(listed, func(o delta.ObjectInfo) bool { return isOf(units, proposedUnit(o.Name)) })
-	if end < 0 {
-		end = len(listed)
-		if i := slices.IndexFunc(listed, func(o delta.ObjectInfo) bool { return o.ModTime.After(left) }); i >= 0 {
-			end = i
-		}
-	}
 	var ahead []string
-	for _, o := range listed[:end] {
+	for i, o := range listed {
+		if i == end {
+			break
+		}
+		if end < 0 && before != nil && !before[o.Name] {
+			continue
+		}
 		if unit := proposedUnit(o.Name); !t.combine.passed[unit] && !t.isOver(o.Name) {
 			ahead = append(ahead, unit)
 		}

@@ -8,9 +8,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -31,6 +34,12 @@ const contended = `{"commitInfo":{"operation":"x","kafkadelta":{"v":1,"units":[]
 // all that others do before the worker looks at the log again. It returns when the unit's fate is known.
 func (b *bench) proposed(table *sink.Table, u *sink.Unit, meanwhile func()) {
 	b.t.Helper()
+	b.left(func() { b.commit(table, u) }, meanwhile)
+}
+
+// left is proposed for whatever is committed by the function.
+func (b *bench) left(commit, meanwhile func()) {
+	b.t.Helper()
 	lost := 0
 	var left atomic.Bool // the proposal is put, and others are looked for, at a time
 	b.store.SetHook(func(op faultstore.Op) {
@@ -42,7 +51,7 @@ func (b *bench) proposed(table *sink.Table, u *sink.Unit, meanwhile func()) {
 			meanwhile()
 		}
 	})
-	b.commit(table, u)
+	commit()
 	if !left.Load() {
 		b.t.Fatal("the worker that lost two races left no proposal")
 	}
@@ -280,6 +289,65 @@ func TestProposalsThatAreNotCarried(t *testing.T) {
 	}
 }
 
+// TestSpansThatTheOwnerOfAProposalCantRead: a release that does not understand a version's record finds the touch of its partition there, and not
+// its unit, and takes that for the proof that its files may be deleted. So what it has left goes into no version with spans that are newer than it.
+func TestSpansThatTheOwnerOfAProposalCantRead(t *testing.T) {
+	filtered := func(id int32, first, rows int64) checkpoint.Span {
+		s := span(id, first, rows)
+		s.Next, s.Records, s.Filtered = s.Next+1, s.Records+1, 1
+		return s
+	}
+	older := func(p map[string]any) { delete(p, "reads") }
+	beside := func(s checkpoint.Span, change func(map[string]any)) func(*bench) {
+		return func(b *bench) { // a second one, that is left later
+			name := b.proposals()[0]
+			unit := "00000000-0000-4000-8000-000000000000"
+			data := doctored(b.t, b.read(name), func(p map[string]any) {
+				record, add := p["record"].(map[string]any), p["adds"].([]any)[0].(map[string]any)
+				record["unit"], record["spans"], record["v"] = unit, []checkpoint.Span{s}, checkpoint.FormatOf([]checkpoint.Span{s})
+				add["path"], add["stats"] = "another.parquet", fmt.Sprintf(`{"numRecords":%d}`, s.Rows)
+				change(p)
+			})
+			b.check(b.memory.Put(b.t.Context(), proposals+"9999999999999-"+unit+"-0.json", data))
+		}
+	}
+	same := func(map[string]any) {}
+	for name, tt := range map[string]struct {
+		own     checkpoint.Span      // of the carrier
+		change  func(map[string]any) // of the proposal that is left first
+		beside  func(*bench)
+		carried int
+	}{
+		"filtered, for one that reads it":         {filtered(1, 0, 4), same, nil, 1},
+		"filtered, for an older one":              {filtered(1, 0, 4), older, nil, 0},
+		"nothing filtered, for an older one":      {span(1, 0, 4), older, nil, 1},
+		"a filtered one behind an older one":      {span(1, 0, 4), older, beside(filtered(2, 0, 2), same), 1},
+		"an older one behind a filtered one":      {filtered(1, 0, 4), same, beside(span(2, 0, 2), older), 1},
+		"a filtered one behind one that reads it": {span(1, 0, 4), same, beside(filtered(2, 0, 2), same), 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			loser, carrier := b.owner(3), b.open(b.memory)
+			b.claim(carrier, 1)
+			u := b.unit(loser, span(0, 0, 3))
+			var record checkpoint.CommitRecord
+			b.proposed(loser, u, func() {
+				name := b.proposals()[0]
+				b.check(b.memory.Put(t.Context(), name, doctored(t, b.read(name), tt.change)))
+				if tt.beside != nil {
+					time.Sleep(time.Millisecond)
+					tt.beside(b)
+				}
+				b.commit(carrier, b.unit(carrier, tt.own))
+				record = b.record()
+			})
+			if record.Carried != tt.carried {
+				t.Errorf("%d proposals were carried into a version of format %d, want %d", record.Carried, record.Version, tt.carried)
+			}
+		})
+	}
+}
+
 // TestProposalIsNotCarriedTwice shows that two carriers, one of which does not know of the other, bring a unit into one version.
 func TestProposalIsNotCarriedTwice(t *testing.T) {
 	b := newBench(t)
@@ -347,6 +415,86 @@ func TestProposalsExpire(t *testing.T) {
 	if left := b.proposals(); len(left) != 0 {
 		t.Errorf("expired proposals stay: %v", left)
 	}
+}
+
+// wrongClock shows one object as put by a clock that was an hour ahead.
+type wrongClock struct {
+	delta.LogStore
+	name string
+}
+
+func (s *wrongClock) List(ctx context.Context, prefix, after string) iter.Seq2[delta.ObjectInfo, error] {
+	return func(yield func(delta.ObjectInfo, error) bool) {
+		for o, err := range s.LogStore.List(ctx, prefix, after) {
+			if o.Name == s.name {
+				o.ModTime = o.ModTime.Add(time.Hour)
+			}
+			if !yield(o, err) {
+				return
+			}
+		}
+	}
+}
+
+// TestAWrongClockOfTheStore has a worker see one proposal with a time of the future. What it takes for expired afterwards must not depend on that.
+func TestAWrongClockOfTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		table := b.open(&wrongClock{b.memory, proposals + "wrong.json"})
+		b.check(table.Pin(t.Context(), pins(1)))
+		b.claim(table, 0)
+		b.check(b.memory.Put(t.Context(), proposals+"wrong.json", []byte("x")))
+		b.foreign(contended)
+		b.commit(table, b.unit(table, span(0, 0, 1)))
+		b.check(b.memory.Delete(t.Context(), proposals+"wrong.json"))
+		for i, want := range []int{1, 1, 0} {
+			if i == 0 {
+				b.check(b.memory.Put(t.Context(), proposals+"right.json", []byte("x")))
+			}
+			b.foreign(contended)
+			b.commit(table, b.unit(table, span(0, 1+int64(i), 1)))
+			if left := b.proposals(); len(left) != want {
+				t.Errorf("%v are left after %d times 6 min, want %d", left, i, want)
+			}
+			time.Sleep(6 * time.Minute)
+		}
+	})
+}
+
+// TestProposalThatIsGoneIsLeftAgain: who waits for its turn while its proposal is deleted is seen by others again, once it has noticed.
+func TestProposalThatIsGoneIsLeftAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		l := &link{Store: b.memory, steady: true, rnd: rand.New(rand.NewPCG(1, 1)), put: 60 * time.Millisecond, get: 50 * time.Millisecond,
+			fleet: &fleet{proposed: map[string]int64{}}, requests: map[string]int{}}
+		b.check(b.open().Pin(t.Context(), pins(1)))
+		table := b.open(l)
+		b.foreign(`{"commitInfo":{"operation":"x","kafkadelta":{"v":1,"units":[],"contended":true,"carried":99}}}`)
+		b.claim(table, 0) // which reads of the crowd
+		for n := range 7 {
+			b.leaveDead("0000000000001-", n, 1<<40) // before which it waits for some rounds
+		}
+		time.Sleep(time.Millisecond)
+		var seen []int
+		var watching sync.WaitGroup
+		watching.Go(func() {
+			for range 12 {
+				time.Sleep(100 * time.Millisecond)
+				own := slices.DeleteFunc(b.proposals(), func(name string) bool { return strings.HasPrefix(name, proposals+"0000000000001-") })
+				seen = append(seen, len(own))
+				if len(seen) == 1 {
+					b.check(b.memory.Delete(t.Context(), own[0]))
+				}
+			}
+		})
+		u := b.unit(table, span(0, 0, 1))
+		b.commit(table, u)
+		b.want(u, sink.Landed)
+		watching.Wait()
+		if len(seen) < 2 || !slices.Contains(seen[1:], 1) {
+			t.Errorf("its proposals that lay there, each 0.1 s: %v; want it again after it was gone", seen)
+		}
+	})
 }
 
 // TestOldFilesAreNotCommitted holds rule C8.

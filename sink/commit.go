@@ -98,7 +98,7 @@ func (t *Table) land(ctx context.Context, units []*Unit) error {
 			}
 		case delta.Refused:
 			if errors.Is(err, delta.ErrVanished) {
-				return vanished(fmt.Sprintf("committing version %d", version), err)
+				return t.vanished(fmt.Sprintf("committing version %d", version), err)
 			}
 			return &Error{Op: fmt.Sprintf("committing version %d", version), Err: err}
 		case delta.Unknown:
@@ -167,7 +167,7 @@ func (t *Table) put(ctx context.Context, tx *delta.Transaction, units []*Unit) (
 		if ctx.Err() != nil {
 			return delta.Unknown, ctx.Err()
 		}
-		if final := finalError(op, err); final != nil {
+		if final := t.final(op, err); final != nil {
 			return delta.Unknown, final
 		}
 		if err := t.pause(ctx, op, err, &wait); err != nil {
@@ -307,8 +307,17 @@ func (t *Table) pinMisfit(u *Unit) string {
 			return fmt.Sprintf("%s was pinned by another worker", s.Partition)
 		}
 	}
-	if txn, ok := t.log.Txn(checkpoint.IdentityAppID(t.opts.Name, u.pin.identity)); ok && txn.Version >= int64(u.pin.partitions) {
+	switch txn, ok := t.log.Txn(checkpoint.IdentityAppID(t.opts.Name, u.pin.identity)); {
+	case ok && txn.Version == 0:
+		return "the stream brings the topic no more" // retired, or rewound to another one: rule A1d
+	case ok && txn.Version >= int64(u.pin.partitions) && (!u.pin.marks || t.filtered() == t.opts.Filtered) && t.knowsRoute(u.pin.route):
 		return "the topic's identity was written by another worker"
+	}
+	if t.checkRoute(u.pin.route) != nil {
+		return "another worker divides the rows otherwise"
+	}
+	if u.pin.begins && checkpoint.CheckAlone(t.opts.Name, u.pin.topic, u.pin.identity, t.opts.Filtered, t.txns()) != nil {
+		return "another stream brings the topic"
 	}
 	return ""
 }
@@ -334,9 +343,11 @@ func (t *Table) transaction(units []*Unit, carried []*proposal, record checkpoin
 		Info:       map[string]json.RawMessage{},
 	}
 	last := map[string]string{} // by stream, the last unit with files
-	due := t.identities()       // perhaps
+	streams := map[string]bool{}
+	var due []string // perhaps
 	include := func(r checkpoint.UnitRecord, adds []delta.Add, slots []Slot) {
 		record.Units = append(record.Units, r)
+		streams[r.Name] = true
 		tx.Adds = append(tx.Adds, adds...)
 		if len(adds) > 0 {
 			last[r.Name] = r.Unit
@@ -350,7 +361,7 @@ func (t *Table) transaction(units []*Unit, carried []*proposal, record checkpoin
 			if !s.Empty() && s.Epoch != t.epoch(r.Name, s.ID) {
 				tx.Txns = append(tx.Txns, delta.Txn{AppID: leader, Version: int64(s.Epoch.Leader())})
 			}
-			due = append(due, leader, checkpoint.DeadLetterAppID(r.Name, s.ID))
+			due = append(due, leader, checkpoint.DeadLetterAppID(r.Name, s.ID), checkpoint.RowsAppID(r.Name, s.ID))
 		}
 	}
 	for _, u := range units {
@@ -362,6 +373,12 @@ func (t *Table) transaction(units []*Unit, carried []*proposal, record checkpoin
 		include(r, adds, u.slots)
 		if u.pin != nil {
 			tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.IdentityAppID(t.opts.Name, u.pin.identity), Version: int64(u.pin.partitions)})
+			if u.pin.marks && t.filtered() != t.opts.Filtered {
+				tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.FilterAppID(t.opts.Name), Version: checkpoint.FilterMark(t.opts.Filtered)})
+			}
+			if u.pin.route != 0 {
+				tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.RouteAppID(t.opts.Name), Version: u.pin.route})
+			}
 		}
 	}
 	for _, p := range carried {
@@ -370,7 +387,8 @@ func (t *Table) transaction(units []*Unit, carried []*proposal, record checkpoin
 	for _, name := range slices.Sorted(maps.Keys(last)) {
 		tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.LastUnitAppID(name), Version: checkpoint.UnitMark(last[name])})
 	}
-	t.refreshMarks(tx, due)
+	t.enterTables(tx, units)
+	t.refreshMarks(tx, append(due, t.identities(streams)...))
 	value, err := record.Encode()
 	if err != nil {
 		return nil, &Error{Op: "encoding a commit's spans", Err: err}

@@ -135,7 +135,7 @@ func nullable(f arrow.Field) arrow.Field {
 		key.Nullable = false
 		out.Type = arrow.MapOfFields(key, nullable(t.ItemField()))
 	}
-	return out
+	return delta.WithTypesOf(out, f)
 }
 
 // changes reports whether the table gets another schema with the unit.

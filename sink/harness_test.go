@@ -1,6 +1,7 @@
 package sink_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -43,6 +44,9 @@ type bench struct {
 	columns string
 	cfg     sink.Config
 
+	name         string       // of the stream that open opens; "" stands for the usual one
+	filtered     bool         // it leaves messages out by a filter
+	limit        int64        // sink.Options.Memory; 0 for none
 	materialized bool         // the data files are to hold the partition columns
 	passed       atomic.Int64 // nanoseconds that the writers' clock is ahead
 }
@@ -58,6 +62,14 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
+// within is the memory of a table that has so much; nil for 0.
+func within(limit int64) func() int64 {
+	if limit == 0 {
+		return nil
+	}
+	return func() int64 { return limit }
+}
+
 // open is one process's view of the table, on the store decorator given or the bench's own.
 func (b *bench) open(stores ...delta.LogStore) *sink.Table {
 	b.t.Helper()
@@ -68,7 +80,7 @@ func (b *bench) open(stores ...delta.LogStore) *sink.Table {
 	schema, err := delta.ParseDDL(b.columns)
 	b.check(err)
 	table, err := sink.Open(b.t.Context(), store, b.cfg, sink.Options{
-		Name: stream, Create: schema, Engine: "kafkadelta/test", Now: b.now, Log: slog.New(slog.DiscardHandler),
+		Name: cmp.Or(b.name, stream), Filtered: b.filtered, Create: schema, Engine: "kafkadelta/test", Memory: within(b.limit), Now: b.now, Log: slog.New(slog.DiscardHandler),
 	})
 	b.check(err)
 	return table

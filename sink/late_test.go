@@ -13,10 +13,10 @@ import (
 
 // late has the next put of a version take longer than anybody believes in its answer, while others go on: they make the version,
 // the one after it, and clean up the first, whose name is free again (rule C7).
-func (b *bench) late() {
+func (b *bench) late(then string) {
 	b.beforePut(func() {
 		v := b.version() + 1
-		b.check(b.memory.PutIfAbsent(b.t.Context(), logFile(v+1), []byte(`{"commitInfo":{"operation":"WRITE"}}`+"\n")))
+		b.check(b.memory.PutIfAbsent(b.t.Context(), logFile(v+1), []byte(`{"commitInfo":{"operation":"`+then+`"}}`+"\n")))
 		b.passed.Add(int64(61 * time.Second))
 	})
 }
@@ -25,7 +25,7 @@ func TestAnswerThatComesTooLateIsNotBelieved(t *testing.T) {
 	b := newBench(t)
 	table := b.owner(1)
 	u := b.unit(table, span(0, 0, 3))
-	b.late()
+	b.late("WRITE")
 	b.commit(table, u)
 	b.want(u, sink.Dropped)
 	if len(b.files()) != 1 {
@@ -33,6 +33,19 @@ func TestAnswerThatComesTooLateIsNotBelieved(t *testing.T) {
 	}
 	if next := b.claim(table, 0); next[0] != b.txn(0)+1 {
 		t.Errorf("the partition goes on at %d, and its txn is %d", next[0], b.txn(0))
+	}
+}
+
+// TestLateAnswerHidesNoRestore: the version behind the late one is a RESTORE, which a worker that opens the log anew does not read
+// (rule A6b). Its next commit would hide it from every start.
+func TestLateAnswerHidesNoRestore(t *testing.T) {
+	b := newBench(t)
+	table := b.owner(1)
+	b.commit(table, b.unit(table, span(0, 0, 3)))
+	b.late("RESTORE")
+	err := table.Commit(t.Context(), []*sink.Unit{b.unit(table, span(0, 3, 3))})
+	if err == nil || !strings.Contains(err.Error(), "RESTORE") {
+		t.Errorf("the commit ends with %v, want a refusal that names the RESTORE", err)
 	}
 }
 
@@ -51,7 +64,7 @@ func TestLateAnswerOfAnAppend(t *testing.T) {
 		b := newBench(t)
 		table := b.appenderWith(sink.Events{})
 		u := b.rows(table, 3)
-		b.late()
+		b.late("WRITE")
 		_, already, err := table.Append(t.Context(), u, sink.AppTxn{ID: id, Version: 1})
 		if want == "" && (err != nil || !already) {
 			t.Errorf("with an app id the append ends with %v, already %v; want the txn's answer", err, already)

@@ -1,11 +1,11 @@
 package sink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"kafkadelta/checkpoint"
@@ -18,7 +18,11 @@ import (
 func (t *Table) lookBack(ctx context.Context) error {
 	at := 1 // at once: mostly the newest version is the stream's own
 	for version := t.log.Version(); !t.lookedBack && version >= 0; at = pastAtOnce {
-		commits, err := t.past(ctx, version, min(at, int(version)+1))
+		var commits []*delta.Commit
+		err := t.retry(ctx, "looking back in the table's log", func() (err error) {
+			commits, err = t.log.Past(ctx, version, min(at, int(version)+1))
+			return err
+		})
 		if err != nil {
 			return err
 		}
@@ -42,7 +46,7 @@ func (t *Table) lookAt(ctx context.Context, commit *delta.Commit) (done bool, er
 		return true, t.lookForLastUnit(ctx)
 	}
 	if commit.Replaces() {
-		return false, replaced(commit.Version, operation(commit))
+		return false, t.replaced(commit.Version, operation(commit))
 	}
 	return slices.ContainsFunc(commit.Txns, func(txn delta.Txn) bool { return checkpoint.IsStreams(txn.AppID, t.opts.Name) }), nil
 }
@@ -50,40 +54,24 @@ func (t *Table) lookAt(ctx context.Context, commit *delta.Commit) (done bool, er
 // pastAtOnce is how many versions are read side by side: after a long time without the stream there are many.
 const pastAtOnce = 32
 
-// past reads n versions that were before, the newest first; one that was cleaned is nil.
-func (t *Table) past(ctx context.Context, newest int64, n int) ([]*delta.Commit, error) {
-	commits, errs := make([]*delta.Commit, n), make([]error, n)
-	err := t.retry(ctx, "looking back in the table's log", func() error {
-		var wait sync.WaitGroup
-		for i := range n {
-			wait.Go(func() {
-				if commits[i], errs[i] = t.log.Past(ctx, newest-int64(i)); errors.Is(errs[i], delta.ErrMissingCommit) {
-					errs[i] = nil
-				}
-			})
-		}
-		wait.Wait()
-		return errors.Join(errs...)
-	})
-	return commits, err
-}
-
-// rewriteSlack is by how much the clock of who rewrites files may be behind ours.
-const rewriteSlack = time.Hour
-
 // lookForLastUnit refuses a table that lacks the files of the last unit with rows, unless files of another writer are there that are younger than
 // the unit's commit: then its rows may have been moved into those, as by OPTIMIZE. Files are told from each other by their tags, and
 // looked at one by one.
 func (t *Table) lookForLastUnit(ctx context.Context) error {
-	last, ok := t.log.Txn(checkpoint.LastUnitAppID(t.opts.Name))
-	if !ok || last.Version < 0 || last.LastUpdated == nil {
+	txn, ok := t.log.Txn(checkpoint.LastUnitAppID(t.opts.Name))
+	if !ok {
+		txn.Version = -1
+	}
+	last, ok := checkpoint.NewLastUnit(t.opts.Name, txn.Version, txn.LastUpdated)
+	if !ok {
 		t.opts.Log.Warn("the log of the stream's last commit was cleaned, and nothing is recorded that tells whether the table was restored since: run connector verify")
 		return nil
 	}
-	since := time.UnixMilli(*last.LastUpdated).Add(-rewriteSlack)
-	found, rewritten := false, false
 	err := t.retry(ctx, "looking for the files of the stream's last commit", func() error {
 		snapshot, err := delta.OpenSnapshot(ctx, t.store, t.log.Version())
+		if errors.Is(err, delta.ErrCorrupt) { // cleaned since it was opened, by a process that was frozen: the newest version has the files, too
+			snapshot, err = delta.OpenSnapshot(ctx, t.store, -1)
+		}
 		if err != nil {
 			return err
 		}
@@ -91,29 +79,24 @@ func (t *Table) lookForLastUnit(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if u, err := checkpoint.DecodeUnit(add.Tags[checkpoint.TagKey]); err == nil {
-				found = found || u.Name == t.opts.Name && checkpoint.UnitMark(u.Unit) == last.Version
-			} else {
-				rewritten = rewritten || !time.UnixMilli(add.ModificationTime).Before(since)
-			}
-			if found {
+			if last.See(add.Tags[checkpoint.TagKey], add.ModificationTime) {
 				return nil
 			}
 		}
 		return nil
 	})
 	switch {
-	case err != nil || found:
+	case err != nil || last.Found:
 		return err
-	case rewritten:
+	case last.Rewritten:
 		t.opts.Log.Warn("the log of the stream's last commit was cleaned, and its files were rewritten: whether the table was restored since can't be told, run connector verify")
 		return nil
 	}
 	return &Error{
 		Op: "looking back in the table's log",
 		Err: fmt.Errorf("the files that the stream's last commit with rows has brought, at %s, are not in the table, nor files that were rewritten since; the log that would tell why was cleaned",
-			time.UnixMilli(*last.LastUpdated).UTC().Format(time.RFC3339)),
-		Hint: "most likely the table was restored, which takes rows back and leaves the offsets: `connector rewind --to-table-version N`, or `--to-offsets`, reads them again; " +
-			"if the rows were deleted on purpose, `connector rewind --to-offsets` to where the table stands goes on",
+			last.At.UTC().Format(time.RFC3339)),
+		Hint: cmp.Or(t.followsHint(), "most likely the table was restored, which takes rows back and leaves the offsets: `connector rewind --to-table-version N`, or `--to-offsets`, reads them again; "+
+			"if the rows were deleted on purpose, `connector rewind --to-offsets` to where the table stands goes on"),
 	}
 }

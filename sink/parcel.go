@@ -7,10 +7,16 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"golang.org/x/sync/errgroup"
 
 	"kafkadelta/checkpoint"
 	"kafkadelta/delta"
@@ -38,15 +44,56 @@ type Parcel struct {
 func (p *Parcel) Rows() int64 { return p.unit.Rows() }
 
 // Discard gives up a parcel that was never attached to a unit.
-func (p *Parcel) Discard(ctx context.Context) { p.table.Discard(ctx, []*Unit{p.unit}) }
+func (p *Parcel) Discard(ctx context.Context) {
+	p.table.forgetNote(p.ID)
+	p.table.Discard(ctx, []*Unit{p.unit})
+}
+
+// keepNote keeps the note of a parcel that this process has written, so that its delivery need not read it, nor copy the files. Those that others
+// have delivered go with time.
+func (t *Table) keepNote(id int64, n *parcelNote) {
+	t.rowsMu.Lock()
+	defer t.rowsMu.Unlock()
+	if t.notes == nil {
+		t.notes = map[int64]*parcelNote{}
+	}
+	maps.DeleteFunc(t.notes, func(_ int64, n *parcelNote) bool { return !t.young(n) })
+	t.notes[id] = n
+}
+
+// keptNote gives it back; nil for none.
+func (t *Table) keptNote(id int64) *parcelNote {
+	t.rowsMu.Lock()
+	defer t.rowsMu.Unlock()
+	if n := t.notes[id]; n != nil && t.young(n) {
+		return n
+	}
+	return nil
+}
+
+// young tells of a note that no cleaning of orphans takes the files of yet (rule C8).
+func (t *Table) young(n *parcelNote) bool { return age(t.opts.Now(), n.made) < maxUnitAge }
+
+func (t *Table) forgetNote(id int64) {
+	t.rowsMu.Lock()
+	defer t.rowsMu.Unlock()
+	delete(t.notes, id)
+}
 
 // parcelNote is the stored form: all that a delivery needs to know.
 type parcelNote struct {
 	Version int               `json:"v"`
-	Table   string            `json:"table"` // metaData id
-	Spans   []checkpoint.Span `json:"spans"` // of the other table's unit, for people
+	Table   string            `json:"table"`            // metaData id
+	Stream  string            `json:"stream,omitempty"` // whose dead letters they are; none in earlier notes
+	Spans   []checkpoint.Span `json:"spans"`            // of the other table's unit, for people
 	Adds    []delta.Add       `json:"adds"`
+	Rows    *delta.Shape      `json:"rows,omitempty"`  // what the table was whose rows they are, a catalog for those of a stream; none in earlier notes
 	Again   json.RawMessage   `json:"again,omitempty"` // what the rows can be made of again, by whoever has made them
+	// Routed tells of rows of a stream, instead of dead letters.
+	Routed *routedNote `json:"routed,omitempty"`
+
+	made   time.Time // when this process has finished the oldest file; zero for what was read
+	layout *Layout   // of Rows
 }
 
 func parcelName(id int64) string { return fmt.Sprintf("%s%016x.json", parcelFolder, id) }
@@ -61,24 +108,33 @@ func (t *Table) NewParcelWriter(layout *Layout) *Writer {
 	return w
 }
 
-// FinishParcel closes all files and writes down what they are. Spans are those of the other table's unit; it is named by them if
+// FinishParcel closes all files and writes down what they are, and of which stream. Spans are those of the other table's unit; it is named by them if
 // the files get lost. Again, which may be nil, is what GiveUp hands back then, to make the rows again. After an error the Writer is only
 // good for Abort; an *Error is final.
-func (w *Writer) FinishParcel(ctx context.Context, spans []checkpoint.Span, again json.RawMessage) (*Parcel, error) {
+func (w *Writer) FinishParcel(ctx context.Context, stream string, spans []checkpoint.Span, again json.RawMessage) (*Parcel, error) {
 	if err := w.finishAll(); err != nil {
 		return nil, err
 	}
+	return w.finishParcel(ctx, &parcelNote{Version: parcelVersion, Table: w.layout.table, Stream: stream, Spans: spans, Again: again})
+}
+
+// finishParcel writes the note of finished files.
+func (w *Writer) finishParcel(ctx context.Context, n *parcelNote) (*Parcel, error) {
 	id, err := strconv.ParseInt(w.unit, 16, 64)
 	if err != nil {
 		return nil, &Error{Op: "finishing a parcel", Err: err}
 	}
 	p := &Parcel{ID: id, table: w.table, unit: &Unit{ID: w.unit, files: w.done, layout: w.layout, note: parcelName(id)}}
-	note, err := json.Marshal(parcelNote{Version: parcelVersion, Table: w.layout.table, Spans: spans, Adds: p.unit.adds(nil), Again: again})
+	n.Adds, n.layout, n.Rows = p.unit.adds(nil), w.layout, w.layout.shape
+	note, err := json.Marshal(n)
 	if err != nil {
 		return nil, &Error{Op: "finishing a parcel", Err: err}
 	}
 	if err := w.table.store.Put(ctx, p.unit.note, note); err != nil {
 		return nil, orFinal(fmt.Errorf("writing %s: %w", p.unit.note, err))
+	}
+	if n.made, _ = p.unit.born(); !n.made.IsZero() {
+		w.table.keepNote(id, n)
 	}
 	w.reset()
 	return p, nil
@@ -112,6 +168,9 @@ func (t *Table) slotMisfit(u *Unit) string {
 	if u.parcel != nil && len(u.slots) == 0 {
 		return "it has dead letters, and no txn names them"
 	}
+	if u.manifest != 0 && !slices.ContainsFunc(u.slots, func(s Slot) bool { return s.To == u.manifest }) {
+		return "it has rows of other tables, and no txn names them"
+	}
 	for _, s := range u.slots {
 		if at := t.txnVersion(s.AppID); at != s.From {
 			return fmt.Sprintf("txn %q was %d, and is %d now", s.AppID, s.From, at)
@@ -127,22 +186,30 @@ func (t *Table) txnVersion(appID string) int64 {
 	return -1
 }
 
-// followed reads the log up to its newest version, and tells the txns of a stream that a dead-letter table follows.
-func (t *Table) followed(ctx context.Context, stream string) (map[string]int64, error) {
+// letterSlots reads the log up to its newest version, and tells the txns of a stream that a dead-letter table follows.
+func (t *Table) letterSlots(ctx context.Context, stream string) (map[string]int64, error) {
+	slots, _, err := t.newestTxns(ctx, func(appID string) bool {
+		return strings.HasPrefix(appID, checkpoint.DeadLetterPrefix(stream)) || appID == checkpoint.ReplayAppID(stream)
+	})
+	return slots, err
+}
+
+// newestTxns reads the log up to its newest version, and tells the txns that are so, and the generation that they are of.
+func (t *Table) newestTxns(ctx context.Context, is func(appID string) bool) (versions map[string]int64, generation int64, err error) {
 	if err := t.lock(ctx); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer t.unlock()
 	if err := t.advance(ctx, nil); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	versions := map[string]int64{}
+	versions = map[string]int64{}
 	for appID, version := range t.txns() {
-		if strings.HasPrefix(appID, checkpoint.DeadLetterPrefix(stream)) || appID == checkpoint.ReplayAppID(stream) {
+		if is(appID) {
 			versions[appID] = version
 		}
 	}
-	return versions, nil
+	return versions, t.generation(), nil
 }
 
 // Generation is the number of the stream's rewinds, as of the newest known version. It does not wait for a commit under way: what was
@@ -152,24 +219,34 @@ func (t *Table) Generation() int64 { return t.gen.Load() }
 // Deliver brings parcels into this table, in one version with the slots that say so. It answers false where a slot is not at its From
 // any more: somebody else has been here. A parcel whose files are gone is refused (rule D5), as a *checkpoint.RefusedError.
 func (t *Table) Deliver(ctx context.Context, parcels []int64, slots []Slot) (bool, error) {
+	return t.deliver(ctx, parcels, slots, nil)
+}
+
+// deliver is Deliver for a table that is to follow a catalog's schema first, as far as it is configured to; nil for none.
+func (t *Table) deliver(ctx context.Context, parcels []int64, slots []Slot, catalog *arrow.Schema) (bool, error) {
 	if err := t.lock(ctx); err != nil {
 		return false, err
 	}
 	defer t.unlock()
 	if _, expire := t.log.TxnRetention(); expire {
 		return false, &Error{
-			Op: "delivering dead letters", Err: errors.New("delta.setTransactionRetentionDuration is set on the dead-letter table"),
-			Hint: "its txns say which dead letters it has, and must not expire: unset the property",
+			Op: "delivering " + t.parcelled(), Err: errors.New("delta.setTransactionRetentionDuration is set on a table that follows another one"),
+			Hint: fmt.Sprintf("its txns say which %s it has, and must not expire: unset the property", t.parcelled()),
 		}
 	}
 	u := &Unit{ID: newUnitID(), layout: t.layout, app: &AppTxn{}, slots: slots}
+	defer t.Discard(ctx, []*Unit{u}) // the copies, where it has not landed
 	for _, id := range parcels {
 		var note *parcelNote
-		err := t.retry(ctx, "reading dead letters", func() (err error) { note, err = t.readParcel(ctx, id); return err })
+		err := t.retry(ctx, "reading a parcel", func() (err error) { note, err = t.readParcel(ctx, id, u, catalog); return err })
 		if errors.As(err, new(*checkpoint.RefusedError)) {
 			return t.deliveredMeanwhile(ctx, u, err)
 		} else if err != nil {
 			return false, err
+		}
+		if note.Routed != nil {
+			u.routed = append(u.routed, routedRows{*note.Routed, id, note.Adds})
+			continue
 		}
 		u.brought = append(u.brought, note.Adds...)
 	}
@@ -179,6 +256,7 @@ func (t *Table) Deliver(ctx context.Context, parcels []int64, slots []Slot) (boo
 	switch u.state {
 	case Landed:
 		for _, id := range parcels {
+			t.forgetNote(id)
 			t.dropNote(ctx, parcelName(id))
 		}
 		return true, nil
@@ -187,6 +265,14 @@ func (t *Table) Deliver(ctx context.Context, parcels []int64, slots []Slot) (boo
 	case Pending, Unresolved:
 	}
 	return false, ctx.Err()
+}
+
+// parcelled names what comes to this table in parcels.
+func (t *Table) parcelled() string {
+	if t.opts.Follows {
+		return "rows"
+	}
+	return "dead letters"
 }
 
 // deliveredMeanwhile asks, before a parcel that is not there counts as lost, whether somebody has delivered it since the slots were
@@ -201,38 +287,118 @@ func (t *Table) deliveredMeanwhile(ctx context.Context, u *Unit, lost error) (bo
 	return false, lost
 }
 
-// readParcel reads what is known of a parcel, and looks whether its files are there.
-func (t *Table) readParcel(ctx context.Context, id int64) (*parcelNote, error) {
-	note, err := t.readNote(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	name := parcelName(id)
-	for _, a := range note.Adds {
-		file, err := delta.DecodePath(a.Path)
-		if err != nil {
-			return nil, &Error{Op: "reading dead letters", Err: fmt.Errorf("%s: %w", name, err)}
-		}
-		if _, err := t.read(ctx, file, 4); errors.Is(err, fs.ErrNotExist) {
-			return nil, goneError(file, note.Spans)
-		} else if err != nil {
+// readParcel reads what is known of a parcel that a unit is to bring. Unless this process has just written its files, they are copied.
+func (t *Table) readParcel(ctx context.Context, id int64, u *Unit, catalog *arrow.Schema) (*parcelNote, error) {
+	note := t.keptNote(id)
+	if note == nil || note.Table != t.log.Metadata().ID {
+		var err error
+		if note, err = t.readNote(ctx, id); err != nil {
 			return nil, err
 		}
 	}
-	if err := t.log.CheckAdds(note.Adds); err != nil {
-		return nil, &Error{Op: "delivering dead letters", Err: fmt.Errorf("%s: %w", name, err), Hint: "the dead-letter table has changed: undo what was altered"}
+	if err := t.fit(note, id, u, catalog); err != nil { // after the note was read, which tells a table that was made anew from one that was altered
+		return nil, err
 	}
+	if note.made.IsZero() {
+		if err := t.copyFiles(ctx, note, u); err != nil {
+			return nil, err
+		}
+	}
+	u.brings(note.made)
 	return note, nil
+}
+
+// fit has the table follow the catalog, if any, with a delivery, and refuses a parcel that was written for what the table is no more.
+func (t *Table) fit(note *parcelNote, id int64, u *Unit, catalog *arrow.Schema) (err error) {
+	if catalog != nil {
+		var next *Layout
+		if next, err = t.layout.Toward(catalog, t.cfg.SchemaEvolution); err == nil {
+			u.layout = next
+		}
+	}
+	if err == nil {
+		err = t.log.CheckAdds(note.Adds)
+	}
+	if err == nil && note.layout != nil {
+		if reason := note.layout.misfit(u.layout); reason != "" {
+			err = errors.New(reason)
+		}
+	}
+	switch {
+	case err == nil:
+		return nil
+	case note.Routed != nil:
+		return unfitRows(note.Routed.Spans, err.Error())
+	}
+	return &checkpoint.RefusedError{
+		Cause:  fmt.Sprintf("the dead-letter table was altered after the files of %s were written, and does not take them any more: %v", parcelName(id), err),
+		Remedy: "take back what was altered; or `connector settle --give-up` goes on without these dead letters",
+	}
+}
+
+// copyFiles has a unit bring copies of a parcel's files. The files may be of any age, so that a cleaning of the table which began before the
+// commit may take them after it, whatever was found right before (rule C8).
+func (t *Table) copyFiles(ctx context.Context, note *parcelNote, u *Unit) error {
+	note.made = t.opts.Now()
+	files := make([]string, len(note.Adds))
+	for i, a := range note.Adds {
+		var err error
+		if files[i], err = delta.DecodePath(a.Path); err != nil {
+			return &Error{Op: "reading a parcel", Err: fmt.Errorf("its file %q: %w", a.Path, err)}
+		}
+	}
+	var copies errgroup.Group
+	copies.SetLimit(putting)
+	for i, file := range files {
+		a, name := &note.Adds[i], copyName(file)
+		u.copies = append(u.copies, name)
+		a.Path, a.ModificationTime = delta.EncodePath(name), note.made.UnixMilli()
+		copies.Go(func() error {
+			from, err := t.store.Get(ctx, file, 0, -1)
+			switch {
+			case errors.Is(err, fs.ErrNotExist) && note.Routed != nil:
+				return lostFile(file, note.Routed.Spans)
+			case errors.Is(err, fs.ErrNotExist):
+				return goneError(file, note.Spans)
+			case err != nil:
+				return err
+			}
+			defer from.Close()
+			return t.copyFile(ctx, from, name, a.Size)
+		})
+	}
+	return copies.Wait()
+}
+
+// copyName is where a copy of a data file goes: into the same folder, and each to a place of its own.
+func copyName(file string) string {
+	folder, base := path.Split(file)
+	stem, ext, _ := strings.Cut(base, ".")
+	return fmt.Sprintf("%s%s-%s.%s", folder, stem, randomText(16), ext)
+}
+
+func (t *Table) copyFile(ctx context.Context, from io.Reader, name string, size int64) error {
+	to, err := t.store.Create(ctx, name)
+	if err != nil {
+		return fmt.Errorf("copying to %s: %w", name, err)
+	}
+	n, err := io.Copy(to, from)
+	if err == nil && n != size {
+		err = &Error{Op: "copying a file", Err: fmt.Errorf("it has %d bytes, but %d were written", n, size), Hint: "the store has lost a part of it: bring the object back as it was, from a backup"}
+	}
+	if err == nil {
+		err = to.Close()
+	}
+	if err != nil {
+		_ = to.Abort() // the error says more
+		return fmt.Errorf("copying to %s: %w", name, err)
+	}
+	return nil
 }
 
 // again tells what the rows of a parcel can be made of again, whose files are gone; nil for nothing.
 func (t *Table) again(ctx context.Context, id int64) (json.RawMessage, error) {
-	if err := t.lock(ctx); err != nil {
-		return nil, err
-	}
-	defer t.unlock()
-	var note *parcelNote
-	err := t.retry(ctx, "reading dead letters", func() (err error) { note, err = t.readNote(ctx, id); return err })
+	note, err := t.noteOf(ctx, id)
 	if errors.As(err, new(*checkpoint.RefusedError)) { // there is no note, or another table
 		return nil, nil
 	} else if err != nil {
@@ -241,32 +407,67 @@ func (t *Table) again(ctx context.Context, id int64) (json.RawMessage, error) {
 	return note.Again, nil
 }
 
+// noteOf reads what is known of a parcel.
+func (t *Table) noteOf(ctx context.Context, id int64) (note *parcelNote, err error) {
+	if err := t.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer t.unlock()
+	err = t.retry(ctx, "reading a parcel", func() (err error) { note, err = t.readNote(ctx, id); return err })
+	return note, err
+}
+
 func (t *Table) readNote(ctx context.Context, id int64) (*parcelNote, error) {
 	name := parcelName(id)
 	data, err := t.read(ctx, name, maxParcel)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &checkpoint.RefusedError{
-			Cause: fmt.Sprintf("the stream's table names dead letters %016x, but the dead-letter table's folder has no %s", id, name),
-			Remedy: "if dead_letters.uri was changed, change it back and start once, so that they get there; if the folder has lost them, " +
-				"`connector dead-letters settle --give-up` goes on without them",
-		}
+		return nil, t.noteGone(ctx, id)
 	} else if err != nil {
 		return nil, err
 	}
 	note := &parcelNote{}
 	if err := json.Unmarshal(data, note); err != nil {
-		return nil, &Error{Op: "reading dead letters", Err: fmt.Errorf("%s: %w", name, err)}
+		return nil, &Error{Op: "reading " + t.parcelled(), Err: fmt.Errorf("%s: %w", name, err)}
 	}
 	if note.Version != parcelVersion {
-		return nil, &Error{Op: "reading dead letters", Err: fmt.Errorf("%s has format version %d, and this binary knows %d", name, note.Version, parcelVersion), Hint: "use a newer binary"}
+		return nil, &Error{Op: "reading " + t.parcelled(), Err: fmt.Errorf("%s has format version %d, and this binary knows %d", name, note.Version, parcelVersion), Hint: "use a newer binary"}
 	}
-	if table := t.log.Metadata().ID; note.Table != table {
+	if note.Rows != nil {
+		if note.layout, err = newLayout(note.Rows, t.opts.Now); err != nil {
+			return nil, err
+		}
+	}
+	switch table := t.log.Metadata().ID; {
+	case note.Table != table && note.Routed != nil:
+		return nil, newLostRows(note.Routed.Spans, "it was made anew: %s is of a table with id %s, and this one has id %s", name, note.Table, table)
+	case note.Table != table:
 		return nil, &checkpoint.RefusedError{
 			Cause:  fmt.Sprintf("%s is of the table with id %s, and the dead-letter table there has id %s", name, note.Table, table),
-			Remedy: "the dead-letter table was made anew: `connector dead-letters settle --give-up` goes on without what it lacks",
+			Remedy: "the dead-letter table was made anew: `connector settle --give-up` goes on without what it lacks",
 		}
 	}
 	return note, nil
+}
+
+// noteGone says why a note is not there. Where the whole table is gone, that is the reason, which who follows its log would find out within a minute.
+func (t *Table) noteGone(ctx context.Context, id int64) error {
+	name := parcelName(id)
+	snap, err := delta.OpenSnapshot(ctx, t.store, -1)
+	switch is := t.log.Metadata().ID; {
+	case err != nil:
+		return err
+	case snap.Metadata().ID != is:
+		return &Error{Op: "reading " + t.parcelled(), Err: fmt.Errorf("the table was made anew: its id was %s, and is %s now", is, snap.Metadata().ID), Hint: "start again, which tells what it lacks"}
+	case t.opts.Follows && !t.knowsStream():
+		return newLostRows(nil, "it has nothing of the stream, nor %s, which would say what it is to get (was it made anew?)", name)
+	case t.opts.Follows:
+		return newLostRows(nil, "its folder has no %s, which would say what the catalog has decided", name)
+	}
+	return &checkpoint.RefusedError{
+		Cause: fmt.Sprintf("the stream's table names dead letters %016x, but the dead-letter table's folder has no %s", id, name),
+		Remedy: "if dead_letters.uri was changed, change it back and start once, so that they get there; if the folder has lost them, " +
+			"`connector settle --give-up` goes on without them",
+	}
 }
 
 // goneError names what a file that is gone has held, and how to read it again (rule D5).
@@ -281,13 +482,13 @@ func goneError(file string, spans []checkpoint.Span) error {
 	if len(what) == 0 {
 		return &checkpoint.RefusedError{
 			Cause:  fmt.Sprintf("the file %s of the dead-letter table is gone before it was committed (a VACUUM after a crash?); it held marks of a replay", file),
-			Remedy: "`connector dead-letters settle --give-up` makes them again",
+			Remedy: "`connector settle --give-up` makes them again",
 		}
 	}
 	return &checkpoint.RefusedError{
 		Cause: fmt.Sprintf("the file %s of the dead-letter table is gone before it was committed (a VACUUM while no worker ran?); it held dead letters: %s",
 			file, strings.Join(what, ", ")),
-		Remedy: fmt.Sprintf("`connector dead-letters settle --give-up` goes on without them; to read them again after that, `connector rewind --to-offsets %s`, in a new generation",
+		Remedy: fmt.Sprintf("`connector settle --give-up` goes on without them; to read them again after that, `connector rewind --to-offsets %s`, in a new generation",
 			strings.Join(offsets, ",")),
 	}
 }

@@ -14,11 +14,11 @@ type ChangeKind string
 
 // The kinds of change.
 const (
-	ChangeAdds   ChangeKind = "adds"   // the table gets the column
-	ChangeWidens ChangeKind = "widens" // the column gets a wider type
-	ChangeLeaves ChangeKind = "leaves" // the table has no column for the field, and gets none: it is left out
-	ChangeJudges ChangeKind = "judges" // of another kind: each value is judged by itself, and one that does not fit is poison
-	ChangeBreaks ChangeKind = "breaks" // values do not fit the column: messages are poison
+	ChangeAdds    ChangeKind = "adds"    // the table gets the column
+	ChangeWidens  ChangeKind = "widens"  // the column gets a wider type
+	ChangeIgnores ChangeKind = "ignores" // the table has no column for the field, and gets none: it is left out
+	ChangeChecks  ChangeKind = "checks"  // of another kind: each value is looked at by itself, and one that does not fit is poison
+	ChangeBreaks  ChangeKind = "breaks"  // values do not fit the column: messages are poison
 )
 
 // Change is one difference between a table's schema and that of messages.
@@ -27,12 +27,13 @@ type Change struct {
 	Path   string         // of the column: "a.b", "tags.element", "attributes.value"; empty for the whole schema
 	Table  arrow.DataType // in the table; nil where it has no such column
 	Wanted arrow.DataType // in the messages
-	Detail string         // why the table can't have it
+	Detail string         // why the table can't have it, or what messages lack; empty where the types say it
 }
 
-// PlanEvolution tells what messages of a wanted schema would do to a table, in the order of the schema, and the layout that their rows would
-// have. filled are columns that have their values from elsewhere. Nothing is changed.
-func PlanEvolution(shape *delta.Shape, now func() time.Time, want *arrow.Schema, how Evolution, filled ...string) ([]Change, *Layout, error) {
+// PlanEvolution tells what messages would do to a table that is to have a wanted schema for them, in the order of the schema, and the layout that
+// their rows would have. messages has the same columns, with the types that messages have. filled are columns that have their values from
+// elsewhere. Nothing is changed.
+func PlanEvolution(shape *delta.Shape, now func() time.Time, want, messages *arrow.Schema, how Evolution, filled ...string) ([]Change, *Layout, error) {
 	layout, err := newLayout(shape, now)
 	if err != nil {
 		return nil, nil, err
@@ -42,14 +43,14 @@ func PlanEvolution(shape *delta.Shape, now func() time.Time, want *arrow.Schema,
 	if misfit != nil { // no message of the schema becomes a row, whatever its other columns are
 		return append(p, Change{Kind: ChangeBreaks, Detail: misfit.Error()}), layout, nil //nolint:nilerr // it is what the plan tells
 	}
-	p.fields(layout.Schema.Fields(), next.Schema.Fields(), want.Fields(), "")
+	p.fields(layout.Schema.Fields(), next.Schema.Fields(), messages.Fields(), "")
 	for i, f := range layout.Schema.Fields() {
 		switch at := want.FieldIndices(f.Name); {
 		case f.Nullable || slices.Contains(filled, f.Name) || layout.Rules.Fills(i):
 		case len(at) == 0:
-			p = append(p, Change{Kind: ChangeBreaks, Path: f.Name, Table: f.Type, Detail: "column " + f.Name + " is NOT NULL, and messages do not have it"})
+			p = append(p, Change{Kind: ChangeBreaks, Path: f.Name, Table: f.Type, Detail: "it is NOT NULL, and messages do not have it"})
 		case want.Field(at[0]).Nullable:
-			p = append(p, Change{Kind: ChangeJudges, Path: f.Name, Table: f.Type, Wanted: want.Field(at[0]).Type, Detail: "column " + f.Name + " is NOT NULL, and messages may have null"})
+			p = append(p, Change{Kind: ChangeChecks, Path: f.Name, Table: f.Type, Wanted: want.Field(at[0]).Type, Detail: "it is NOT NULL, and messages may have null"})
 		}
 	}
 	return p, next, nil
@@ -72,9 +73,10 @@ func (p *planner) fields(have, next, want []arrow.Field, path string) {
 		}
 		switch {
 		case n == nil:
-			*p = append(*p, Change{Kind: ChangeLeaves, Path: at, Wanted: w.Type})
+			*p = append(*p, Change{Kind: ChangeIgnores, Path: at, Wanted: w.Type})
 		case h == nil:
 			*p = append(*p, Change{Kind: ChangeAdds, Path: at, Wanted: n.Type})
+			p.types(n.Type, n.Type, w.Type, at) // by configuration it may have another type
 		default:
 			p.types(h.Type, n.Type, w.Type, at)
 		}
@@ -109,7 +111,7 @@ func (p *planner) types(have, next, want arrow.DataType, path string) {
 	case arrow.IsNested(have.ID()):
 		change.Kind = ChangeBreaks
 	default:
-		change.Kind = ChangeJudges
+		change.Kind = ChangeChecks
 	}
 	*p = append(*p, change)
 }

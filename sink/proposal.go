@@ -34,9 +34,13 @@ type proposal struct {
 	Table   string                `json:"table"` // metaData id
 	Born    int64                 `json:"born"`  // when the oldest file was finished, in milliseconds since the epoch, by its owner's clock (rule C8)
 	Age     int64                 `json:"age"`   // of that file when the proposal was left, in milliseconds
+	Reads   int                   `json:"reads"` // newest format of spans that its owner understands; 0: it is of a release that did not tell
 	Record  checkpoint.UnitRecord `json:"record"`
 	Adds    []delta.Add           `json:"adds"`
 }
+
+// untoldReads is what those understand whose proposals don't tell: some of them know no filtered messages.
+const untoldReads = 2
 
 // sealed is the stored form: the proposal's bytes with their SHA-256, so that a torn or changed one is never carried.
 type sealed struct {
@@ -131,7 +135,7 @@ func (t *Table) propose(u *Unit) (name string, data []byte, err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	p := proposal{Version: proposalVersion, Table: t.log.Metadata().ID, Born: born.UnixMilli(), Age: age(now, born).Milliseconds(), Record: record, Adds: adds}
+	p := proposal{Version: proposalVersion, Table: t.log.Metadata().ID, Born: born.UnixMilli(), Age: age(now, born).Milliseconds(), Reads: checkpoint.FormatVersion, Record: record, Adds: adds}
 	if data, err = p.encode(); err != nil {
 		return "", nil, err
 	}
@@ -172,12 +176,55 @@ func (t *Table) readProposal(ctx context.Context, name string) (*proposal, error
 // badProposal marks a proposal that nobody will ever carry.
 type badProposal struct{ error }
 
-// misfit says why the proposal may not be in the next version (rules C1, C3, C8 and P3); "" if it may. It was put at a time by the
-// store's clock. taken are the app ids and paths that the version has already.
+// cargo is what a version has while it is put together.
+type cargo struct {
+	taken  map[string]bool // app ids and paths
+	format int             // of its record
+	reads  int             // newest format that the owners of all that it carries understand
+}
+
+func (t *Table) cargoOf(units []*Unit) *cargo {
+	c := &cargo{taken: map[string]bool{}, format: 1, reads: checkpoint.FormatVersion}
+	for _, u := range units {
+		for _, s := range u.Spans {
+			c.taken[checkpoint.AppID(t.opts.Name, s.ID)] = true
+		}
+		for _, f := range u.files {
+			c.taken[delta.EncodePath(f.Name)] = true
+		}
+		c.format = max(c.format, checkpoint.FormatOf(u.Spans))
+	}
+	return c
+}
+
+// with is the format of the record, and what the owners understand, once the proposal is in it.
+func (c *cargo) with(p *proposal) (format, reads int) {
+	reads = p.Reads
+	if reads == 0 {
+		reads = untoldReads
+	}
+	return max(c.format, p.Record.Version, checkpoint.FormatOf(p.Record.Spans)), min(c.reads, reads)
+}
+
+// take notes what a version has by carrying the proposal.
+func (c *cargo) take(p *proposal) {
+	c.format, c.reads = c.with(p)
+	for _, s := range p.Record.Spans {
+		c.taken[checkpoint.AppID(p.Record.Name, s.ID)] = true
+	}
+	for i := range p.Adds {
+		c.taken[p.Adds[i].Path] = true
+	}
+}
+
+// misfit says why the proposal may not be in the next version (rules C1, C3, C8 and P3), which has the cargo by now; "" if it may. It was put at a
+// time by the store's clock.
 //
 // Files have the age that their owner told, and the time that the proposal has been there. So the owner's clock does not matter. Where it
 // says more by itself, that counts: the put may have been under way for long.
-func (p *proposal) misfit(t *Table, now, put time.Time, taken map[string]bool) string {
+//
+// Each owner must understand the version's record: one of an older release would see itself touched there, and not its unit, and delete the files.
+func (p *proposal) misfit(t *Table, now, put time.Time, cargo *cargo) string {
 	there := now.Sub(put)
 	record := &p.Record
 	switch {
@@ -194,8 +241,14 @@ func (p *proposal) misfit(t *Table, now, put time.Time, taken map[string]bool) s
 	case there < -maxClockSkew:
 		return "this clock is behind the store's: how old its files are can't be told"
 	}
+	if format, reads := cargo.with(p); format > reads {
+		return fmt.Sprintf("the version would tell of spans of format %d, and it or another proposal is of a worker that understands %d", format, reads)
+	}
 	if gen, _ := t.log.Txn(checkpoint.GenerationAppID(record.Name)); gen.Version != record.Generation {
 		return fmt.Sprintf("it is of generation %d, and the stream was rewound to generation %d", record.Generation, gen.Version) // A5
+	}
+	if filter := checkpoint.FilterAppID(record.Name); t.touched[filter] > record.ReadAt {
+		return filter + " was written since: its owner may bring what the stream leaves out by now" // A1c
 	}
 	for _, s := range record.Spans {
 		appID := checkpoint.AppID(record.Name, s.ID)
@@ -204,7 +257,7 @@ func (p *proposal) misfit(t *Table, now, put time.Time, taken map[string]bool) s
 		switch {
 		case claimed:
 			return "this process holds " + appID // and would only fence itself
-		case taken[appID]:
+		case cargo.taken[appID]:
 			return appID + " is in the commit already" // C3
 		case t.touched[appID] > record.ReadAt:
 			return appID + " was touched since" // C1a
@@ -213,7 +266,7 @@ func (p *proposal) misfit(t *Table, now, put time.Time, taken map[string]bool) s
 		}
 	}
 	for i := range p.Adds {
-		if taken[p.Adds[i].Path] {
+		if cargo.taken[p.Adds[i].Path] {
 			return "another unit of the commit has its file " + p.Adds[i].Path
 		}
 	}
@@ -221,14 +274,4 @@ func (p *proposal) misfit(t *Table, now, put time.Time, taken map[string]bool) s
 		return err.Error()
 	}
 	return ""
-}
-
-// take notes what a version has by carrying the proposal.
-func (p *proposal) take(taken map[string]bool) {
-	for _, s := range p.Record.Spans {
-		taken[checkpoint.AppID(p.Record.Name, s.ID)] = true
-	}
-	for i := range p.Adds {
-		taken[p.Adds[i].Path] = true
-	}
 }

@@ -3,6 +3,7 @@ package sink
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"kafkadelta/checkpoint"
@@ -86,14 +87,21 @@ func (t *Table) refresh(ctx context.Context) error {
 	return t.landAndTidy(ctx, []*Unit{u})
 }
 
-// identities are the app ids of the stream's topic, of its generation and of its last replay: no unit moves them.
-func (t *Table) identities() []string {
-	var ids []string
+// identities are the app ids of the streams' topics, of their generations, of their last replays, of their filters and of a catalog's tables and what
+// names those: no unit moves them. Streams of a commit
+// are those that it carries, too: whose refresh is carried has no cause to commit for as long.
+func (t *Table) identities(streams map[string]bool) []string {
 	if _, expire := t.log.TxnRetention(); !expire {
 		return nil
 	}
+	var ids []string
 	for txn := range t.log.Txns() {
-		if checkpoint.IsIdentity(txn.AppID, t.opts.Name) || txn.AppID == checkpoint.GenerationAppID(t.opts.Name) || txn.AppID == checkpoint.ReplayAppID(t.opts.Name) {
+		name, _, marked := strings.Cut(txn.AppID, "#") // which is in no name
+		if !marked || !streams[name] {
+			continue
+		}
+		_, isTable := checkpoint.TableOf(name, txn.AppID)
+		if isTable || checkpoint.IsIdentity(txn.AppID, name) || slices.Contains([]string{checkpoint.GenerationAppID(name), checkpoint.ReplayAppID(name), checkpoint.FilterAppID(name), checkpoint.RouteAppID(name)}, txn.AppID) {
 			ids = append(ids, txn.AppID)
 		}
 	}
@@ -101,7 +109,7 @@ func (t *Table) identities() []string {
 }
 
 // refreshMarks writes anew those of the txns that are due, as they stand, where the commit does not write them anyway: what belongs to the
-// stream or to partitions of the commit, and expires like their offsets.
+// streams or to partitions of the commit, and expires like their offsets.
 func (t *Table) refreshMarks(tx *delta.Transaction, appIDs []string) {
 	if _, expire := t.log.TxnRetention(); !expire {
 		return

@@ -1,10 +1,14 @@
 package sink_test
 
 import (
+	"context"
+	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"kafkadelta/checkpoint"
@@ -45,6 +49,23 @@ func (b *bench) age() map[string]int {
 	return ages
 }
 
+// aged is a store whose clock is the bench's.
+type aged struct {
+	delta.LogStore
+	now func() time.Time
+}
+
+func (s aged) List(ctx context.Context, prefix, after string) iter.Seq2[delta.ObjectInfo, error] {
+	return func(yield func(delta.ObjectInfo, error) bool) {
+		for o, err := range s.LogStore.List(ctx, prefix, after) {
+			o.ModTime = s.now()
+			if !yield(o, err) {
+				return
+			}
+		}
+	}
+}
+
 func TestIdleTxnsAreKeptFromExpiring(t *testing.T) {
 	b, table := expiring(t)
 	identityOf := strings.TrimPrefix(checkpoint.IdentityAppID(stream, identity), stream)
@@ -77,7 +98,7 @@ func TestIdleTxnsAreKeptFromExpiring(t *testing.T) {
 		b.passed.Add(int64(8 * day))
 		b.follow(table)
 	}
-	_, err := delta.WriteLogCheckpoint(t.Context(), b.memory, b.version(), delta.CheckpointOptions{Now: b.now})
+	_, err := delta.WriteLogCheckpoint(t.Context(), aged{b.memory, b.now}, b.version(), delta.CheckpointOptions{Now: b.now})
 	b.check(err)
 	b.check(b.open().Pin(t.Context(), pins(2)))
 	if b.txn(0) != 3 || b.txn(1) != -1 {
@@ -222,4 +243,45 @@ func TestLeaderEpochsAreKeptFromExpiring(t *testing.T) {
 			t.Errorf("the leader epoch of partition %d is %d, written %v ago", id, txn.Version, age)
 		}
 	}
+}
+
+// TestMarksOfCarriedStreamsAreKept: of two streams in one table one is idle, and each of its refreshes is carried by the other. What belongs
+// to the stream as a whole must not expire for that: its topic's identity, its generation, its last replay, its filter.
+func TestMarksOfCarriedStreamsAreKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, _ := expiring(t)
+		busy := b.open(b.memory) // its requests go past the hook
+		b.claim(busy, 0)
+		b.name, b.filtered = "idle", true // as the other is, so that they may be of one topic
+		marks := []string{checkpoint.GenerationAppID(b.name), checkpoint.ReplayAppID(b.name), checkpoint.FilterAppID(b.name)}
+		for _, mark := range append(marks, checkpoint.FilterAppID(stream)) {
+			b.foreign(fmt.Sprintf(`{"txn":{"appId":%q,"version":1,"lastUpdated":%d}}`, mark, b.now().UnixMilli()))
+		}
+		marks = append(marks, checkpoint.IdentityAppID(b.name, identity), checkpoint.AppID(b.name, 0))
+		idle := b.owner(1)
+		for i := range int64(5) {
+			b.follow(busy)
+			time.Sleep(11 * day)
+			carried := 0
+			b.left(func() { b.follow(idle) }, func() {
+				b.commit(busy, b.unit(busy, span(0, 3+i, 1)))
+				carried = b.record().Carried
+			})
+			if carried != 1 {
+				t.Fatalf("%d units were carried, want the refresh of the idle stream", carried)
+			}
+			for _, mark := range marks {
+				txn, _ := b.snapshot().Txn(mark)
+				if age := b.now().Sub(time.UnixMilli(*txn.LastUpdated)); age > 12*day {
+					t.Errorf("after %d days the txn %q was written %v ago, and expires after 40 days", 11*(i+1), mark, age)
+				}
+			}
+		}
+		_, err := delta.WriteLogCheckpoint(t.Context(), b.memory, b.version(), delta.CheckpointOptions{Now: b.now})
+		b.check(err)
+		b.check(b.open().Pin(t.Context(), pins(1)))
+		if fenced, _, err := idle.Follow(t.Context()); err != nil || len(fenced) > 0 {
+			t.Errorf("fenced are %v, %v; want none", fenced, err)
+		}
+	})
 }

@@ -19,11 +19,11 @@ import (
 func Settle(ctx context.Context, stream, letters *Table, partitions []int32) (map[string]int64, error) {
 	name := stream.opts.Name
 	for {
-		have, err := letters.followed(ctx, name)
+		have, err := letters.letterSlots(ctx, name)
 		if err != nil {
 			return nil, err
 		}
-		want, err := stream.followed(ctx, name)
+		want, err := stream.letterSlots(ctx, name)
 		if err != nil {
 			return nil, err
 		}
@@ -55,14 +55,14 @@ func pending(name string, partitions []int32, have, want map[string]int64) (parc
 	}
 	for appID, id := range want {
 		if missing(appID) && slices.Contains(parcels, id) {
-			slots = append(slots, Slot{AppID: appID, From: from(have, appID), To: id})
+			slots = append(slots, Slot{AppID: appID, From: slotAt(have, appID), To: id})
 		}
 	}
 	return parcels, slots
 }
 
-// from is the value that a slot has, -1 for none.
-func from(txns map[string]int64, appID string) int64 {
+// slotAt is the value that a slot has, -1 for none.
+func slotAt(txns map[string]int64, appID string) int64 {
 	if at, ok := txns[appID]; ok {
 		return at
 	}
@@ -79,7 +79,7 @@ func NameParcels(stream *Table, units []*Unit, settled map[string]int64) {
 		for _, s := range u.Spans {
 			if s.Dead > 0 {
 				appID := checkpoint.DeadLetterAppID(stream.opts.Name, s.ID)
-				u.slots = append(u.slots, Slot{AppID: appID, From: from(settled, appID), To: u.parcel.ID})
+				u.slots = append(u.slots, Slot{AppID: appID, From: slotAt(settled, appID), To: u.parcel.ID})
 			}
 		}
 	}
@@ -100,7 +100,7 @@ func (t *Table) Replay(ctx context.Context, u *Unit, settled map[string]int64, g
 		return false, err
 	}
 	appID := checkpoint.ReplayAppID(t.opts.Name)
-	u.app, u.slots, u.generation = &AppTxn{}, []Slot{{AppID: appID, From: from(settled, appID), To: u.parcel.ID}}, &generation
+	u.app, u.slots, u.generation = &AppTxn{}, []Slot{{AppID: appID, From: slotAt(settled, appID), To: u.parcel.ID}}, &generation
 	err := t.land(ctx, []*Unit{u})
 	if u.state == Pending { // it was never sent
 		u.state = Dropped
@@ -124,11 +124,11 @@ func (t *Table) Replay(ctx context.Context, u *Unit, settled map[string]int64, g
 func GiveUp(ctx context.Context, stream, letters *Table, remake func(context.Context, json.RawMessage) (*Parcel, error)) (lost int, marks bool, err error) {
 	name := stream.opts.Name
 	for {
-		have, err := letters.followed(ctx, name)
+		have, err := letters.letterSlots(ctx, name)
 		if err != nil {
 			return lost, marks, err
 		}
-		want, err := stream.followed(ctx, name)
+		want, err := stream.letterSlots(ctx, name)
 		if err != nil {
 			return lost, marks, err
 		}
@@ -176,8 +176,8 @@ func (t *Table) deliverAgain(ctx context.Context, lost int64, slots []Slot, rema
 		return err
 	case done:
 		t.dropNote(ctx, parcelName(lost))
-	default: // somebody else was faster
-		p.Discard(ctx)
+	default: // somebody else was faster; or it was this, by a version whose answer was not believed, so that the files stay (rule C6)
+		t.dropNote(ctx, p.unit.note)
 	}
 	return nil
 }
@@ -185,7 +185,7 @@ func (t *Table) deliverAgain(ctx context.Context, lost int64, slots []Slot, rema
 // anyPending finds a parcel that the dead-letter table does not have, and all slots that name it.
 func anyPending(have, want map[string]int64) (id int64, slots []Slot) {
 	for _, appID := range slices.Sorted(maps.Keys(want)) {
-		at := from(have, appID)
+		at := slotAt(have, appID)
 		if at != want[appID] && (len(slots) == 0 || want[appID] == id) {
 			id = want[appID]
 			slots = append(slots, Slot{AppID: appID, From: at, To: id})

@@ -2,6 +2,7 @@ package sink_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"strings"
@@ -54,7 +55,7 @@ func (m *morgue) buried(table, letters *sink.Table, spans ...checkpoint.Span) *s
 	rb := numbers(layout.Schema, spans[0].First, dead)
 	defer rb.Release()
 	m.check(w.Write(m.t.Context(), rb))
-	p, err := w.FinishParcel(m.t.Context(), spans, nil)
+	p, err := w.FinishParcel(m.t.Context(), stream, spans, nil)
 	m.check(err)
 	u := m.unit(table, spans...)
 	m.check(u.Attach(p))
@@ -151,6 +152,7 @@ func TestTwoSettleAtOnce(t *testing.T) {
 		table, letters := m.owner(1), m.letters()
 		m.bury(table, letters, m.buried(table, letters, grave(0, 0, 3)), 0)
 		other, others := m.open(m.memory), m.letters()
+		letters = m.letters() // of another process than wrote the parcel: it reads it
 		n, had := 0, false
 		m.beside.store.SetHook(func(faultstore.Op) {
 			if n++; n-1 == i && !had {
@@ -261,7 +263,7 @@ func (m *morgue) parcelOf(letters *sink.Table, rows int64) *sink.Parcel {
 	rb := numbers(layout.Schema, 0, rows)
 	defer rb.Release()
 	m.check(w.Write(m.t.Context(), rb))
-	p, err := w.FinishParcel(m.t.Context(), nil, nil)
+	p, err := w.FinishParcel(m.t.Context(), stream, nil, json.RawMessage(`{}`))
 	m.check(err)
 	return p
 }
@@ -317,11 +319,43 @@ func TestDeadLettersThatAreGone(t *testing.T) {
 	}
 }
 
+// TestDeadLettersThatDoNotFit: their table was altered before they came. Taken back, they come; given up, the stream goes on.
+func TestDeadLettersThatDoNotFit(t *testing.T) {
+	for _, back := range []bool{true, false} {
+		m := newMorgue(t)
+		table, letters := m.owner(1), m.letters()
+		m.bury(table, letters, m.buried(table, letters, grave(0, 0, 3)), 0)
+		alter := func(columns ...string) {
+			meta := m.beside.snapshot().Metadata()
+			meta.PartitionColumns = columns
+			line, err := json.Marshal(map[string]any{"metaData": meta})
+			m.check(err)
+			m.beside.foreign(`{"commitInfo":{"operation":"ALTER TABLE"}}`, string(line))
+		}
+		alter("n")
+		_, err := sink.Settle(t.Context(), table, m.letters(), []int32{0})
+		if !errors.As(err, new(*checkpoint.RefusedError)) || !strings.Contains(err.Error(), "take back what was altered") || !strings.Contains(err.Error(), "settle --give-up`") {
+			t.Fatalf("Settle answered %v, want a refusal with both ways out", err)
+		}
+		if back {
+			alter()
+			m.settle(table, m.letters(), 0)
+			m.wantLetters(3, 3)
+			continue
+		}
+		if n, _, err := sink.GiveUp(t.Context(), table, m.letters(), nil); n != 1 || err != nil {
+			t.Errorf("%d partitions were given up, %v; want 1", n, err)
+		}
+		m.settle(table, m.letters(), 0)
+		m.wantLetters(0, 2)
+	}
+}
+
 // TestGivingUpLosesNothingElse: of two parcels that are pending one is gone. The other one is delivered.
 func TestGivingUpLosesNothingElse(t *testing.T) {
 	m := newMorgue(t)
 	table, letters := m.owner(2), m.letters()
-	m.bury(table, letters, m.buried(table, letters, grave(0, 0, 3)), 0)
+	m.bury(table, letters, m.buried(table, m.letters(), grave(0, 0, 3)), 0)
 	for _, name := range m.loose() {
 		m.check(m.beside.memory.Delete(t.Context(), name))
 	}
@@ -333,6 +367,40 @@ func TestGivingUpLosesNothingElse(t *testing.T) {
 	m.wantLetters(2, 2)
 	if left := m.loose(); len(left) != 0 {
 		t.Errorf("what was delivered is left beside: %v", left)
+	}
+}
+
+// TestMarksMadeAgainMayHaveLanded: the answer to the commit that brings them comes so late that nobody believes it (rule C7), and what is
+// found in the table then looks like somebody else's. The files are named by a version, and stay (rule C6).
+func TestMarksMadeAgainMayHaveLanded(t *testing.T) {
+	m := newMorgue(t)
+	table, letters := m.owner(1), m.letters()
+	u := m.replayOf(table, letters)
+	for _, name := range m.loose() {
+		if !strings.HasPrefix(name, "_") {
+			m.check(m.beside.memory.Delete(t.Context(), name))
+		}
+	}
+	if landed, err := table.Replay(t.Context(), u, m.settle(table, letters), 0); !landed || err != nil {
+		t.Fatalf("Replay answered %v, %v", landed, err)
+	}
+	letters = m.letters()
+	again := 0
+	lost, marks, err := sink.GiveUp(t.Context(), table, letters, func(_ context.Context, note json.RawMessage) (*sink.Parcel, error) {
+		again++
+		p := m.parcelOf(letters, 3)
+		m.beside.beforePut(func() {
+			m.check(m.beside.memory.PutIfAbsent(t.Context(), logFile(m.beside.version()+2), []byte(`{"commitInfo":{"operation":"WRITE"}}`+"\n")))
+			m.passed.Add(int64(61 * time.Second))
+		})
+		return p, nil
+	})
+	if lost != 0 || marks || err != nil || again != 1 {
+		t.Errorf("GiveUp answered %d, %v, %v, and asked for marks %d times; want them made again once", lost, marks, err, again)
+	}
+	m.wantLetters(3, 2)
+	if left := m.loose(); len(left) != 1 {
+		t.Errorf("left behind are %v, want the note of the parcel that was lost", left)
 	}
 }
 

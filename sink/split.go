@@ -15,15 +15,19 @@ import (
 
 // splitter divides batches by the values of the partition columns. Messages mostly come in runs of equal values (dates),
 // so it looks for runs first: a batch of one run goes through whole, long runs as slices, and only short runs are
-// gathered row by row.
+// gathered row by row. Where those are of many values, they are better collected first (scattered): each file takes as much work for ten
+// rows as for a hundred.
 type splitter struct {
 	columns []int // of the partition columns in the table's schema
+	memory  memory.Allocator
 
 	keyers []keyer
 	key    []byte // of the row at hand; reused
 	runs   []run
+	seen   map[string]bool
 	groups map[string]*group
 	order  []*group
+	sorted []uint32
 }
 
 // run is a stretch of rows with equal partition values.
@@ -36,43 +40,95 @@ type group struct {
 	rows []uint32
 }
 
-// minSliceRows is the average length of runs from which slices are written instead of gathered rows.
-const minSliceRows = 256
+const (
+	// minSliceRows is the average length of runs from which slices are written instead of gathered rows.
+	minSliceRows = 256
+	// fewValues is up to how many combinations of values the rows of a batch are written at once: each has enough of them.
+	fewValues = 8
+)
 
-func newSplitter(l *Layout) splitter {
-	s := splitter{groups: map[string]*group{}}
+func newSplitter(columns ...int) splitter {
+	return splitter{columns: columns, memory: memory.DefaultAllocator, seen: map[string]bool{}, groups: map[string]*group{}}
+}
+
+// layoutSplitter divides by the partition columns of a table.
+func layoutSplitter(l *Layout) splitter {
+	s := newSplitter()
 	for _, p := range l.files.Partitions {
 		s.columns = append(s.columns, p.Column)
 	}
 	return s
 }
 
-// each calls write once or more for every combination of partition values in rb, with the rows of data that have it, one
-// of those rows' numbers, and a key that is equal for equal values.
-func (s *splitter) each(ctx context.Context, rb, data arrow.RecordBatch, write func(key []byte, row int, part arrow.RecordBatch) error) error {
+// look finds the runs of a batch. What each and scattered do is about the batch that was looked at last.
+func (s *splitter) look(rb arrow.RecordBatch) error {
 	if err := s.bind(rb); err != nil {
 		return err
 	}
-	rows := int(rb.NumRows())
-	s.findRuns(rows)
+	s.findRuns(int(rb.NumRows()))
+	return nil
+}
+
+// short tells that the runs are so short that their rows are gathered.
+func (s *splitter) short() bool {
+	rows := s.runs[len(s.runs)-1].next
+	return len(s.runs) > 1 && rows < len(s.runs)*minSliceRows
+}
+
+// scattered tells that the runs are short, and of so many values that each has few of the rows.
+func (s *splitter) scattered() bool {
+	if !s.short() {
+		return false
+	}
+	clear(s.seen)
+	for _, r := range s.runs {
+		if key := s.keyOf(r.first); !s.seen[string(key)] { // this form of lookup does not copy the key
+			s.seen[string(key)] = true
+		}
+		if len(s.seen) > fewValues {
+			return true
+		}
+	}
+	return false
+}
+
+// each calls write once or more for every combination of partition values in the batch, with the rows of data that have it, one
+// of those rows' numbers, and a key that is equal for equal values.
+func (s *splitter) each(ctx context.Context, data arrow.RecordBatch, write func(key []byte, row int, part arrow.RecordBatch) error) error {
 	if len(s.runs) == 1 {
 		return write(s.keyOf(0), 0, data)
 	}
-	if rows >= len(s.runs)*minSliceRows {
-		for _, r := range s.runs {
-			part := data.NewSlice(int64(r.first), int64(r.next))
-			err := write(s.keyOf(r.first), r.first, part)
-			part.Release()
-			if err != nil {
-				return err
-			}
-		}
-		return nil
+	if s.short() {
+		return s.gather(ctx, data, write)
 	}
-	return s.gather(ctx, data, write)
+	for _, r := range s.runs {
+		part := data.NewSlice(int64(r.first), int64(r.next))
+		err := write(s.keyOf(r.first), r.first, part)
+		part.Release()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
+// gather sorts the rows by their values, with one copy of all, and writes slices of that.
 func (s *splitter) gather(ctx context.Context, data arrow.RecordBatch, write func(key []byte, row int, part arrow.RecordBatch) error) error {
+	s.sort()
+	sorted, err := newColumns(data.Schema(), len(s.sorted), func(i int) (arrow.Array, error) { return s.take(ctx, data.Column(i), data.ColumnName(i)) })
+	if err != nil {
+		return err
+	}
+	defer sorted.Release()
+	return s.eachGroup(sorted, func(g *group, _ int, part arrow.RecordBatch) error { return write(g.key, g.row, part) })
+}
+
+// sort makes the groups of the runs, and the order of all rows by them.
+func (s *splitter) sort() {
+	if len(s.groups) > maxGroups { // values that have passed, such as old dates
+		clear(s.groups)
+		s.order = nil
+	}
 	for _, g := range s.order {
 		g.rows = g.rows[:0]
 	}
@@ -92,45 +148,67 @@ func (s *splitter) gather(ctx context.Context, data arrow.RecordBatch, write fun
 			g.rows = append(g.rows, uint32(i))
 		}
 	}
+	s.sorted = s.sorted[:0]
 	for _, g := range s.order {
-		part, err := take(ctx, data, g.rows)
-		if err != nil {
-			return err
-		}
-		err = write(g.key, g.row, part)
+		s.sorted = append(s.sorted, g.rows...)
+	}
+}
+
+// eachGroup calls write for each group, with its rows in a batch that is sorted, and where they begin there.
+func (s *splitter) eachGroup(sorted arrow.RecordBatch, write func(g *group, first int, part arrow.RecordBatch) error) error {
+	first := 0
+	for _, g := range s.order {
+		part := sorted.NewSlice(int64(first), int64(first+len(g.rows)))
+		err := write(g, first, part)
 		part.Release()
 		if err != nil {
 			return err
 		}
-	}
-	if len(s.groups) > 4*maxOpenFiles { // values that have passed, such as old dates
-		clear(s.groups)
-		s.order = nil
+		first += len(g.rows)
 	}
 	return nil
 }
 
-// take copies the given rows into a batch of their own.
-func take(ctx context.Context, data arrow.RecordBatch, rows []uint32) (arrow.RecordBatch, error) {
-	indices := array.NewUint32Data(array.NewData(arrow.PrimitiveTypes.Uint32, len(rows),
-		[]*memory.Buffer{nil, memory.NewBufferBytes(arrow.Uint32Traits.CastToBytes(rows))}, nil, 0, 0))
+// maxGroups is how many combinations of values are remembered, for the lists of their rows.
+const maxGroups = 4096
+
+// take copies a column into the order of the groups.
+func (s *splitter) take(ctx context.Context, column arrow.Array, name string) (arrow.Array, error) {
+	indices := array.NewUint32Data(array.NewData(arrow.PrimitiveTypes.Uint32, len(s.sorted),
+		[]*memory.Buffer{nil, memory.NewBufferBytes(arrow.Uint32Traits.CastToBytes(s.sorted))}, nil, 0, 0))
 	defer indices.Release()
-	cols := make([]arrow.Array, data.NumCols())
-	for i := range cols {
-		col, err := compute.TakeArrayOpts(ctx, data.Column(i), indices, compute.TakeOptions{BoundsCheck: false})
-		if err != nil {
-			for _, c := range cols[:i] {
-				c.Release()
-			}
-			return nil, fmt.Errorf("gathering the rows of a partition value, column %s: %w", data.ColumnName(i), err)
+	taken, err := compute.TakeArrayOpts(compute.WithAllocator(ctx, s.memory), column, indices, compute.TakeOptions{BoundsCheck: false})
+	if err != nil {
+		return nil, fmt.Errorf("gathering the rows of partition values, column %s: %w", name, err)
+	}
+	return taken, nil
+}
+
+// join copies pieces of a column into one.
+func (s *splitter) join(pieces []arrow.Array, name string) (arrow.Array, error) {
+	joined, err := array.Concatenate(pieces, s.memory)
+	if err != nil {
+		return nil, fmt.Errorf("collecting rows, column %s: %w", name, err)
+	}
+	return joined, nil
+}
+
+// newColumns makes a batch of its columns.
+func newColumns(schema *arrow.Schema, rows int, column func(int) (arrow.Array, error)) (arrow.RecordBatch, error) {
+	cols := make([]arrow.Array, 0, schema.NumFields())
+	defer func() {
+		for _, c := range cols {
+			c.Release()
 		}
-		cols[i] = col
+	}()
+	for i := range schema.NumFields() {
+		col, err := column(i)
+		if err != nil {
+			return nil, err
+		}
+		cols = append(cols, col)
 	}
-	part := array.NewRecordBatch(data.Schema(), cols, int64(len(rows)))
-	for _, c := range cols {
-		c.Release()
-	}
-	return part, nil
+	return array.NewRecordBatch(schema, cols, int64(rows)), nil
 }
 
 func (s *splitter) findRuns(rows int) {
@@ -175,12 +253,19 @@ type keyer struct {
 func (s *splitter) bind(rb arrow.RecordBatch) error {
 	s.keyers = s.keyers[:0]
 	for _, c := range s.columns {
-		k, err := newKeyer(rb.Column(c))
-		if err != nil {
-			return fmt.Errorf("partition column %s: %w", rb.ColumnName(c), err)
+		if err := s.bindColumn(rb.Column(c), rb.ColumnName(c)); err != nil {
+			return err
 		}
-		s.keyers = append(s.keyers, k)
 	}
+	return nil
+}
+
+func (s *splitter) bindColumn(column arrow.Array, name string) error {
+	k, err := newKeyer(column)
+	if err != nil {
+		return fmt.Errorf("partition column %s: %w", name, err)
+	}
+	s.keyers = append(s.keyers, k)
 	return nil
 }
 

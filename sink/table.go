@@ -10,6 +10,7 @@
 package sink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,13 +31,17 @@ import (
 
 // Options are what a Table needs beside its configuration.
 type Options struct {
-	Name   string        // stream name, the prefix of its app ids; "" for Append alone
-	Create *arrow.Schema // schema of a new table; nil: never create
-	Engine string        // for commitInfo.engineInfo
-	Share  int           // number of tables of the process that share the memory for open files; 0 stands for 1
-	Now    func() time.Time
-	Log    *slog.Logger
-	Events Events
+	Name string // stream name, the prefix of its app ids; "" for Append alone
+	// Filtered says that the stream leaves messages out by a filter. Others of its topic in the table may be beside it then, if they do so, too.
+	Filtered bool
+	// Follows tells of a table that follows a catalog: Name is that of the catalog's stream (ADR 12).
+	Follows bool
+	Create  *arrow.Schema // schema of a new table; nil: never create
+	Engine  string        // for commitInfo.engineInfo
+	Memory  func() int64  // bytes that the open files of one Writer may take together now, with the rows held for them; nil stands for DefaultMemory
+	Now     func() time.Time
+	Log     *slog.Logger
+	Events  Events
 }
 
 // Events tell of what an operator watches. Any may be nil.
@@ -68,9 +74,10 @@ type Table struct {
 	working chan struct{} // holds one token: its holder owns what follows
 	log     *delta.Table
 	layout  *Layout
-	changed int64             // newest version after Open with metaData or protocol; units that still fit were judged against it
-	gen     atomic.Int64      // the stream's generation, as of the newest known version (rule A5); written by the token's holder
-	claims  map[string]*claim // by app id
+	changed int64                // newest version after Open with metaData or protocol; units that still fit were judged against it
+	gen     atomic.Int64         // the stream's generation, as of the newest known version (rule A5); written by the token's holder
+	claims  map[string]*claim    // by app id
+	pinned  *checkpoint.Identity // of the topic, by this process
 
 	// What proposals of others are judged by (rule C1): every version after judgedFrom was read, and touched has the newest of
 	// them that has a txn of an app id.
@@ -78,6 +85,11 @@ type Table struct {
 	lookedBack bool // for a RESTORE before the start
 	touched    map[string]int64
 	combine    combiner
+
+	rowsMu      sync.Mutex
+	rowsSettled map[string]int64      // of a catalog: slots of rows that all tables are known to have followed, by app id
+	rowsSince   int64                 // of a catalog: the generation that all tables are known to have what came before of
+	notes       map[int64]*parcelNote // of parcels of rows that this process has written, until they are delivered
 
 	upkeep *upkeep // nil until Maintain
 }
@@ -100,7 +112,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Open opens the table, or makes it where Options.Create says how. It tries for as long as the store is down.
 func Open(ctx context.Context, store delta.LogStore, cfg Config, opts Options) (*Table, error) {
-	t := &Table{store: store, cfg: cfg, opts: opts, working: make(chan struct{}, 1), claims: map[string]*claim{}, touched: map[string]int64{}}
+	t := &Table{store: store, cfg: cfg, opts: opts, working: make(chan struct{}, 1), claims: map[string]*claim{}, touched: map[string]int64{}, rowsSettled: map[string]int64{}}
 	t.combine.read, t.combine.landed, t.combine.passed = map[string]*proposal{}, map[string]int64{}, map[string]bool{}
 	if err := t.retry(ctx, "opening the table", func() error { return t.openOrCreate(ctx) }); err != nil {
 		return nil, err
@@ -206,7 +218,7 @@ func (t *Table) retry(ctx context.Context, op string, try func() error) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if final := finalError(op, err); final != nil {
+		if final := t.final(op, err); final != nil {
 			return final
 		}
 		if err := t.pause(ctx, op, err, &wait); err != nil {
@@ -224,6 +236,15 @@ func (t *Table) pause(ctx context.Context, op string, cause error, wait *backoff
 	return backoff.Sleep(ctx, d)
 }
 
+// final is finalError where a log is read, which may be gone.
+func (t *Table) final(op string, err error) error {
+	final := finalError(op, err)
+	if final == nil && (errors.Is(err, delta.ErrVanished) || errors.Is(err, delta.ErrNotTable)) {
+		return t.vanished(op, err)
+	}
+	return final
+}
+
 // finalError returns an *Error, or a *checkpoint.RefusedError, if trying again cannot mend err; else nil.
 func finalError(op string, err error) error {
 	if creating, ok := errors.AsType[creatingError](err); ok {
@@ -235,8 +256,6 @@ func finalError(op string, err error) error {
 	switch {
 	case errors.As(err, &own), errors.As(err, &refused):
 		return err
-	case errors.Is(err, delta.ErrVanished), errors.Is(err, delta.ErrNotTable):
-		return vanished(op, err)
 	case errors.As(err, &unsupported), errors.Is(err, delta.ErrCorrupt):
 		return &Error{Op: op, Err: err}
 	case errors.Is(err, fs.ErrPermission):
@@ -310,19 +329,28 @@ func (t *Table) reload(ctx context.Context, inFlight []*Unit, reason error) erro
 		return err
 	}
 	if t.isStream() && t.log.Metadata().ID != table { // rule C1c, as in judge
-		return replaced(t.log.Version(), "its id has changed")
+		return t.replaced(t.log.Version(), "its id has changed")
+	}
+	if t.lookedBack || len(t.claims) > 0 || t.opts.Follows && t.knowsStream() { // one of the versions may have been a RESTORE (rules A6 and A6b)
+		t.lookedBack = false
+		if err := t.lookBack(ctx); err != nil {
+			return err
+		}
 	}
 	t.fenceAll()
 	t.judgedFrom = t.log.Version()
 	t.gen.Store(t.generation())
 	clear(t.touched)
+	if err := t.outruled(); err != nil {
+		return err
+	}
 	return t.relayout()
 }
 
 // judge applies one version made by somebody (perhaps by this process, under an answer that was lost).
 func (t *Table) judge(commit *delta.Commit, inFlight []*Unit) error {
 	if commit.Replaces() && t.isStream() {
-		return replaced(commit.Version, operation(commit))
+		return t.replaced(commit.Version, operation(commit))
 	}
 	record, understood := summaryOf(commit)
 	if !understood {
@@ -351,6 +379,9 @@ func (t *Table) judge(commit *delta.Commit, inFlight []*Unit) error {
 			"generation", gen, "version", commit.Version)
 		t.gen.Store(gen)
 		t.fenceAll()
+	}
+	if err := t.outruled(); err != nil {
+		return err
 	}
 	if !commit.ChangesTable() {
 		return nil
@@ -391,19 +422,33 @@ func (t *Table) relayout() error {
 // isStream tells whether offsets go with the rows. Without them an append may follow whatever it finds, also a RESTORE.
 func (t *Table) isStream() bool { return t.opts.Name != "" }
 
-func vanished(op string, err error) error {
-	return &Error{
-		Op: op, Err: err,
-		Hint: "the table's folder was removed, moved, or is not mounted: bring it back, and start. To begin a new table instead, use another name, or delete the consumer group's offsets first",
+func (t *Table) vanished(op string, err error) error {
+	hint := "the table's folder was removed, moved, or is not mounted: bring it back, and start"
+	switch {
+	case t.opts.Follows:
+		hint += "; or, where its rows are not wanted any more, make an empty one in its place with `connector table create` and the schema that `connector table inspect` shows of the catalog"
+	case t.isStream():
+		hint += ". To begin a new table instead, use another name, or delete the consumer group's offsets first"
 	}
+	return &Error{Op: op, Err: err, Hint: hint}
 }
 
-func replaced(version int64, how string) error {
+func (t *Table) replaced(version int64, how string) error {
+	hint := cmp.Or(t.followsHint(), "rows went back or away but the offsets did not, so that going on would lose rows silently: after a RESTORE to version N, `connector rewind --to-table-version N` takes the offsets back to that version; in a table that was replaced, `connector rewind --to earliest`, or `--to-offsets`, says which messages are to be in it; start again then")
 	return &Error{
 		Op:   "reading the table's log",
 		Err:  fmt.Errorf("version %d replaced or restored the table (%s)", version, how),
-		Hint: "rows went back or away but the offsets did not, so that going on would lose rows silently: after a RESTORE to version N, `connector rewind --to-table-version N` takes the offsets back to that version; start again then",
+		Hint: hint,
 	}
+}
+
+// followsHint is what to do where rows of one of a catalog's tables went back; "" for any other table.
+func (t *Table) followsHint() string {
+	if !t.opts.Follows {
+		return ""
+	}
+	return "rows went back or away that the catalog counts as delivered: bring them back with a RESTORE to the version before, or delete what other tables have from some offsets on; " +
+		"then `connector rewind --to-offsets` goes on, at those offsets or where the catalog stands"
 }
 
 func operation(c *delta.Commit) string {

@@ -40,11 +40,18 @@ type Unit struct {
 	slots      []Slot      // that land with it
 	generation *int64      // of a replay: the only one that it may land in
 	brought    []delta.Add // files of parcels, instead of its own
-	note       string      // of a parcel: the object that names its files
+	copies     []string    // files that were made for a delivery alone
+	written    time.Time   // when the oldest of the files of a delivery was
+	note       string      // of a parcel: the object that names its files; of a unit with a manifest: that
+	manifest   int64       // that it decides about; 0 for none
+	consigned  map[string]*Parcel
+	routed     []routedRows // of a delivery: what is known of the parcels
 
-	proposals  []string // objects that others may have read and may carry
-	proposedAt int64    // rv of the newest of them
-	refuted    bool     // a version that does not hold it has touched one of its app ids: it can never land
+	proposals  []string  // objects that others may have read and may carry
+	proposedAt int64     // rv of the newest of them
+	left       time.Time // when the put of that was answered
+	gone       bool      // a later listing did not have it: it has failed, or others have deleted it
+	refuted    bool      // a version that does not hold it has touched one of its app ids: it can never land
 }
 
 // file is one finished data file of a unit.
@@ -54,12 +61,25 @@ type file struct {
 	finished time.Time
 }
 
+// brings takes note of when a file was written that a delivery brings.
+func (u *Unit) brings(written time.Time) {
+	if u.written.IsZero() || written.Before(u.written) {
+		u.written = written
+	}
+}
+
 // born is when the oldest of the unit's files, those of its parcel included, was finished; false where it has none.
 func (u *Unit) born() (time.Time, bool) {
+	if !u.written.IsZero() {
+		return u.written, true
+	}
 	var oldest time.Time
 	files := u.files
 	if u.parcel != nil {
 		files = slices.Concat(files, u.parcel.unit.files)
+	}
+	for _, p := range u.consigned {
+		files = slices.Concat(files, p.unit.files)
 	}
 	for i, f := range files {
 		if i == 0 || f.finished.Before(oldest) {
@@ -72,23 +92,35 @@ func (u *Unit) born() (time.Time, bool) {
 // State tells what has become of the unit.
 func (u *Unit) State() State { return u.state }
 
-// Files is the number of data files.
-func (u *Unit) Files() int { return len(u.files) }
+// Files is the number of data files, those for other tables included.
+func (u *Unit) Files() int {
+	n := len(u.files)
+	for _, p := range u.consigned {
+		n += p.unit.Files()
+	}
+	return n
+}
 
-// Rows is the number of rows.
+// Rows is the number of rows, those for other tables included.
 func (u *Unit) Rows() int64 {
 	var n int64
 	for _, f := range u.files {
 		n += f.Rows
 	}
+	for _, p := range u.consigned {
+		n += p.Rows()
+	}
 	return n
 }
 
-// Bytes is the size of the data files.
+// Bytes is the size of the data files, those for other tables included.
 func (u *Unit) Bytes() int64 {
 	var n int64
 	for _, f := range u.files {
 		n += f.Size
+	}
+	for _, p := range u.consigned {
+		n += p.unit.Bytes()
 	}
 	return n
 }

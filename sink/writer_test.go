@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -289,6 +290,117 @@ func TestPartitionedWriterRoundTrips(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestManyPartitionValues has rows of 1,500 values in turn. With enough memory there is one file for each, and none is opened before the flush;
+// with little, the largest are finished early. No row gets lost either way.
+func TestManyPartitionValues(t *testing.T) {
+	const values, batches, rows = 1500, 20, 900
+	for _, limit := range []int64{0, 256 << 10} {
+		t.Run(fmt.Sprintf("%d bytes", limit), func(t *testing.T) {
+			b := newBench(t)
+			b.columns, b.cfg.PartitionBy, b.limit = "n BIGINT, txt STRING, p STRING", []string{"p"}, limit
+			table := b.owner(1)
+			layout, err := table.Layout(t.Context())
+			b.check(err)
+			w := table.NewWriter(layout)
+			b.store.Reset()
+			size := int64(0)
+			for i := range batches {
+				var all []map[string]any
+				for k := range rows {
+					all = append(all, map[string]any{"n": i*rows + k, "txt": strings.Repeat("x", 200), "p": fmt.Sprint((i*rows + k) % values)})
+				}
+				rb := batchOf(t, arrowmemory.DefaultAllocator, layout.Schema, all, false)
+				b.check(w.Write(t.Context(), rb))
+				rb.Release()
+				if n := w.Bytes(); n <= size {
+					t.Errorf("after batch %d the writer has %d bytes, before it had %d", i, n, size)
+				} else {
+					size = n
+				}
+			}
+			early := len(b.files())
+			u, err := w.Finish([]checkpoint.Span{span(0, 0, batches*rows)})
+			b.check(err)
+			b.commit(table, u)
+			b.want(u, sink.Landed)
+			if got := len(b.readBack()); got != batches*rows {
+				t.Errorf("the table holds %d rows, want %d", got, batches*rows)
+			}
+			files := len(b.files())
+			if limit == 0 && (early != 0 || files != values) {
+				t.Errorf("%d files, %d of them before the flush: want %d, and none", files, early, values)
+			}
+			if limit > 0 && early == 0 {
+				t.Errorf("no file was finished early, though there are %d bytes for all", limit)
+			}
+		})
+	}
+}
+
+// TestManyFilesArePutTogether: a store that takes its time for each file takes that for some of them at once, when they are put and when they
+// are deleted; and one that can't be put leaves none of the others behind.
+func TestManyFilesArePutTogether(t *testing.T) {
+	const values, each = 500, 50 * time.Millisecond
+	for _, bad := range []int{-1, 0, values / 2, values - 1} {
+		t.Run(fmt.Sprintf("put %d fails", bad), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				b.columns, b.cfg.PartitionBy = "n BIGINT, p STRING", []string{"p"}
+				table := b.owner(1)
+				layout, err := table.Layout(t.Context())
+				b.check(err)
+				var rows []map[string]any
+				for i := range values {
+					rows = append(rows, map[string]any{"n": i, "p": fmt.Sprint(i)})
+				}
+				rb := batchOf(t, arrowmemory.DefaultAllocator, layout.Schema, rows, false)
+				defer rb.Release()
+				puts := 0
+				b.store.SetPlan(func(op faultstore.Op) faultstore.Action {
+					switch op.Method {
+					case faultstore.MethodClose:
+						if puts++; puts-1 == bad {
+							return faultstore.Fail(nil)
+						}
+						return faultstore.Delay(each)
+					case faultstore.MethodDelete:
+						return faultstore.Delay(each)
+					}
+					return faultstore.Pass()
+				})
+				w := table.NewWriter(layout)
+				b.check(w.Write(t.Context(), rb))
+				begun := time.Now()
+				u, err := w.Finish([]checkpoint.Span{span(0, 0, values)})
+				if took := time.Since(begun); took > 2*time.Second {
+					t.Errorf("the flush took %v", took)
+				}
+				if bad >= 0 {
+					if !errors.Is(err, faultstore.ErrInjected) {
+						t.Fatalf("the writer answered %v, want the injected error", err)
+					}
+					begun = time.Now()
+					w.Abort(t.Context())
+					if took := time.Since(begun); took > 2*time.Second {
+						t.Errorf("giving up took %v", took)
+					}
+					if files := b.files(); len(files) != 0 {
+						t.Errorf("%d files stay after Abort, such as %s", len(files), files[0])
+					}
+					return
+				}
+				b.check(err)
+				b.store.SetPlan(nil)
+				b.commit(table, u)
+				b.want(u, sink.Landed)
+				if got := len(b.readBack()); got != values || len(b.files()) != values {
+					t.Errorf("the table holds %d rows in %d files, want %d", got, len(b.files()), values)
+				}
+			})
+		})
 	}
 }
 

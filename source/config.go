@@ -3,6 +3,8 @@ package source
 import (
 	"errors"
 	"fmt"
+	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,6 +57,8 @@ type Config struct {
 	RebalanceTimeout time.Duration `yaml:"rebalance_timeout"`
 	// InstanceID makes the worker a static member (KIP-345): a restart within the session timeout moves no partition.
 	InstanceID string `yaml:"instance_id"`
+	// Rack says where the worker runs: brokers that choose replicas by rack (KIP-392) then let it read from one that is near.
+	Rack string `yaml:"rack"`
 	// ClientID is what brokers log for this client. Default "kafkadelta".
 	ClientID string          `yaml:"client_id"`
 	TLS      auth.TLSConfig  `yaml:"tls"`
@@ -108,6 +112,23 @@ func (c Config) Validate() error {
 		bad("source.rebalance_timeout is %v: use at least 1s", c.RebalanceTimeout)
 	}
 	return errors.Join(append(errs, c.TLS.Validate(), c.SASL.Validate())...)
+}
+
+// SharesBroker tells whether both settings name one and the same broker: then they are of one cluster.
+func (c Config) SharesBroker(other Config) bool {
+	return slices.ContainsFunc(c.Brokers, func(a string) bool {
+		return slices.ContainsFunc(other.Brokers, func(b string) bool { return brokerAddress(a) == brokerAddress(b) })
+	})
+}
+
+// brokerAddress is host:port in one spelling. The client takes a port of 9092 where none is named.
+func brokerAddress(broker string) string {
+	broker = strings.ToLower(strings.TrimSpace(broker))
+	host, port, err := net.SplitHostPort(broker)
+	if err != nil {
+		host, port = strings.Trim(broker, "[]"), "9092"
+	}
+	return net.JoinHostPort(strings.TrimSuffix(host, "."), port)
 }
 
 // CheckSecrets reads the files and environment variables that the settings name, so that a mistake shows before anything

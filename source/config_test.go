@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"kafkadelta/source"
 	"kafkadelta/source/auth"
 )
 
@@ -47,6 +48,25 @@ func TestPasswordEnvIsTheNameOfAVariable(t *testing.T) {
 		c.SASL = auth.SASLConfig{Mechanism: "plain", Username: "u", PasswordEnv: name}
 		if err := c.Validate(); (err == nil) != good {
 			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
+func TestSharesBroker(t *testing.T) {
+	for _, tt := range []struct {
+		a, b []string
+		want bool
+	}{
+		{[]string{"a:1", "b:1"}, []string{"b:1", "a:1"}, true},
+		{[]string{"a:1", "b:1"}, []string{"c:1", "B.:1"}, true},
+		{[]string{"a"}, []string{"a:9092"}, true},
+		{[]string{"[::1]"}, []string{"::1", "x:1"}, true},
+		{[]string{"[::1]:9092"}, []string{"::1"}, true},
+		{[]string{"a:1"}, []string{"a:2"}, false},
+		{[]string{"a:1"}, nil, false},
+	} {
+		if got := (source.Config{Brokers: tt.a}).SharesBroker(source.Config{Brokers: tt.b}); got != tt.want {
+			t.Errorf("%v and %v: %v", tt.a, tt.b, got)
 		}
 	}
 }

@@ -133,8 +133,8 @@ func (i *Inspector) compacted(ctx context.Context) bool {
 type OffsetRange struct{ First, Next int64 }
 
 // Read hands on the records of the ranges that can be read under the configured isolation level, control records too, each
-// partition's in the order of offsets, and returns once it is sure that no more come. Errors that trying again may mend are
-// tried for ever.
+// partition's in the order of offsets, and returns once it is sure that no more come. What retention removes meanwhile is passed over. Errors
+// that trying again may mend are tried for ever.
 func (i *Inspector) Read(ctx context.Context, ranges map[int32]OffsetRange, visit func(r *kgo.Record)) error {
 	left := map[int32]OffsetRange{}
 	at := map[int32]kgo.Offset{}
@@ -176,6 +176,7 @@ func (i *Inspector) Read(ctx context.Context, ranges map[int32]OffsetRange, visi
 func (i *Inspector) poll(ctx context.Context, client *kgo.Client, left map[int32]OffsetRange, visit func(r *kgo.Record)) (n int, err error) {
 	pollCtx, cancel := context.WithTimeout(ctx, idlePoll)
 	defer cancel()
+	retired := map[int32]error{}
 	fetches := client.PollRecords(pollCtx, PollRecords)
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
@@ -184,7 +185,11 @@ func (i *Inspector) poll(ctx context.Context, client *kgo.Client, left map[int32
 		if errors.Is(e, context.DeadlineExceeded) {
 			return
 		}
-		if final, judged := Judge(topic, partition, e); final {
+		if final, judged := Judge(topic, partition, e); !final {
+			return
+		} else if _, ok := left[partition]; ok && errors.Is(e, kerr.OffsetOutOfRange) {
+			retired[partition] = judged
+		} else {
 			err = judged
 		}
 	})
@@ -200,7 +205,34 @@ func (i *Inspector) poll(ctx context.Context, client *kgo.Client, left map[int32
 		at.First = r.Offset + 1
 		left[r.Partition] = at
 	})
+	if len(retired) > 0 && err == nil {
+		err = i.passRetired(ctx, client, left, retired)
+	}
 	return n, err
+}
+
+// passRetired goes on where partitions begin now whose offsets are out of range: retention may remove what was asked for before it is
+// read. An offset that is not before the beginning is beyond the end, which nothing mends.
+func (i *Inspector) passRetired(ctx context.Context, client *kgo.Client, left map[int32]OffsetRange, retired map[int32]error) error {
+	starts, err := startOffsets(ctx, i.admin, i.cfg)
+	if final, ok := errors.AsType[*Error](err); ok {
+		return final
+	}
+	at := map[int32]kgo.EpochOffset{}
+	for id, cause := range retired {
+		r := left[id]
+		start, known := starts[id]
+		if !known { // no answer: the client asks again, and is told the same
+			continue
+		}
+		if start <= r.First {
+			return cause
+		}
+		r.First = start
+		left[id], at[id] = r, kgo.EpochOffset{Epoch: -1, Offset: r.First}
+	}
+	client.SetOffsets(map[string]map[int32]kgo.EpochOffset{i.cfg.Topic: at})
+	return nil
 }
 
 // exhausted asks the partition's leader whether it has anything left of a range: the client says nothing of batches that
@@ -230,10 +262,10 @@ func (i *Inspector) exhausted(ctx context.Context, id int32, r OffsetRange) (boo
 	p := resp.Topics[0].Partitions[0]
 	if e := kerr.ErrorForCode(p.ErrorCode); e != nil {
 		final, judged := Judge(i.cfg.Topic, id, e)
-		if final {
+		if final && !errors.Is(e, kerr.OffsetOutOfRange) {
 			return false, judged
 		}
-		return false, nil // such as a new leader: the client goes on by itself
+		return false, nil // such as a new leader: the client goes on by itself, or is told the same
 	}
 	end := p.HighWatermark
 	if i.cfg.Isolation == ReadCommitted {

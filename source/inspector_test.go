@@ -116,3 +116,43 @@ func TestEmptyBatches(t *testing.T) {
 		})
 	}
 }
+
+// TestInspectorPassesWhatRetentionRemoves: the beginning moves on after it was asked for, before the reading and under it. An offset beyond
+// the end stays an error.
+func TestInspectorPassesWhatRetentionRemoves(t *testing.T) {
+	cluster := kafkatest.Start(t, "topic", 2)
+	producer, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.DefaultProduceTopic("topic"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer producer.Close()
+	for n := range 50 {
+		if err := producer.ProduceSync(t.Context(), &kgo.Record{Value: []byte("x")}).FirstErr(); err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	cfg := valid()
+	cfg.Brokers = cluster.ListenAddrs()
+	inspector, err := source.NewInspector(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inspector.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	read := func(first, next int64) (at []int64, err error) {
+		return at, inspector.Read(ctx, map[int32]source.OffsetRange{0: {First: first, Next: next}, 1: {First: 0, Next: 9}}, func(r *kgo.Record) { at = append(at, r.Offset) })
+	}
+	if err := cluster.DeleteRecords("topic", 0, 20); err != nil {
+		t.Fatal(err)
+	}
+	if at, err := read(5, 50); err != nil || len(at) != 30 || at[0] != 20 {
+		t.Errorf("read %d from %v, %v; want the 30 from 20 on", at, at[:min(1, len(at))], err)
+	}
+	if at, err := read(5, 15); err != nil || len(at) != 0 {
+		t.Errorf("of what is gone it has read %d, %v", at, err)
+	}
+	if at, err := read(60, 70); !errors.As(err, new(*source.Error)) {
+		t.Errorf("beyond the end it has read %d, %v; want an error", at, err)
+	}
+}

@@ -56,6 +56,11 @@ const (
 	minFetch = 256 << 10
 )
 
+// followerFor is how long a partition is read from a follower before its leader is asked once more who is to be read from (KIP-392). What a
+// follower that is gone, is behind, or has deleted earlier does not have comes no later: the client believes neither loss nor a way
+// out, and asks it again and again meanwhile.
+const followerFor = 5 * time.Second
+
 // PollRecords bounds one poll, so that the caller returns to its other duties often enough.
 const PollRecords = 10_000
 
@@ -121,20 +126,16 @@ func readerOptions(cfg Config, stale func(error)) ([]kgo.Opt, error) {
 		kgo.FetchMaxBytes(maxFetch),
 		kgo.FetchMaxPartitionBytes(maxFetch / 4),
 		kgo.FetchMaxWait(500 * time.Millisecond),
+		kgo.RecheckPreferredReplicaInterval(followerFor),
+	}
+	if cfg.Rack != "" {
+		opts = append(opts, kgo.Rack(cfg.Rack))
 	}
 	if cfg.Isolation == ReadCommitted {
 		opts = append(opts, kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	}
 	connect, err := connectOptions(cfg, stale)
 	return append(opts, connect...), err
-}
-
-// Shared has a client of one of n pipelines in a process hold as much less of what it has fetched.
-func Shared(n int) []kgo.Opt {
-	if n <= 1 {
-		return nil
-	}
-	return []kgo.Opt{kgo.FetchMaxBytes(int32(max(maxFetch/n, minFetch))), kgo.FetchMaxPartitionBytes(int32(max(maxFetch/4/n, minFetch)))}
 }
 
 // connectOptions are those of every client.
@@ -297,6 +298,15 @@ func (s *Source) Poll(ctx context.Context, most int) kgo.Fetches {
 	return s.refused.add(s.client.PollRecords(ctx, most))
 }
 
+// Hold has the client hold about so many bytes of fetches at most, for that many assigned partitions, as the brokers send them: compressed, if the
+// topic is. It holds one fetch of each broker, so each is asked for its part, but not for less than minFetch; one larger message comes all the
+// same. All brokers are asked at once, however many, since one to which nothing comes keeps its answer back for FetchMaxWait.
+func (s *Source) Hold(bytes int64, partitions int) {
+	brokers := max(min(len(s.client.DiscoveredBrokers()), partitions), 1)
+	fetch := min(max(bytes/int64(brokers), minFetch), maxFetch)
+	s.client.UpdateFetchMaxBytes(int32(fetch), int32(max(fetch/4, minFetch)))
+}
+
 // Seek sets where owned partitions are read from next. Polls that begin afterwards return nothing from before.
 func (s *Source) Seek(next map[checkpoint.Partition]checkpoint.Position) {
 	s.client.SetOffsets(epochOffsets(next))
@@ -400,6 +410,17 @@ func newError(op string, err error) error {
 	}
 	// A broker that closes the connection at once (*kgo.ErrFirstReadEOF) may be shutting down: that is tried again.
 	return fmt.Errorf("%s: %w", op, err)
+}
+
+// TopicGone is the *Error of a topic that is not there any more, by such an answer of a broker.
+func TopicGone(topic string, err error) error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		err = e.Err // its hint is for a topic that never was
+	}
+	return &Error{
+		Op: "reading topic " + topic, Err: fmt.Errorf("it was there, and has been deleted: %w", err),
+		Hint: "the table keeps what it has of it. A topic that is made anew under the name is another one, with offsets of its own: `connector rewind --to earliest --new-topic` begins with it",
+	}
 }
 
 // UnknownTopic reports whether an error says that there is no such topic, as brokers also do that have not heard of it yet.

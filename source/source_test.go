@@ -177,7 +177,7 @@ func TestErrorsAreJudged(t *testing.T) {
 }
 
 // open makes a source that is told its positions.
-func open(t *testing.T, c source.Config, next map[checkpoint.Partition]int64) *source.Source {
+func open(t *testing.T, c source.Config, next map[checkpoint.Partition]int64, extra ...kgo.Opt) *source.Source {
 	t.Helper()
 	s, err := source.New(c, "group", source.Callbacks{
 		Positions: func(_ context.Context, assigned []checkpoint.Partition) (map[checkpoint.Partition]checkpoint.Position, error) {
@@ -187,7 +187,7 @@ func open(t *testing.T, c source.Config, next map[checkpoint.Partition]int64) *s
 		Revoked: func(context.Context, []checkpoint.Partition) {},
 		Lost:    func([]checkpoint.Partition) {},
 		Stale:   func(err error) { t.Error(err) },
-	})
+	}, extra...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,11 +61,14 @@ func (f *adoptFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer s.inspector.Close()
-	a := admin.Adoption{Writer: s.writer, Name: s.Name, Topic: s.Source.Kafka.Topic, Kafka: s.topic, Force: f.force}
+	if s.divided() && f.spark != "" {
+		return &configError{errors.New("--from-spark-checkpoint is for one table, which Spark has written, and table.uri has values: adopt the offsets by --from-group, or begin with source.start")}
+	}
+	a := admin.Adoption{Writer: s.writer, Name: s.Name, Topic: s.Source.Kafka.Topic, Kafka: s.topic, Filtered: s.Table.Decode.Filter != "", Force: f.force}
 	if err := f.other(ctx, s, &a); err != nil {
 		return err
 	}
-	uri := open.Redact(s.Table.Sink.URI)
+	uri := open.Redact(s.tableURI())
 	plan, err := admin.PlanAdoption(ctx, s.store, a)
 	if errors.Is(err, delta.ErrNotTable) {
 		err = fmt.Errorf("%w; make it with `connector table create`", err)

@@ -96,9 +96,9 @@ func TestColumnsOfEachFormat(t *testing.T) {
 					t.Errorf("the new table has no %s:\n%s", want, schema)
 				}
 			}
-			want := "adds    note STRING\n"
+			want := "adds     column note STRING\n"
 			if tt.narrow == "INT" {
-				want = "widens  customer from INT to BIGINT\n" + want
+				want = "widens   column customer from INT to BIGINT\n" + want
 			}
 			if o := mustRun(t, "schema", "plan", "-c", config); o.stdout != want {
 				t.Errorf("the plan is\n%s\nwant\n%s", o.stdout, want)
@@ -214,6 +214,102 @@ func TestColumnSettings(t *testing.T) {
 	} {
 		if o := command(t, "validate", "-c", file(t, "c.yaml", "name: n\n"+settings+"\n")); o.code != exitConfig || !strings.Contains(o.stderr, want) {
 			t.Errorf("%s: exit code %d, %s, want %q", settings, o.code, o.stderr, want)
+		}
+	}
+}
+
+// withDefaults is a table's schema as Spark makes it, with columns that have defaults.
+const withDefaults = `{"type":"struct","fields":[{"name":"id","type":"long","nullable":true,"metadata":{}},` +
+	`{"name":"n","type":"integer","nullable":true,"metadata":{"CURRENT_DEFAULT":"7"}},` +
+	`{"name":"made","type":"timestamp","nullable":true,"metadata":{"CURRENT_DEFAULT":"now()"}}]}`
+
+// TestColumnsBesideDefaults: a default is for the table's column, not for a field of the same name that only expressions read; expressions
+// don't see one that reads the clock.
+func TestColumnsBesideDefaults(t *testing.T) {
+	cluster := kafkatest.Start(t, "events", 1)
+	produce(t, cluster.ListenAddrs(), "events", &kgo.Record{Value: []byte(`{"id":1}`)}, &kgo.Record{Value: []byte(`{"id":2,"n":"x"}`)}, &kgo.Record{Value: []byte(`{"id":3,"n":"y"}`)})
+	schema := file(t, "s.json", withDefaults)
+	config := func(name, columns string) string {
+		return file(t, "c.yaml", fmt.Sprintf("name: %s\nsource: {brokers: [%q], topic: events}\nhttp: {listen: \"off\"}\ntable: {uri: %q, schema_file: %q, %s}\n",
+			name, cluster.ListenAddrs()[0], filepath.Join(t.TempDir(), "table"), schema, columns))
+	}
+	dropped := config("dropped", `filter: "n IS NULL OR n = 'x'", columns: {n: {drop: true, type: STRING}}`)
+	mustRun(t, "run", "-c", dropped, "--until-end")
+	if got, want := rowsOf(t, dropped, "id", "n"), []string{`{"id":1,"n":null}`, `{"id":2,"n":null}`}; !slices.Equal(got, want) {
+		t.Errorf("%s, want %s", got, want)
+	}
+	computed := config("computed", `filter: "id < 3", columns: {n: {expression: "id"}}`)
+	mustRun(t, "run", "-c", computed, "--until-end")
+	if got, want := rowsOf(t, computed, "n"), []string{`{"n":1}`, `{"n":2}`}; !slices.Equal(got, want) {
+		t.Errorf("%s, want %s", got, want)
+	}
+	for name, columns := range map[string]string{"filter": `filter: "made IS NOT NULL"`, "expression": `columns: {n: {expression: "year(made)"}}`} {
+		o := command(t, "run", "-c", config(name, columns), "--until-end")
+		if o.code == exitOK || !strings.Contains(o.stderr, "an expression reads made, whose default reads the clock") {
+			t.Errorf("%s: exit code %d: %s", name, o.code, o.stderr)
+		}
+	}
+}
+
+// withGenerated is a table's schema as Spark makes it, with a column that the table computes and that is never null.
+const withGenerated = `{"type":"struct","fields":[{"name":"id","type":"long","nullable":true,"metadata":{}},` +
+	`{"name":"at","type":"timestamp","nullable":true,"metadata":{}},` +
+	`{"name":"day","type":"date","nullable":false,"metadata":{"delta.generationExpression":"CAST(at AS DATE)"}}]}`
+
+// TestGeneratedColumnIsDropped: a column that the table computes need not come from messages, and what they have under its name need not count,
+// though it is NOT NULL.
+func TestGeneratedColumnIsDropped(t *testing.T) {
+	cluster := kafkatest.Start(t, "events", 1)
+	produce(t, cluster.ListenAddrs(), "events", &kgo.Record{Value: []byte(`{"id":1,"at":"2024-02-29T12:00:00Z"}`)},
+		&kgo.Record{Value: []byte(`{"id":2,"at":"2024-03-01T12:00:00Z","day":"a Friday"}`)}, &kgo.Record{Value: []byte(`{"id":3,"at":"2024-03-02T12:00:00Z","day":"2000-01-01"}`)})
+	config := func(name, columns string) string {
+		return file(t, "c.yaml", fmt.Sprintf("name: %s\nsource: {brokers: [%q], topic: events}\nhttp: {listen: \"off\"}\non_error: skip\ntable: {uri: %q, schema_file: %q%s}\n",
+			name, cluster.ListenAddrs()[0], filepath.Join(t.TempDir(), "table"), file(t, "s.json", withGenerated), columns))
+	}
+	for name, tt := range map[string]struct {
+		columns string
+		want    []string
+	}{
+		"dropped":  {", columns: {day: {drop: true}}", []string{`{"day":"2024-02-29"}`, `{"day":"2024-03-01"}`, `{"day":"2024-03-02"}`}},
+		"left-out": {"", []string{`{"day":"2024-02-29"}`}},
+		"read":     {`, columns: {day: {drop: true, type: STRING}}, filter: "day IS NULL OR day <> 'a Friday'"`, []string{`{"day":"2024-02-29"}`, `{"day":"2024-03-02"}`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := config(name, tt.columns)
+			mustRun(t, "validate", "-c", c)
+			mustRun(t, "run", "-c", c, "--until-end")
+			if got := rowsOf(t, c, "day"); !slices.Equal(got, tt.want) {
+				t.Errorf("%s, want %s", got, tt.want)
+			}
+			if o := mustRun(t, "schema", "plan", "-c", c, "--schema", file(t, "s.avsc", `{"type":"record","name":"r","fields":[{"name":"id","type":"long"}]}`)); !strings.HasPrefix(o.stdout, "nothing") {
+				t.Error(o.stdout)
+			}
+		})
+	}
+	plain := strings.Replace(withGenerated, `"delta.generationExpression":"CAST(at AS DATE)"`, "", 1)
+	c := file(t, "plain.yaml", fmt.Sprintf("name: n\nsource: {brokers: [b:1], topic: t}\ntable: {uri: /t, schema_file: %q, columns: {day: {drop: true}}}\n", file(t, "plain.json", plain)))
+	if o := command(t, "validate", "-c", c); o.code != exitConfig || !strings.Contains(o.stderr, "day is NOT NULL, and nothing would fill it") {
+		t.Errorf("exit code %d: %s", o.code, o.stderr)
+	}
+}
+
+// TestMisspeltColumn: under schema evolution an entry may be there before its column, so that a slip in its name is no error; it is told.
+func TestMisspeltColumn(t *testing.T) {
+	fake, _ := fakeRegistry(t)
+	cluster := kafkatest.Start(t, "events", 1)
+	table := filepath.Join(t.TempDir(), "table")
+	mustRun(t, "table", "create", table, "--schema", "customer STRING, at TIMESTAMP, meta STRUCT<sent: TIMESTAMP>")
+	for entry, near := range map[string]string{
+		"custmer: {type: STRING}": "customer", "Customer: {type: STRING}": "customer", "meta.snet: {epoch: seconds}": "meta.sent", "buyer: {from: costumer}": "customer",
+		"price: {type: INT}": "", "on: {epoch: seconds}": "", "buyer: {from: customer}": "",
+	} {
+		o := mustRun(t, "run", "--until-end", "-c", file(t, "c.yaml", fmt.Sprintf(`name: events
+source: {brokers: [%q], topic: events, json: {framing: registry}, schema_registry: {urls: [%q]}}
+table: {uri: %q, schema_evolution: add_columns, columns: {%s}}
+http: {listen: "off"}
+`, cluster.ListenAddrs()[0], fake.URL(), table, entry)))
+		if warned := strings.Contains(o.stderr, "is it misspelt?"); warned != (near != "") || warned && !strings.Contains(o.stderr, "near="+near) {
+			t.Errorf("%s: want a warning that names %q: %s", entry, near, o.stderr)
 		}
 	}
 }

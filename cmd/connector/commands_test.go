@@ -113,7 +113,7 @@ func TestConfigurationErrors(t *testing.T) {
 		},
 		{
 			"unknown key, nothing near", goodConfig + "colour: red\n",
-			`Error: unknown key "colour" at c.yaml:8:1; known keys: dead_letters, flush, http, lanes, limits, name, on_error, pipelines, shutdown_timeout, source, storage, table`,
+			`Error: unknown key "colour" at c.yaml:8:1; known keys: dead_letters, flush, http, lanes, limits, memory, name, on_error, pipelines, shutdown_timeout, source, storage, table`,
 		},
 		{
 			"wrong type", goodConfig + "lanes: many\n",

@@ -27,7 +27,7 @@ type config struct {
 	Storage     open.Config       `yaml:"storage"`
 	Pipeline    pipeline.Config   `yaml:",inline"`
 	DeadLetters deadLettersConfig `yaml:"dead_letters"`
-	HTTP        httpConfig        `yaml:"http"`
+	Process     processConfig     `yaml:",inline"`
 	Verify      verifyConfig      `yaml:"verify"`
 }
 
@@ -57,7 +57,13 @@ type tableSection struct {
 	// SchemaFile has the columns of a new table: see fileSchema.
 	SchemaFile string `yaml:"schema_file"`
 	// Infer is the number of messages from which a new table's columns are inferred; 0: they are not.
-	Infer  int           `yaml:"infer"`
+	Infer int `yaml:"infer"`
+	// Catalog is where the offsets are of a stream whose rows go to many tables: by default the folder _catalog beside them.
+	Catalog string `yaml:"catalog"`
+	// MaxOpen is how many of these tables are open at a time, MaxTables how many there may be.
+	MaxOpen   int `yaml:"max_open"`
+	MaxTables int `yaml:"max_tables"`
+
 	Decode decode.Config `yaml:",inline"`
 }
 
@@ -68,9 +74,9 @@ func defaultConfig() config {
 			JSON: jsonConfig{Framing: framingNone}, Avro: avroConfig{Framing: framingRegistry}, Protobuf: protobufConfig{Framing: framingRegistry},
 			Raw: rawConfig{Column: defaultRawColumn, Type: formatBinary}, Key: keyConfig{Column: defaultKeyColumn},
 		},
-		Table:    tableSection{Sink: sink.DefaultConfig()},
+		Table:    tableSection{Sink: sink.DefaultConfig(), MaxOpen: 100, MaxTables: 1000},
 		Pipeline: pipeline.DefaultConfig(),
-		HTTP:     httpConfig{Listen: ":9464"},
+		Process:  processConfig{HTTP: httpConfig{Listen: ":9464"}},
 	}
 }
 
@@ -84,14 +90,14 @@ func readFile(path string) ([]byte, error) {
 func (c config) validate() error {
 	errs := []error{
 		checkpoint.ValidateName(c.Name), c.Source.Kafka.Validate(), c.Table.Sink.Validate(), c.validateColumns(),
-		c.Storage.Validate(), c.Pipeline.Validate(), c.HTTP.Validate(), c.Verify.Validate(), c.Source.validateFormat(), c.validateDeadLetters(),
+		c.Storage.Validate(), c.Pipeline.Validate(), c.Process.HTTP.Validate(), c.Process.Memory.Validate(), c.Verify.Validate(), c.Source.validateFormat(), c.validateDeadLetters(),
 	}
 	if c.Source.Key.Format != "" {
 		if f, ok := c.Table.Decode.Metadata.Field(); ok && f.Name == c.Source.Key.Column {
 			errs = append(errs, fmt.Errorf("source.key.column is %q, which is the Kafka metadata column: name another one", f.Name))
 		}
 	}
-	errs = append(errs, c.validateSchema(), c.validateEvolution())
+	errs = append(errs, c.validateSchema(), c.validateEvolution(), c.validateTables())
 	if c.Table.Sink.Schema != "" || c.Table.SchemaFile != "" {
 		if schema, err := c.createSchema(); err != nil {
 			errs = append(errs, err)
@@ -134,7 +140,7 @@ func (c config) configuredSchema() (*arrow.Schema, error) {
 		}
 		return schema, err
 	case c.Table.SchemaFile != "":
-		schema, err := fileSchema(c.Table.SchemaFile)
+		schema, err := fileSchema(c.Table.SchemaFile, nil)
 		if err != nil {
 			err = fmt.Errorf("table.schema_file: %w", err)
 		}

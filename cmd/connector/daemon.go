@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"kafkadelta/internal/strictyaml"
@@ -16,7 +15,7 @@ import (
 
 // daemonConfig is what a configuration file, or a folder of them, describes: one or many pipelines in one process.
 type daemonConfig struct {
-	http      httpConfig
+	process   processConfig
 	pipelines []config
 }
 
@@ -44,18 +43,22 @@ func loadDaemon(path string) (*daemonConfig, error) {
 			continue
 		}
 		if first == "" {
-			first, d.http = file, f.Config.HTTP
+			first, d.process = file, f.Config.Process
 		}
-		if f.Config.HTTP != d.http {
-			errs = append(errs, fmt.Errorf("%s: http.listen is %q, but %q in %s: a process serves one address", file, f.Config.HTTP.Listen, d.http.Listen, first))
+		switch own := f.Config.Process; {
+		case own.HTTP != d.process.HTTP:
+			errs = append(errs, fmt.Errorf("%s: http.listen is %q, but %q in %s: a process serves one address", file, own.HTTP.Listen, d.process.HTTP.Listen, first))
+		case own.Memory != d.process.Memory:
+			errs = append(errs, fmt.Errorf("%s: memory.limit is %d bytes, but %d in %s: it is the process's", file, own.Memory.Limit, d.process.Memory.Limit, first))
 		}
 		d.pipelines = append(d.pipelines, f.Pipelines...)
 	}
 	var all []config
+	at := places{}
 	for _, c := range d.pipelines {
 		for _, next := range c.known() {
 			for _, before := range all {
-				if err := clash(before, next); err != nil {
+				if err := clash(before, next, at); err != nil {
 					errs = append(errs, fmt.Errorf("%s: %w", path, err))
 				}
 			}
@@ -123,26 +126,40 @@ func loadFile(path string) (*configFile, error) {
 		if err := validate(); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", where, err))
 		}
-		if c.HTTP != f.Config.HTTP {
-			errs = append(errs, fmt.Errorf("%s: http stands beside the pipelines, since the process serves one address", where))
+		if c.Process != f.Config.Process {
+			errs = append(errs, fmt.Errorf("%s: http and memory stand beside the pipelines, since they are the process's", where))
 		}
 	}
 	return f, errors.Join(errs...)
 }
 
-// clash tells why two pipelines of a process can't be side by side.
-func clash(a, b config) error {
+// clash tells why two pipelines of a process can't be side by side. What it can't see, as two names of one broker, the table tells at the
+// start of the second.
+func clash(a, b config, at places) error {
 	topic, group := a.Source.Kafka.Topic, cmp.Or(a.Source.Kafka.Group, a.Name)
+	twice := false
 	switch {
 	case a.Name == b.Name:
 		return fmt.Errorf("two pipelines have the name %q: the offsets in a table go by it, so give each its own", a.Name)
-	case topic == "" || b.Source.Kafka.Topic == "" || !slices.Equal(a.Source.Kafka.Brokers, b.Source.Kafka.Brokers): // of a pattern, or of two clusters
+	case topic == "" || b.Source.Kafka.Topic == "" || !a.Source.Kafka.SharesBroker(b.Source.Kafka): // of a pattern, or of two clusters
 	case group == cmp.Or(b.Source.Kafka.Group, b.Name):
 		return fmt.Errorf("the pipelines %q and %q have the consumer group %q: give each its own, or leave source.group out", a.Name, b.Name, group)
-	case topic == b.Source.Kafka.Topic && a.Table.Sink.URI == b.Table.Sink.URI && a.Table.Decode.Filter == b.Table.Decode.Filter:
-		return fmt.Errorf("the pipelines %q and %q both bring the topic %s into the table %s: it would have each message twice", a.Name, b.Name, topic, open.Redact(a.Table.Sink.URI))
+	case topic != b.Source.Kafka.Topic || apart(a.Table.Decode.Filter, b.Table.Decode.Filter):
+	case a.place(a.Table.Sink.URI) == b.place(b.Table.Sink.URI):
+		return fmt.Errorf("the pipelines %q and %q both bring the topic %s into the table %s: it would have each message twice; give each another table, or a table.filter of its own",
+			a.Name, b.Name, topic, open.Redact(b.Table.Sink.URI))
+	default:
+		twice = true
 	}
-	return nil
+	return clashOfFolders(a, b, at, twice)
+}
+
+// apart tells whether two filters may leave each message to one of the two.
+func apart(a, b string) bool { return a != "" && b != "" && a != b }
+
+// place is where a URI of the settings leads, however it is spelled.
+func (c config) place(uri string) string {
+	return open.Place(uri, open.Options{Config: c.Storage, Getenv: os.Getenv})
 }
 
 // loadConfig reads the one pipeline that a command is about. Of several in a file or folder, FILE#NAME names it.
@@ -160,7 +177,8 @@ func loadConfig(path string) (config, error) {
 	if name == "" && len(d.pipelines) == 1 && !d.pipelines[0].manyTopics() {
 		return d.pipelines[0], nil
 	}
-	var names []string
+	var names, meant []string
+	var found []config // by patterns
 	for _, c := range d.pipelines {
 		if c.Source.TopicPattern == "" {
 			for _, p := range c.known() {
@@ -171,10 +189,16 @@ func loadConfig(path string) (config, error) {
 			}
 			continue
 		}
-		if topic, ok := strings.CutPrefix(name, c.Name+"."); ok && c.matches(topic) {
-			return c.forTopic(topic), nil
-		}
 		names = append(names, c.Name+".<topic>")
+		if topic, ok := strings.CutPrefix(name, c.Name+"."); ok && c.matches(topic) {
+			found, meant = append(found, c.forTopic(topic)), append(meant, fmt.Sprintf("the topic %q of the pipeline %q", topic, c.Name))
+		}
 	}
-	return config{}, &configError{fmt.Errorf("%s has the pipelines %s: name one as %s#NAME", file, strings.Join(names, ", "), file)}
+	switch len(found) {
+	case 0:
+		return config{}, &configError{fmt.Errorf("%s has the pipelines %s: name one as %s#NAME", file, strings.Join(names, ", "), file)}
+	case 1:
+		return found[0], nil
+	}
+	return config{}, &configError{fmt.Errorf("%s#%s may be %s: give one of these pipelines another name", file, name, strings.Join(meant, ", or "))}
 }

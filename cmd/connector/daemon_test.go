@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -363,19 +364,44 @@ pipelines:
 }
 
 // TestTopicUnderTwoNames: a topic that a stream has brought into a table is not brought again by one of another name, as when a pipeline
-// of one topic is turned into one of a list.
+// of one topic is turned into one of a list, unless both have a filter. They are of two files, and spell brokers and table in two ways.
 func TestTopicUnderTwoNames(t *testing.T) {
 	cluster := kafkatest.Start(t, "one", 2)
 	kafkatest.Produce(t, cluster.ListenAddrs(), "one", 2, values(10))
-	table := filepath.Join(t.TempDir(), "table")
-	const form = "name: all\nsource: {brokers: [%q], %s}\ntable: {uri: %q, schema: \"n BIGINT\"}\nhttp: {listen: \"off\"}\n"
-	mustRun(t, "run", "--until-end", "-c", file(t, "c.yaml", fmt.Sprintf(form, cluster.ListenAddrs()[0], "topic: one", table)))
-	o := command(t, "run", "--until-end", "-c", file(t, "c.yaml", fmt.Sprintf(form, cluster.ListenAddrs()[0], "topics: [one]", table)))
-	if o.code != exitRefused || !strings.Contains(o.stderr, `by stream "all": stream "all.one" would bring each of them a second time`) {
-		t.Errorf("exit code %d: %s", o.code, o.stderr)
+	_, port, err := net.SplitHostPort(cluster.ListenAddrs()[0])
+	if err != nil {
+		t.Fatal(err)
 	}
-	if got := rowCount(t, table); got != 10 {
-		t.Errorf("%d rows", got)
+	folder := t.TempDir()
+	run := func(name, topics, table, filter string) outcome {
+		t.Helper()
+		broker, uri := "127.0.0.1", filepath.Join(folder, table)
+		if name != "all" || topics != "topic: one" {
+			broker, uri = "localhost", "file://"+uri
+		}
+		return command(t, "run", "--until-end", "-c", file(t, "c.yaml", fmt.Sprintf("name: %s\nsource: {brokers: [\"%s:%s\"], %s}\ntable: {uri: %q, schema: \"n BIGINT\"%s}\nhttp: {listen: \"off\"}\n",
+			name, broker, port, topics, uri, filter)))
+	}
+	const low, high = `, filter: "n < 4"`, `, filter: "n >= 4"`
+	for _, tt := range []struct{ name, topics, table, filter, refused string }{
+		{"all", "topic: one", "whole", "", ""},
+		{"all", "topics: [one]", "whole", "", `by stream "all": stream "all.one" would bring them a second time`},
+		{"other", "topic: one", "whole", "", `by stream "all": stream "other" would bring them a second time; go on as stream "all"`},
+		{"other", "topic: one", "whole", high, `stream "all" has none as far as the table knows`},
+		{"all", "topic: one", "whole", "", ""},
+		{"low", "topic: one", "parts", low, ""},
+		{"rest", "topic: one", "parts", "", "table.filter"},
+		{"high", "topic: one", "parts", high, ""},
+	} {
+		o := run(tt.name, tt.topics, tt.table, tt.filter)
+		if want := map[bool]int{true: exitOK, false: exitRefused}[tt.refused == ""]; o.code != want || !strings.Contains(o.stderr, tt.refused) {
+			t.Errorf("%v: exit code %d: %s", tt, o.code, o.stderr)
+		}
+	}
+	for _, table := range []string{"whole", "parts"} {
+		if got := rowCount(t, filepath.Join(folder, table)); got != 10 {
+			t.Errorf("%s has %d rows", table, got)
+		}
 	}
 }
 
@@ -397,15 +423,18 @@ func TestRestarts(t *testing.T) {
 func TestPipelineSettings(t *testing.T) {
 	const rest = "\nhttp: {listen: \"off\"}\n"
 	for settings, want := range map[string]string{
-		"name: n\nsource: {brokers: [b:1], topics: [a, a]}\ntable: {uri: \"/{topic}\"}":                                                             `source.topics has "a" twice`,
-		"name: n\nsource: {brokers: [b:1], topic: t, topics: [a]}\ntable: {uri: \"/{topic}\"}":                                                      "exclude each other",
-		"name: n\nsource: {brokers: [b:1], topic_pattern: \"(\"}\ntable: {uri: \"/{topic}\"}":                                                       "source.topic_pattern",
-		"name: n\nsource: {brokers: [b:1], topics: [a], group: g}\ntable: {uri: \"/{topic}\"}":                                                      "source.group",
-		"name: n\nsource: {brokers: [b:1], topics: [a]}\ntable: {uri: \"/{topic}\", create: sometimes}":                                             "table.create",
-		"name: n\nsource: {brokers: [b:1], topic_pattern: a, discovery_interval: 1ms}\ntable: {uri: \"/{topic}\"}":                                  "source.discovery_interval is 1ms",
-		"source: {brokers: [b:1], topic: t}\ntable: {uri: /t}\npipelines: [{name: a}, {name: b}]":                                                   `"a" and "b" both bring the topic t into the table /t`,
-		"source: {brokers: [b:1], topic: t, group: g}\npipelines: [{name: a, table: {uri: /a}}, {name: b, table: {uri: /b}}]":                       `"a" and "b" have the consumer group "g"`,
-		"source: {brokers: [b:1]}\ntable: {uri: \"/{topic}\"}\npipelines: [{name: a, source: {topics: [b.c]}}, {name: a.b, source: {topics: [c]}}]": `two pipelines have the name "a.b.c"`,
+		"name: n\nsource: {brokers: [b:1], topics: [a, a]}\ntable: {uri: \"/{topic}\"}":                                                                        `source.topics has "a" twice`,
+		"name: n\nsource: {brokers: [b:1], topic: t, topics: [a]}\ntable: {uri: \"/{topic}\"}":                                                                 "exclude each other",
+		"name: n\nsource: {brokers: [b:1], topic_pattern: \"(\"}\ntable: {uri: \"/{topic}\"}":                                                                  "source.topic_pattern",
+		"name: n\nsource: {brokers: [b:1], topics: [a], group: g}\ntable: {uri: \"/{topic}\"}":                                                                 "source.group",
+		"name: n\nsource: {brokers: [b:1], topics: [a]}\ntable: {uri: \"/{topic}\", create: sometimes}":                                                        "table.create",
+		"name: n\nsource: {brokers: [b:1], topic_pattern: a, discovery_interval: 1ms}\ntable: {uri: \"/{topic}\"}":                                             "source.discovery_interval is 1ms",
+		"source: {brokers: [b:1], topic: t}\ntable: {uri: /t}\npipelines: [{name: a}, {name: b}]":                                                              `"a" and "b" both bring the topic t into the table /t`,
+		"source: {topic: t}\ntable: {uri: /t}\npipelines: [{name: a, source: {brokers: [b:1, c:1]}}, {name: b, source: {brokers: [d:1, B:1]}}]":                `"a" and "b" both bring the topic t into the table /t`,
+		"source: {brokers: [b], topic: t}\npipelines: [{name: a, table: {uri: /t}}, {name: b, source: {brokers: [\"b:9092\"]}, table: {uri: \"file:///t/\"}}]": `"a" and "b" both bring the topic t into the table file:///t/`,
+		"source: {brokers: [b:1], topic: t}\ntable: {uri: /t}\npipelines: [{name: a}, {name: b, table: {filter: \"n > 1\"}}]":                                  `"a" and "b" both bring the topic t into the table /t`,
+		"source: {brokers: [b:1], topic: t, group: g}\npipelines: [{name: a, table: {uri: /a}}, {name: b, table: {uri: /b}}]":                                  `"a" and "b" have the consumer group "g"`,
+		"source: {brokers: [b:1]}\ntable: {uri: \"/{topic}\"}\npipelines: [{name: a, source: {topics: [b.c]}}, {name: a.b, source: {topics: [c]}}]":            `two pipelines have the name "a.b.c"`,
 		"pipelines: [{name: n}, {name: a/b}]":                                                       "pipelines[1] (a/b): ",
 		"source: {brokers: [b:1], topics: [a], group: g}\npipelines: [{name: x, table: {uri: /t}}]": "source.group is",
 		"pipelines: []":                             "pipelines is empty",
@@ -419,5 +448,105 @@ func TestPipelineSettings(t *testing.T) {
 	}
 	if o := command(t, "validate", "-c", t.TempDir()); o.code != exitConfig || !strings.Contains(o.stderr, "has no file *.yaml") {
 		t.Errorf("exit code %d: %s", o.code, o.stderr)
+	}
+}
+
+// TestNameOfAPipelineOfMany: -c FILE#NAME is the pipeline of that name, and only then one of a topic that a pattern may find.
+func TestNameOfAPipelineOfMany(t *testing.T) {
+	path := file(t, "c.yaml", `source: {brokers: [b:1]}
+table: {uri: "/{topic}"}
+pipelines:
+  - {name: a, source: {topic_pattern: ".*"}}
+  - {name: a.b, source: {topic_pattern: "c.*"}}
+  - {name: a.list, source: {topics: [t]}}
+  - {name: a.single, source: {topic: s}}
+`)
+	for name, topic := range map[string]string{"a.single": "s", "a.list.t": "t", "a.x": "x", "a.b": "b"} {
+		c, err := loadConfig(path + "#" + name)
+		if err != nil || c.Name != name || c.Source.Kafka.Topic != topic {
+			t.Errorf("%s is %s, of topic %s, want %s: %v", name, c.Name, c.Source.Kafka.Topic, topic, err)
+		}
+	}
+	if _, err := loadConfig(path + "#a.b.cd"); err == nil || !strings.Contains(err.Error(), `the topic "b.cd" of the pipeline "a", or the topic "cd" of the pipeline "a.b"`) {
+		t.Errorf("a name of two topics: %v", err)
+	}
+	if _, err := loadConfig(path + "#other"); err == nil || !strings.Contains(err.Error(), "a.<topic>, a.b.<topic>, a.list.t, a.single") {
+		t.Errorf("a name of none: %v", err)
+	}
+}
+
+// TestFinderAndStreamOfOneName: what a pattern finds may have the name of a pipeline with another pattern. Each tells for itself.
+func TestFinderAndStreamOfOneName(t *testing.T) {
+	cluster := kafkatest.Start(t, "y", 1)
+	d := startDaemon(t, file(t, "c.yaml", fmt.Sprintf(`source: {brokers: [%q], session_timeout: 1s, discovery_interval: 1s}
+flush: {interval: 100ms}
+table: {schema: "n BIGINT", uri: %q}
+http: {listen: "127.0.0.1:0"}
+pipelines:
+  - {name: x, source: {topic_pattern: "y"}}
+  - {name: x.y, source: {topic_pattern: "none-.*"}}
+`, cluster.ListenAddrs()[0], filepath.Join(t.TempDir(), topicMark))))
+	d.wait("a search that finds nothing, beside a stream that runs", func() bool {
+		code, body := d.get("/readyz")
+		_, metrics := d.get("/metrics")
+		return code == 503 && strings.Contains(body, "topics of x.y: ") && strings.Count(strings.TrimSpace(body), "\n") == 0 &&
+			strings.Contains(metrics, `kafkadelta_ready{stream="x.y"} 1`) && strings.Contains(metrics, `kafkadelta_up{stream="x.y"} 1`)
+	})
+	if code := d.end(); code != exitOK {
+		t.Errorf("exit code %d: %s", code, d.stderr.String())
+	}
+}
+
+// TestFilesOfATopic: {topic} in the names of files stands for the topic as well, also where a pattern has yet to find it.
+func TestFilesOfATopic(t *testing.T) {
+	cluster := kafkatest.Start(t, "one", 1)
+	if err := cluster.CreateTopic("two", 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	kafkatest.Produce(t, cluster.ListenAddrs(), "one", 1, values(3))
+	kafkatest.Produce(t, cluster.ListenAddrs(), "two", 1, [][]byte{[]byte(`{"text":"a"}`)})
+	folder := t.TempDir()
+	for topic, field := range map[string]string{"one": `{"name":"n","type":"long"}`, "two": `{"name":"text","type":"string"}`} {
+		if err := os.WriteFile(filepath.Join(folder, topic+".avsc"), []byte(`{"type":"record","name":"r","fields":[`+field+`]}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := func(name, topics string) string {
+		return file(t, "c.yaml", fmt.Sprintf("name: %s\nsource: {brokers: [%q], %s}\ntable: {uri: %q, schema_file: %q}\nhttp: {listen: \"off\"}\n",
+			name, cluster.ListenAddrs()[0], topics, filepath.Join(folder, name, "{topic}"), filepath.Join(folder, "{topic}.avsc")))
+	}
+	for name, topics := range map[string]string{"list": "topics: [one, two]", "pattern": `topic_pattern: "one|two"`} {
+		mustRun(t, "validate", "-c", config(name, topics))
+		mustRun(t, "run", "--until-end", "-c", config(name, topics))
+		for topic, column := range map[string]string{"one": "n BIGINT", "two": "text STRING"} {
+			if o := mustRun(t, "table", "inspect", filepath.Join(folder, name, topic)); !strings.Contains(o.stdout, column) {
+				t.Errorf("%s of %s has no column %s: %s", topics, topic, column, o.stdout)
+			}
+		}
+	}
+	if o := command(t, "validate", "-c", config("list", "topics: [one, three]")); o.code != exitConfig || !strings.Contains(o.stderr, "three.avsc") {
+		t.Errorf("exit code %d: %s", o.code, o.stderr)
+	}
+}
+
+// TestTopicInAllSettings: what names a file, a type, a subject or a place may have {topic}.
+func TestTopicInAllSettings(t *testing.T) {
+	var c config
+	settings := []*string{
+		&c.Table.Sink.URI, &c.Table.SchemaFile, &c.DeadLetters.URI, &c.DeadLetters.Topic, &c.Source.Kafka.Group, &c.Source.Avro.Schema, &c.Source.Avro.ReaderSchema,
+		&c.Source.Avro.Subject, &c.Source.Protobuf.DescriptorSet, &c.Source.Protobuf.Message, &c.Source.Protobuf.Subject, &c.Source.JSON.Subject, &c.Source.Key.Subject,
+	}
+	for i, text := range settings {
+		*text = fmt.Sprintf("%d-{topic}", i)
+	}
+	c.Name = "all"
+	got := fmt.Sprintf("%+v", c.forTopic("t"))
+	if strings.Contains(got, topicMark) {
+		t.Errorf("{topic} is left in %s", got)
+	}
+	for i := range settings {
+		if !strings.Contains(got, fmt.Sprintf("%d-t", i)) {
+			t.Errorf("setting %d has lost its text: %s", i, got)
+		}
 	}
 }

@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -42,8 +40,8 @@ func (c config) validateDeadLetters() error {
 		return errors.New("dead_letters.topic is source.topic: each dead letter would come back as a message")
 	case !wanted && c.DeadLetters != deadLettersConfig{}:
 		return fmt.Errorf("dead_letters is set, but on_error is %q, under which there are none: set on_error: dead_letter", c.Pipeline.OnError)
-	case c.DeadLetters.URI != "" && c.DeadLetters.URI == c.Table.Sink.URI:
-		return errors.New("dead_letters.uri is table.uri: give the dead letters a folder of their own")
+	case c.DeadLetters.URI != "" && c.place(c.DeadLetters.URI) == c.place(c.tableURI()):
+		return errors.New("dead_letters.uri is table.uri, or the catalog: give the dead letters a folder of their own")
 	}
 	return nil
 }
@@ -57,7 +55,7 @@ func (c config) deadLetterStore(ctx context.Context, observe func(operation, out
 }
 
 // deadLetters gives what opens the dead-letter table; nil where there is to be none.
-func (c config) deadLetters(ctx context.Context, observe func(operation, outcome string), log *slog.Logger) (func(context.Context, sink.Events) (*sink.Table, error), error) {
+func (c config) deadLetters(ctx context.Context, o runOptions, observe func(operation, outcome string), log *slog.Logger) (func(context.Context, sink.Events) (*sink.Table, error), error) {
 	if c.DeadLetters.URI == "" {
 		return nil, nil
 	}
@@ -66,15 +64,18 @@ func (c config) deadLetters(ctx context.Context, observe func(operation, outcome
 		return nil, err
 	}
 	return func(ctx context.Context, events sink.Events) (*sink.Table, error) {
-		return openLetters(ctx, store, c.DeadLetters.URI, true, log, events)
+		return openLetters(ctx, store, c.DeadLetters.URI, true, c.Pipeline.WriterMemory(o.share, o.memory, lettersPart), log, events)
 	}, nil
 }
 
-func openLetters(ctx context.Context, store storage.Store, uri string, create bool, log *slog.Logger, events sink.Events) (*sink.Table, error) {
+// lettersPart of what a lane has for data files is what it has for those of dead letters besides.
+const lettersPart = 4
+
+func openLetters(ctx context.Context, store storage.Store, uri string, create bool, memory func() int64, log *slog.Logger, events sink.Events) (*sink.Table, error) {
 	cfg := sink.DefaultConfig()
 	cfg.URI = uri
 	cfg.Comment = "messages that could not become rows"
-	o := sink.Options{Engine: engine(), Now: time.Now, Log: log, Events: events}
+	o := sink.Options{Engine: engine(), Memory: memory, Now: time.Now, Log: log, Events: events}
 	if create {
 		o.Create = pipeline.DeadLetterSchema()
 	}
@@ -87,7 +88,7 @@ func deadLettersCommand() *cobra.Command {
 docs/dead-letters.md tells how, and what to do about them.
 
 ` + exitCodesHelp
-	cmd.AddCommand(deadLettersListCommand(), deadLettersShowCommand(), deadLettersReplayCommand(), deadLettersSettleCommand())
+	cmd.AddCommand(deadLettersListCommand(), deadLettersShowCommand(), deadLettersReplayCommand())
 	return cmd
 }
 
@@ -259,82 +260,4 @@ func bytesText(v []byte) string {
 		return printable(string(v))
 	}
 	return "base64 " + base64.StdEncoding.EncodeToString(v)
-}
-
-func deadLettersSettleCommand() *cobra.Command {
-	var f lettersFlags
-	var giveUp bool
-	cmd := &cobra.Command{
-		Use:   "settle -c FILE",
-		Short: "Bring the dead-letter table up to what the stream's table says",
-		Long: `A worker delivers dead letters after each commit, and what a dead worker left when it takes over a partition. settle
-does the same without a worker, and may run beside them. It changes nothing where nothing is pending.
-
-With --give-up it goes on without dead letters whose files are lost, or that lie in another dead-letter table than the
-configuration names now: it notes them as delivered, without a row. Read the refusal first: it names their offsets.
-
-` + exitCodesHelp,
-		Args: exactly(0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, store, err := f.open(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return settle(cmd.Context(), cmd.OutOrStdout(), c, store, giveUp)
-		},
-	}
-	f.add(cmd)
-	cmd.Flags().BoolVar(&giveUp, "give-up", false, "go on without what is lost")
-	return cmd
-}
-
-// markAgain makes the marks of a replay again, whose file is gone.
-func markAgain(ctx context.Context, table *sink.Table, note json.RawMessage) (*sink.Parcel, error) {
-	layout, err := table.Layout(ctx)
-	if err != nil {
-		return nil, err
-	}
-	marks, err := pipeline.NewLetterWriter(table, layout)
-	if err != nil {
-		return nil, err
-	}
-	return marks.MarkAgain(ctx, note, time.Now())
-}
-
-func settle(ctx context.Context, w io.Writer, c config, letters storage.Store, giveUp bool) error {
-	streams, err := openStore(ctx, c.Table.Sink.URI, c.Storage, nil)
-	if err != nil {
-		return &configError{fmt.Errorf("table.uri: %w", err)}
-	}
-	quiet := slog.New(slog.DiscardHandler)
-	stream, err := sink.Open(ctx, streams, c.Table.Sink, sink.Options{Name: c.Name, Engine: engine(), Now: time.Now, Log: quiet})
-	if err != nil {
-		return err
-	}
-	table, err := openLetters(ctx, letters, c.DeadLetters.URI, giveUp, quiet, sink.Events{})
-	if err != nil {
-		return err
-	}
-	if giveUp {
-		n, marks, err := sink.GiveUp(ctx, stream, table, func(ctx context.Context, note json.RawMessage) (*sink.Parcel, error) {
-			return markAgain(ctx, table, note)
-		})
-		if err != nil {
-			return err
-		}
-		if marks {
-			_, _ = fmt.Fprintln(w, "the marks of a replay are lost: its rows are in the table, but the dead-letter table does not say so, and another replay would land them again. Don't replay what is older than that")
-		}
-		_, err = fmt.Fprintf(w, "dead letters of %d partitions were given up; what was there yet is delivered\n", n)
-		return err
-	}
-	next, err := stream.Positions(ctx)
-	if err != nil {
-		return err
-	}
-	if _, err := sink.Settle(ctx, stream, table, slices.Sorted(maps.Keys(next))); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(w, "nothing is pending: the dead-letter table has all that the stream's table names")
-	return err
 }

@@ -1,12 +1,20 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
+	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sr"
 
 	"kafkadelta/admin"
 	"kafkadelta/internal/kafkatest"
@@ -57,8 +65,6 @@ func TestDeadLetterCommands(t *testing.T) {
 		{[]string{"list", "--partition", "1"}, []string{"10 of 10 dead letters", "numbers[1]"}},
 		{[]string{"list", "--reason", "tombstone"}, []string{"0 of 0 dead letters"}},
 		{[]string{"show", fmt.Sprint(l.Partition), fmt.Sprint(l.Offset)}, []string{"type_mismatch", string(l.Value), fmt.Sprintf("offset %d", l.Offset)}},
-		{[]string{"settle"}, []string{"nothing is pending"}},
-		{[]string{"settle", "--give-up"}, []string{"0 partitions were given up"}},
 	} {
 		o := mustRun(t, append(append([]string{"dead-letters"}, tt.args...), "-c", config)...)
 		for _, want := range tt.want {
@@ -66,6 +72,12 @@ func TestDeadLetterCommands(t *testing.T) {
 				t.Errorf("dead-letters %v does not say %q:\n%s", tt.args, want, o.stdout)
 			}
 		}
+	}
+	if o := mustRun(t, "settle", "-c", config); !strings.Contains(o.stdout, "nothing is pending: the dead-letter table") || strings.Contains(o.stdout, "catalog") {
+		t.Errorf("settle says %s", o.stdout)
+	}
+	if o := mustRun(t, "settle", "--give-up", "-c", config); !strings.Contains(o.stdout, "0 partitions were given up") {
+		t.Errorf("settle --give-up says %s", o.stdout)
 	}
 	o := mustRun(t, "explain", fmt.Sprint(l.Partition), fmt.Sprint(l.Offset), "-c", config)
 	if !strings.Contains(o.stdout, ": dead letter\n") || !strings.Contains(o.stdout, "type_mismatch at id") {
@@ -84,10 +96,115 @@ func TestDeadLetterConfiguration(t *testing.T) {
 		"no table":        {"on_error: dead_letter", "dead_letters.uri is empty"},
 		"nothing for it":  {"dead_letters: {uri: ./letters}", `on_error is "fail"`},
 		"the same folder": {"on_error: dead_letter\ndead_letters: {uri: ./table}", "a folder of their own"},
+		"spelled anew":    {"on_error: dead_letter\ndead_letters: {uri: ../connector/table/}", "a folder of their own"},
 	} {
 		c := file(t, "c.yaml", "name: a\nsource: {brokers: [localhost:1], topic: t}\ntable: {uri: ./table}\n"+tt.text+"\n")
 		if o := command(t, "validate", "-c", c); o.code != exitConfig || !strings.Contains(o.stderr, tt.want) {
 			t.Errorf("%s: %d, %s; want %q", name, o.code, o.stderr, tt.want)
+		}
+	}
+}
+
+// TestDeadLettersAreTurnedOn: a stream that has stopped at a bad message goes on with dead letters, as its error says, though the group has offsets
+// and the dead-letter table is new.
+func TestDeadLettersAreTurnedOn(t *testing.T) {
+	cluster := kafkatest.Start(t, "events", 1)
+	kafkatest.Produce(t, cluster.ListenAddrs(), "events", 1, [][]byte{[]byte(`{"n":1}`), []byte("bad"), []byte(`{"n":2}`)})
+	folder := t.TempDir()
+	text := fmt.Sprintf("name: events\nsource: {brokers: [%q], topic: events}\nhttp: {listen: \"off\"}\ntable: {uri: %q, schema: \"n BIGINT\"}\n", cluster.ListenAddrs()[0], filepath.Join(folder, "table"))
+	if o := command(t, "run", "-c", file(t, "fail.yaml", text), "--until-end"); o.code != exitPoison || !strings.Contains(o.stderr, "set on_error: dead_letter or skip") {
+		t.Fatalf("exit code %d: %s", o.code, o.stderr)
+	}
+	config := file(t, "c.yaml", text+fmt.Sprintf("on_error: dead_letter\ndead_letters: {uri: %q}\n", filepath.Join(folder, "letters")))
+	mustRun(t, "run", "-c", config, "--until-end")
+	if o := mustRun(t, "verify", "-c", config); !strings.Contains(o.stdout, ": ok\n") {
+		t.Error(o.stdout)
+	}
+	if o := mustRun(t, "dead-letters", "list", "-c", config); !strings.Contains(o.stdout, "invalid_json") || !strings.Contains(o.stdout, "1 of 1 dead letters") {
+		t.Error(o.stdout)
+	}
+}
+
+// TestDeadLettersTellTheirSchema: whatever makes a message bad, its dead letter names the schema that the message names.
+func TestDeadLettersTellTheirSchema(t *testing.T) {
+	gzipped := func(b []byte) []byte {
+		var out bytes.Buffer
+		w := gzip.NewWriter(&out)
+		_, err := w.Write(b)
+		if err = errors.Join(err, w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return out.Bytes()
+	}
+	for format, tt := range map[string]struct {
+		typ                       sr.SchemaType
+		schema, good, null, wrong string
+	}{
+		"avro":     {sr.TypeAvro, `{"type":"record","name":"r","fields":[{"name":"id","type":["null","long"]}]}`, "\x02\x02", "\x00", "\x07"},
+		"protobuf": {sr.TypeProtobuf, `syntax = "proto3"; message R { optional int64 id = 1; }`, "\x00\x08\x01", "\x00", "\x00\x08"},
+		"json":     {sr.TypeJSON, `{"type":"object","properties":{"id":{"type":"integer"}}}`, `{"id":1}`, `{"id":null}`, `{`},
+	} {
+		for _, compression := range []string{"none", "gzip"} {
+			t.Run(format+", "+compression, func(t *testing.T) {
+				fake, client := fakeRegistry(t)
+				create := func(subject string, s sr.Schema) int {
+					created, err := client.CreateSchema(t.Context(), subject, s)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return created.ID
+				}
+				id, key := create("orders-value", sr.Schema{Type: tt.typ, Schema: tt.schema}), create("orders-key", sr.Schema{Schema: `"string"`})
+				other := key
+				if format == "avro" {
+					other = create("other", sr.Schema{Type: sr.TypeJSON, Schema: `{}`})
+				}
+				value := func(id int, payload string) []byte {
+					b := append(binary.BigEndian.AppendUint32([]byte{0}, uint32(id)), payload...)
+					if compression == "gzip" {
+						b = gzipped(b)
+					}
+					return b
+				}
+				framedKey := func(id int) []byte { return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(id)), 2, 'k') }
+				cluster := kafkatest.Start(t, "orders", 1)
+				produce(t, cluster.ListenAddrs(), "orders",
+					&kgo.Record{Key: framedKey(key), Value: value(id, tt.good)}, &kgo.Record{Value: value(id, tt.null)}, &kgo.Record{Value: value(999, tt.good)}, &kgo.Record{Value: value(other, tt.good)},
+					&kgo.Record{}, &kgo.Record{Value: value(id, tt.wrong)}, &kgo.Record{Key: framedKey(998), Value: value(id, tt.good)}, &kgo.Record{Value: value(id, tt.good)})
+				config := file(t, "c.yaml", fmt.Sprintf(`name: orders
+source: {brokers: [%q], topic: orders, format: %s, %s: {framing: registry}, compression: %s, key: {format: avro}, schema_registry: {urls: [%q]}}
+table: {uri: %q, schema: "id BIGINT NOT NULL, _key STRING"}
+on_error: dead_letter
+dead_letters: {uri: %q}
+http: {listen: "off"}
+`, cluster.ListenAddrs()[0], format, format, compression, fake.URL(), filepath.Join(t.TempDir(), "table"), filepath.Join(t.TempDir(), "letters")))
+				mustRun(t, "run", "-c", config, "--until-end", "--log-level", "error")
+				var listed []admin.Letter
+				if err := json.Unmarshal([]byte(mustRun(t, "dead-letters", "list", "-c", config, "-o", "json").stdout), &listed); err != nil {
+					t.Fatal(err)
+				}
+				got := map[int64]string{}
+				for _, l := range listed {
+					got[l.Offset] = strings.TrimSpace(l.Reason + " " + l.FieldPath + " " + l.SchemaID)
+				}
+				for offset, want := range map[int64]string{
+					1: fmt.Sprintf("rejected_by_table id schema id %d", id), 2: "unknown_schema  schema id 999", 3: fmt.Sprintf("invalid_schema  schema id %d", other),
+					4: "tombstone", 6: "unknown_schema _key schema id 998",
+				} {
+					if got[offset] != want {
+						t.Errorf("the dead letter at offset %d is %q, want %q", offset, got[offset], want)
+					}
+				}
+				if !strings.HasSuffix(got[5], fmt.Sprintf("schema id %d", id)) || len(got) != 6 {
+					t.Errorf("dead letters %v", got)
+				}
+				if o := mustRun(t, "explain", "0", "1", "-c", config); !strings.Contains(o.stdout, "rejected_by_table at id") {
+					t.Errorf("explain says %s", o.stdout)
+				}
+				if got := rowsOf(t, config, "id", "_key"); !slices.Equal(got, []string{`{"_key":"k","id":1}`, `{"_key":null,"id":1}`}) {
+					t.Errorf("rows %s", got)
+				}
+			})
 		}
 	}
 }

@@ -132,7 +132,7 @@ func (f demoFlags) config() (config, error) {
 	if f.skipPoison {
 		c.Pipeline.OnError = pipeline.OnErrorSkip
 	}
-	c.HTTP.Listen = httpOff
+	c.Process.HTTP.Listen = httpOff
 	if f.partitions < 1 || f.partitions > 1000 {
 		return c, &configError{fmt.Errorf("--partitions is %d: use 1 to 1000", f.partitions)}
 	}

@@ -4,9 +4,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sr"
 	"github.com/twmb/franz-go/pkg/sr/srfake"
 
@@ -98,6 +100,86 @@ func TestTableFollowsTheRegistry(t *testing.T) {
 	}
 }
 
+// TestColumnsToCome: what the configuration says of a column counts from the messages on that bring it, and until then the stream runs without. A
+// type that is configured is the one that the column gets, and keeps.
+func TestColumnsToCome(t *testing.T) {
+	fake, client := fakeRegistry(t)
+	cluster := kafkatest.Start(t, "events", 1)
+	table := filepath.Join(t.TempDir(), "table")
+	mustRun(t, "table", "create", table, "--schema", "n BIGINT", "--property", "delta.enableTypeWidening=true")
+	text := fmt.Sprintf(`name: events
+source: {brokers: [%q], topic: events, json: {framing: registry}, schema_registry: {urls: [%q]}}
+http: {listen: "off"}
+on_error: skip
+table:
+  uri: %q
+  schema_evolution: add_and_widen
+  columns:
+    price: {type: "DECIMAL(6,2)"}
+    at: {type: TIMESTAMP, epoch: seconds}
+    m.at: {epoch: seconds}
+    customer: {from: cust}
+    payload: {type: VARIANT}
+    count: {type: INT}
+`, cluster.ListenAddrs()[0], fake.URL(), table)
+	config := file(t, "c.yaml", text)
+	number := `"n":{"type":"integer"}`
+	for i, tt := range []struct{ properties, message, plan string }{
+		{number, `{"n":1,"price":1}`, "nothing: the table takes messages of this schema as it is\n"},
+		{number + `,"price":{"type":"number"},"at":{"type":"integer"},"m":{"type":"object","properties":{"at":{"type":"string","format":"date-time"}}},"cust":{"type":"string"},"payload":{"type":"object","properties":{"a":{"type":"integer"}}},"count":{"type":"integer"}`,
+			`{"n":2,"price":12.5,"at":86400,"m":{"at":86400},"cust":"c","payload":{"b":[1]},"count":7}`,
+			`adds     column price DECIMAL(6,2)
+checks   column price: it is DECIMAL(6,2) in the table, and messages have DOUBLE: what does not fit is poison
+adds     column at TIMESTAMP
+checks   column at: it is TIMESTAMP in the table, and messages have BIGINT: what does not fit is poison
+adds     column m STRUCT<at: TIMESTAMP>
+adds     column customer STRING
+adds     column payload VARIANT
+adds     column count INT
+checks   column count: it is INT in the table, and messages have BIGINT: what does not fit is poison
+`},
+		{number + `,"price":{"type":"number"},"count":{"type":"integer"}`, `{"n":3,"price":0.125,"count":1}`,
+			`checks   column price: it is DECIMAL(6,2) in the table, and messages have DOUBLE: what does not fit is poison
+checks   column count: it is INT in the table, and messages have BIGINT: what does not fit is poison
+`},
+	} {
+		s, err := client.CreateSchema(t.Context(), "events-value", sr.Schema{Type: sr.TypeJSON, Schema: `{"type":"object","properties":{` + tt.properties + `}}`})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i > 0 {
+			if o := mustRun(t, "schema", "plan", "-c", config); o.stdout != tt.plan {
+				t.Errorf("the plan is\n%s\nwant\n%s", o.stdout, tt.plan)
+			}
+		}
+		kafkatest.Produce(t, cluster.ListenAddrs(), "events", 1, [][]byte{append(binary.BigEndian.AppendUint32([]byte{0}, uint32(s.ID)), tt.message...)})
+		if o := mustRun(t, "run", "-c", config, "--until-end"); strings.Contains(o.stderr, "gets it with the first messages") != (i < 2) {
+			t.Errorf("the log tells of columns to come: %s", o.stderr)
+		}
+		if i == 0 {
+			if o := mustRun(t, "schema", "plan", "-c", config); o.stdout != tt.plan {
+				t.Errorf("the plan is\n%s\nwant\n%s", o.stdout, tt.plan)
+			}
+		}
+	}
+	want := []string{`{"at":"1970-01-02T00:00:00Z","count":7,"customer":"c","m":{"at":"1970-01-02T00:00:00Z"},"n":2,"price":"12.5"}`,
+		`{"at":null,"count":null,"customer":null,"m":null,"n":1,"price":null}`}
+	got := rowsOf(t, config, "n", "price", "at", "m", "customer", "count")
+	slices.Sort(got)
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("rows\n%s\nwant\n%s", got, want)
+	}
+	if o := mustRun(t, "table", "inspect", table); !strings.Contains(o.stdout, "price DECIMAL(6,2)") || !strings.Contains(o.stdout, "count INT") || !strings.Contains(o.stdout, "variantType") {
+		t.Error(o.stdout)
+	}
+	mustRun(t, "verify", "-c", config)
+	fresh := filepath.Join(t.TempDir(), "fresh")
+	mustRun(t, "run", "-c", file(t, "fresh.yaml", strings.NewReplacer("name: events", "name: fresh", table, fresh, "customer: {from: cust}", "customer: {from: to-come}").Replace(text)), "--until-end")
+	if o := mustRun(t, "table", "inspect", fresh); !strings.Contains(o.stdout, "price DECIMAL(6,2)") || strings.Contains(o.stdout, "customer") {
+		t.Error(o.stdout)
+	}
+}
+
 // TestEvolutionSettings: where messages tell no schema, there is none to follow.
 func TestEvolutionSettings(t *testing.T) {
 	for settings, want := range map[string]string{
@@ -121,4 +203,123 @@ func fakeRegistry(t *testing.T) (*srfake.Registry, *sr.Client) {
 		t.Fatal(err)
 	}
 	return fake, client
+}
+
+// TestKeysAreFollowed: the column of the keys gets what their later schemas bring, in all formats that a registry tells.
+func TestKeysAreFollowed(t *testing.T) {
+	frame := func(id int, payload string) []byte {
+		return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(id)), payload...)
+	}
+	for format, tt := range map[string]struct {
+		typ     sr.SchemaType
+		schemas [2]string
+		keys    [2]string
+	}{
+		"avro": {sr.TypeAvro, [2]string{
+			`{"type":"record","name":"k","fields":[{"name":"id","type":"long"}]}`,
+			`{"type":"record","name":"k","fields":[{"name":"region","type":"string"},{"name":"id","type":"long"}]}`,
+		}, [2]string{"\x02", "\x04eu\x04"}},
+		"protobuf": {sr.TypeProtobuf, [2]string{
+			`syntax = "proto3"; message K { int64 id = 1; }`, `syntax = "proto3"; message K { int64 id = 1; string region = 2; }`,
+		}, [2]string{"\x00\x08\x01", "\x00\x08\x02\x12\x02eu"}},
+		"json": {sr.TypeJSON, [2]string{
+			`{"type":"object","properties":{"id":{"type":"integer"}}}`, `{"type":"object","properties":{"id":{"type":"integer"},"region":{"type":"string"}}}`,
+		}, [2]string{`{"id":1}`, `{"id":2,"region":"eu"}`}},
+	} {
+		t.Run(format, func(t *testing.T) {
+			fake, client := fakeRegistry(t)
+			cluster := kafkatest.Start(t, "events", 1)
+			value, err := client.CreateSchema(t.Context(), "events-value", sr.Schema{Type: sr.TypeJSON, Schema: `{"type":"object","properties":{"n":{"type":"integer"}}}`})
+			if err != nil {
+				t.Fatal(err)
+			}
+			config := file(t, "c.yaml", fmt.Sprintf("name: events\nsource: {brokers: [%q], topic: events, json: {framing: registry}, key: {format: %s, framing: registry}, schema_registry: {urls: [%q]}}\nhttp: {listen: \"off\"}\ntable: {uri: %q, schema_evolution: add_columns}\n",
+				cluster.ListenAddrs()[0], format, fake.URL(), filepath.Join(t.TempDir(), "table")))
+			var keys [][]byte
+			for i, schema := range tt.schemas {
+				s, err := client.CreateSchema(t.Context(), "events-key", sr.Schema{Type: tt.typ, Schema: schema})
+				if err != nil {
+					t.Fatal(err)
+				}
+				keys = append(keys, frame(s.ID, tt.keys[i]))
+				for n := range i + 1 { // the old one comes again
+					produce(t, cluster.ListenAddrs(), "events", &kgo.Record{Key: keys[i-n], Value: frame(value.ID, fmt.Sprintf(`{"n":%d}`, 2*i+n))})
+				}
+				mustRun(t, "run", "-c", config, "--until-end")
+			}
+			want := []string{`{"_key":{"id":1,"region":null},"n":3}`, `{"_key":{"id":1},"n":0}`, `{"_key":{"id":2,"region":"eu"},"n":2}`} // the second one is in a file of before
+			if got := rowsOf(t, config, "_key", "n"); !slices.Equal(got, want) {
+				t.Errorf("rows %s, want %s", got, want)
+			}
+			if o := mustRun(t, "verify", "-c", config); !strings.Contains(o.stdout, "3 rows") {
+				t.Error(o.stdout)
+			}
+		})
+	}
+}
+
+// TestFieldsThatNoColumnHolds: a field that no column can hold by its schema, such as one of several types or a type within itself, keeps no table
+// from following the others, as long as the table or the configuration says what becomes of it.
+func TestFieldsThatNoColumnHolds(t *testing.T) {
+	frame := func(id int, payload string) []byte {
+		return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(id)), payload...)
+	}
+	for format, tt := range map[string]struct {
+		typ                              sr.SchemaType
+		schema, message, columns, wanted string
+		refused                          string // without any of it
+	}{
+		"json": {sr.TypeJSON, `{"type":"object","properties":{"id":{"type":"integer"},"odd":{"type":["string","integer"]},"s":{"type":"object","properties":{"odd":{"oneOf":[{"type":"string"},{"type":"integer"}]},"new":{"type":"integer"}}},"next":{"$ref":"#"},"note":{"type":"string"}}}`,
+			`{"id":1,"odd":7,"s":{"odd":"x","new":2},"next":{"id":2},"note":"n"}`, "id BIGINT, odd STRING, s STRUCT<odd: STRING>, next STRING",
+			`{"id":1,"next":"{\"id\":2}","note":"n","odd":"7","s":{"new":2,"odd":"x"}}`, "several types"},
+		"avro": {sr.TypeAvro, `{"type":"record","name":"r","fields":[{"name":"id","type":"long"},{"name":"next","type":["null","r"]},{"name":"note","type":"string"}]}`,
+			"\x02\x02\x04\x00\x02x\x02n", "id BIGINT, next STRUCT<id: BIGINT>", `{"id":1,"next":{"id":2},"note":"n","odd":null,"s":null}`, "contains itself"},
+		"protobuf": {sr.TypeProtobuf, `syntax = "proto3"; message R { int64 id = 1; R next = 2; string note = 3; }`,
+			"\x00\x08\x01\x12\x02\x08\x02\x1a\x01n", "id BIGINT, next STRUCT<id: BIGINT>", `{"id":1,"next":{"id":2},"note":"n","odd":null,"s":null}`, "contains itself"},
+	} {
+		t.Run(format, func(t *testing.T) {
+			fake, client := fakeRegistry(t)
+			cluster := kafkatest.Start(t, "events", 1)
+			s, err := client.CreateSchema(t.Context(), "events-value", sr.Schema{Type: tt.typ, Schema: tt.schema})
+			if err != nil {
+				t.Fatal(err)
+			}
+			kafkatest.Produce(t, cluster.ListenAddrs(), "events", 1, [][]byte{frame(s.ID, tt.message)})
+			streams := 0
+			config := func(table string) string {
+				streams++
+				return file(t, "c.yaml", fmt.Sprintf("name: events-%d\nsource: {brokers: [%q], topic: events, format: %s, %s: {framing: registry}, schema_registry: {urls: [%q]}}\nhttp: {listen: \"off\"}\ntable: {uri: %q, schema_evolution: add_columns, kafka_metadata: {enabled: false}, %s}\n",
+					streams, cluster.ListenAddrs()[0], format, format, fake.URL(), filepath.Join(t.TempDir(), "table"), table))
+			}
+			said := config(fmt.Sprintf("schema: %q", tt.columns))
+			plan := mustRun(t, "schema", "plan", "-c", said)
+			if !strings.Contains(plan.stdout, "adds     column note STRING\n") || strings.Contains(plan.stdout, "checks") {
+				t.Errorf("the plan is\n%s", plan.stdout)
+			}
+			mustRun(t, "run", "-c", said, "--until-end")
+			if got := rowsOf(t, said, "id", "next", "note", "odd", "s"); !slices.Equal(got, []string{tt.wanted}) {
+				t.Errorf("rows %s, want %s", got, tt.wanted)
+			}
+			if plan := mustRun(t, "schema", "plan", "-c", said); !strings.HasPrefix(plan.stdout, "nothing") {
+				t.Errorf("the plan is\n%s", plan.stdout)
+			}
+			dropped := config("columns: {odd: {type: STRING}, s: {drop: true}, next: {drop: true}}")
+			if format != "json" {
+				dropped = config("columns: {next: {drop: true}}")
+			}
+			mustRun(t, "run", "-c", dropped, "--until-end")
+			if got := rowsOf(t, dropped, "id", "note", "next"); !slices.Equal(got, []string{`{"id":1,"next":null,"note":"n"}`}) {
+				t.Errorf("rows %s", got)
+			}
+			for _, args := range [][]string{{"run", "--until-end"}, {"schema", "plan"}} {
+				if o := command(t, append(args, "-c", config(""))...); o.code == exitOK || !strings.Contains(o.stderr, tt.refused) {
+					t.Errorf("%v of a table of which nothing is said: exit code %d, %s", args, o.code, o.stderr)
+				}
+			}
+			lacks := config(`schema: "id BIGINT"`)
+			if o := command(t, "run", "-c", lacks, "--until-end"); o.code != exitPoison || !strings.Contains(o.stderr, tt.refused) {
+				t.Errorf("a table without a column for it: exit code %d, %s", o.code, o.stderr)
+			}
+		})
+	}
 }

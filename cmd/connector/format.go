@@ -21,6 +21,7 @@ import (
 	"kafkadelta/decode/protobuf"
 	"kafkadelta/decode/raw"
 	"kafkadelta/delta"
+	"kafkadelta/delta/variant"
 	"kafkadelta/pipeline"
 	"kafkadelta/registry"
 	"kafkadelta/sink"
@@ -32,8 +33,8 @@ type format struct {
 	newValue func(*decode.Plan) (envelope.Decoder, error)
 	newKey   func(*decode.Plan) (envelope.Decoder, error) // nil: keys are not decoded
 	key      string                                       // name of their column
-	// tableSchema is the schema of a new table by the messages' own; nil where they have none.
-	tableSchema func(context.Context) (*arrow.Schema, error)
+	// tableSchema is the schema of a new table by the messages' own, in which fields that are given may have the type null; nil where they have none.
+	tableSchema func(context.Context, decode.Given) (*arrow.Schema, error)
 	// keyType is what the keys' column is in a new table, by their own schema; nil where they have none.
 	keyType func(context.Context) (arrow.DataType, error)
 	// compile tries a schema of the messages' own format, the file's or the latest one, on a table: a *decode.Mismatch makes all its messages
@@ -61,7 +62,7 @@ func openFormat(ctx context.Context, c sourceSection, log *slog.Logger) (*format
 		err = f.openProtobuf(ctx, c, client)
 	case formatRaw:
 		f.newValue = func(p *decode.Plan) (envelope.Decoder, error) { return raw.New(p, c.Raw.Column) }
-		f.tableSchema = func(context.Context) (*arrow.Schema, error) {
+		f.tableSchema = func(context.Context, decode.Given) (*arrow.Schema, error) {
 			return arrow.NewSchema([]arrow.Field{{Name: c.Raw.Column, Type: rawTypes[c.Raw.Type], Nullable: true}}, nil), nil
 		}
 	default:
@@ -94,22 +95,28 @@ var rawTypes = map[string]arrow.DataType{formatString: arrow.BinaryTypes.String,
 func (f *format) plan(layout *sink.Layout, made *columns.Plan) (*decode.Plan, error) {
 	schema := made.Schema()
 	if f.newKey == nil {
-		return newPlan(schema, layout, made.Config())
+		return newPlan(schema, layout, made)
 	}
 	at := schema.FieldIndices(f.key)
 	if len(at) == 0 {
 		return nil, fmt.Errorf("the table has no column %q for keys: add it, or name another one in source.key.column", f.key)
 	}
-	return newPlan(arrow.NewSchema(slices.Concat(schema.Fields()[:at[0]], schema.Fields()[at[0]+1:]), nil), layout, made.Config())
+	if variant.Is(layout.Schema.Field(layout.Schema.FieldIndices(f.key)[0]).Type) {
+		return nil, fmt.Errorf("the column %q for keys is VARIANT, which keys are not read into: name another one in source.key.column", f.key)
+	}
+	return newPlan(arrow.NewSchema(slices.Concat(schema.Fields()[:at[0]], schema.Fields()[at[0]+1:]), nil), layout, made)
 }
 
+// follow tells by a schema of messages what the table is to have for them, if it lacks something of that; nil where it never is to follow.
+type follow func(messages *arrow.Schema) (want *arrow.Schema, err error)
+
 // decoder compiles a decoder for what the columns of a table are made of.
-func (f *format) decoder(layout *sink.Layout, made *columns.Plan, follow func(*arrow.Schema) (*arrow.Schema, error)) (pipeline.Decoder, error) {
+func (f *format) decoder(layout *sink.Layout, made *columns.Plan, values, keys follow, given decode.Given) (pipeline.Decoder, error) {
 	plan, err := f.plan(layout, made)
 	if err != nil {
 		return nil, err
 	}
-	plan.Follow = follow
+	plan.Follow, plan.Given = values, given
 	if f.newKey == nil {
 		return f.newValue(plan)
 	}
@@ -120,6 +127,7 @@ func (f *format) decoder(layout *sink.Layout, made *columns.Plan, follow func(*a
 	if err != nil {
 		return nil, err
 	}
+	keyPlan.Follow = keys
 	key, err := f.newKey(keyPlan)
 	if err != nil {
 		return nil, err
@@ -136,16 +144,16 @@ func (f *format) openJSON(c sourceSection, client *registry.Client) {
 		f.newValue = func(p *decode.Plan) (envelope.Decoder, error) { return json.New(p), nil }
 		return
 	}
-	known := knownJSON(client)
+	known := knownJSON(client, ofJSON)
 	f.newValue = func(p *decode.Plan) (envelope.Decoder, error) {
-		return json.NewFramed(p, json.Registry(decode.ValueSchemaHeader, followed(p, known))), nil
+		return json.NewFramed(p, json.Registry(decode.ValueSchemaHeader, followed(p, known, jsonTableSchema))), nil
 	}
-	f.tableSchema = func(ctx context.Context) (*arrow.Schema, error) {
+	f.tableSchema = func(ctx context.Context, given decode.Given) (*arrow.Schema, error) {
 		s, err := known.latest(ctx, cmp.Or(c.JSON.Subject, c.Kafka.Topic+"-value"))
 		if err != nil {
 			return nil, err
 		}
-		return jsonTableSchema(s)
+		return jsonTableSchema(s, given)
 	}
 }
 
@@ -158,7 +166,7 @@ func (f *format) openAvro(c sourceSection, client *registry.Client) error {
 		}
 		o.Reader = reader[0]
 	}
-	known := knownAvro(client)
+	known := knownAvro(client, ofAvro)
 	framing := func() avro.Framing { return o.Framing }
 	f.newValue = func(p *decode.Plan) (envelope.Decoder, error) {
 		return avro.New(p, avro.Options{Framing: framing(), Reader: o.Reader}), nil
@@ -166,12 +174,12 @@ func (f *format) openAvro(c sourceSection, client *registry.Client) error {
 	latest := func(ctx context.Context) (*avro.Schema, error) {
 		return known.latest(ctx, cmp.Or(c.Avro.Subject, c.Kafka.Topic+"-value"))
 	}
-	f.tableSchema = func(ctx context.Context) (*arrow.Schema, error) {
+	f.tableSchema = func(ctx context.Context, given decode.Given) (*arrow.Schema, error) {
 		s, err := latest(ctx)
 		if err != nil {
 			return nil, err
 		}
-		return avro.TableSchema(s)
+		return avro.MessageSchema(s, given)
 	}
 	f.compile = func(ctx context.Context, p *decode.Plan, file string) error {
 		s, err := avroOf(ctx, file, latest)
@@ -194,7 +202,7 @@ func (f *format) openAvro(c sourceSection, client *registry.Client) error {
 		}
 		latest = func(context.Context) (*avro.Schema, error) {
 			if len(schemas) > 1 {
-				return nil, fmt.Errorf("source.avro.schema has %d schemas: say in table.schema which columns a new table gets", len(schemas))
+				return nil, fmt.Errorf("source.avro.schema has %d schemas: say in table.schema which columns a new table gets, and in --schema which one to plan for", len(schemas))
 			}
 			return schemas[0], nil
 		}
@@ -222,12 +230,12 @@ func avroOf(ctx context.Context, file string, latest func(context.Context) (*avr
 func (f *format) openProtobuf(ctx context.Context, c sourceSection, client *registry.Client) error {
 	var framing func() protobuf.Framing
 	var latest func(context.Context) (*protobuf.Type, error)
-	f.tableSchema = func(ctx context.Context) (*arrow.Schema, error) {
+	f.tableSchema = func(ctx context.Context, given decode.Given) (*arrow.Schema, error) {
 		typ, err := latest(ctx)
 		if err != nil {
 			return nil, err
 		}
-		return protobuf.TableSchema(typ)
+		return protobuf.MessageSchema(typ, given)
 	}
 	f.compile = func(ctx context.Context, p *decode.Plan, file string) error {
 		typ, err := protobufOf(ctx, file, latest)
@@ -251,14 +259,19 @@ func (f *format) openProtobuf(ctx context.Context, c sourceSection, client *regi
 		latest = func(context.Context) (*protobuf.Type, error) { return typ, nil }
 		return nil
 	}
-	known := knownProtobuf(ctx, client)
+	known := knownProtobuf(ctx, client, ofProtobuf)
 	framing = func() protobuf.Framing { return protobuf.Registry(decode.ValueSchemaHeader, known.find) }
 	latest = func(ctx context.Context) (*protobuf.Type, error) {
-		s, err := known.latest(ctx, cmp.Or(c.Protobuf.Subject, c.Kafka.Topic+"-value"))
+		subject := cmp.Or(c.Protobuf.Subject, c.Kafka.Topic+"-value")
+		s, err := known.latest(ctx, subject)
 		if err != nil {
 			return nil, err
 		}
-		return s.First()
+		typ, err := s.Named(c.Protobuf.Message)
+		if err != nil { // guessed wrong, a table would have columns that no message fills
+			err = fmt.Errorf("the latest schema of subject %q: %w; say in source.protobuf.message which one the messages are", subject, err)
+		}
+		return typ, err
 	}
 	return nil
 }
@@ -349,7 +362,7 @@ func (c config) messageSchema(ctx context.Context, f *format, o runOptions, log 
 	case c.Table.Infer > 0:
 		return c.inferTopic(ctx, o, log)
 	case f.tableSchema != nil:
-		return f.tableSchema(ctx)
+		return f.tableSchema(ctx, c.given(nil))
 	}
 	return nil, nil
 }

@@ -245,7 +245,7 @@ func TestFormatSettings(t *testing.T) {
 		{`schema_registry: {urls: ["http://x"]}`, "nothing asks it"},
 		{"format: protobuf, protobuf: {framing: none}", "source.protobuf.descriptor_set is empty"},
 		{"format: protobuf, protobuf: {framing: none, descriptor_set: /nowhere}", "no such file"},
-		{"format: protobuf, protobuf: {message: M}", "are for framing none"},
+		{`format: protobuf, protobuf: {descriptor_set: x}, schema_registry: {urls: ["http://x"]}`, "is for framing none"},
 		{"format: avro, protobuf: {message: M}", "source.format is avro"},
 		{"format: avro, avro: {framing: none, schema: " + filepath.Dir(schema) + "}", "is a folder"},
 		{"format: avro, avro: {framing: none, schema: /nowhere.avsc}", "no such file"},
@@ -256,4 +256,50 @@ func TestFormatSettings(t *testing.T) {
 			t.Errorf("%s: exit code %d, want %q: %s", tt.source, o.code, tt.want, o.stderr)
 		}
 	}
+}
+
+// TestStopWhileTheRegistryIsDown: a start that waits for the registry is stopped like any other.
+func TestStopWhileTheRegistryIsDown(t *testing.T) {
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
+	t.Cleanup(front.Close)
+	cluster := kafkatest.Start(t, "orders", 1)
+	d := startRun(t, "-c", file(t, "c.yaml", fmt.Sprintf(`name: orders
+source: {brokers: [%q], topic: orders, format: avro, schema_registry: {urls: [%q]}}
+table: {uri: %q}
+http: {listen: "off"}
+`, cluster.ListenAddrs()[0], front.URL, filepath.Join(t.TempDir(), "table"))))
+	d.wait("that it waits", func() bool { return strings.Contains(d.stderr.String(), "the start waits for it") })
+	if code := d.end(); code != exitOK || strings.Contains(d.stderr.String(), "Error:") {
+		t.Errorf("exit code %d: %s", code, d.stderr.String())
+	}
+}
+
+// TestTypeOfANewTable: which message type of a file a new table is made from is not guessed.
+func TestTypeOfANewTable(t *testing.T) {
+	fake, client := fakeRegistry(t)
+	s, err := client.CreateSchema(t.Context(), "orders-value", sr.Schema{Type: sr.TypeProtobuf,
+		Schema: `syntax = "proto3"; package shop; message Address { string street = 1; } message Order { int64 id = 1; Address to = 2; }`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster := kafkatest.Start(t, "orders", 1)
+	frame := binary.BigEndian.AppendUint32([]byte{0}, uint32(s.ID))
+	kafkatest.Produce(t, cluster.ListenAddrs(), "orders", 1, [][]byte{append(frame, "\x02\x02\x08\x07\x12\x03\x0a\x01s"...)}) // the type at index 1
+	table := filepath.Join(t.TempDir(), "table")
+	config := func(message string) string {
+		return file(t, "c.yaml", fmt.Sprintf("name: orders\nsource: {brokers: [%q], topic: orders, format: protobuf, protobuf: {message: %q}, schema_registry: {urls: [%q]}}\ntable: {uri: %q}\nhttp: {listen: \"off\"}\n",
+			cluster.ListenAddrs()[0], message, fake.URL(), table))
+	}
+	for message, want := range map[string]string{"": "name one of [shop.Address shop.Order]; say in source.protobuf.message", "shop.Line": `no message type "shop.Line"`} {
+		for _, args := range [][]string{{"run", "--until-end"}, {"schema", "plan"}} {
+			if o := command(t, append(args, "-c", config(message))...); o.code == exitOK || !strings.Contains(o.stderr, want) {
+				t.Errorf("%v with message %q: exit code %d, %s, want %q", args, message, o.code, o.stderr, want)
+			}
+		}
+	}
+	mustRun(t, "run", "-c", config("shop.Order"), "--until-end")
+	if got := rowsOf(t, config(""), "id", "to"); len(got) != 1 || got[0] != `{"id":7,"to":{"street":"s"}}` {
+		t.Errorf("rows %s", got)
+	}
+	mustRun(t, "run", "-c", config(""), "--until-end") // the table is there
 }

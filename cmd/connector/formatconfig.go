@@ -82,7 +82,8 @@ type protobufConfig struct {
 	Framing string `yaml:"framing"`
 	// DescriptorSet is a file as protoc --descriptor_set_out --include_imports writes it, for framing none.
 	DescriptorSet string `yaml:"descriptor_set"`
-	// Message is the full name of the messages' type in it. It may be empty where the set was made for a file with one type.
+	// Message is the full name of the messages' type in it, and with framing registry of the type whose columns a new table gets. It may be
+	// empty where the file has one type.
 	Message string `yaml:"message"`
 	// Subject is whose latest schema a new table is made from, with framing registry. Default: <topic>-value.
 	Subject string `yaml:"subject"`
@@ -224,8 +225,8 @@ func (c avroConfig) validate() error {
 func (c protobufConfig) validate() error {
 	switch c.Framing {
 	case framingRegistry:
-		if c.DescriptorSet != "" || c.Message != "" {
-			return fmt.Errorf("source.protobuf.descriptor_set and message are for framing %s: with a registry each message names its type", framingNone)
+		if c.DescriptorSet != "" {
+			return fmt.Errorf("source.protobuf.descriptor_set is for framing %s: with a registry each message names its type", framingNone)
 		}
 		return nil
 	case framingNone:

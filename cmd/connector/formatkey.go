@@ -30,24 +30,39 @@ func (f *format) openKey(ctx context.Context, c sourceSection, client *registry.
 	case c.Key.Format == formatProtobuf:
 		f.openProtobufKey(ctx, subject, client)
 	case c.Key.Framing == framingRegistry:
-		known := knownJSON(client)
-		f.newKey = func(p *decode.Plan) (envelope.Decoder, error) {
-			return json.NewSingle(p, json.Registry(decode.KeySchemaHeader, nameOf(known))), nil
-		}
-		f.keyType = func(ctx context.Context) (arrow.DataType, error) {
-			s, err := known.latest(ctx, subject)
-			if err != nil {
-				return nil, err
-			}
-			return jsonschema.ColumnType(f.key, s.Text, jsonReferences(s)...)
-		}
+		f.openJSONKey(subject, client)
 	default:
 		f.newKey = func(p *decode.Plan) (envelope.Decoder, error) { return json.NewSingle(p, nil), nil }
 	}
 }
 
+func (f *format) openJSONKey(subject string, client *registry.Client) {
+	known := knownJSON(client, ofKeys)
+	column := func(s *registry.Schema, _ decode.Given) (*arrow.Schema, error) {
+		t, err := jsonschema.ColumnType(f.key, s.Text, jsonReferences(s)...)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", idText(s), err)
+		}
+		return arrow.NewSchema([]arrow.Field{{Name: f.key, Type: t, Nullable: true}}, nil), nil
+	}
+	f.newKey = func(p *decode.Plan) (envelope.Decoder, error) {
+		return json.NewSingle(p, json.Registry(decode.KeySchemaHeader, followed(p, known, column))), nil
+	}
+	f.keyType = func(ctx context.Context) (arrow.DataType, error) {
+		s, err := known.latest(ctx, subject)
+		if err != nil {
+			return nil, err
+		}
+		schema, err := column(s, nil)
+		if err != nil {
+			return nil, err
+		}
+		return schema.Field(0).Type, nil
+	}
+}
+
 func (f *format) openAvroKey(subject string, client *registry.Client) {
-	known := knownAvro(client)
+	known := knownAvro(client, ofKeys)
 	parse := known.parse
 	known.parse = func(s *registry.Schema) (*avro.Schema, error) {
 		schema, err := parse(s)
@@ -73,7 +88,7 @@ func (f *format) openAvroKey(subject string, client *registry.Client) {
 }
 
 func (f *format) openProtobufKey(ctx context.Context, subject string, client *registry.Client) {
-	known := knownProtobuf(ctx, client)
+	known := knownProtobuf(ctx, client, ofKeys)
 	f.newKey = func(p *decode.Plan) (envelope.Decoder, error) {
 		return protobuf.NewSingle(p, protobuf.Registry(decode.KeySchemaHeader, known.find)), nil
 	}
@@ -82,9 +97,9 @@ func (f *format) openProtobufKey(ctx context.Context, subject string, client *re
 		if err != nil {
 			return nil, err
 		}
-		typ, err := s.First()
+		typ, err := s.Named("")
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("the latest schema of subject %q: %w; say in table.schema which columns a new table gets, this one too", subject, err)
 		}
 		table, err := protobuf.TableSchema(typ)
 		if err != nil {

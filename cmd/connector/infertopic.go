@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +15,7 @@ import (
 	"kafkadelta/decode/envelope"
 	"kafkadelta/delta"
 	"kafkadelta/internal/backoff"
+	"kafkadelta/pipeline"
 	"kafkadelta/source"
 )
 
@@ -32,10 +35,10 @@ func (c config) inferTopic(ctx context.Context, o runOptions, log *slog.Logger) 
 	defer inspector.Close()
 	wait := backoff.Backoff{Longest: 5 * time.Second}
 	for warned := false; ; {
-		schema, n, err := c.inferOnce(ctx, inspector)
+		schema, n, bad, err := c.inferOnce(ctx, inspector)
 		switch {
 		case err == nil:
-			log.Info("the new table's columns are inferred from the topic's first messages; as table.schema they would be", "messages", n, "schema", delta.FormatDDL(schema))
+			log.Info("the new table's columns are inferred from the topic's first messages; as table.schema they would be", "messages", n, "bad", bad, "schema", delta.FormatDDL(schema))
 			return schema, nil
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
@@ -51,11 +54,12 @@ func (c config) inferTopic(ctx context.Context, o runOptions, log *slog.Logger) 
 	}
 }
 
-// inferOnce looks at what is there now, and tells how many messages that was.
-func (c config) inferOnce(ctx context.Context, inspector *source.Inspector) (schema *arrow.Schema, n int64, err error) {
+// inferOnce looks at what is there now, and tells how many messages that was, and how many besides are no JSON objects. Those say nothing of columns
+// under an on_error by which they keep no stream from going on.
+func (c config) inferOnce(ctx context.Context, inspector *source.Inspector) (schema *arrow.Schema, n, passed int64, err error) {
 	topic, err := inspector.Inspect(ctx)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	partitions := max(int64(len(topic.End)), 1)
 	each := (int64(c.Table.Infer) + partitions - 1) / partitions
@@ -67,7 +71,7 @@ func (c config) inferOnce(ctx context.Context, inspector *source.Inspector) (sch
 	if c.Source.Compression != noCompression {
 		d, err := envelope.NewCompressed(c.Source.Compression, int(c.Source.MaxDecompressed), nil)
 		if err != nil {
-			return nil, 0, err
+			return nil, 0, 0, err
 		}
 		decompress = d.Decompress
 	}
@@ -78,6 +82,10 @@ func (c config) inferOnce(ctx context.Context, inspector *source.Inspector) (sch
 			return
 		}
 		text, err := decompress(r)
+		if c.Pipeline.OnError != pipeline.OnErrorFail && (err != nil || !isObject(text)) {
+			passed++
+			return
+		}
 		if err == nil {
 			err = in.add(c.Source.Kafka.Topic, message{place: fmt.Sprintf("partition %d offset %d", r.Partition, r.Offset), text: text})
 		}
@@ -87,14 +95,19 @@ func (c config) inferOnce(ctx context.Context, inspector *source.Inspector) (sch
 		bad = err
 	})
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	if bad != nil {
-		return nil, 0, &configError{fmt.Errorf("table.infer: no columns can be inferred from %w; name the columns in table.schema", bad)}
+		return nil, 0, 0, &configError{fmt.Errorf("table.infer: no columns can be inferred from %w; name the columns in table.schema", bad)}
 	}
 	schema, err = in.schema(c.Source.Kafka.Topic)
 	if err == nil && schema == nil {
 		err = errNoMessages
 	}
-	return schema, in.messages, err
+	return schema, in.messages, passed, err
+}
+
+// isObject reports whether a message is one JSON object.
+func isObject(text []byte) bool {
+	return bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("{")) && json.Valid(text)
 }

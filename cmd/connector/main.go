@@ -172,6 +172,7 @@ is in the table exactly once.
   connector schema plan -c FILE        what a new schema of messages would do to the table
   connector rewind -c connector.yaml   go on from other offsets
   connector adopt -c connector.yaml    begin where Spark or Kafka Connect has stopped
+  connector retire -c connector.yaml   end a stream for good, so that another may bring its topic
 
 ` + exitCodesHelp,
 		SilenceUsage:  true,
@@ -181,7 +182,7 @@ is in the table exactly once.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &configError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
-	root.AddCommand(runCommand(), validateCommand(), demoCommand(), tableCommand(), verifyCommand(), explainCommand(), deadLettersCommand(), schemaCommand(), rewindCommand(), adoptCommand(), versionCommand())
+	root.AddCommand(runCommand(), validateCommand(), demoCommand(), tableCommand(), verifyCommand(), explainCommand(), deadLettersCommand(), settleCommand(), schemaCommand(), rewindCommand(), adoptCommand(), retireCommand(), versionCommand())
 	return root
 }
 

@@ -15,9 +15,18 @@ import (
 	"kafkadelta/registry"
 )
 
+// settings say where the configuration speaks of values of one format, or of keys.
+type settings struct{ format, subject string }
+
+var (
+	ofKeys                     = settings{"source.key.format", "source.key.subject"}
+	ofAvro, ofProtobuf, ofJSON = settings{"source.format", "source.avro.subject"}, settings{"source.format", "source.protobuf.subject"}, settings{"source.format", "source.json.subject"}
+)
+
 // registered are a registry's schemas of one type, parsed once for all decoders.
 type registered[S any] struct {
 	client *registry.Client
+	of     settings
 	typ    string
 	parse  func(*registry.Schema) (S, error)
 
@@ -38,7 +47,7 @@ func (r *registered[S]) find(ref decode.SchemaRef) (schema S, err error) {
 	}
 	s, err := ask()
 	if errors.Is(err, registry.ErrUnknown) {
-		return schema, &decode.FramingError{Reason: decode.ReasonUnknownSchema, Detail: fmt.Sprintf("%v: %v", ref, err)}
+		return schema, &decode.FramingError{Reason: decode.ReasonUnknownSchema, Schema: ref.String(), Detail: err.Error()}
 	}
 	if err != nil {
 		return schema, err
@@ -48,7 +57,7 @@ func (r *registered[S]) find(ref decode.SchemaRef) (schema S, err error) {
 	p, ok := r.parsed[s]
 	if !ok {
 		if p.schema, err = r.parseOf(s); err != nil {
-			p.err = &decode.FramingError{Reason: decode.ReasonInvalidSchema, Detail: err.Error()}
+			p.err = &decode.FramingError{Reason: decode.ReasonInvalidSchema, Schema: ref.String(), Detail: err.Error()}
 		}
 		r.parsed[s] = p
 	}
@@ -59,14 +68,14 @@ func (r *registered[S]) find(ref decode.SchemaRef) (schema S, err error) {
 func (r *registered[S]) latest(ctx context.Context, subject string) (schema S, err error) {
 	s, err := r.client.Latest(ctx, subject)
 	if err != nil {
-		return schema, fmt.Errorf("%w; name another subject in subject of source.json, source.avro or source.protobuf, or say in table.schema which columns a new table gets", err)
+		return schema, fmt.Errorf("%w; name another subject in %s, or say in table.schema which columns a new table gets", err, r.of.subject)
 	}
 	return r.parseOf(s)
 }
 
 func (r *registered[S]) parseOf(s *registry.Schema) (schema S, err error) {
 	if s.Type != r.typ {
-		return schema, fmt.Errorf("%s is of type %s: want %s, as source.format says", idText(s), s.Type, r.typ)
+		return schema, fmt.Errorf("%s is of type %s: want %s, as %s says", idText(s), s.Type, r.typ, r.of.format)
 	}
 	if schema, err = r.parse(s); err != nil {
 		err = fmt.Errorf("%s: %w", idText(s), err)
@@ -76,12 +85,12 @@ func (r *registered[S]) parseOf(s *registry.Schema) (schema S, err error) {
 
 func idText(s *registry.Schema) string { return fmt.Sprintf("schema id %d", s.ID) }
 
-func known[S any](client *registry.Client, typ string, parse func(*registry.Schema) (S, error)) *registered[S] {
-	return &registered[S]{client: client, typ: typ, parse: parse, parsed: map[*registry.Schema]parsedSchema[S]{}}
+func known[S any](client *registry.Client, of settings, typ string, parse func(*registry.Schema) (S, error)) *registered[S] {
+	return &registered[S]{client: client, of: of, typ: typ, parse: parse, parsed: map[*registry.Schema]parsedSchema[S]{}}
 }
 
-func knownAvro(client *registry.Client) *registered[*avro.Schema] {
-	return known(client, "AVRO", func(s *registry.Schema) (*avro.Schema, error) {
+func knownAvro(client *registry.Client, of settings) *registered[*avro.Schema] {
+	return known(client, of, "AVRO", func(s *registry.Schema) (*avro.Schema, error) {
 		var references []string
 		for _, r := range s.References {
 			references = append(references, r.Text)
@@ -90,8 +99,8 @@ func knownAvro(client *registry.Client) *registered[*avro.Schema] {
 	})
 }
 
-func knownProtobuf(ctx context.Context, client *registry.Client) *registered[*protobuf.Schema] {
-	return known(client, "PROTOBUF", func(s *registry.Schema) (*protobuf.Schema, error) {
+func knownProtobuf(ctx context.Context, client *registry.Client, of settings) *registered[*protobuf.Schema] {
+	return known(client, of, "PROTOBUF", func(s *registry.Schema) (*protobuf.Schema, error) {
 		var references []protobuf.Reference
 		for _, r := range s.References {
 			references = append(references, protobuf.Reference{Path: r.Name, Text: r.Text})
@@ -101,23 +110,13 @@ func knownProtobuf(ctx context.Context, client *registry.Client) *registered[*pr
 }
 
 // knownJSON keeps JSON Schemas as they are: messages are not read by them.
-func knownJSON(client *registry.Client) *registered[*registry.Schema] {
-	return known(client, "JSON", func(s *registry.Schema) (*registry.Schema, error) { return s, nil })
+func knownJSON(client *registry.Client, of settings) *registered[*registry.Schema] {
+	return known(client, of, "JSON", func(s *registry.Schema) (*registry.Schema, error) { return s, nil })
 }
 
-// nameOf gives a schema's name for errors, if the registry has it.
-func nameOf(known *registered[*registry.Schema]) func(decode.SchemaRef) (string, error) {
-	return func(ref decode.SchemaRef) (string, error) {
-		s, err := known.find(ref)
-		if err != nil {
-			return "", err
-		}
-		return idText(s), nil
-	}
-}
-
-// followed is nameOf for a decoder whose table may have to follow the schemas first. It is for one decoder.
-func followed(p *decode.Plan, known *registered[*registry.Schema]) func(decode.SchemaRef) (string, error) {
+// followed gives a schema's name for errors, if the registry has it, for a decoder whose table may have to follow it first: want is what a table
+// has that takes all of its messages. It is for one decoder.
+func followed(p *decode.Plan, known *registered[*registry.Schema], want func(*registry.Schema, decode.Given) (*arrow.Schema, error)) func(decode.SchemaRef) (string, error) {
 	type verdict struct {
 		name string
 		err  error
@@ -132,7 +131,7 @@ func followed(p *decode.Plan, known *registered[*registry.Schema]) func(decode.S
 		if !ok {
 			v = verdict{idText(s), nil}
 			if p.Follow != nil {
-				v.err = followJSON(p, s)
+				v.err = followJSON(p, s, want)
 			}
 			asked[s] = v
 		}
@@ -141,20 +140,20 @@ func followed(p *decode.Plan, known *registered[*registry.Schema]) func(decode.S
 }
 
 // followJSON is a *decode.EvolveError where the table is to follow the schema first, and a *decode.FramingError where it can't.
-func followJSON(p *decode.Plan, s *registry.Schema) error {
-	want, err := jsonTableSchema(s)
+func followJSON(p *decode.Plan, s *registry.Schema, want func(*registry.Schema, decode.Given) (*arrow.Schema, error)) error {
+	messages, err := want(s, p.Given)
 	if err != nil {
-		return &decode.FramingError{Reason: decode.ReasonInvalidSchema, Detail: err.Error()}
+		return &decode.FramingError{Reason: decode.ReasonInvalidSchema, Schema: idText(s), Detail: err.Error()}
 	}
-	err = p.CheckFollow(idText(s), want)
+	err = p.CheckFollow(idText(s), messages)
 	if misfit, ok := errors.AsType[*decode.Mismatch](err); ok {
-		return &decode.FramingError{Reason: decode.ReasonTypeMismatch, Detail: idText(s) + ": " + misfit.Detail}
+		return &decode.FramingError{Reason: decode.ReasonTypeMismatch, Schema: idText(s), Detail: misfit.Detail}
 	}
 	return err
 }
 
-func jsonTableSchema(s *registry.Schema) (*arrow.Schema, error) {
-	schema, err := jsonschema.TableSchema(s.Text, jsonReferences(s)...)
+func jsonTableSchema(s *registry.Schema, given decode.Given) (*arrow.Schema, error) {
+	schema, err := jsonschema.MessageSchema(given, s.Text, jsonReferences(s)...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", idText(s), err)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -37,6 +38,9 @@ If it is interrupted, run it again.
 			if err != nil {
 				return err
 			}
+			if c.divided() {
+				return &configError{errors.New("dead letters of a stream whose table.uri has values can't be replayed: mend the cause, and have their offsets read again by `connector rewind --to-offsets`, after what came behind them was deleted from the tables")}
+			}
 			quiet := slog.New(slog.DiscardHandler)
 			messages, err := openFormat(cmd.Context(), c.Source, quiet)
 			if err != nil {
@@ -51,7 +55,7 @@ If it is interrupted, run it again.
 			if err != nil {
 				return err
 			}
-			table, err := openLetters(cmd.Context(), letters, c.DeadLetters.URI, false, quiet, sink.Events{})
+			table, err := openLetters(cmd.Context(), letters, c.DeadLetters.URI, false, nil, quiet, sink.Events{})
 			if err != nil {
 				return err
 			}

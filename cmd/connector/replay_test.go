@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -32,6 +33,7 @@ import (
 // replayable is a stream with dead letters, some of which its configuration makes rows of since it was changed.
 type replayable struct {
 	config, table, letters string
+	now                    func() time.Time // of replayIn; nil for the clock
 }
 
 // newReplayable runs a stream of 100 messages. Of each ten, two have their id under another name than the configuration has asked for
@@ -89,6 +91,10 @@ func TestReplay(t *testing.T) {
 	}
 	if o := mustRun(t, "verify", "-c", r.config); !strings.Contains(o.stdout, "90 rows (0 of them of no stream)") {
 		t.Errorf("verify says %s", o.stdout)
+	}
+	if o := mustRun(t, "explain", "0", "2", "-c", r.config); !strings.Contains(o.stdout, ": in the table\n") || !strings.Contains(o.stdout, "it was a dead letter since") || !strings.Contains(o.stdout, "and was replayed") ||
+		strings.Contains(o.stdout, "another writer") {
+		t.Errorf("explain says %s", o.stdout)
 	}
 	// The stream goes on as if nothing had been.
 	if o := mustRun(t, "run", "-c", r.config, "--until-end", "--log-level", "warn"); o.stderr != "" {
@@ -166,11 +172,15 @@ func (r replayable) replayIn(ctx context.Context, t *testing.T, table, letters s
 	if err != nil {
 		return err
 	}
-	dead, err := openLetters(ctx, letters, c.DeadLetters.URI, false, quiet, sink.Events{})
+	dead, err := openLetters(ctx, letters, c.DeadLetters.URI, false, nil, quiet, sink.Events{})
 	if err != nil {
 		return err
 	}
-	_, err = replay.Run(ctx, c.replayOptions(stream, dead, table, letters, admin.LetterFilter{Connector: c.Name, Partition: -1, Offset: -1}, messages))
+	options := c.replayOptions(stream, dead, table, letters, admin.LetterFilter{Connector: c.Name, Partition: -1, Offset: -1}, messages)
+	if r.now != nil {
+		options.Now = r.now
+	}
+	_, err = replay.Run(ctx, options)
 	return err
 }
 
@@ -299,7 +309,7 @@ func TestMarksThatAreGone(t *testing.T) {
 	if o := command(t, "dead-letters", "replay", "-c", r.config); o.code != exitRefused || !strings.Contains(o.stderr, "settle --give-up") {
 		t.Errorf("the next replay ends with %d: %s", o.code, o.stderr)
 	}
-	if o := mustRun(t, "dead-letters", "settle", "--give-up", "-c", r.config); !strings.Contains(o.stdout, "dead letters of 0 partitions were given up") {
+	if o := mustRun(t, "settle", "--give-up", "-c", r.config); !strings.Contains(o.stdout, "dead letters of 0 partitions were given up") {
 		t.Errorf("giving up says %s", o.stdout)
 	}
 	if o := mustRun(t, "dead-letters", "replay", "-c", r.config); !strings.Contains(o.stdout, "0 dead letters were replayed, 10 are still bad") {
@@ -309,6 +319,194 @@ func TestMarksThatAreGone(t *testing.T) {
 	if notes, err := filepath.Glob(filepath.Join(r.letters, "_connector", "parcels", "*")); err != nil || len(notes) > 0 {
 		t.Errorf("notes are left: %q %v", notes, err)
 	}
+}
+
+// TestRestoreThatTakesAReplay: RESTORE takes the rows of dead letters that were replayed, and leaves their marks. A rewind would lose them, and
+// is refused until the marks are gone; then they are replayed again.
+func TestRestoreThatTakesAReplay(t *testing.T) {
+	r := newReplayable(t)
+	tables, letters := replayStores(t, r)
+	replay := func(want string) {
+		t.Helper()
+		if o := mustRun(t, "dead-letters", "replay", "-c", r.config); !strings.Contains(o.stdout, want) {
+			t.Errorf("replay says %s, want %s", o.stdout, want)
+		}
+	}
+	if o := mustRun(t, "dead-letters", "replay", "-c", r.config, "--partition", "0"); !strings.Contains(o.stdout, "10 dead letters were replayed") {
+		t.Fatal(o.stdout)
+	}
+	stands := newestOf(t, tables)
+	replay("10 dead letters were replayed")
+	takeBack(t, tables, "RESTORE", stands)
+	for _, to := range []string{"--to-table-version=" + fmt.Sprint(stands), "--to-offsets=0=50,1=50"} {
+		o := command(t, "rewind", "-c", r.config, to, "--yes")
+		if o.code != exitRefused || !strings.Contains(o.stderr, "it has taken the rows of 10 dead letters that were replayed") || !strings.Contains(o.stderr, "DELETE FROM") {
+			t.Fatalf("%s: exit code %d: %s", to, o.code, o.stderr)
+		}
+	}
+	mustRun(t, "rewind", "-c", r.config, "--to-offsets=0=50,1=50", "--force", "--dry-run")
+	takeBack(t, letters, "DELETE", newestOf(t, letters)-1) // the marks of the second replay, as the refusal says
+	mustRun(t, "rewind", "-c", r.config, "--to-table-version", fmt.Sprint(stands), "--yes")
+	replay("10 dead letters were replayed, 10 are still bad")
+	replayedOnce(t, tables, letters)
+	mustRun(t, "run", "-c", r.config, "--until-end")
+	replay("0 dead letters were replayed, 10 are still bad")
+}
+
+// TestRestoreThatTakesAReplayByAnotherClock: whoever has replayed first may have had a clock that is ahead of the second's. Replays are told from each
+// other by their ids.
+func TestRestoreThatTakesAReplayByAnotherClock(t *testing.T) {
+	for name, behind := range map[string]time.Duration{"of the commits": 0, "of the marks too": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			r := newReplayable(t)
+			tables, letters := replayStores(t, r)
+			mustRun(t, "dead-letters", "replay", "-c", r.config, "--partition", "0")
+			stands := newestOf(t, tables)
+			commit := filepath.Join(r.table, "_delta_log", fmt.Sprintf("%020d.json", stands))
+			text := regexp.MustCompile(`"lastUpdated":\d+`).ReplaceAllString(readAll(t, commit), fmt.Sprintf(`"lastUpdated":%d`, time.Now().Add(time.Hour).UnixMilli()))
+			if err := os.WriteFile(commit, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r.now = func() time.Time { return time.Now().Add(-behind) }
+			if err := r.replayIn(t.Context(), t, tables, letters); err != nil {
+				t.Fatal(err)
+			}
+			takeBack(t, tables, "RESTORE", stands)
+			want := "time >= TIMESTAMP '"
+			if behind > 0 {
+				want = "(partition, `offset`, generation) IN ((1, "
+			}
+			o := command(t, "rewind", "-c", r.config, "--to-table-version", fmt.Sprint(stands), "--yes")
+			if o.code != exitRefused || !strings.Contains(o.stderr, "it has taken the rows of 10 dead letters that were replayed") || !strings.Contains(o.stderr, want) || strings.Contains(o.stderr, "(0, ") {
+				t.Errorf("exit code %d: %s, want %s", o.code, o.stderr, want)
+			}
+		})
+	}
+}
+
+// TestRestoreThatTakesAReplayUnmarked: nor are rows of a replay lost whose marks come only after the RESTORE, nor where nothing tells what it took.
+func TestRestoreThatTakesAReplayUnmarked(t *testing.T) {
+	r := newReplayable(t)
+	tables, store := replayStores(t, r)
+	letters := faultstore.New(store)
+	letters.SetPlan(func(op faultstore.Op) faultstore.Action {
+		if strings.HasPrefix(op.Name, "_delta_log/") && op.Method == faultstore.MethodPutIfAbsent {
+			return faultstore.Fail(fs.ErrPermission)
+		}
+		return faultstore.Pass()
+	})
+	stands := newestOf(t, tables)
+	if err := r.replayIn(t.Context(), t, tables, letters); err == nil {
+		t.Fatal("the replay comes to its end")
+	}
+	takeBack(t, tables, "RESTORE", stands)
+	refused := func(want string, args ...string) {
+		t.Helper()
+		if o := command(t, append([]string{"rewind", "--yes"}, args...)...); o.code != exitRefused || !strings.Contains(o.stderr, want) {
+			t.Errorf("exit code %d: %s, want %s", o.code, o.stderr, want)
+		}
+	}
+	to := fmt.Sprintf("--to-table-version=%d", stands)
+	refused("the last dead letters that were replayed before that are not marked yet; run `connector settle`", "-c", r.config, to)
+	mustRun(t, "settle", "-c", r.config)
+	refused("it has taken the rows of 20 dead letters", "-c", r.config, to)
+	text, err := os.ReadFile(r.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	without := regexp.MustCompile(`(?m)^(on_error|dead_letters):.*$`).ReplaceAllString(string(text), "")
+	refused("name their table in dead_letters.uri", "-c", file(t, "without.yaml", without), to)
+	restore := filepath.Join(r.table, "_delta_log", fmt.Sprintf("%020d.json", newestOf(t, tables)))
+	commit, err := os.ReadFile(restore)
+	if err == nil {
+		err = os.WriteFile(restore, []byte(strings.Replace(string(commit), `"operationParameters"`, `"other"`, 1)), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused("nothing tells whether it has taken rows of dead letters", "-c", r.config, "--to-offsets=0=50,1=50")
+}
+
+func replayStores(t *testing.T, r replayable) (table, letters storage.Store) {
+	t.Helper()
+	table, err1 := local.New(r.table)
+	letters, err2 := local.New(r.letters)
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	return table, letters
+}
+
+func newestOf(t *testing.T, store storage.Store) int64 {
+	t.Helper()
+	snap, err := delta.OpenSnapshot(t.Context(), store, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return snap.Version()
+}
+
+// takeBack commits what another engine does that takes back the files that were added after a version.
+func takeBack(t *testing.T, store storage.Store, operation string, to int64) {
+	t.Helper()
+	remove(t, store, operation, newestOf(t, store), to)
+}
+
+// remove has another engine remove the files that a version has and an earlier one has not; -1: has none.
+func remove(t *testing.T, store storage.Store, operation string, of, to int64) {
+	t.Helper()
+	version := newestOf(t, store)
+	commit := fmt.Sprintf(`{"commitInfo":{"timestamp":%d,"operation":%q,"operationParameters":{"version":%d}}}`+"\n", time.Now().UnixMilli(), operation, to)
+	files := map[string]bool{}
+	for _, v := range []int64{to, of} {
+		if v < 0 {
+			continue
+		}
+		snap, err := delta.OpenSnapshot(t.Context(), store, v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for a, err := range snap.Files(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v == of && !files[a.Path] {
+				commit += fmt.Sprintf(`{"remove":{"path":%q,"deletionTimestamp":%d,"dataChange":true}}`+"\n", a.Path, time.Now().UnixMilli())
+			}
+			files[a.Path] = true
+		}
+	}
+	if err := store.PutIfAbsent(t.Context(), fmt.Sprintf("_delta_log/%020d.json", version+1), []byte(commit)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestVerifyTellsRowsFromReplayedOnes: rows that are gone don't hide behind those that dead letters of the same spans have become.
+func TestVerifyTellsRowsFromReplayedOnes(t *testing.T) {
+	r := newReplayable(t)
+	tables, _ := replayStores(t, r)
+	before := newestOf(t, tables)
+	mustRun(t, "dead-letters", "replay", "-c", r.config)
+	replayedAt := newestOf(t, tables)
+	wantLost := func(deleted, found int64) {
+		t.Helper()
+		report, err := admin.Verify(t.Context(), tables, admin.Options{Since: -1, Until: -1})
+		if err != nil || report.Verdict != admin.OK {
+			t.Fatalf("%+v, %v", report, err)
+		}
+		var gotDeleted, gotFound int64
+		for _, p := range report.Partitions {
+			gotDeleted, gotFound = gotDeleted+p.Deleted, gotFound+p.RowsFound
+		}
+		if gotDeleted != deleted || gotFound != found {
+			t.Errorf("verify counts %d rows that others have deleted and %d that are there, want %d and %d", gotDeleted, gotFound, deleted, found)
+		}
+	}
+	wantLost(0, 90)
+	remove(t, tables, "DELETE", before, -1) // the rows of the stream, and not those of the replay
+	wantLost(70, 20)
+	remove(t, tables, "DELETE", replayedAt, before)
+	wantLost(70, 0)
 }
 
 // TestTwoReplaysAtOnce has another replay run to its end at each operation of the first one.

@@ -20,19 +20,26 @@ import (
 	"kafkadelta/storage/open"
 )
 
+// consent says whether what a command is about to write is asked about first.
+type consent struct{ yes, dryRun bool }
+
+func (f *consent) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "show the plan and write nothing")
+	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do it without asking")
+	cmd.MarkFlagsMutuallyExclusive("yes", "dry-run")
+}
+
 // changeFlags are shared by the commands that write a stream's offsets.
 type changeFlags struct {
 	config, topic string
-	yes, dryRun   bool
+	consent
 }
 
 func (f *changeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.config, "config", "c", "", "configuration file of the stream (required)")
 	cmd.Flags().StringVar(&f.topic, "topic", "", "topic that is meant, to be sure: it must be the one of the configuration")
-	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "show the plan and write nothing")
-	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do it without asking")
 	must(cmd.MarkFlagRequired("config"))
-	cmd.MarkFlagsMutuallyExclusive("yes", "dry-run")
+	f.consent.add(cmd)
 }
 
 // changed is a stream whose offsets are to be written.
@@ -55,10 +62,8 @@ func (f *changeFlags) open(ctx context.Context, stderr io.Writer) (*changed, err
 	if err := c.Source.Kafka.CheckSecrets(); err != nil {
 		return nil, &configError{err}
 	}
-	s := &changed{config: c, writer: admin.Writer{Engine: engine(), Now: time.Now, Retry: func(err error, wait time.Duration) {
-		_, _ = fmt.Fprintf(stderr, "the table's store fails (%v): trying again in %v\n", err, wait.Round(time.Millisecond))
-	}}}
-	if s.store, err = openStore(ctx, c.Table.Sink.URI, c.Storage, nil); err != nil {
+	s := &changed{config: c, writer: newWriter(stderr)}
+	if s.store, err = openStore(ctx, c.tableURI(), c.Storage, nil); err != nil {
 		return nil, &configError{err}
 	}
 	if s.inspector, err = source.NewInspector(c.Source.Kafka); err != nil {
@@ -72,8 +77,15 @@ func (f *changeFlags) open(ctx context.Context, stderr io.Writer) (*changed, err
 	return s, nil
 }
 
+// newWriter tells of failures of the store.
+func newWriter(stderr io.Writer) admin.Writer {
+	return admin.Writer{Engine: engine(), Now: time.Now, Retry: func(err error, wait time.Duration) {
+		_, _ = fmt.Fprintf(stderr, "the table's store fails (%v): trying again in %v\n", err, wait.Round(time.Millisecond))
+	}}
+}
+
 // agreed asks whether to go on, on a terminal. Elsewhere --yes must have been given.
-func (f *changeFlags) agreed(cmd *cobra.Command) (bool, error) {
+func (f *consent) agreed(cmd *cobra.Command) (bool, error) {
 	switch {
 	case f.dryRun:
 		_, err := fmt.Fprintln(cmd.OutOrStdout(), "nothing was written (--dry-run)")
@@ -144,7 +156,7 @@ version that was restored to, takes back the offsets as well. docs/operations.md
 	cmd.Flags().Int64Var(&f.version, "to-table-version", -1, "to the offsets that this version of the table had; after a RESTORE, the version that was restored to")
 	cmd.Flags().StringVar(&f.to, "to", "", "earliest or latest, for all partitions")
 	cmd.Flags().BoolVar(&f.newTopic, "new-topic", false, "the topic was deleted and made anew: take the offsets for those of the present one")
-	cmd.Flags().BoolVar(&f.force, "force", false, "where Kafka no longer has an offset, go on at the first one that it has; after a RESTORE, leave partitions that are not named")
+	cmd.Flags().BoolVar(&f.force, "force", false, "where Kafka no longer has an offset, go on at the first one that it has; after a RESTORE, leave partitions that are not named, and what was replayed of dead letters; go past a table that can't be looked at")
 	cmd.MarkFlagsOneRequired("to-offsets", "to-time", "to-table-version", "to")
 	cmd.MarkFlagsMutuallyExclusive("to-offsets", "to-time", "to-table-version", "to")
 	return cmd
@@ -158,11 +170,17 @@ func (f *rewindFlags) run(cmd *cobra.Command) error {
 	defer s.inspector.Close()
 	r := admin.Rewinding{
 		Writer: s.writer, Name: s.Name, Topic: s.Source.Kafka.Topic, Kafka: s.topic, ToVersion: -1, NewTopic: f.newTopic, Force: f.force,
+		Filtered: s.Table.Decode.Filter != "", Routed: s.routed(s.store),
 	}
 	if err := f.where(cmd, s, &r); err != nil {
 		return err
 	}
-	uri := open.Redact(s.Table.Sink.URI)
+	if s.DeadLetters.URI != "" {
+		if r.Letters, err = s.deadLetterStore(cmd.Context(), nil); err != nil {
+			return err
+		}
+	}
+	uri := open.Redact(s.tableURI())
 	plan, err := admin.PlanRewind(cmd.Context(), s.store, r)
 	if err != nil {
 		return adminError("planning the rewind of "+uri, err)
@@ -177,8 +195,23 @@ func (f *rewindFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return adminError("rewinding "+uri, err)
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "version %d begins generation %d; workers that run go on from there within 15 s\n", version, plan.Generation)
-	return err
+	if _, err = fmt.Fprintf(cmd.OutOrStdout(), "version %d begins generation %d; workers that run go on from there within 15 s\n", version, plan.Generation); err != nil {
+		return err
+	}
+	return f.settle(cmd, plan)
+}
+
+// settle brings the tables of a catalog what it had decided about. That it can't be done is no news where the plan was forced past it.
+func (f *rewindFlags) settle(cmd *cobra.Command, plan *admin.RewindPlan) error {
+	err := plan.Settle(cmd.Context())
+	switch {
+	case err == nil:
+		return nil
+	case f.force:
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "note: the stream does not go on yet: %s\n", printable(err.Error()))
+		return err
+	}
+	return fmt.Errorf("the rewind is done; but the tables lack rows that were decided about before it, and the stream does not go on yet: %w", tableError("settling", err))
 }
 
 // where says to which offsets.

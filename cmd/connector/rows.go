@@ -9,6 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"kafkadelta/columns"
 	"kafkadelta/decode"
 	"kafkadelta/decode/json"
 	"kafkadelta/delta"
@@ -77,6 +78,7 @@ func inputError(file string, err error) error {
 type rowReader struct {
 	in      *inputFile
 	layout  *sink.Layout
+	made    *columns.Plan
 	decoder *json.Decoder
 	write   func(arrow.RecordBatch) error
 
@@ -88,11 +90,15 @@ type rowReader struct {
 // only good until write returns. The first message that can't become a row ends it with a *rowError.
 func readRows(ctx context.Context, in *inputFile, layout *sink.Layout, write func(arrow.RecordBatch) error) error {
 	off := false // a column _kafka is filled from the message like any other
-	plan, err := newPlan(layout.Schema, layout, decode.Config{Metadata: decode.MetadataConfig{Enabled: &off}})
+	made, err := columns.New(layout.Schema, decode.Config{Metadata: decode.MetadataConfig{Enabled: &off}}, nil, true)
 	if err != nil {
 		return &sink.Error{Op: "fitting messages to the table", Err: err}
 	}
-	r := &rowReader{in: in, layout: layout, decoder: json.New(plan), write: write}
+	plan, err := newPlan(made.Schema(), layout, made)
+	if err != nil {
+		return &sink.Error{Op: "fitting messages to the table", Err: err}
+	}
+	r := &rowReader{in: in, layout: layout, made: made, decoder: json.New(plan), write: write}
 	for m, err := range in.messages() {
 		if err != nil {
 			return inputError(in.name, err)
@@ -139,7 +145,13 @@ func (r *rowReader) flush() error {
 	if len(r.held) == 0 {
 		return nil
 	}
-	rb := r.decoder.NewBatch()
+	decoded := r.decoder.NewBatch()
+	defer decoded.Release()
+	rb, _, failed := r.made.Apply(decoded)
+	if len(failed) > 0 {
+		f := failed[0]
+		return &rowError{file: r.in.name, at: r.held[f.Row].at(), path: f.Path, reason: decode.ReasonInvalidValue, detail: f.Reason}
+	}
 	defer rb.Release()
 	checked, bad := r.layout.Rules.Apply(rb)
 	if len(bad) > 0 {

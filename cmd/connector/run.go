@@ -84,8 +84,9 @@ type runOptions struct {
 	untilEnd bool
 	metrics  *pipeline.Metrics // made anew where nil
 	client   []kgo.Opt
-	hub      *hub // nil: nothing is served
-	share    int  // pipelines of this process, among which memory and cores are divided; 0 for one
+	hub      *hub         // nil: nothing is served
+	share    int          // pipelines of this process, among which cores are divided; 0 for one
+	memory   func() int64 // bytes that the pipeline may hold now; nil for what it does by default
 }
 
 // runStream wires one stream's stages together and runs it.
@@ -93,9 +94,15 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 	if err := c.Source.Kafka.CheckSecrets(); err != nil {
 		return &configError{err}
 	}
+	unlessStopped := func(err error) error {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // nothing was read yet
+		}
+		return err
+	}
 	messages, err := openFormat(ctx, c.Source, log)
 	if err != nil {
-		return &configError{err}
+		return unlessStopped(&configError{err})
 	}
 	defer messages.close()
 	metrics := o.metrics
@@ -111,27 +118,29 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 	if o.hub != nil {
 		o.hub.runs(c.Name, metrics.Ready, gatherers...)
 	}
-	store, err := openStore(ctx, c.Table.Sink.URI, c.Storage, metrics.Request)
-	switch {
-	case err != nil && ctx.Err() != nil: // stopped already
-		return nil
-	case err != nil:
-		return &configError{fmt.Errorf("table.uri: %w", err)}
+	store, err := openStore(ctx, c.tableURI(), c.Storage, metrics.Request)
+	if err != nil {
+		return unlessStopped(&configError{fmt.Errorf("table.uri: %w", err)})
 	}
 	if check != nil {
 		defer check.start(ctx, store)()
 	}
-	deadLetters, err := c.deadLetters(ctx, metrics.Request, log)
+	deadLetters, err := c.deadLetters(ctx, o, metrics.Request, log)
 	if err != nil {
-		return err
+		return unlessStopped(err)
+	}
+	routing, err := c.routing(store, o, metrics.Request, log)
+	if err != nil {
+		return unlessStopped(err)
 	}
 	log.Info("starting", "version", version(), "name", c.Name, "topic", c.Source.Kafka.Topic, "table", open.Redact(c.Table.Sink.URI))
 	err = pipeline.Run(ctx, pipeline.Options{
 		Config: c.Pipeline, Name: c.Name, Source: c.Source.Kafka, UntilEnd: o.untilEnd,
-		Metrics: metrics, Log: log, Now: time.Now, ClientOptions: o.client, Share: o.share,
+		Metrics: metrics, Log: log, Now: time.Now, ClientOptions: o.client, Share: o.share, Memory: o.memory,
 		OpenTable: func(ctx context.Context, events sink.Events) (*sink.Table, error) {
 			return c.openTable(ctx, store, messages, o, events, log)
 		},
+		Routing:         routing,
 		OpenDeadLetters: deadLetters,
 		DeadLetterTopic: c.DeadLetters.Topic,
 		NewDecoder:      c.newDecoder(messages),
@@ -153,7 +162,7 @@ func (c config) openTable(ctx context.Context, store storage.Store, messages *fo
 		create = nil
 	}
 	t, err := sink.Open(ctx, store, c.Table.Sink, sink.Options{
-		Name: c.Name, Create: create, Engine: engine(), Share: o.share, Now: time.Now, Log: log, Events: events,
+		Name: c.Name, Filtered: c.Table.Decode.Filter != "", Create: create, Engine: engine(), Memory: c.Pipeline.WriterMemory(o.share, o.memory, 1), Now: time.Now, Log: log, Events: events,
 	})
 	if err != nil {
 		return nil, err
@@ -172,25 +181,25 @@ func (c config) newDecoder(messages *format) pipeline.NewDecoder {
 		if err != nil {
 			return nil, nil, err
 		}
-		d, err := messages.decoder(layout, made, c.follow(layout))
+		d, err := messages.decoder(layout, made, c.follow(layout), c.followKeys(layout), c.given(layout.Schema))
 		return d, made, err
 	}
 }
 
-// newPlan plans the decoding of messages into rows of the columns of schema, of a table's layout. A message that has no value for a
-// column gets the column's default.
-func newPlan(schema *arrow.Schema, layout *sink.Layout, cfg decode.Config) (*decode.Plan, error) {
+// newPlan plans the decoding of messages into schema, which are columns of what is decoded for a table's layout. A message that has no
+// value for a column of the table gets the column's default.
+func newPlan(schema *arrow.Schema, layout *sink.Layout, made *columns.Plan) (*decode.Plan, error) {
 	var defaults []decode.Default
 	for _, d := range layout.Rules.Defaults() {
-		if at := schema.FieldIndices(layout.Schema.Field(d.Column).Name); len(at) > 0 {
+		if at := schema.FieldIndices(layout.Schema.Field(d.Column).Name); len(at) > 0 && made.Decodes(d.Column) {
 			defaults = append(defaults, decode.Default{Column: at[0], Value: d.Value})
 		}
 	}
-	return decode.NewPlan(schema, cfg, defaults...)
+	return decode.NewPlan(schema, made.Config(), defaults...)
 }
 
-// follow tells by a schema of messages what the table is to have for them, if it lacks something of that; nil where it never is to follow.
-func (c config) follow(layout *sink.Layout) func(*arrow.Schema) (*arrow.Schema, error) {
+// follow has the table follow values.
+func (c config) follow(layout *sink.Layout) follow {
 	how := c.Table.Sink.SchemaEvolution
 	if how == sink.EvolveNone {
 		return nil
@@ -204,9 +213,31 @@ func (c config) follow(layout *sink.Layout) func(*arrow.Schema) (*arrow.Schema, 
 	}
 }
 
+// followKeys has the table follow keys, which fill their column alone.
+func (c config) followKeys(layout *sink.Layout) follow {
+	how := c.Table.Sink.SchemaEvolution
+	if how == sink.EvolveNone {
+		return nil
+	}
+	return func(keys *arrow.Schema) (*arrow.Schema, error) { return layout.Lacks(keys, how) }
+}
+
+// given tells which fields of messages need no column by their schema. table is nil where there is none yet.
+func (c config) given(table *arrow.Schema) decode.Given {
+	types, err := c.columnTypes()
+	if err != nil {
+		return nil // validate tells it
+	}
+	return func(path string) bool { return columns.Given(path, table, c.Table.Decode, types) }
+}
+
 // ownFields are what messages of a schema fill of the table by themselves.
 func (c config) ownFields(messages, table *arrow.Schema) (*arrow.Schema, error) {
-	want, err := columns.Fields(messages, table, c.Table.Decode)
+	types, err := c.columnTypes()
+	if err != nil {
+		return nil, err
+	}
+	want, err := columns.Fields(messages, table, c.Table.Decode, types)
 	if err != nil {
 		return nil, err
 	}
@@ -269,7 +300,7 @@ func showValid(ctx context.Context, w io.Writer, file string, c config) error {
 			topic = "each of the topics " + strings.Join(c.Source.Topics, ", ")
 		}
 	}
-	if _, err := openStore(ctx, example.Table.Sink.URI, example.Storage, nil); err != nil {
+	if _, err := openStore(ctx, example.tableURI(), example.Storage, nil); err != nil {
 		return &configError{fmt.Errorf("table.uri: %w", err)}
 	}
 	if example.DeadLetters.URI != "" {

@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
+	"kafkadelta/decode"
 	"kafkadelta/decode/avro"
 	"kafkadelta/decode/jsonschema"
 	"kafkadelta/decode/protobuf"
@@ -23,7 +24,9 @@ import (
 // fileSchema reads a table's columns from a file whose name tells what it is: Avro (.avsc), Protobuf (.proto, or .pb as protoc writes
 // descriptor sets), Arrow IPC (.arrow, .arrows), or JSON (.json), which is a JSON Schema, Delta's schemaString or Avro. For
 // Protobuf the name may end with # and a message type.
-func fileSchema(name string) (*arrow.Schema, error) {
+//
+// Fields that are given may have the type null.
+func fileSchema(name string, given decode.Given) (*arrow.Schema, error) {
 	path, message := splitMessage(name)
 	ext := strings.ToLower(filepath.Ext(path))
 	if message != "" && ext != ".proto" && ext != ".pb" {
@@ -36,18 +39,18 @@ func fileSchema(name string) (*arrow.Schema, error) {
 	var schema *arrow.Schema
 	switch ext {
 	case ".avsc":
-		schema, err = avroColumns(data)
+		schema, err = avroColumns(data, given)
 	case ".proto":
-		schema, err = protoColumns(path, string(data), message)
+		schema, err = protoColumns(path, string(data), message, given)
 	case ".pb":
 		var typ *protobuf.Type
 		if typ, err = protobuf.FromDescriptorSet(data, message); err == nil {
-			schema, err = protobuf.TableSchema(typ)
+			schema, err = protobuf.MessageSchema(typ, given)
 		}
 	case ".arrow", ".arrows":
 		schema, err = arrowColumns(data)
 	case ".json":
-		schema, err = jsonColumns(data)
+		schema, err = jsonColumns(data, given)
 	default:
 		return nil, fmt.Errorf("%s: the name does not tell what it is: use .avsc (Avro), .json (JSON Schema, or Delta's schemaString), .proto or .pb (Protobuf), .arrow or .arrows (Arrow)", path)
 	}
@@ -65,24 +68,24 @@ func splitMessage(name string) (path, message string) {
 	return name, ""
 }
 
-func avroColumns(data []byte) (*arrow.Schema, error) {
+func avroColumns(data []byte, given decode.Given) (*arrow.Schema, error) {
 	s, err := avro.Parse("", string(data))
 	if err != nil {
 		return nil, err
 	}
-	return avro.TableSchema(s)
+	return avro.MessageSchema(s, given)
 }
 
 // maxProtoFiles bounds the files of a folder that a .proto may import.
 const maxProtoFiles = 1000
 
 // protoColumns reads the columns of protoType.
-func protoColumns(path, text, message string) (*arrow.Schema, error) {
+func protoColumns(path, text, message string, given decode.Given) (*arrow.Schema, error) {
 	typ, err := protoType(path, text, message)
 	if err != nil {
 		return nil, err
 	}
-	return protobuf.TableSchema(typ)
+	return protobuf.MessageSchema(typ, given)
 }
 
 // protoType reads a .proto file, whose imports are relative to its own folder.
@@ -115,7 +118,7 @@ func protoType(path, text, message string) (*protobuf.Type, error) {
 }
 
 // jsonColumns tells the schemas apart that are JSON.
-func jsonColumns(data []byte) (*arrow.Schema, error) {
+func jsonColumns(data []byte, given decode.Given) (*arrow.Schema, error) {
 	var top struct {
 		Type   any             `json:"type"`
 		Fields json.RawMessage `json:"fields"`
@@ -127,9 +130,9 @@ func jsonColumns(data []byte) (*arrow.Schema, error) {
 	case top.Type == "struct" && top.Fields != nil:
 		return delta.SchemaFromJSON(string(data))
 	case top.Type == "record" && top.Fields != nil:
-		return avroColumns(data)
+		return avroColumns(data, given)
 	}
-	return jsonschema.TableSchema(string(data))
+	return jsonschema.MessageSchema(given, string(data))
 }
 
 // arrowColumns reads the schema of an Arrow file or stream, and takes for each type the one that a table has for it.

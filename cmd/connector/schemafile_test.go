@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,7 +77,7 @@ func TestSchemaFiles(t *testing.T) {
 		{name: "s.json", text: `[`, want: "unexpected end"},
 		{name: "s.proto", text: order, more: price, fragment: "#shop.Order", want: "id BIGINT, price STRUCT<units: BIGINT>"},
 		{name: "s.proto", text: order, more: price, fragment: "#shop.Other", want: "x STRING"},
-		{name: "s.proto", text: order, more: price, want: `no message type "": name one of [shop.Order shop.Other]`},
+		{name: "s.proto", text: order, more: price, want: `2 message types: name one of [shop.Order shop.Other]`},
 		{name: "s.proto", text: order, fragment: "#shop.Order", want: "shop/price.proto"},
 		{name: "s.proto", text: price, want: "units BIGINT"},
 		{name: "s.pb", text: string(set), want: "seconds BIGINT, nanos INT"},
@@ -102,7 +103,7 @@ func TestSchemaFiles(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			schema, err := fileSchema(filepath.Join(folder, tt.name) + tt.fragment)
+			schema, err := fileSchema(filepath.Join(folder, tt.name)+tt.fragment, nil)
 			switch {
 			case err != nil && !strings.Contains(err.Error(), tt.want):
 				t.Errorf("%v, want %s", err, tt.want)
@@ -171,6 +172,24 @@ func TestInferredTable(t *testing.T) {
 	}
 	if o := mustRun(t, "table", "inspect", table); strings.Contains(o.stdout, "later") {
 		t.Error(o.stdout)
+	}
+
+	cluster = kafkatest.Start(t, "some", 1)
+	for _, value := range []string{`{"b":1`, "no JSON", `[{"b":1}]`, `{"b":1} {}`, `{"a":1}`, "", ` {"a":2}`} {
+		produce(t, cluster.ListenAddrs(), "some", &kgo.Record{Value: []byte(value)})
+	}
+	some := func(name, more string) string {
+		return file(t, "c.yaml", fmt.Sprintf("name: %s\nsource: {brokers: [%q], topic: some}\ntable: {uri: %q, infer: 20, kafka_metadata: {enabled: false}}\nhttp: {listen: \"off\"}\n%s", name, cluster.ListenAddrs()[0], filepath.Join(t.TempDir(), "table"), more))
+	}
+	if o := command(t, "run", "-c", some("fails", ""), "--until-end"); o.code != exitConfig || !strings.Contains(o.stderr, "some, partition 0 offset 0: ") {
+		t.Errorf("exit code %d: %s", o.code, o.stderr)
+	}
+	config = some("skips", "on_error: skip\n")
+	if o := mustRun(t, "run", "-c", config, "--until-end"); !strings.Contains(o.stderr, `messages=2 bad=5 schema="a BIGINT"`) {
+		t.Error(o.stderr)
+	}
+	if got := rowsOf(t, config, "a"); !slices.Equal(got, []string{`{"a":1}`, `{"a":2}`}) {
+		t.Errorf("rows %s", got)
 	}
 
 	cluster = kafkatest.Start(t, "broken", 1)

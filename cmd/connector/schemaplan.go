@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,9 +14,12 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/spf13/cobra"
 
+	"kafkadelta/columns"
 	"kafkadelta/decode"
 	"kafkadelta/delta"
+	"kafkadelta/delta/variant"
 	"kafkadelta/sink"
+	"kafkadelta/storage/memory"
 )
 
 func schemaCommand() *cobra.Command {
@@ -69,43 +72,46 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 		return nil, &configError{err}
 	}
 	defer messages.close()
-	want, err := c.nextSchema(ctx, messages, file)
+	table, next, made, err := c.openPlanned(ctx, messages, file, log)
 	if err != nil {
 		return nil, err
-	}
-	store, err := openStore(ctx, c.Table.Sink.URI, c.Storage, nil)
-	if err != nil {
-		return nil, &configError{fmt.Errorf("table.uri: %w", err)}
-	}
-	table, err := delta.Open(ctx, store, delta.Options{Now: time.Now, Engine: engine()})
-	if err != nil {
-		return nil, tableError("opening the table", err)
 	}
 	if err := table.CheckAppend(); err != nil {
 		return nil, tableError("opening the table", err)
 	}
 	metadata, _ := c.Table.Decode.Metadata.Field()
 	filled := []string{metadata.Name, c.Source.Key.Column}
-	want, misfit := c.ownFields(want, table.Shape().Schema())
-	if want == nil {
+	have, misfit := columns.Fields(next, table.Shape().Schema(), c.Table.Decode, nil)
+	if misfit != nil {
 		return []sink.Change{{Kind: sink.ChangeBreaks, Detail: misfit.Error()}}, nil
+	}
+	want, misfit := c.ownFields(next, table.Shape().Schema())
+	if want == nil {
+		return nil, misfit
 	}
 	for name, column := range c.Table.Decode.Columns {
 		if own := want.FieldIndices(name); len(own) == 0 && column != (decode.Column{Epoch: column.Epoch, Type: column.Type}) {
 			filled = append(filled, name)
 		}
 	}
-	changes, layout, err := sink.PlanEvolution(table.Shape(), time.Now, want, c.Table.Sink.SchemaEvolution, filled...)
+	for _, f := range table.Shape().Schema().Fields() {
+		if variant.Is(f.Type) {
+			filled = append(filled, f.Name)
+		}
+	}
+	changes, layout, err := sink.PlanEvolution(table.Shape(), time.Now, want, have, c.Table.Sink.SchemaEvolution, filled...)
 	if err != nil {
 		return nil, err
 	}
+	changes = slices.DeleteFunc(changes, c.takesAll)
+	changes = append(made, changes...)
 	if misfit != nil {
 		return append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: misfit.Error()}), nil
 	}
 	var plan *decode.Plan
-	made, err := c.columnsOf(layout)
+	computed, err := c.columnsOf(layout)
 	if err == nil {
-		plan, err = messages.plan(layout, made)
+		plan, err = messages.plan(layout, computed)
 	}
 	if err != nil {
 		return nil, &sink.Error{Op: "fitting the configured columns to the table", Err: err}
@@ -117,15 +123,89 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 	if misfit, ok := errors.AsType[*decode.Mismatch](err); ok {
 		err = nil
 		changes = slices.DeleteFunc(changes, func(c sink.Change) bool { return c.Path == misfit.Path && c.Kind != sink.ChangeAdds })
-		changes = append(changes, sink.Change{Kind: sink.ChangeBreaks, Path: misfit.Path, Detail: misfit.Error()})
+		changes = append(changes, sink.Change{Kind: sink.ChangeBreaks, Path: misfit.Path, Detail: misfit.Detail})
 	}
 	return changes, err
 }
 
+// takesAll reports whether a column of another type than messages have takes their values all the same: VARIANT any, and of JSON a STRING the
+// text of any, a DOUBLE any number and a DATE the day of any instant.
+func (c config) takesAll(change sink.Change) bool {
+	switch table := change.Table; {
+	case change.Wanted != nil && change.Wanted.ID() == arrow.NULL: // given: messages may have what no column can hold
+		return true
+	case change.Kind != sink.ChangeChecks || change.Detail != "":
+		return false
+	case variant.Is(table):
+		return true
+	case c.Source.Format != formatJSON:
+		return false
+	default:
+		return table.ID() == arrow.STRING || table.ID() == arrow.FLOAT64 && change.Wanted.ID() == arrow.INT64 || table.ID() == arrow.DATE32 && change.Wanted.ID() == arrow.TIMESTAMP
+	}
+}
+
+// openPlanned opens the table, and gives the columns of messages that are to come. Where there is no table yet, it is one in memory, as the start
+// would make it, and its columns are told.
+func (c config) openPlanned(ctx context.Context, messages *format, file string, log *slog.Logger) (table *delta.Table, next *arrow.Schema, made []sink.Change, err error) {
+	store, err := openStore(ctx, c.tableURI(), c.Storage, nil)
+	if err != nil {
+		return nil, nil, nil, &configError{fmt.Errorf("table.uri: %w", err)}
+	}
+	table, err = delta.Open(ctx, store, delta.Options{Now: time.Now, Engine: engine()})
+	if err == nil {
+		next, err = c.nextSchema(ctx, messages, file, c.given(table.Shape().Schema()))
+		return table, next, nil, err
+	}
+	if !errors.Is(err, delta.ErrNotTable) || c.Table.Sink.Create == sink.CreateNever {
+		return nil, nil, nil, tableError("opening the table", err)
+	}
+	log.Info("there is no table yet: the plan is for the one that the start makes")
+	said, err := c.configuredSchema()
+	if err != nil {
+		return nil, nil, nil, &configError{err}
+	}
+	next, err = c.nextSchema(ctx, messages, file, c.given(said))
+	if err == nil {
+		table, made, err = c.plannedTable(ctx, messages, next)
+	}
+	return table, next, made, err
+}
+
+// plannedTable makes the table in memory, as the start would make it, and tells its columns.
+func (c config) plannedTable(ctx context.Context, messages *format, next *arrow.Schema) (*delta.Table, []sink.Change, error) {
+	schema, err := c.configuredSchema()
+	if err == nil && schema == nil {
+		schema, err = c.newColumns(ctx, messages, next)
+	}
+	if err == nil && messages.newKey != nil && c.Table.Sink.Schema == "" {
+		schema, err = messages.withKey(ctx, schema)
+	}
+	if err == nil {
+		schema, err = c.withMetadata(schema)
+	}
+	if err != nil {
+		return nil, nil, &configError{fmt.Errorf("making the table: %w", err)}
+	}
+	var made []sink.Change
+	for _, f := range schema.Fields() {
+		made = append(made, sink.Change{Kind: sink.ChangeAdds, Path: f.Name, Wanted: f.Type})
+	}
+	shadow := memory.New()
+	if _, err := sink.Open(ctx, shadow, c.Table.Sink, sink.Options{Name: c.Name, Create: schema, Engine: engine(), Now: time.Now, Log: slog.New(slog.DiscardHandler)}); err != nil {
+		return nil, nil, err
+	}
+	table, err := delta.Open(ctx, shadow, delta.Options{Now: time.Now, Engine: engine()})
+	if err != nil {
+		err = tableError("making the table", err)
+	}
+	return table, made, err
+}
+
 // nextSchema gives the columns of messages that are to come.
-func (c config) nextSchema(ctx context.Context, messages *format, file string) (*arrow.Schema, error) {
+func (c config) nextSchema(ctx context.Context, messages *format, file string, given decode.Given) (*arrow.Schema, error) {
 	if file != "" {
-		schema, err := fileSchema(file)
+		schema, err := fileSchema(file, given)
 		if err != nil {
 			return nil, &configError{fmt.Errorf("--schema: %w", err)}
 		}
@@ -134,14 +214,17 @@ func (c config) nextSchema(ctx context.Context, messages *format, file string) (
 	if messages.tableSchema == nil {
 		return nil, &configError{errors.New("messages of this format tell no schema: name one with --schema")}
 	}
-	return messages.tableSchema(ctx)
+	return messages.tableSchema(ctx, given)
 }
 
 // brokenError says that messages of a planned schema could not become rows.
 type brokenError struct{ n int }
 
 func (e *brokenError) Error() string {
-	return fmt.Sprintf("messages of this schema could not become rows: %d of its columns do not fit the table", e.n)
+	if e.n == 1 {
+		return "messages of this schema could not become rows: one thing about it does not fit the table"
+	}
+	return fmt.Sprintf("messages of this schema could not become rows: %d things about it do not fit the table", e.n)
 }
 
 // typeText spells a type as DDL does.
@@ -149,18 +232,41 @@ func typeText(t arrow.DataType) string {
 	return strings.TrimPrefix(delta.FormatDDL(arrow.NewSchema([]arrow.Field{{Name: "c", Type: t, Nullable: true}}, nil)), "c ")
 }
 
+// planLine is a change as it is shown.
+type planLine struct {
+	Change  sink.ChangeKind `json:"change"`
+	Column  string          `json:"column,omitempty"`
+	Table   string          `json:"table_type,omitempty"`
+	Message string          `json:"message_type,omitempty"`
+	Detail  string          `json:"detail,omitempty"`
+}
+
+func (l planLine) text(how sink.Evolution) string {
+	types := fmt.Sprintf("it is %s in the table, and messages have %s", l.Table, l.Message)
+	subject := ""
+	if l.Column != "" {
+		subject = "column " + l.Column + ": "
+	}
+	switch l.Change {
+	case sink.ChangeAdds:
+		return fmt.Sprintf("adds     column %s %s", l.Column, l.Message)
+	case sink.ChangeWidens:
+		return fmt.Sprintf("widens   column %s from %s to %s", l.Column, l.Table, l.Message)
+	case sink.ChangeIgnores:
+		return fmt.Sprintf("ignores  field %s %s: the table has no column for it, and table.schema_evolution is %s", l.Column, l.Message, how)
+	case sink.ChangeChecks:
+		return fmt.Sprintf("checks   %s%s: what does not fit is poison", subject, cmp.Or(l.Detail, types))
+	case sink.ChangeBreaks:
+		return fmt.Sprintf("BREAKS   %s%s: all such messages are poison", subject, cmp.Or(l.Detail, types))
+	}
+	return string(l.Change)
+}
+
 func showPlan(w io.Writer, output string, how sink.Evolution, changes []sink.Change) error {
 	broken := 0
-	type line struct {
-		Change  sink.ChangeKind `json:"change"`
-		Column  string          `json:"column,omitempty"`
-		Table   string          `json:"table_type,omitempty"`
-		Message string          `json:"message_type,omitempty"`
-		Detail  string          `json:"detail,omitempty"`
-	}
-	lines := []line{}
+	lines := []planLine{}
 	for _, c := range changes {
-		l := line{Change: c.Kind, Column: c.Path, Detail: c.Detail}
+		l := planLine{Change: c.Kind, Column: c.Path, Detail: c.Detail}
 		if c.Table != nil {
 			l.Table = typeText(c.Table)
 		}
@@ -173,24 +279,12 @@ func showPlan(w io.Writer, output string, how sink.Evolution, changes []sink.Cha
 		lines = append(lines, l)
 	}
 	if output == "json" {
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		if err := enc.Encode(map[string]any{"schema_evolution": how, "changes": lines}); err != nil {
+		if err := printIndented(w, map[string]any{"schema_evolution": how, "changes": lines}); err != nil {
 			return err
 		}
 	} else {
 		for _, l := range lines {
-			text := map[sink.ChangeKind]string{
-				sink.ChangeAdds:   fmt.Sprintf("adds    %s %s", l.Column, l.Message),
-				sink.ChangeWidens: fmt.Sprintf("widens  %s from %s to %s", l.Column, l.Table, l.Message),
-				sink.ChangeLeaves: fmt.Sprintf("leaves  %s %s: the table has no such column, and table.schema_evolution is %s", l.Column, l.Message, how),
-				sink.ChangeJudges: fmt.Sprintf("judges  %s: it is %s, messages have %s; a value that does not fit is poison", l.Column, l.Table, l.Message),
-				sink.ChangeBreaks: fmt.Sprintf("BREAKS  %s: it is %s, messages have %s", l.Column, l.Table, l.Message),
-			}[l.Change]
-			if l.Detail != "" {
-				text = map[sink.ChangeKind]string{sink.ChangeJudges: "judges  ", sink.ChangeBreaks: "BREAKS  "}[l.Change] + l.Detail
-			}
-			if _, err := fmt.Fprintln(w, text); err != nil {
+			if _, err := fmt.Fprintln(w, printable(l.text(how))); err != nil {
 				return err
 			}
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -30,21 +31,21 @@ table: {uri: %q, schema_evolution: %s, columns: {day: {from: n, cast: date}}}
 		want        []string
 	}{
 		"nothing":              {`{"name":"n","type":"int"}`, "none", exitOK, []string{"nothing: the table takes"}},
-		"none":                 {`{"name":"n","type":"long"},{"name":"z","type":"string"}`, "none", exitOK, []string{"leaves  z STRING: the table has no such column"}},
-		"a column":             {`{"name":"z","type":"string"}`, "add_columns", exitOK, []string{"adds    z STRING"}},
-		"in a struct":          {`{"name":"s","type":{"type":"record","name":"s","fields":[{"name":"y","type":"string"}]}}`, "add_columns", exitOK, []string{"adds    s.y STRING"}},
-		"in a list":            {`{"name":"l","type":{"type":"array","items":{"type":"record","name":"s","fields":[{"name":"y","type":"string"}]}}}`, "add_columns", exitOK, []string{"adds    l.element.y STRING"}},
-		"a wider type":         {`{"name":"i","type":"long"},{"name":"m","type":{"type":"map","values":"long"}}`, "add_and_widen", exitOK, []string{"widens  i from INT to BIGINT", "widens  m.value from INT to BIGINT"}},
-		"a type that stays":    {`{"name":"i","type":"long"}`, "add_columns", exitPoison, []string{"BREAKS  i: "}}, // by the rules of Avro, all its messages
-		"text for a date":      {`{"name":"at","type":"string"}`, "add_columns", exitOK, []string{"judges  at: it is DATE, messages have STRING"}},
+		"none":                 {`{"name":"n","type":"long"},{"name":"z","type":"string"}`, "none", exitOK, []string{"ignores  field z STRING: the table has no column for it, and table.schema_evolution is none"}},
+		"a column":             {`{"name":"z","type":"string"}`, "add_columns", exitOK, []string{"adds     column z STRING"}},
+		"in a struct":          {`{"name":"s","type":{"type":"record","name":"s","fields":[{"name":"y","type":"string"}]}}`, "add_columns", exitOK, []string{"adds     column s.y STRING"}},
+		"in a list":            {`{"name":"l","type":{"type":"array","items":{"type":"record","name":"s","fields":[{"name":"y","type":"string"}]}}}`, "add_columns", exitOK, []string{"adds     column l.element.y STRING"}},
+		"a wider type":         {`{"name":"i","type":"long"},{"name":"m","type":{"type":"map","values":"long"}}`, "add_and_widen", exitOK, []string{"widens   column i from INT to BIGINT", "widens   column m.value from INT to BIGINT"}},
+		"a type that stays":    {`{"name":"i","type":"long"}`, "add_columns", exitPoison, []string{"BREAKS   column i: "}}, // by the rules of Avro, all its messages
+		"text for a date":      {`{"name":"at","type":"string"}`, "add_columns", exitOK, []string{"checks   column at: it is DATE in the table, and messages have STRING: what does not fit is poison"}},
 		"computed elsewhere":   {`{"name":"day","type":"bytes"}`, "none", exitOK, []string{"nothing"}},
-		"another type":         {`{"name":"i","type":"string"},{"name":"z","type":"int"}`, "add_columns", exitPoison, []string{"BREAKS  i: ", "adds    z INT"}},
-		"another kind":         {`{"name":"s","type":"string"}`, "none", exitPoison, []string{"BREAKS  s: "}},
+		"another type":         {`{"name":"i","type":"string"},{"name":"z","type":"int"}`, "add_columns", exitPoison, []string{"BREAKS   column i: ", "adds     column z INT"}},
+		"another kind":         {`{"name":"s","type":"string"}`, "none", exitPoison, []string{"BREAKS   column s: "}},
 		"a NOT NULL column":    {`{"name":"n","type":"long"}`, "none", exitOK, []string{"nothing"}},
 		"the case":             {`{"name":"N","type":"long"}`, "add_columns", exitPoison, []string{"BREAKS", "columns n and N"}},
 		"the metadata's":       {`{"name":"_kafka","type":"long"}`, "add_columns", exitPoison, []string{"BREAKS", "Kafka's metadata"}},
-		"the registry's, none": {"", "none", exitOK, []string{"leaves  new STRING"}},
-		"the registry's":       {"", "add_columns", exitOK, []string{"adds    new STRING"}},
+		"the registry's, none": {"", "none", exitOK, []string{"ignores  field new STRING"}},
+		"the registry's":       {"", "add_columns", exitOK, []string{"adds     column new STRING"}},
 	} {
 		args := []string{"schema", "plan", "-c", config(tt.how)}
 		if tt.fields != "" {
@@ -70,8 +71,27 @@ table: {uri: %q, schema_evolution: %s, columns: {day: {from: n, cast: date}}}
 	mustRun(t, "table", "create", strict, "--schema", "n BIGINT NOT NULL, m BIGINT NOT NULL")
 	on := file(t, "strict.yaml", fmt.Sprintf("name: n\nsource: {brokers: [b:1], topic: t, format: avro, schema_registry: {urls: [%q]}}\ntable: {uri: %q}\n", fake.URL(), strict))
 	if o := command(t, "schema", "plan", "-c", on, "--schema", file(t, "null.avsc", record(`{"name":"n","type":["null","long"]}`))); o.code != exitPoison ||
-		!strings.Contains(o.stdout, "BREAKS  column m is NOT NULL, and messages do not have it") || !strings.Contains(o.stdout, "judges  column n is NOT NULL, and messages may have null") {
+		!strings.Contains(o.stdout, "BREAKS   column m: it is NOT NULL, and messages do not have it: all such messages are poison") || !strings.Contains(o.stdout, "checks   column n: it is NOT NULL, and messages may have null: what does not fit is poison") {
 		t.Errorf("exit code %d: %s", o.code, o.stdout)
+	}
+	fresh := filepath.Join(t.TempDir(), "fresh")
+	for settings, want := range map[string]string{
+		"": "adds     column n BIGINT\nadds     column new STRING\nadds     column _kafka STRUCT<topic: STRING, partition: INT, offset: BIGINT, timestamp: TIMESTAMP>\n",
+		", schema: 'n BIGINT, m INT', kafka_metadata: {enabled: false}":        "adds     column n BIGINT\nadds     column m INT\nignores  field new STRING: the table has no column for it, and table.schema_evolution is none\n",
+		", columns: {new: {type: DATE}}, kafka_metadata: {enabled: false}":     "adds     column n BIGINT\nadds     column new DATE\nchecks   column new: it is DATE in the table, and messages have STRING: what does not fit is poison\n",
+		", schema: 'n BIGINT, m INT NOT NULL, new STRING', create: if_missing": "BREAKS   column m: it is NOT NULL, and messages do not have it: all such messages are poison\n",
+	} {
+		c := file(t, "fresh.yaml", fmt.Sprintf("name: n\nsource: {brokers: [b:1], topic: t, format: avro, schema_registry: {urls: [%q]}}\ntable: {uri: %q%s}\n", fake.URL(), fresh, settings))
+		if o := command(t, "schema", "plan", "-c", c); !strings.HasSuffix(o.stdout, want) || !strings.Contains(o.stderr, "there is no table yet") {
+			t.Errorf("%s: exit code %d, %s%s, want\n%s", settings, o.code, o.stdout, o.stderr, want)
+		}
+	}
+	if _, err := os.Stat(fresh); err == nil {
+		t.Error("the plan has made the table")
+	}
+	never := file(t, "never.yaml", fmt.Sprintf("name: n\nsource: {brokers: [b:1], topic: t, format: avro, schema_registry: {urls: [%q]}}\ntable: {uri: %q, create: never}\n", fake.URL(), fresh))
+	if o := command(t, "schema", "plan", "-c", never); o.code != exitTable || !strings.Contains(o.stderr, "no Delta table here") {
+		t.Errorf("exit code %d: %s", o.code, o.stderr)
 	}
 	for want, args := range map[string][]string{
 		"no such file":   {"schema", "plan", "-c", config("none"), "--schema", "missing.avsc"},
@@ -81,5 +101,24 @@ table: {uri: %q, schema_evolution: %s, columns: {day: {from: n, cast: date}}}
 		if o := command(t, args...); o.code != exitConfig || !strings.Contains(o.stderr, want) {
 			t.Errorf("%v: exit code %d, %s, want %q", args, o.code, o.stderr, want)
 		}
+	}
+}
+
+// TestSchemaPlanOfJSON: what a column of JSON takes however it is written is no matter, and what it may not take is told.
+func TestSchemaPlanOfJSON(t *testing.T) {
+	fake, client := fakeRegistry(t)
+	if _, err := client.CreateSchema(t.Context(), "t-value", sr.Schema{Type: sr.TypeJSON, Schema: `{"type":"object","properties":{"text":{"type":"integer"},"list":{"type":"array","items":{"type":"object","properties":{"x":{"type":"integer"}}}},
+		"number":{"type":"integer"},"day":{"type":"string","format":"date-time"},"n":{"type":"string"},"s":{"type":"string"},"must":{"type":"boolean"}}}`}); err != nil {
+		t.Fatal(err)
+	}
+	table := filepath.Join(t.TempDir(), "table")
+	mustRun(t, "table", "create", table, "--schema", "text STRING, list ARRAY<STRING>, number DOUBLE, day DATE, n BIGINT, s STRUCT<x: INT>, must STRING NOT NULL")
+	c := file(t, "c.yaml", fmt.Sprintf("name: n\nsource: {brokers: [b:1], topic: t, json: {framing: registry}, schema_registry: {urls: [%q]}}\ntable: {uri: %q}\n", fake.URL(), table))
+	want := `checks   column n: it is BIGINT in the table, and messages have STRING: what does not fit is poison
+BREAKS   column s: it is STRUCT<x: INT> in the table, and messages have STRING: all such messages are poison
+checks   column must: it is NOT NULL, and messages may have null: what does not fit is poison
+`
+	if o := command(t, "schema", "plan", "-c", c); o.code != exitPoison || o.stdout != want {
+		t.Errorf("exit code %d, %s\n%s\nwant\n%s", o.code, o.stderr, o.stdout, want)
 	}
 }

@@ -19,24 +19,32 @@ import (
 // pipeline alone ends with its error.
 func (d *daemonConfig) run(ctx context.Context, log *slog.Logger, o runOptions) error {
 	o.hub = newHub()
-	stop, err := serveHTTP(d.http, o.hub, log)
+	stop, err := serveHTTP(d.process.HTTP, o.hub, log)
 	if err != nil {
 		return err
 	}
 	defer stop()
+	memory := d.process.Memory.budget(log)
+	memory.divide(1)
+	o.memory = memory.part.Load
+	idle, end := context.WithCancel(ctx)
+	var released sync.WaitGroup
+	released.Go(func() { releaseIdle(idle) })
+	defer released.Wait()
+	defer end()
 	if len(d.pipelines) == 1 && !d.pipelines[0].manyTopics() {
 		return runStream(ctx, d.pipelines[0], log, o)
 	}
 	if os.Getenv("GOGC") == "" { // the garbage of one pipeline is memory that the others lack
 		debug.SetGCPercent(manyGC)
 	}
-	s := &supervisor{log: log, options: o, running: map[string]*kept{}}
+	s := &supervisor{log: log, options: o, memory: memory, live: runStream, running: map[string]*kept{}}
 	var known []config
 	for _, c := range d.pipelines {
 		if c.Source.TopicPattern == "" {
 			known = append(known, c.known()...)
 		} else {
-			o.hub.note(c.Name, errors.New("topics were not looked for yet"))
+			o.hub.note(searchOf(c), errors.New("topics were not looked for yet"))
 		}
 	}
 	if err := s.start(ctx, "", known); err != nil { // validated, so that only a file that has gone since may do it
@@ -58,10 +66,12 @@ const manyGC = 50
 type supervisor struct {
 	log     *slog.Logger
 	options runOptions
+	memory  *budget
+	live    func(context.Context, config, *slog.Logger, runOptions) error // one life of a pipeline: runStream
 	wait    sync.WaitGroup
 
 	mu      sync.Mutex
-	running map[string]*kept // by name
+	running map[string]*kept // by name; whose topic is gone stays until it has ended, so that no second one begins beside it
 	errs    []error
 }
 
@@ -70,6 +80,7 @@ type kept struct {
 	config
 	finder string             // the pipeline whose pattern has found the topic; "" for none
 	gone   bool               // the topic is, and the pipeline with it
+	done   bool               // it has ended, and is not started again; it stays for what clashes with it
 	forget context.CancelFunc // ends it
 }
 
@@ -92,20 +103,20 @@ func (s *supervisor) start(ctx context.Context, finder string, all []config) err
 		s.options.hub.note(c.Name, errors.New("starting"))
 		begun = append(begun, k)
 	}
-	o := s.options
-	o.share = len(s.running)
+	s.divide()
 	for _, k := range begun {
 		var own context.Context
 		own, k.forget = context.WithCancel(ctx)
-		s.wait.Go(func() { s.keep(own, k, o) })
+		s.wait.Go(func() { s.keep(own, k) })
 	}
 	return errors.Join(errs...)
 }
 
 // fits checks a pipeline beside those that run.
 func (s *supervisor) fits(c config) error {
+	at := places{}
 	for _, k := range s.running {
-		if err := clash(k.config, c); err != nil {
+		if err := clash(k.config, c, at); err != nil {
 			return &configError{err}
 		}
 	}
@@ -116,13 +127,15 @@ func (s *supervisor) fits(c config) error {
 }
 
 // keep has a pipeline run, again after an error.
-func (s *supervisor) keep(ctx context.Context, k *kept, o runOptions) {
+func (s *supervisor) keep(ctx context.Context, k *kept) {
 	defer k.forget()
+	o := s.options
 	log := s.log.With("stream", k.Name)
 	var again restarts
 	for {
 		begun := time.Now()
-		err := runStream(ctx, k.config, log, o)
+		o.share = s.share()
+		err := s.live(ctx, k.config, log, o)
 		if err == nil || ctx.Err() != nil || o.untilEnd {
 			s.ended(k, err)
 			return
@@ -136,6 +149,31 @@ func (s *supervisor) keep(ctx context.Context, k *kept, o runOptions) {
 		}
 		o.hub.restarts.WithLabelValues(k.Name).Inc()
 	}
+}
+
+// divide gives all pipelines that there are now their parts of the memory. s.mu is held.
+func (s *supervisor) divide() {
+	if n := s.there(); n > 0 {
+		s.memory.divide(n)
+	}
+}
+
+// there is the number of pipelines that there are now. s.mu is held.
+func (s *supervisor) there() int {
+	n := 0
+	for _, k := range s.running {
+		if !k.done {
+			n++
+		}
+	}
+	return n
+}
+
+// share is the number of pipelines that there are now. Each takes its part of the cores by it when it is started, or started again.
+func (s *supervisor) share() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.there()
 }
 
 // Bounds of the wait before a pipeline is started again that an error has ended. One that has run for longest begins anew.
@@ -156,20 +194,30 @@ func (r *restarts) after(ran time.Duration) time.Duration {
 	return max(r.wait.Next(), shortestRestart)
 }
 
-// ended takes note of the last end of a pipeline.
+// ended takes note of the last end of a pipeline. Those that still run have its part of the memory.
 func (s *supervisor) ended(k *kept, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if k.gone && s.running[k.Name] == nil {
+	k.done = true
+	s.divide()
+	switch {
+	case k.gone:
+		delete(s.running, k.Name)
 		s.options.hub.forget(k.Name)
+	case err != nil:
+		s.options.hub.failed(k.Name, err)
+		s.lost(k.Name, err)
 	}
-	if err == nil || k.gone {
-		return
-	}
-	s.options.hub.failed(k.Name, err)
-	s.log.Error("the pipeline has ended", "stream", k.Name, "error", err, "exit_code", exitCode(err))
-	s.errs = append(s.errs, fmt.Errorf("%s: %w", k.Name, err))
 }
+
+// lost takes note of what the process ends with. s.mu is held.
+func (s *supervisor) lost(name string, err error) {
+	s.log.Error("the pipeline has ended", "stream", name, "error", err, "exit_code", exitCode(err))
+	s.errs = append(s.errs, fmt.Errorf("%s: %w", name, err))
+}
+
+// searchOf is what a search for topics is called beside the streams, one of which may have its pipeline's name.
+func searchOf(c config) string { return "topics of " + c.Name }
 
 // discover starts a pipeline for each topic that the pattern finds, now and later, and lets those go whose topics are gone.
 func (s *supervisor) discover(ctx context.Context, c config) {
@@ -179,9 +227,13 @@ func (s *supervisor) discover(ctx context.Context, c config) {
 		if ctx.Err() != nil {
 			return
 		}
-		s.options.hub.note(c.Name, err)
-		if s.options.untilEnd && (found || errors.As(err, new(*source.Error))) {
-			s.ended(&kept{config: c}, err)
+		s.options.hub.note(searchOf(c), err)
+		if s.options.untilEnd && (found || errors.As(err, new(*source.Error)) || errors.As(err, new(*configError))) {
+			if err != nil {
+				s.mu.Lock()
+				s.lost(c.Name, err)
+				s.mu.Unlock()
+			}
 			return
 		}
 		next := c.Source.DiscoveryInterval
@@ -217,7 +269,7 @@ func (s *supervisor) look(ctx context.Context, c config) (found bool, err error)
 // find are the pipelines of the topics that the pattern matches now.
 func (s *supervisor) find(ctx context.Context, c config) ([]config, error) {
 	if err := c.Source.Kafka.CheckSecrets(); err != nil {
-		return nil, err
+		return nil, &configError{err}
 	}
 	i, err := source.NewInspector(c.Source.Kafka, s.options.client...)
 	if err != nil {
@@ -242,12 +294,11 @@ func (s *supervisor) letGo(c config, found []config) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, k := range s.running {
-		if k.finder != c.Name || s.options.hub.readiness(name) == nil || slices.ContainsFunc(found, func(f config) bool { return f.Name == name }) {
+		if k.finder != c.Name || k.gone || s.options.hub.readiness(name) == nil || slices.ContainsFunc(found, func(f config) bool { return f.Name == name }) {
 			continue
 		}
 		s.log.Warn("a topic is gone, and its pipeline with it; what was read of it is in its table", "stream", name, "topic", k.Source.Kafka.Topic)
 		k.gone = true
 		k.forget()
-		delete(s.running, name)
 	}
 }

@@ -46,7 +46,8 @@ func (c config) forTopic(topic string) config {
 func (c config) ofTopic(topic string) config {
 	c.Source.Kafka.Topic = topic
 	for _, text := range []*string{
-		&c.Table.Sink.URI, &c.DeadLetters.URI, &c.DeadLetters.Topic, &c.Source.Kafka.Group,
+		&c.Table.Sink.URI, &c.Table.Catalog, &c.Table.SchemaFile, &c.DeadLetters.URI, &c.DeadLetters.Topic, &c.Source.Kafka.Group,
+		&c.Source.Avro.Schema, &c.Source.Avro.ReaderSchema, &c.Source.Protobuf.DescriptorSet, &c.Source.Protobuf.Message,
 		&c.Source.Avro.Subject, &c.Source.Protobuf.Subject, &c.Source.JSON.Subject, &c.Source.Key.Subject,
 	} {
 		*text = strings.ReplaceAll(*text, topicMark, topic)
@@ -96,6 +97,9 @@ func (c config) validateTopics() error {
 	}
 	examples := c.known()
 	if c.Source.TopicPattern != "" {
+		if strings.Contains(c.Table.SchemaFile, topicMark) { // which topic's file there is, nobody knows yet
+			c.Table.SchemaFile = ""
+		}
 		examples = []config{c.forTopic(patternTopic)}
 	}
 	for _, e := range examples {

@@ -64,6 +64,7 @@ type target struct {
 	store storage.Store
 	kafka *kafkaOf // nil: the table alone
 	opts  admin.Options
+	many  *config // of a stream whose rows are in many tables, of which the store is the catalog; else nil
 }
 
 func (t *target) close() {
@@ -88,7 +89,9 @@ func (f *targetFlags) open(ctx context.Context) (*target, error) {
 		if len(f.brokers) > 0 {
 			return nil, &configError{errors.New("--brokers is for --table: with -c alone, the configuration names the brokers")}
 		}
-		t.uri = c.Table.Sink.URI
+		if t.uri = c.tableURI(); c.divided() {
+			t.many = &c
+		}
 		if t.opts.Topic == "" {
 			t.opts.Topic = c.Source.Kafka.Topic
 		}
@@ -182,12 +185,12 @@ What can't be told from what is left of a table is never called ok. docs/verify.
 			}
 			bar := newProgressBar(cmd.ErrOrStderr())
 			t.opts.Progress = bar.show
-			r, err := admin.Verify(cmd.Context(), t.store, t.opts)
+			r, tables, err := t.verify(cmd.Context())
 			bar.clear()
 			if err != nil {
 				return adminError("verifying table "+open.Redact(t.uri), err)
 			}
-			return printVerification(cmd.OutOrStdout(), t.uri, r, f.output)
+			return printVerification(cmd.OutOrStdout(), t.uri, r, tables, f.output)
 		},
 	}
 	f.add(cmd)
@@ -231,22 +234,30 @@ func versionOrTime(ctx context.Context, t *target, flag, text string) (int64, er
 type verification struct {
 	URI string `json:"uri"`
 	*admin.Report
+	Tables []admin.TableReport `json:"tables,omitempty"` // that the table is the catalog of
 }
 
-func printVerification(w io.Writer, uri string, r *admin.Report, output string) error {
+func printVerification(w io.Writer, uri string, r *admin.Report, tables []admin.TableReport, output string) error {
+	faults, doubts := r.FaultCount, len(r.Unverified)
+	for _, t := range tables {
+		faults, doubts = faults+t.FaultCount, doubts+len(t.Unverified)
+	}
 	var err error
 	if output == "json" {
-		err = printIndented(w, verification{open.Redact(uri), r})
+		err = printIndented(w, verification{open.Redact(uri), r, tables})
 	} else {
 		err = printReport(w, open.Redact(uri), r)
+		for _, t := range tables {
+			err = errors.Join(err, printReport(w, "table "+t.Table, t.Report))
+		}
 	}
 	switch {
 	case err != nil:
 		return err
-	case r.Verdict == admin.Faulty:
-		return &faultsError{r.FaultCount}
-	case r.Verdict == admin.Unverifiable:
-		return &unverifiedError{len(r.Unverified)}
+	case faults > 0:
+		return &faultsError{faults}
+	case doubts > 0:
+		return &unverifiedError{doubts}
 	}
 	return nil
 }
@@ -278,14 +289,14 @@ func printReport(w io.Writer, uri string, r *admin.Report) error {
 	line("%d files, %d rows (%d of them of no stream); %s", r.Files, r.Rows, r.OtherRows, from)
 	if len(r.Partitions) > 0 {
 		t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-		_, _ = fmt.Fprintln(t, "stream\tpartition\toffsets\tmessages\trows\tskipped\tfiltered\tdead letters\tgaps\tlost\tdeleted by others\tunknown\tverdict") // Flush tells errors
+		_, _ = fmt.Fprintln(t, "stream\tpartition\toffsets\tmessages\trows\tskipped\tfiltered\trouted\tdead letters\tgaps\tlost\tdeleted by others\tunknown\tverdict") // Flush tells errors
 		for _, p := range r.Partitions {
 			name := p.Stream
 			if p.Generation > 0 {
 				name += fmt.Sprintf(" (generation %d)", p.Generation)
 			}
-			_, _ = fmt.Fprintf(t, "%s\t%s[%d]\t[%d, %d)\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", printable(name), printable(p.Topic), p.Partition, p.From, p.Next,
-				p.Records, p.Rows, p.Skipped, p.Filtered, p.Dead, p.Gaps, p.Lost, p.Deleted, p.Unaccounted, p.Verdict)
+			_, _ = fmt.Fprintf(t, "%s\t%s[%d]\t[%d, %d)\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", printable(name), printable(p.Topic), p.Partition, p.From, p.Next,
+				p.Records, p.Rows, p.Skipped, p.Filtered, p.Routed, p.Dead, p.Gaps, p.Lost, p.Deleted, p.Unaccounted, p.Verdict)
 		}
 		if err := t.Flush(); err != nil {
 			return err
@@ -370,14 +381,20 @@ func explainCommand() *cobra.Command {
 				return err
 			}
 			defer t.close()
-			e, err := admin.Explain(cmd.Context(), t.store, at.partition, at.offset, t.opts)
+			e, err := t.explain(cmd.Context(), at)
 			if err != nil {
 				return adminError("looking into table "+open.Redact(t.uri), err)
 			}
 			if f.output == "json" {
 				return printIndented(cmd.OutOrStdout(), e)
 			}
-			return printExplanation(cmd.OutOrStdout(), e)
+			if err := printExplanation(cmd.OutOrStdout(), e.Explanation); err != nil || e.In == nil {
+				return err
+			}
+			if _, err := fmt.Fprintf(cmd.OutOrStdout(), "\nin table %s:\n", e.In.Table); err != nil {
+				return err
+			}
+			return printExplanation(cmd.OutOrStdout(), e.In.Explanation)
 		},
 	}
 	f.add(cmd)
@@ -392,8 +409,8 @@ func printExplanation(w io.Writer, e *admin.Explanation) error {
 		if s.Version != nil {
 			version = fmt.Sprintf("version %d", *s.Version)
 		}
-		fmt.Fprintf(&b, "taken by stream %s with [%d, %d) of %s: %s, unit %s, %d rows, %d skipped, %d filtered, %d dead letters, %d gaps, %d of them lost\n", s.Stream, s.First, s.Next,
-			printable(s.Topic), version, printable(s.Unit), s.Rows, s.Skipped, s.Filtered, s.Dead, s.Gaps, s.Lost)
+		fmt.Fprintf(&b, "taken by stream %s with [%d, %d) of %s: %s, unit %s, %d rows, %d skipped, %d filtered, %d rows of other tables, %d dead letters, %d gaps, %d of them lost\n", s.Stream, s.First, s.Next,
+			printable(s.Topic), version, printable(s.Unit), s.Rows, s.Skipped, s.Filtered, s.Routed, s.Dead, s.Gaps, s.Lost)
 		for _, name := range s.Files {
 			fmt.Fprintf(&b, "  file %s\n", printable(name))
 		}

@@ -1,6 +1,7 @@
 package avro
 
 import (
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/decode"
@@ -41,7 +42,7 @@ func New(plan *decode.Plan, o Options) *Decoder {
 	d.Compile = func(s *Schema) (*program, int, error) { return d.compile(s, o.Reader) }
 	d.Row = d.row
 	if o.Reader == nil {
-		d.Wanted = TableSchema
+		d.Wanted = func(s *Schema) (*arrow.Schema, error) { return MessageSchema(s, plan.Given) }
 	}
 	return d
 }

@@ -4,16 +4,21 @@ import (
 	"fmt"
 
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"kafkadelta/decode"
 )
 
 // TableSchema is the schema of a table that takes all that messages of the schema hold: types as the package's decoder fills
 // them, a union of several types as a struct with a field for each (member0, member1, ...), every column nullable. The
 // error names what no column can hold.
-func TableSchema(s *Schema) (*arrow.Schema, error) {
+func TableSchema(s *Schema) (*arrow.Schema, error) { return MessageSchema(s, nil) }
+
+// MessageSchema is TableSchema but for fields that are given: they may be what no column can hold.
+func MessageSchema(s *Schema, given decode.Given) (*arrow.Schema, error) {
 	if s.root.kind != kindRecord {
 		return nil, fmt.Errorf("the schema is %s: want a record, whose fields are columns", s.root)
 	}
-	d := &deriver{within: map[*node]bool{}}
+	d := &deriver{given: given, within: map[*node]bool{}}
 	fields, err := d.fields(s.root, "")
 	if err != nil {
 		return nil, err
@@ -24,19 +29,23 @@ func TableSchema(s *Schema) (*arrow.Schema, error) {
 	return arrow.NewSchema(fields, nil), nil
 }
 
-type deriver struct{ within map[*node]bool }
+type deriver struct {
+	given  decode.Given
+	within map[*node]bool
+}
 
 func (d *deriver) fields(n *node, path string) ([]arrow.Field, error) {
 	if d.within[n] {
-		return nil, fmt.Errorf("field %s: %s contains itself, which no column can: give the table's schema in the configuration, without it", path, n)
+		return nil, fmt.Errorf("field %s: %s contains itself, which no column can: drop it in table.columns", path, n)
 	}
 	d.within[n] = true
 	defer delete(d.within, n)
 	var out []arrow.Field
 	for i := range n.fields {
 		f := &n.fields[i]
-		t, err := d.typ(f.typ, join(path, f.name))
-		if err != nil {
+		at := join(path, f.name)
+		t, err := d.typ(f.typ, at)
+		if t, err = d.given.Or(t, err, at); err != nil {
 			return nil, err
 		}
 		if t != nil {
@@ -85,12 +94,12 @@ func (d *deriver) typ(n *node, path string) (arrow.DataType, error) {
 		}
 		return arrow.BinaryTypes.Binary, nil
 	case kindArray, kindMap:
-		item, err := d.typ(n.items, join(path, "element"))
+		item, err := d.typ(n.items, join(path, map[kind]string{kindArray: "element", kindMap: "value"}[n.kind]))
 		if err != nil {
 			return nil, err
 		}
 		if item == nil {
-			return nil, fmt.Errorf("field %s: %s has nothing but nulls: give the table's schema in the configuration, without it", path, n)
+			return nil, fmt.Errorf("field %s: %s has nothing but nulls: drop it in table.columns", path, n)
 		}
 		if n.kind == kindMap {
 			return arrow.MapOf(arrow.BinaryTypes.String, item), nil
@@ -102,7 +111,7 @@ func (d *deriver) typ(n *node, path string) (arrow.DataType, error) {
 	}
 	fields, err := d.fields(n, path)
 	if err == nil && len(fields) == 0 {
-		err = fmt.Errorf("field %s: %s has no fields: give the table's schema in the configuration, without it", path, n)
+		err = fmt.Errorf("field %s: %s has no fields: drop it in table.columns", path, n)
 	}
 	return arrow.StructOf(fields...), err
 }

@@ -58,7 +58,9 @@ func SingleObject(schemas ...*Schema) (Framing, error) {
 		fingerprint := binary.LittleEndian.Uint64(value[2:])
 		s, ok := byPrint[fingerprint]
 		if !ok {
-			return nil, 0, &decode.FramingError{Reason: decode.ReasonUnknownSchema, Detail: fmt.Sprintf("none of the %d schemas has the fingerprint %016x", len(byPrint), fingerprint)}
+			return nil, 0, &decode.FramingError{
+				Reason: decode.ReasonUnknownSchema, Schema: fmt.Sprintf("fingerprint %016x", fingerprint), Detail: fmt.Sprintf("none of the %d schemas has that fingerprint", len(byPrint)),
+			}
 		}
 		return s, singleObjectHeader, nil
 	}, nil

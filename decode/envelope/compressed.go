@@ -120,6 +120,15 @@ func (d *Compressed) Append(rec *kgo.Record) error {
 	return nil
 }
 
+// WrittenBy tells the schema of a message that Append has taken.
+func (d *Compressed) WrittenBy(rec *kgo.Record) string {
+	d.rec = *rec
+	if rec.Value != nil {
+		d.rec.Value, _ = d.Decompress(rec) // it went well before
+	}
+	return d.inner.WrittenBy(&d.rec)
+}
+
 // Decompress gives a record's value, until the next one. The error is a *decode.PoisonError.
 func (d *Compressed) Decompress(rec *kgo.Record) ([]byte, error) {
 	out, err := d.decompress(d.buf[:0], rec.Value)

@@ -20,6 +20,7 @@ import (
 // Decoder is what decodes a value or a key: the formats' decoders do. One goroutine uses it.
 type Decoder interface {
 	Append(rec *kgo.Record) error
+	WrittenBy(rec *kgo.Record) string
 	Builders() *decode.Rows
 	NewBatch() arrow.RecordBatch
 	Reset()
@@ -60,6 +61,9 @@ func (d *Keyed) Append(rec *kgo.Record) error {
 	}
 	return nil
 }
+
+// WrittenBy tells the schema of a message's value.
+func (d *Keyed) WrittenBy(rec *kgo.Record) string { return d.value.WrittenBy(rec) }
 
 // NewBatch returns the rows as a batch of exactly the table's schema and starts a new one. Release it before the next Append.
 func (d *Keyed) NewBatch() arrow.RecordBatch {

@@ -1,6 +1,8 @@
 package json
 
 import (
+	"strconv"
+
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/decode"
@@ -15,6 +17,16 @@ func (d *Decoder) fail(reason string, p int, format string, args ...any) int {
 	return failed
 }
 
+// because is fail with a text that begins with d.why.
+func (d *Decoder) because(reason string, p int, why ...string) int {
+	for _, w := range why {
+		d.why = append(d.why, w...)
+	}
+	d.why = append(strconv.AppendInt(append(d.why, " (byte "...), int64(p), 10), ')')
+	d.problem.SetText(reason, string(d.why))
+	return failed
+}
+
 // within notes the path of the innermost field in which a problem arose, and returns failed.
 func (d *Decoder) within(path string) int {
 	d.problem.Within(path)
@@ -26,7 +38,8 @@ func (d *Decoder) syntax(p int, want string) int {
 	if p >= d.n {
 		return d.fail(decode.ReasonInvalidJSON, p, "the message ends where %s should be", want)
 	}
-	return d.fail(decode.ReasonInvalidJSON, p, "%s where %s should be", d.shorten(p, d.n), want)
+	d.quote(p, d.n)
+	return d.because(decode.ReasonInvalidJSON, p, " where ", want, " should be")
 }
 
 // mismatch fails because the value at p is of a kind that the column does not take; if it is no JSON, that comes first.
@@ -35,7 +48,8 @@ func (d *Decoder) mismatch(f *field, p int, want string) int {
 	if end < 0 {
 		return end
 	}
-	return d.fail(decode.ReasonTypeMismatch, p, "%s into %s: want %s", d.shorten(p, end), decode.TypeName(f.b.Type), want)
+	d.quote(p, end)
+	return d.because(decode.ReasonTypeMismatch, p, " into ", decode.TypeName(f.b.Type), ": want ", want)
 }
 
 // refuse fails because the value in [p, end) is of the right kind and cannot be stored.
@@ -43,12 +57,18 @@ func (d *Decoder) refuse(f *field, reason string, p, end int, why string) int {
 	if why != "" {
 		why = ": " + why
 	}
-	return d.fail(reason, p, "%s into %s%s", d.shorten(p, end), decode.TypeName(f.b.Type), why)
+	d.quote(p, end)
+	return d.because(reason, p, " into ", decode.TypeName(f.b.Type), why)
 }
 
 // shorten quotes a part of the message for an error.
 func (d *Decoder) shorten(p, end int) string {
 	return decode.Shorten(d.buf[p:max(p, min(end, d.n))])
+}
+
+// quote has an error's text begin with a part of the message.
+func (d *Decoder) quote(p, end int) {
+	d.why = decode.AppendShort(d.why[:0], d.buf[p:max(p, min(end, d.n))])
 }
 
 // poison turns the problem into the message's error.

@@ -40,7 +40,7 @@ func Registry(header string, known func(decode.SchemaRef) (name string, err erro
 // unframed is what becomes of a message whose framing was not understood.
 func (d *Decoder) unframed(rec *kgo.Record, err error) error {
 	if e, ok := errors.AsType[*decode.FramingError](err); ok {
-		d.schema = ""
+		d.schema = e.Schema
 		d.problem.Set(e.Reason, "%s", e.Detail)
 		return d.poison(rec)
 	}

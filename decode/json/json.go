@@ -38,6 +38,7 @@ type Decoder struct {
 	keys     decode.KeySet     // for duplicate keys of large maps
 	stack    [maxDepth / 64]uint64
 	problem  decode.Problem // what made the message poison
+	why      []byte         // the text of it; used again
 }
 
 // New returns a decoder for the plan's table, of messages that are nothing but JSON.
@@ -59,6 +60,7 @@ func (d *Decoder) Append(rec *kgo.Record) error {
 		return err
 	}
 	value := rec.Value
+	d.schema = "" // a tombstone has none
 	if d.framing != nil && value != nil {
 		schema, begin, err := d.framing(rec)
 		if err != nil {
@@ -79,6 +81,15 @@ func (d *Decoder) Append(rec *kgo.Record) error {
 	}
 	d.rows.Commit(rec)
 	return nil
+}
+
+// WrittenBy tells the schema of a message that Append has taken; "" where messages tell none.
+func (d *Decoder) WrittenBy(rec *kgo.Record) string {
+	if d.framing == nil {
+		return ""
+	}
+	schema, _, _ := d.framing(rec) // it was told before
+	return schema
 }
 
 // NewSingle returns a decoder for the plan's table with one column, of messages that are values for it, as keys are. framing may be nil.

@@ -74,6 +74,8 @@ func (d *Decoder) noObject(rec *kgo.Record, p int) {
 		d.fail(decode.ReasonEmpty, 0, "the record's value is empty or white space, %d bytes", d.n)
 	case d.n >= 3 && d.buf[0] == 0xef && d.buf[1] == 0xbb && d.buf[2] == 0xbf:
 		d.fail(decode.ReasonInvalidJSON, 0, "the message starts with a byte order mark, which JSON does not allow")
+	case d.framing == nil && d.buf[0] == 0:
+		d.fail(decode.ReasonInvalidJSON, 0, "the message starts with a zero byte, as those of a schema registry's serializers do, which are read with framing registry: %s", d.shorten(0, d.n))
 	default:
 		if end := d.skip(p, 0); end >= 0 {
 			d.fail(decode.ReasonTypeMismatch, p, "the message is %s: want an object", d.shorten(p, end))

@@ -321,3 +321,11 @@ func TestComputedColumns(t *testing.T) {
 		})
 	}
 }
+
+// TestFramedMessagesAreKnown: whoever forgot to say that a registry's serializers wrote the messages is told.
+func TestFramedMessagesAreKnown(t *testing.T) {
+	_, poison := decodeOne(t, arrow.NewSchema([]arrow.Field{nullable("a", tInt)}, nil), decode.Config{}, []byte("\x00\x00\x00\x00\x01{}"))
+	if poison == nil || !strings.Contains(poison.Detail, "read with framing registry") || !strings.Contains(poison.Error(), "decoding t/2 offset 7: invalid_json: the message starts") {
+		t.Errorf("the poison is %v", poison)
+	}
+}

@@ -25,10 +25,16 @@ type Reference struct{ Name, Text string }
 // TableSchema is the schema of a table that takes all that messages of the JSON Schema hold: types as decode/json fills
 // them, every column nullable, in the order of the schema's text. The error names what no column can hold.
 func TableSchema(text string, references ...Reference) (*arrow.Schema, error) {
+	return MessageSchema(nil, text, references...)
+}
+
+// MessageSchema is TableSchema but for fields that are given: they may be what no column can hold.
+func MessageSchema(given func(path string) bool, text string, references ...Reference) (*arrow.Schema, error) {
 	d, root, err := compileSchema(text, references)
 	if err != nil {
 		return nil, err
 	}
+	d.given = given
 	s, err := d.shape([]*jsonschema.Schema{root}, "")
 	if err != nil {
 		return nil, err
@@ -74,8 +80,9 @@ const mainSchema = "schema:///main"
 
 // deriver finds columns. It is also the library's loader: nothing is read but what it was given.
 type deriver struct {
-	texts  map[string]string   // of schemas, by the name of a reference
-	order  map[string][]string // the keys of each object of a schema's text, as they stand, by address and JSON pointer
+	given  func(path string) bool // a field that may be what no column can hold; nil: none is
+	texts  map[string]string      // of schemas, by the name of a reference
+	order  map[string][]string    // the keys of each object of a schema's text, as they stand, by address and JSON pointer
 	within map[*jsonschema.Schema]bool
 }
 
@@ -176,7 +183,7 @@ func (d *deriver) shape(all []*jsonschema.Schema, path string) (*shape, error) {
 		for _, alternatives := range [][]*jsonschema.Schema{s.AnyOf, s.OneOf} {
 			one, err := alternative(alternatives)
 			if err != nil {
-				return nil, fmt.Errorf("field %s: %w: name the columns in table.schema, and this one as STRING, which keeps JSON text", path, err)
+				return nil, fmt.Errorf("field %s: %w: give it the type STRING in table.columns, which keeps JSON text, or drop it there", path, err)
 			}
 			if one != nil {
 				all = append(all, one)
@@ -285,7 +292,10 @@ func (d *deriver) fields(s *shape, path string) ([]arrow.Field, error) {
 			at = path + "." + name
 		}
 		t, err := d.typ(s.fields[name], at)
-		if err != nil {
+		switch {
+		case err != nil && d.given != nil && d.given(at):
+			t = arrow.Null
+		case err != nil:
 			return nil, err
 		}
 		out = append(out, arrow.Field{Name: name, Type: t, Nullable: true})
@@ -297,7 +307,7 @@ func (d *deriver) fields(s *shape, path string) ([]arrow.Field, error) {
 func (d *deriver) typ(all []*jsonschema.Schema, path string) (arrow.DataType, error) {
 	for _, s := range all {
 		if d.within[s] {
-			return nil, fmt.Errorf("field %s contains itself, which no column can: name the columns in table.schema, and this one as STRING, which keeps JSON text", path)
+			return nil, fmt.Errorf("field %s contains itself, which no column can: give it the type STRING in table.columns, which keeps JSON text, or drop it there", path)
 		}
 		d.within[s] = true
 		defer delete(d.within, s)
@@ -340,10 +350,10 @@ func (d *deriver) typ(all []*jsonschema.Schema, path string) (arrow.DataType, er
 		}
 		return arrow.BinaryTypes.String, nil // its JSON text
 	case 0:
-		return nil, fmt.Errorf("field %s has nothing but nulls, or no value at all: name the columns in table.schema, without it", path)
+		return nil, fmt.Errorf("field %s has nothing but nulls, or no value at all: drop it in table.columns", path)
 	case allKinds &^ kindInteger:
 		return arrow.BinaryTypes.String, nil // anything: its JSON text
 	default:
-		return nil, fmt.Errorf("field %s has values of several types: name the columns in table.schema, and this one as STRING, which keeps JSON text", path)
+		return nil, fmt.Errorf("field %s has values of several types: give it the type STRING in table.columns, which keeps JSON text, or drop it there", path)
 	}
 }

@@ -1,6 +1,10 @@
 package protobuf
 
-import "kafkadelta/decode"
+import (
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"kafkadelta/decode"
+)
 
 // Decoder turns Protobuf messages into batches of a table. One goroutine uses it.
 type Decoder struct {
@@ -15,7 +19,7 @@ func New(plan *decode.Plan, framing Framing) *Decoder {
 	d := &Decoder{Shell: decode.NewShell[*Type, *message](plan)}
 	d.Frame, d.Compile, d.Row = framing, d.compile, d.row
 	d.Name = func(t *Type) string { return t.id }
-	d.Wanted = TableSchema
+	d.Wanted = func(t *Type) (*arrow.Schema, error) { return MessageSchema(t, plan.Given) }
 	return d
 }
 
@@ -23,6 +27,13 @@ func New(plan *decode.Plan, framing Framing) *Decoder {
 func NewSingle(plan *decode.Plan, framing Framing) *Decoder {
 	d := New(plan, framing)
 	d.whole = true
+	d.Wanted = func(t *Type) (*arrow.Schema, error) {
+		fields, err := TableSchema(t)
+		if err != nil {
+			return nil, err
+		}
+		return arrow.NewSchema([]arrow.Field{{Name: plan.Schema().Field(0).Name, Type: arrow.StructOf(fields.Fields()...), Nullable: true}}, nil), nil
+	}
 	return d
 }
 

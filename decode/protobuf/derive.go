@@ -5,12 +5,17 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"kafkadelta/decode"
 )
 
 // TableSchema is the schema of a table that takes all that messages of the type hold: types as the package's decoder fills
 // them, every column nullable. The error names what no column can hold.
-func TableSchema(t *Type) (*arrow.Schema, error) {
-	d := &deriver{within: map[protoreflect.FullName]bool{}}
+func TableSchema(t *Type) (*arrow.Schema, error) { return MessageSchema(t, nil) }
+
+// MessageSchema is TableSchema but for fields that are given: they may be what no column can hold.
+func MessageSchema(t *Type, given decode.Given) (*arrow.Schema, error) {
+	d := &deriver{given: given, within: map[protoreflect.FullName]bool{}}
 	fields, err := d.fields(t.descriptor, "")
 	if err != nil {
 		return nil, err
@@ -22,20 +27,22 @@ func TableSchema(t *Type) (*arrow.Schema, error) {
 }
 
 type deriver struct {
+	given  decode.Given
 	within map[protoreflect.FullName]bool
 }
 
 func (d *deriver) fields(m protoreflect.MessageDescriptor, path string) ([]arrow.Field, error) {
 	if d.within[m.FullName()] {
-		return nil, fmt.Errorf("field %s: the message type %s contains itself, which no column can: give the table's schema in the configuration, without it", path, m.FullName())
+		return nil, fmt.Errorf("field %s: the message type %s contains itself, which no column can: drop it in table.columns", path, m.FullName())
 	}
 	d.within[m.FullName()] = true
 	defer delete(d.within, m.FullName())
 	var out []arrow.Field
 	for i := range m.Fields().Len() {
 		f := m.Fields().Get(i)
-		t, err := d.field(f, join(path, string(f.Name())))
-		if err != nil {
+		at := join(path, string(f.Name()))
+		t, err := d.field(f, at)
+		if t, err = d.given.Or(t, err, at); err != nil {
 			return nil, err
 		}
 		out = append(out, arrow.Field{Name: string(f.Name()), Type: t, Nullable: true})
@@ -94,7 +101,7 @@ func (d *deriver) single(f protoreflect.FieldDescriptor, path string) (arrow.Dat
 	}
 	fields, err := d.fields(m, path)
 	if err == nil && len(fields) == 0 {
-		err = fmt.Errorf("field %s: the message type %s has no fields: give the table's schema in the configuration, without it", path, m.FullName())
+		err = fmt.Errorf("field %s: the message type %s has no fields: drop it in table.columns", path, m.FullName())
 	}
 	return arrow.StructOf(fields...), err
 }

@@ -59,7 +59,7 @@ func typeOf(f decode.Framed, find func(decode.SchemaRef) (*Schema, error)) (typ 
 		return nil, nil, err
 	}
 	if typ, err = schema.at(found); err != nil {
-		return nil, nil, &decode.FramingError{Reason: decode.ReasonInvalidFraming, Detail: err.Error()}
+		return nil, nil, &decode.FramingError{Reason: decode.ReasonInvalidFraming, Schema: schema.id, Detail: err.Error()}
 	}
 	return typ, bytes.Clone(f.From[f.Next : f.Next+n]), nil
 }

@@ -239,11 +239,13 @@ func plain(f protoreflect.FieldDescriptor, v protoreflect.Value) any {
 		if err != nil || proto.Unmarshal(data, s) != nil {
 			panic(err)
 		}
-		text, err := json.Marshal(s.AsMap())
-		if err != nil {
+		var text strings.Builder
+		enc := json.NewEncoder(&text)
+		enc.SetEscapeHTML(false) // as protojson
+		if err := enc.Encode(s.AsMap()); err != nil {
 			return err
 		}
-		return string(text)
+		return strings.TrimSuffix(text.String(), "\n")
 	case "google.protobuf.Int64Value", "google.protobuf.StringValue":
 		return fmt.Sprint(m.Get(m.Descriptor().Fields().ByNumber(1)).Interface())
 	}

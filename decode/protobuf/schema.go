@@ -127,7 +127,11 @@ func FromDescriptorSet(data []byte, name string) (*Type, error) {
 	if name == "" {
 		last := set.GetFile()[len(set.GetFile())-1]
 		if len(last.GetMessageType()) != 1 {
-			return nil, fmt.Errorf("%s has %d message types: name the one of the messages", last.GetName(), len(last.GetMessageType()))
+			var names []string
+			for _, m := range last.GetMessageType() {
+				names = append(names, m.GetName())
+			}
+			return nil, fmt.Errorf("%s has %d message types: name the one of the messages, with its package, in source.protobuf.message: it has %v", last.GetName(), len(names), names)
 		}
 		name = last.GetMessageType()[0].GetName()
 		if last.GetPackage() != "" {
@@ -149,7 +153,7 @@ func FromDescriptorSet(data []byte, name string) (*Type, error) {
 	return &Type{descriptor: m}, nil
 }
 
-// First is the first message type of the file, which is that of a subject's values unless a message says otherwise.
+// First is the first message type of the file.
 func (s *Schema) First() (*Type, error) { return s.at([]int{0}) }
 
 // Named is the message type of a full name, or the only one of the file for an empty name.
@@ -164,6 +168,9 @@ func (s *Schema) Named(name string) (*Type, error) {
 		if protoreflect.FullName(name) == messages.Get(i).FullName() {
 			return s.at([]int{i})
 		}
+	}
+	if name == "" {
+		return nil, fmt.Errorf("the file has %d message types: name one of %v", len(names), names)
 	}
 	return nil, fmt.Errorf("the file has no message type %q: name one of %v", name, names)
 }

@@ -1,6 +1,7 @@
 package protobuf
 
 import (
+	"bytes"
 	"encoding/json"
 	"math"
 	"strconv"
@@ -322,11 +323,13 @@ func (d *Decoder) json(f *field, in []byte) bool {
 	if err := proto.Unmarshal(in, message); err != nil {
 		return d.broken()
 	}
-	text, err := json.Marshal(value())
-	if err != nil {
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(value()); err != nil {
 		return d.fail(decode.ReasonInvalidValue, "%v", err)
 	}
-	f.b.AppendBytes(text)
+	f.b.AppendBytes(bytes.TrimSuffix(text.Bytes(), []byte("\n")))
 	return true
 }
 

@@ -68,6 +68,9 @@ func (d *Decoder) Append(rec *kgo.Record) error {
 	return nil
 }
 
+// WrittenBy tells the schema of a message: there is none.
+func (d *Decoder) WrittenBy(*kgo.Record) string { return "" }
+
 // Builders are the rows that are held.
 func (d *Decoder) Builders() *decode.Rows { return d.rows }
 

@@ -45,7 +45,7 @@ func ProduceRecords(t testing.TB, brokers []string, records []*kgo.Record) {
 		t.Fatalf("making a producer: %v", err)
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	if err := client.ProduceSync(ctx, records...).FirstErr(); err != nil {
 		t.Fatalf("producing: %v", err)

@@ -14,7 +14,7 @@ func (d *decoder) unknownKeyRemedy(key string, fields []field) string {
 	for i, f := range fields {
 		names[i] = f.name
 	}
-	if near := nearest(key, names); near != "" {
+	if near := Nearest(key, names); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
 	}
 	for _, path := range knownPaths(d.root, "", nil) {
@@ -29,8 +29,8 @@ func (d *decoder) unknownKeyRemedy(key string, fields []field) string {
 	return "known keys: " + strings.Join(names, ", ")
 }
 
-// nearest gives the name that key most likely stands for, or "".
-func nearest(key string, names []string) string {
+// Nearest gives the name that key most likely stands for, or "".
+func Nearest(key string, names []string) string {
 	best, bestDistance := "", max(1, len(key)/3)+1
 	for _, name := range names {
 		if spelledAlike(key, name) {

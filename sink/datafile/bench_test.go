@@ -184,25 +184,6 @@ func BenchmarkWrite(b *testing.B) {
 	}
 }
 
-// BenchmarkStatistics is the part of the statistics in BenchmarkWrite.
-func BenchmarkStatistics(b *testing.B) {
-	for _, s := range shapes() {
-		batches := s.batches(8 * batchRows)
-		b.Run(s.name, func(b *testing.B) {
-			b.ReportAllocs()
-			st := newStatistics(s.schema, nil, false)
-			for range b.N {
-				for _, rb := range batches {
-					if err := st.observe(rb); err != nil {
-						b.Fatal(err)
-					}
-				}
-			}
-			b.ReportMetric(float64(b.Elapsed())/float64(b.N*8*batchRows), "ns/row")
-		})
-	}
-}
-
 // TestTuning compares settings by CPU time, interleaved in one process, as the median of paired ratios. It runs when
 // DATAFILE_TUNING is set, and prints.
 func TestTuning(t *testing.T) {
@@ -238,7 +219,6 @@ func TestTuning(t *testing.T) {
 		{"numbers PLAIN", with(always(parquet.Encodings.Plain, false))},
 		{"numbers DELTA", with(always(parquet.Encodings.DeltaBinaryPacked, false))},
 		{"numbers dictionary", with(always(parquet.Encodings.Plain, true))},
-		{"no Parquet statistics", with(func(tn *tuning) { tn.parquetStats = false })},
 		{"page 64 KiB", with(func(tn *tuning) { tn.pageBytes = 64 << 10 })},
 		{"page 128 KiB", with(func(tn *tuning) { tn.pageBytes = 128 << 10 })},
 		{"page 512 KiB", with(func(tn *tuning) { tn.pageBytes = 512 << 10 })},

@@ -69,8 +69,8 @@ type Options struct {
 	// Engine names the writer in the Parquet footer, as "kafkadelta/1.2.3". Empty means "kafkadelta".
 	Engine string
 
-	// Share is the number of files that share the memory of one; 0 stands for 1. Each has smaller row groups and pages then.
-	Share int
+	// Memory is about what the file may take, in bytes; 0 stands for DefaultMemory. With less, row groups and pages are smaller.
+	Memory int64
 }
 
 // Info describes a finished file.
@@ -85,7 +85,6 @@ type Info struct {
 type File struct {
 	name   string
 	schema *arrow.Schema // without metadata: nothing but Parquet's own schema goes into the footer
-	repair []int         // columns that arrow-go must not get as they are; see needsRepair
 	tuning tuning
 	opts   Options
 
@@ -96,7 +95,8 @@ type File struct {
 
 	stats *statistics
 	rows  int64
-	err   error // the first failure; every later Write and Close returns it
+	told  string // the statistics as JSON, once the file is sealed
+	err   error  // the first failure; every later Write and Close returns it
 	state state
 }
 
@@ -104,15 +104,17 @@ type state uint8
 
 const (
 	open state = iota
+	sealed
 	closed
 	aborted
 )
 
-// New opens the object and prepares a file of the given schema. A field's metadata may name its Parquet field id under
+// New prepares a file of the given schema. The object is opened with the first bytes that are written to it, which is not before the first row
+// group is full: a small file takes nothing but memory until Close. A field's metadata may name its Parquet field id under
 // PARQUET:field_id, which is arrow-go's key; other metadata is not written. It refuses a schema with types that Delta does
 // not have.
 func New(ctx context.Context, creator Creator, name string, schema *arrow.Schema, opts Options) (*File, error) {
-	return newFile(ctx, creator, name, schema, opts, defaultTuning().shared(opts.Share))
+	return newFile(ctx, creator, name, schema, opts, defaultTuning().within(opts.Memory))
 }
 
 func newFile(ctx context.Context, creator Creator, name string, schema *arrow.Schema, opts Options, t tuning) (*File, error) {
@@ -122,29 +124,18 @@ func newFile(ctx context.Context, creator Creator, name string, schema *arrow.Sc
 	if err := checkSchema(schema); err != nil {
 		return nil, fmt.Errorf("opening data file %s: %w", name, err)
 	}
-	w, err := creator.Create(ctx, name)
-	if err != nil {
-		return nil, fmt.Errorf("opening data file %s: %w", name, err)
-	}
-	f := &File{
+	return &File{
 		name:   name,
 		schema: arrow.NewSchema(schema.Fields(), nil),
 		tuning: t,
 		opts:   opts,
-		out:    output{w: w},
+		out:    output{create: func() (Writer, error) { return creator.Create(ctx, name) }},
 		stats:  newStatistics(schema, opts.Stats, opts.TightBounds),
-	}
-	for i, field := range schema.Fields() {
-		if needsRepair(field.Type, false) {
-			f.repair = append(f.repair, i)
-		}
-	}
-	return f, nil
+	}, nil
 }
 
 // Write appends the batch's rows. The batch's schema must be the file's (names, types and nullability; metadata does not
-// matter), and a list or map that is null or below a null must have no elements. The caller may reuse the batch's buffers
-// as soon as Write returns. After an error the file is only good for Abort.
+// matter). The caller may reuse the batch's buffers as soon as Write returns. After an error the file is only good for Abort.
 func (f *File) Write(rb arrow.RecordBatch) error {
 	if err := f.usable(); err != nil {
 		return fmt.Errorf("writing data file %s: %w", f.name, err)
@@ -163,8 +154,8 @@ func (f *File) write(rb arrow.RecordBatch) error {
 	if rb.NumRows() == 0 {
 		return nil
 	}
-	// The statistics come first because they also find a null in a NOT NULL column, which arrow-go would silently write
-	// as whatever bytes lie in the null's slot.
+	// The statistics come first because they also find a null in a NOT NULL column, which would be written as whatever bytes
+	// lie in the null's slot.
 	if err := f.stats.observe(rb); err != nil {
 		return err
 	}
@@ -208,11 +199,7 @@ func (f *File) start(rb arrow.RecordBatch) error {
 	if rb != nil {
 		sample = append(slices.Clip(sample), rb)
 	}
-	encoder, err := newEncoder(f.schema, &f.out, f.opts, f.tuning, sample)
-	if err != nil {
-		return err
-	}
-	f.encoder = encoder
+	f.encoder = newEncoder(f.schema, &f.out, f.opts, f.tuning, sample, f.stats.totals)
 	for _, b := range sample {
 		if err := f.encode(b); err != nil {
 			return err
@@ -240,15 +227,11 @@ func (f *File) encode(rb arrow.RecordBatch) error {
 	for at := int64(0); at < rows; at += step {
 		// A full row group ends only when more rows come, so that none is empty.
 		if f.encoder.group.full(f.tuning) {
-			if err := f.encoder.nextRowGroup(); err != nil {
-				return err
-			}
+			f.encoder.endRowGroup()
 		}
 		n := min(step, rows-at)
 		// All rows of a batch are taken to be of the same weight; the limits need no more.
-		if err := f.encodeSlice(rb, at, n, int64(float64(raw)*float64(n)/float64(rows))); err != nil {
-			return err
-		}
+		f.encoder.write(rb, int(at), int(at+n), int64(float64(raw)*float64(n)/float64(rows)))
 		if f.out.err != nil {
 			return f.out.err
 		}
@@ -256,93 +239,90 @@ func (f *File) encode(rb arrow.RecordBatch) error {
 	return nil
 }
 
-func (f *File) encodeSlice(rb arrow.RecordBatch, from, n, raw int64) error {
-	columns := rb.Columns()
-	if n < rb.NumRows() {
-		slice := rb.NewSlice(from, from+n)
-		defer slice.Release()
-		columns = slice.Columns()
-	}
-	if len(f.repair) > 0 {
-		columns = slices.Clone(columns)
-		for _, i := range f.repair {
-			columns[i] = repair(columns[i])
-			defer columns[i].Release()
-		}
-	}
-	// The encoder compares schemas, metadata included, by every batch; the same pointer is the shortest way through.
-	same := array.NewRecordBatch(f.schema, columns, n)
-	defer same.Release()
-	return f.encoder.write(same, raw)
-}
-
 // Bytes is the size that the file has so far, what is still buffered included: exact for what has been written out and
 // for finished pages, an estimate for the page that each column is filling.
 func (f *File) Bytes() int64 {
-	if f.state == closed {
+	if f.state == sealed || f.state == closed {
 		return f.out.n
 	}
 	ratio := f.tuning.pendingRatio(f.opts.Compression)
 	if f.encoder == nil {
 		return f.out.n + int64(float64(f.stage.bytes)*ratio)
 	}
-	// Of each column about half a page is not compressed yet, and the dictionaries are not until the row group ends.
-	group := f.encoder.group
-	pending := min(group.raw, f.stats.leaves*f.tuning.pageBytes/2+f.encoder.dicts)
-	return f.out.n + group.encoded + int64(float64(pending)*ratio)
+	return f.out.n + f.encoder.group.encoded + int64(float64(f.encoder.group.pending)*ratio)
 }
 
-// Close finishes the file and makes it visible. When it fails before the object itself is closed the file is only good for
+// Memory is about what the file holds of memory, in bytes.
+func (f *File) Memory() int64 {
+	n := f.stage.bytes + fileMemory + int64(len(f.stats.totals))*leafMemory
+	if f.encoder != nil {
+		n += f.encoder.group.encoded + slack*f.encoder.group.held
+	}
+	return n
+}
+
+// An open file takes fileMemory, and leafMemory for each leaf column, before it has a row worth mentioning. What pages are collected in has
+// grown past what is in it by slack.
+const (
+	fileMemory = 4 << 10
+	leafMemory = 2 << 10
+	slack      = 2
+)
+
+// Seal encodes what is left, and hands it to the object: after it, Close only waits for the store, and takes no more of the encoder's memory. Nothing
+// is written to the file any more. After an error it is only good for Abort.
+func (f *File) Seal() error {
+	if err := f.usable(); err != nil {
+		return fmt.Errorf("closing data file %s: %w", f.name, err)
+	}
+	if err := f.finish(); err != nil {
+		f.err = err
+		return fmt.Errorf("closing data file %s: %w", f.name, err)
+	}
+	f.state, f.encoder = sealed, nil
+	return nil
+}
+
+// Close seals the file if it is not, and makes it visible. When it fails before the object itself is closed the file is only good for
 // Abort; when closing the object fails, the object may exist, whole, and Abort does nothing.
 func (f *File) Close() (Info, error) {
-	if err := f.usable(); err != nil {
-		return Info{}, fmt.Errorf("closing data file %s: %w", f.name, err)
+	if f.state != sealed {
+		if err := f.Seal(); err != nil {
+			return Info{}, err
+		}
 	}
-	info, err := f.finish()
-	if err != nil {
-		f.err = err
-		return Info{}, fmt.Errorf("closing data file %s: %w", f.name, err)
+	f.state = closed
+	if err := f.out.w.Close(); err != nil {
+		f.err = fmt.Errorf("finishing the object, which may exist now: %w", err)
+		return Info{}, fmt.Errorf("closing data file %s: %w", f.name, f.err)
 	}
-	return info, nil
+	return Info{Name: f.name, Size: f.out.n, Rows: f.rows, Stats: f.told}, nil
 }
 
-func (f *File) finish() (Info, error) {
-	var stats string
-	err := f.guard(func() error {
+func (f *File) finish() error {
+	return f.guard(func() error {
 		if f.encoder == nil {
 			if err := f.start(nil); err != nil {
 				return err
 			}
 		}
-		if err := f.encoder.Close(); err != nil {
-			return fmt.Errorf("writing the footer: %w", err)
-		}
-		stats = f.stats.json(f.rows)
+		f.encoder.finish()
+		f.told = f.stats.json(f.rows)
 		return f.out.err
 	})
-	if err != nil {
-		return Info{}, err
-	}
-	f.state = closed
-	if err := f.out.w.Close(); err != nil {
-		return Info{}, fmt.Errorf("finishing the object, which may exist now: %w", err)
-	}
-	return Info{Name: f.name, Size: f.out.n, Rows: f.rows, Stats: stats}, nil
 }
 
 // Abort gives the file up, frees its memory and removes what was staged of the object. After Close has closed the object,
 // and after Abort, it does nothing.
 func (f *File) Abort() error {
-	if f.state != open {
+	if f.state != open && f.state != sealed {
 		return nil
 	}
 	f.state = aborted
-	f.out.discard = true
 	f.dropStage()
-	if f.encoder != nil {
-		// The encoder gives its buffers back only by finishing, so it finishes into nothing. What it says about that is
-		// of no interest any more.
-		_ = f.guard(f.encoder.Close)
+	f.encoder = nil
+	if f.out.w == nil {
+		return nil
 	}
 	if err := f.out.w.Abort(); err != nil {
 		return fmt.Errorf("aborting data file %s: %w", f.name, err)
@@ -352,6 +332,8 @@ func (f *File) Abort() error {
 
 func (f *File) usable() error {
 	switch {
+	case f.state == sealed:
+		return errors.New("the file is sealed")
 	case f.state == closed:
 		return errors.New("the file is closed")
 	case f.state == aborted:
@@ -360,8 +342,8 @@ func (f *File) usable() error {
 	return f.err
 }
 
-// guard turns a panic into an error. arrow-go uses panics for some of its failures; the object is published by nothing but
-// Writer.Close in finish, so the file is as unfinished after a panic as after an error.
+// guard turns a panic into an error. The object is published by nothing but Writer.Close in finish, so the file is as unfinished
+// after a panic as after an error.
 func (f *File) guard(do func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -371,19 +353,24 @@ func (f *File) guard(do func() error) (err error) {
 	return do()
 }
 
-// output stands between the encoder and the object. The encoder never sees an error of the object: on its error paths it
-// leaves buffers unreleased. The first error is kept here, everything after it is swallowed, and File looks at it after
-// each step. It has no Close method on purpose: the encoder closes what it can close, which would publish the object.
+// output stands between the encoder and the object, which it opens. The first error is kept here, everything after it is swallowed, and
+// File looks at it after each step.
 type output struct {
-	w       Writer
-	n       int64
-	err     error
-	discard bool
+	create func() (Writer, error)
+	w      Writer // nil before the first byte
+	n      int64
+	err    error
 }
 
-func (o *output) Write(p []byte) (int, error) {
-	if o.err != nil || o.discard {
-		return len(p), nil //nolint:nilerr // the first error is kept and found at the next step
+func (o *output) write(p []byte) {
+	if o.err != nil || len(p) == 0 {
+		return
+	}
+	if o.w == nil {
+		if o.w, o.err = o.create(); o.err != nil {
+			o.w, o.err = nil, fmt.Errorf("opening the object: %w", o.err)
+			return
+		}
 	}
 	n, err := o.w.Write(p)
 	o.n += int64(n)
@@ -393,7 +380,6 @@ func (o *output) Write(p []byte) (int, error) {
 	if err != nil {
 		o.err = fmt.Errorf("writing the object at byte %d: %w", o.n, err)
 	}
-	return len(p), nil
 }
 
 // tuning holds what tests and benchmarks vary.
@@ -405,14 +391,12 @@ type tuning struct {
 
 	pageBytes   int64 // uncompressed bytes after which a page is compressed
 	dictBytes   int64 // largest dictionary of a column chunk
-	encodeRows  int64 // values after which arrow-go looks whether a page is full; not less than sliceRows (see deltaTexts)
-	sliceRows   int64
+	sliceRows   int64 // rows that are encoded column by column
 	sliceBytes  int64
 	sampleRows  int64
 	sampleBytes int64
 
-	parquetStats bool
-	choose       func(arrow.DataType, sampled) columnEncoding
+	choose func(arrow.DataType, sampled) columnEncoding
 }
 
 // defaultTuning gives the settings that the benchmarks chose (BenchmarkWrite, BenchmarkTuning).
@@ -428,20 +412,23 @@ func defaultTuning() tuning {
 		groupEncoded: 32 << 20,
 		pageBytes:    256 << 10,
 		dictBytes:    1 << 20,
-		encodeRows:   8192,
 		sliceRows:    8192,
-		sliceBytes:   16 << 20,
+		sliceBytes:   4 << 20,
 		sampleRows:   8192,
 		sampleBytes:  8 << 20,
-		parquetStats: true,
 		choose:       chooseEncoding,
 	}
 }
 
-// shared are the settings of one of n files that hold together what one does by default, or where that would be too little to encode well,
-// as much as pays.
-func (t tuning) shared(n int) tuning {
-	part := func(all, least int64) int64 { return max(all/int64(max(n, 1)), min(all, least)) }
+// DefaultMemory is what a file needs for the largest row groups that pay, in bytes.
+const DefaultMemory = 64 << 20
+
+// within are the settings of a file that takes so much memory, or where that would be too little to encode well, as much as pays.
+func (t tuning) within(memory int64) tuning {
+	if memory <= 0 || memory > DefaultMemory {
+		memory = DefaultMemory
+	}
+	part := func(all, least int64) int64 { return max(all*(memory>>10)/(DefaultMemory>>10), min(all, least)) }
 	t.groupRaw, t.groupEncoded = part(t.groupRaw, 8<<20), part(t.groupEncoded, 1<<20)
 	t.pageBytes, t.dictBytes = part(t.pageBytes, 64<<10), part(t.dictBytes, 128<<10)
 	t.sampleBytes = part(t.sampleBytes, 1<<20)

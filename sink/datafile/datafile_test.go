@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -23,6 +24,7 @@ type object struct {
 	failEnd  error
 	short    bool
 	writes   int
+	creates  int
 	closes   int
 	aborts   int
 	failures int
@@ -46,7 +48,7 @@ func (o *object) Close() error { o.closes++; return o.failEnd }
 func (o *object) Abort() error { o.aborts++; return nil }
 
 // Create makes an object its own Creator.
-func (o *object) Create(context.Context, string) (Writer, error) { return o, nil }
+func (o *object) Create(context.Context, string) (Writer, error) { o.creates++; return o, nil }
 
 // testTuning has a checked allocator and limits so small that few rows reach them.
 func testTuning(t testing.TB) tuning {
@@ -56,7 +58,6 @@ func testTuning(t testing.TB) tuning {
 	small := defaultTuning()
 	small.allocator = mem
 	small.pageBytes = 1 << 10
-	small.encodeRows = 100
 	small.sliceRows = 100
 	small.sampleRows = 200
 	small.groupRows = 1000
@@ -120,11 +121,13 @@ type noCreator struct{}
 
 func (noCreator) Create(context.Context, string) (Writer, error) { return nil, errStore }
 
-func TestNewReportsTheCreator(t *testing.T) {
-	_, err := New(t.Context(), noCreator{}, "x", arrow.NewSchema(allTypes(), nil), Options{})
-	if !errors.Is(err, errStore) {
+func TestCloseReportsTheCreator(t *testing.T) {
+	f, err := New(t.Context(), noCreator{}, "x", arrow.NewSchema(allTypes(), nil), Options{})
+	must(t, err)
+	if _, err := f.Close(); !errors.Is(err, errStore) {
 		t.Fatalf("got %v", err)
 	}
+	must(t, f.Abort())
 }
 
 func TestLifecycle(t *testing.T) {
@@ -156,8 +159,38 @@ func TestLifecycle(t *testing.T) {
 			t.Errorf("object closed %d times, aborted %d times", o.closes, o.aborts)
 		}
 	})
+	t.Run("sealed, then closed or aborted", func(t *testing.T) {
+		for _, abort := range []bool{false, true} {
+			o := &object{}
+			f := newTestFile(t, o, sc, Options{}, tn)
+			must(t, f.Write(rb))
+			must(t, f.Seal())
+			if o.Len() == 0 || o.closes != 0 || f.Bytes() != int64(o.Len()) {
+				t.Errorf("a sealed file has handed on %d bytes and tells %d; closed %d times", o.Len(), f.Bytes(), o.closes)
+			}
+			if f.Seal() == nil || f.Write(rb) == nil {
+				t.Error("a second Seal, or a Write after it, did not fail")
+			}
+			if abort {
+				must(t, f.Abort())
+			} else if info, err := f.Close(); err != nil || info.Rows != 10 || info.Size != int64(o.Len()) || !strings.Contains(info.Stats, `"numRecords":10`) {
+				t.Errorf("got %+v, %v", info, err)
+			}
+			if _, err := f.Close(); err == nil {
+				t.Error("another Close did not fail")
+			}
+			if abort != (o.closes == 0) || abort != (o.aborts == 1) {
+				t.Errorf("object closed %d times, aborted %d times", o.closes, o.aborts)
+			}
+			if !abort {
+				if rows, _ := readRows(t, o.Bytes()); len(rows) != 10 {
+					t.Errorf("the file has %d rows", len(rows))
+				}
+			}
+		}
+	})
 	t.Run("abort once", func(t *testing.T) {
-		for _, n := range []int{0, 1, 30} { // nothing written, rows staged, rows encoded
+		for n, created := range map[int]int{0: 0, 1: 0, 30: 0, 150: 1} { // nothing written, rows staged, rows encoded, a row group full
 			o := &object{}
 			f := newTestFile(t, o, sc, Options{}, tn)
 			for range n {
@@ -172,8 +205,8 @@ func TestLifecycle(t *testing.T) {
 			if err := f.Write(rb); err == nil {
 				t.Error("Write after Abort did not fail")
 			}
-			if o.closes != 0 || o.aborts != 1 || o.Len() != before {
-				t.Errorf("object closed %d times, aborted %d times, %d bytes written", o.closes, o.aborts, o.Len()-before)
+			if o.creates != created || o.closes != 0 || o.aborts != created || o.Len() != before {
+				t.Errorf("after %d writes the object was created %d times, closed %d times, aborted %d times, %d bytes written", n, o.creates, o.closes, o.aborts, o.Len()-before)
 			}
 		}
 	})
@@ -290,8 +323,40 @@ func TestPanicBecomesError(t *testing.T) {
 		t.Fatal("Close did not fail")
 	}
 	must(t, f.Abort())
-	if o.closes != 0 || o.aborts != 1 {
-		t.Errorf("object closed %d times, aborted %d times", o.closes, o.aborts)
+	if o.creates != 0 || o.closes != 0 {
+		t.Errorf("object created %d times, closed %d times", o.creates, o.closes)
+	}
+}
+
+// TestMemoryIsTold holds what a thousand open files say that they take against what the heap has grown by.
+func TestMemoryIsTold(t *testing.T) {
+	sc := arrow.NewSchema(allTypes(), nil)
+	for _, rows := range []int{3, 500} {
+		rb := randomBatch(seeded(t), sc, rows, 0.2)
+		defer rb.Release()
+		heap := func() int64 {
+			runtime.GC()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return int64(m.HeapAlloc)
+		}
+		before := heap()
+		var files []*File
+		var told int64
+		tn := testTuning(t)
+		tn.pageBytes = 256 << 10
+		for range 300 {
+			f := newTestFile(t, &object{}, sc, Options{}, tn)
+			must(t, f.Write(rb))
+			told += f.Memory()
+			files = append(files, f)
+		}
+		if took := heap() - before; took > 2*told || told > 4*took {
+			t.Errorf("300 files of %d rows take %d KiB, and say %d KiB", rows, took>>10, told>>10)
+		}
+		for _, f := range files {
+			must(t, f.Abort())
+		}
 	}
 }
 
@@ -375,7 +440,7 @@ func TestRowGroups(t *testing.T) {
 		"by rows":                 {func(tn *tuning) { tn.groupRows = 500 }, 5000, 100, 10},
 		"by rows, full at end":    {func(tn *tuning) { tn.groupRows = 500 }, 500, 100, 1},
 		"by raw bytes":            {func(tn *tuning) { tn.groupRaw = 100 * 100 }, 5000, 100, 25},
-		"by encoded bytes":        {func(tn *tuning) { tn.groupEncoded = 4 << 10 }, 5000, 100, 10},
+		"by encoded bytes":        {func(tn *tuning) { tn.groupEncoded = 26 << 10 }, 5000, 100, 10},
 		"one batch, many groups":  {func(tn *tuning) { tn.groupRows = 500 }, 5000, 5000, 10},
 		"slices by bytes":         {func(tn *tuning) { tn.groupRows, tn.sliceBytes = 500, 50 }, 1000, 1000, 2},
 		"limit not hit by slices": {func(tn *tuning) { tn.groupRows = 550 }, 1200, 1200, 2},
@@ -468,14 +533,14 @@ func fromJSON(t testing.TB, sc *arrow.Schema, js string) arrow.RecordBatch {
 	return rb
 }
 
-// TestSharedMemory: a file that is one of many has its rows leave memory earlier.
-func TestSharedMemory(t *testing.T) {
+// TestLittleMemory: a file with less memory has its rows leave it earlier.
+func TestLittleMemory(t *testing.T) {
 	sc := arrow.NewSchema([]arrow.Field{{Name: "data", Type: arrow.BinaryTypes.Binary}}, nil)
 	random := seeded(t)
-	groups := func(share int) (n int, held int64) {
+	groups := func(limit int64) (n int, held int64) {
 		t.Helper()
 		o := &object{}
-		f, err := New(t.Context(), o, "x", sc, Options{Share: share})
+		f, err := New(t.Context(), o, "x", sc, Options{Memory: limit})
 		must(t, err)
 		b := array.NewBinaryBuilder(memory.DefaultAllocator, arrow.BinaryTypes.Binary)
 		value := make([]byte, 1<<10)
@@ -505,7 +570,7 @@ func TestSharedMemory(t *testing.T) {
 	if n, held := groups(0); n != 1 || held < 16<<20 {
 		t.Errorf("a file alone has %d row groups, and held %d bytes", n, held)
 	}
-	if n, held := groups(50); n < 5 || held > 4<<20 {
-		t.Errorf("one of 50 files has %d row groups, and held %d bytes", n, held)
+	if n, held := groups(1 << 20); n < 5 || held > 4<<20 {
+		t.Errorf("a file with 1 MiB has %d row groups, and held %d bytes", n, held)
 	}
 }

@@ -1,19 +1,13 @@
 package datafile
 
 import (
-	"fmt"
 	"hash/maphash"
-	"io"
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/parquet"
-	"github.com/apache/arrow-go/v18/parquet/compress"
-	"github.com/apache/arrow-go/v18/parquet/pqarrow"
-	"github.com/apache/arrow-go/v18/parquet/schema"
 )
 
 // columnEncoding is what a leaf column is written with, for the whole file.
@@ -31,8 +25,8 @@ type sampled struct {
 	budget   float64 // largest dictionary, in bytes
 }
 
-// chooseEncoding decides from the sample. A dictionary must fit its page with a margin, because past the limit arrow-go
-// falls back to PLAIN, never to the better encodings below, and the values must repeat. Without a dictionary:
+// chooseEncoding decides from the sample. A dictionary must fit its page with a margin, since one that is given up has cost time for
+// nothing, and the values must repeat. Without a dictionary:
 // DELTA_LENGTH_BYTE_ARRAY for strings and binary keeps lengths out of the way of the compression (a web_requests row takes
 // 1.4 times as long with dictionaries that fall back to PLAIN); DELTA_BINARY_PACKED for integers (a NOT NULL _kafka of
 // regular offsets takes a thirtieth of PLAIN's space, and less time). Spark's vectorized reader has both since 3.3.
@@ -65,180 +59,140 @@ const maxDistinct = 1 << 15
 // maxIntegerPrecision is up to where decimals are stored as INT32 or INT64, as Spark does; above it they are byte arrays.
 const maxIntegerPrecision = 18
 
-// encoder is the Parquet writer and the care it needs.
+// encoder is the Parquet file being written, but for who holds it.
 type encoder struct {
-	*pqarrow.FileWriter
-	pageBytes int64
-	texts     []deltaTexts
+	schema *arrow.Schema
+	opts   Options
+	tuning tuning
+	out    *output
+	leaves []leaf
 
-	group rowGroup
-	dicts int64 // expected size of all dictionaries of a row group
+	chunks []chunk
+	group  rowGroup
+	groups []rowGroupMeta // written
 }
 
-// deltaTexts follows a column with DELTA_LENGTH_BYTE_ARRAY that may have nulls.
-//
-// arrow-go v18.8.0 must not finish a page of nulls alone in such a column when the row group has an earlier page of it:
-// deltaBitPackEncoder.FlushValues then takes the length of the earlier page for that of the empty one, and panics or
-// writes what lies behind it in the buffer. Such a page can only come about at the row group's end, when nulls follow the
-// page that was cut last. So before nulls follow one the row group ends, and its successor has new encoders.
-type deltaTexts struct {
-	leaf leaf
-	page int64 // bytes of the values in the page being filled, as arrow-go counts them
-	cut  bool  // a page was cut and no value came since
+// newEncoder begins the file with encodings chosen from the sample.
+func newEncoder(sc *arrow.Schema, out *output, opts Options, t tuning, sample []arrow.RecordBatch, totals []bounds) *encoder {
+	e := &encoder{schema: sc, opts: opts, tuning: t, out: out, leaves: leavesOf(sc)}
+	e.chunks = make([]chunk, len(e.leaves))
+	sampler := newSampler(t)
+	for i, leaf := range e.leaves {
+		enc := t.choose(leaf.dt, sampler.look(leaf, sample))
+		e.chunks[i] = chunk{leaf: leaf, shredder: newShredder(sc, leaf), values: newValues(leaf, enc, totals[i], int(t.dictBytes))}
+	}
+	return e
 }
 
-// write encodes rows of so many raw bytes. They are one step of every column writer, after which pages may be cut.
-func (e *encoder) write(rb arrow.RecordBatch, raw int64) error {
-	for i := range e.texts {
-		if t := &e.texts[i]; t.cut {
-			if values, _ := t.leaf.measure(rb); values == 0 {
-				if err := e.nextRowGroup(); err != nil {
-					return err
-				}
-				break
+// write encodes rows [from, to) of a batch, which have so many raw bytes.
+func (e *encoder) write(rb arrow.RecordBatch, from, to int, raw int64) {
+	p := takePacker(codecOf(e.opts.Compression))
+	defer p.release()
+	e.group.rows += int64(to - from)
+	e.group.raw += raw
+	e.group.encoded, e.group.pending, e.group.held = 0, 0, 0
+	for i := range e.chunks {
+		c := &e.chunks[i]
+		c.take(rb, from, to, e.tuning.pageBytes, p)
+		page, dictionary := c.values.size()
+		e.group.pending += int64(page)
+		e.group.held += int64(c.values.held())
+		e.group.encoded += c.encoded + int64(dictionary)
+	}
+}
+
+// endRowGroup writes the row group, if it has rows.
+func (e *encoder) endRowGroup() {
+	if e.group.rows == 0 {
+		return
+	}
+	e.begin()
+	p := takePacker(codecOf(e.opts.Compression))
+	defer p.release()
+	group := rowGroupMeta{rows: e.group.rows, offset: e.out.n, columns: make([]columnMeta, len(e.chunks))}
+	for i := range e.chunks {
+		group.columns[i] = e.chunks[i].finish(p, e.out)
+	}
+	e.groups = append(e.groups, group)
+	e.group = rowGroup{}
+}
+
+// begin writes what a file begins with, once.
+func (e *encoder) begin() {
+	if e.out.n == 0 {
+		e.out.write([]byte(magic))
+	}
+}
+
+// finish writes what is left: the last row group, the page index and the footer.
+func (e *encoder) finish() {
+	e.endRowGroup()
+	e.begin()
+	if e.paged() {
+		e.writePageIndex()
+	}
+	e.out.write(appendFooter(nil, e.schema, e.leaves, e.groups, codecOf(e.opts.Compression), e.opts.Engine))
+}
+
+// paged says whether any column chunk has several pages. Without one the page index tells nothing that the footer does not, and would be
+// a few percent of a small file. Readers expect it of all columns or of none.
+func (e *encoder) paged() bool {
+	for _, g := range e.groups {
+		for i := range g.columns {
+			if len(g.columns[i].pages) > 1 {
+				return true
 			}
 		}
 	}
-	if err := e.WriteBuffered(rb); err != nil {
-		return fmt.Errorf("encoding rows: %w", err)
-	}
-	for i := range e.texts {
-		t := &e.texts[i]
-		values, size := t.leaf.measure(rb)
-		t.page += size
-		if t.page >= e.pageBytes {
-			t.page, t.cut = 0, true
-		} else if values > 0 {
-			t.cut = false
-		}
-	}
-	e.group.rows += rb.NumRows()
-	e.group.raw += raw
-	e.group.encoded = e.RowGroupTotalCompressedBytes()
-	return nil
+	return false
 }
 
-func (e *encoder) nextRowGroup() error {
-	for i := range e.texts {
-		e.texts[i].page, e.texts[i].cut = 0, false
+// writePageIndex writes the ranges of all pages, then the places of all pages (PageIndex.md).
+func (e *encoder) writePageIndex() {
+	var scratch []byte
+	indexes := func(index func(i int, c *columnMeta, to []byte) []byte, at func(c *columnMeta) *place) {
+		for g := range e.groups {
+			for i := range e.groups[g].columns {
+				c := &e.groups[g].columns[i]
+				scratch = index(i, c, scratch[:0])
+				*at(c) = place{e.out.n, int32(len(scratch))}
+				e.out.write(scratch)
+			}
+		}
 	}
-	e.group = rowGroup{}
-	if err := e.NewBufferedRowGroupChecked(); err != nil {
-		return fmt.Errorf("starting a row group: %w", err)
-	}
-	return nil
+	indexes(func(i int, c *columnMeta, to []byte) []byte {
+		if l := e.leaves[i]; !l.repeated && !floating(l.dt) {
+			return c.appendColumnIndex(to, l)
+		}
+		return to
+	}, func(c *columnMeta) *place { return &c.columnIndex })
+	indexes(func(_ int, c *columnMeta, to []byte) []byte { return c.appendOffsetIndex(to) },
+		func(c *columnMeta) *place { return &c.offsetIndex })
 }
 
 // rowGroup measures the row group being filled.
 type rowGroup struct {
 	rows, raw int64
-	encoded   int64 // compressed pages held in memory
+	encoded   int64 // finished pages and the dictionaries, which are held in memory
+	pending   int64 // about what the pages being filled will be without compression
+	held      int64 // and what they are collected in
 }
 
 func (g rowGroup) full(t tuning) bool {
 	return g.rows >= t.groupRows || g.raw >= t.groupRaw || g.encoded >= t.groupEncoded
 }
 
-// newEncoder opens the Parquet writer with encodings chosen from the sample.
-func newEncoder(sc *arrow.Schema, w io.Writer, opts Options, t tuning, sample []arrow.RecordBatch) (*encoder, error) {
-	props := []parquet.WriterProperty{
-		parquet.WithAllocator(t.allocator),
-		parquet.WithCreatedBy(createdBy(opts.Engine)),
-		parquet.WithVersion(parquet.V2_6),
-		parquet.WithDataPageVersion(parquet.DataPageV1),
-		parquet.WithDataPageSize(t.pageBytes),
-		parquet.WithDictionaryPageSizeLimit(t.dictBytes),
-		parquet.WithBatchSize(t.encodeRows),
-		parquet.WithMaxRowGroupLength(math.MaxInt64),
-		parquet.WithStoreDecimalAsInteger(true),
-		parquet.WithStats(t.parquetStats),
-		parquet.WithRootName("schema"),
-	}
-	switch opts.Compression {
-	case "", "zstd":
-		props = append(props, parquet.WithCompression(compress.Codecs.Zstd), parquet.WithCompressionLevel(1))
-	case "snappy":
-		props = append(props, parquet.WithCompression(compress.Codecs.Snappy))
-	}
-	// No ARROW:schema in the footer: readers that trust it would take types that the Parquet schema does not say.
-	arrowProps := pqarrow.NewArrowWriterProperties(pqarrow.WithAllocator(t.allocator))
-
-	parquetSchema, err := pqarrow.ToParquet(sc, parquet.NewWriterProperties(props...), arrowProps)
-	if err != nil {
-		return nil, fmt.Errorf("mapping the schema to Parquet: %w", err)
-	}
-	e := &encoder{pageBytes: t.pageBytes}
-	props = append(props, e.columnProperties(sc, parquetSchema, t, sample)...)
-	e.FileWriter, err = pqarrow.NewFileWriter(sc, w, parquet.NewWriterProperties(props...), arrowProps)
-	if err != nil {
-		return nil, fmt.Errorf("starting the Parquet file: %w", err)
-	}
-	return e, nil
-}
-
-// columnProperties gives every leaf column its encoding.
-func (e *encoder) columnProperties(sc *arrow.Schema, ps *schema.Schema, t tuning, sample []arrow.RecordBatch) (props []parquet.WriterProperty) {
-	leaves := leavesOf(sc)
-	// Properties go by dotted path, in which a column named `a.b` is the field b of a. Such twins keep the defaults.
-	count := make(map[string]int)
-	for i := range leaves {
-		count[ps.Column(i).Path()]++
-	}
-	sampler := newSampler(t)
-	for i, leaf := range leaves {
-		path := ps.Column(i).Path()
-		if count[path] > 1 {
-			props = append(props, parquet.WithStatsFor(path, false))
-			continue
-		}
-		seen := sampler.look(leaf, sample)
-		enc := t.choose(leaf.dt, seen)
-		optional := ps.Column(i).MaxDefinitionLevel() > 0
-		if enc.encoding != parquet.Encodings.Plain && optional && !leaf.safeInDelta(seen) {
-			enc.encoding = parquet.Encodings.Plain
-		}
-		if enc.dictionary {
-			e.dicts += min(t.dictBytes, int64(min(seen.distinct, float64(t.groupRows))*seen.bytes))
-		} else if enc.encoding != parquet.Encodings.Plain && optional {
-			e.texts = append(e.texts, deltaTexts{leaf: leaf})
-		}
-		props = append(props, parquet.WithDictionaryFor(path, enc.dictionary), parquet.WithEncodingFor(path, enc.encoding))
-		if floating := leaf.dt.ID() == arrow.FLOAT32 || leaf.dt.ID() == arrow.FLOAT64; leaf.repeated || floating {
-			// arrow-go writes min=MaxInt64, max=MinInt64 for an all-null integer under a list or map, and readers prune
-			// by it. Few prune by elements of lists, so none of them get Parquet statistics.
-			// Parquet's bounds leave NaN out, but Spark and DataFusion order it above all numbers, and would lose it in
-			// a row group by x > 1. Delta's own statistics say nothing of a column with NaN.
-			props = append(props, parquet.WithStatsFor(path, false))
-		}
-	}
-	return props
-}
-
-// safeInDelta says whether a column that may have nulls can have a delta encoding: where the pages of nulls alone that
-// arrow-go cannot write (see deltaTexts) can be foreseen, and are rare.
-func (l leaf) safeInDelta(s sampled) bool {
-	const mostNulls = 0.5
-	return arrow.IsBinaryLike(l.dt.ID()) && !l.repeated && s.nulls <= mostNulls
-}
-
-// createdBy has the form "name version 1.2.3 (build x)" that readers parse; parquet-mr ignores the statistics of a file
-// whose writer it cannot parse.
-func createdBy(engine string) string {
-	name, version, _ := strings.Cut(engine, "/")
-	if name == "" {
-		name = "kafkadelta"
-	}
-	if version == "" {
-		version = "0.0.0"
-	}
-	return fmt.Sprintf("%s version %s (build arrow-go-%s)", name, version, arrow.PkgVersion)
-}
+// floating says whether a type has NaN. Such columns have no bounds in the Parquet footer: those leave NaN out there, but Spark and
+// DataFusion order it above all numbers, and would lose it in a row group by x > 1. Delta's own statistics say nothing of a column
+// with NaN. Elements of lists and maps have no bounds either, since few readers prune by them.
+func floating(dt arrow.DataType) bool { return dt.ID() == arrow.FLOAT32 || dt.ID() == arrow.FLOAT64 }
 
 // leaf is one Parquet column of the schema.
 type leaf struct {
 	dt       arrow.DataType
-	path     []step // from the record batch to the array
-	repeated bool   // under a list or map
+	path     []step   // from the record batch to the array
+	names    []string // in Parquet's schema, from below the root
+	repeated bool     // under a list or map
 }
 
 // step says which child to take.
@@ -260,25 +214,28 @@ const (
 func leavesOf(sc *arrow.Schema) []leaf {
 	var leaves []leaf
 	for i, f := range sc.Fields() {
-		leaves = appendLeaves(leaves, f.Type, []step{{stepField, i}}, false)
+		leaves = appendLeaves(leaves, leaf{f.Type, []step{{stepField, i}}, []string{f.Name}, false})
 	}
 	return leaves
 }
 
-func appendLeaves(to []leaf, dt arrow.DataType, path []step, repeated bool) []leaf {
-	down := func(s step) []step { return append(slices.Clip(path), s) }
-	switch dt := dt.(type) {
+// appendLeaves appends the leaves at or below one that may be none.
+func appendLeaves(to []leaf, at leaf) []leaf {
+	down := func(dt arrow.DataType, s step, repeated bool, names ...string) {
+		to = appendLeaves(to, leaf{dt, append(slices.Clip(at.path), s), append(slices.Clip(at.names), names...), repeated})
+	}
+	switch dt := at.dt.(type) {
 	case *arrow.StructType:
 		for i, f := range dt.Fields() {
-			to = appendLeaves(to, f.Type, down(step{stepField, i}), repeated)
+			down(f.Type, step{stepField, i}, at.repeated, f.Name)
 		}
 	case *arrow.ListType:
-		to = appendLeaves(to, dt.Elem(), down(step{stepElement, 0}), true)
+		down(dt.Elem(), step{stepElement, 0}, true, "list", "element")
 	case *arrow.MapType:
-		to = appendLeaves(to, dt.KeyType(), down(step{stepKey, 0}), true)
-		to = appendLeaves(to, dt.ItemType(), down(step{stepValue, 0}), true)
+		down(dt.KeyType(), step{stepKey, 0}, true, "key_value", "key")
+		down(dt.ItemType(), step{stepValue, 0}, true, "key_value", "value")
 	default:
-		to = append(to, leaf{dt, path, repeated})
+		to = append(to, at)
 	}
 	return to
 }
@@ -304,34 +261,6 @@ func (l leaf) find(rb arrow.RecordBatch) (a arrow.Array, from, to int) {
 		}
 	}
 	return a, from, to
-}
-
-// measure counts the values of a string or binary leaf that is not repeated, and their bytes.
-func (l leaf) measure(rb arrow.RecordBatch) (values int, size int64) {
-	chain := make([]arrow.Array, 1, 8)
-	chain[0] = rb.Column(l.path[0].child)
-	nulls := chain[0].NullN()
-	for _, s := range l.path[1:] {
-		child := chain[len(chain)-1].(*array.Struct).Field(s.child)
-		chain = append(chain, child)
-		nulls += child.NullN()
-	}
-	n := chain[0].Len()
-	offsets := chain[len(chain)-1].(interface{ ValueOffsets() []int32 }).ValueOffsets()
-	if nulls == 0 {
-		return n, int64(offsets[n] - offsets[0])
-	}
-rows:
-	for row := range n {
-		for _, a := range chain {
-			if a.IsNull(row) {
-				continue rows
-			}
-		}
-		values++
-		size += int64(offsets[row+1] - offsets[row])
-	}
-	return values, size
 }
 
 // sampler counts distinct values, one column after the other.

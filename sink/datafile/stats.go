@@ -10,11 +10,11 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// statistics gathers Delta's per-file statistics from the Arrow arrays themselves. The footer's are not used: arrow-go
-// drops NaN without a mark, gets all-null integers under lists wrong, and leaves long strings out.
+// statistics gathers Delta's per-file statistics: rows and nulls from the Arrow arrays, bounds from the columns' encoders, which
+// see each value anyway, and of a dictionary only its entries.
 type statistics struct {
 	columns []*column
-	leaves  int64 // of the Parquet schema
+	totals  []bounds // by leaf of the Parquet schema, nil for those without
 	tight   bool
 	words   [][]uint64
 }
@@ -32,21 +32,19 @@ type column struct {
 	bounds  bounds // nil when the type has none
 }
 
-// bounds is the range of one column's values.
+// bounds is the range of one column's values. How they get in depends on the type.
 type bounds interface {
-	// observe takes the values in that are set in valid; nil stands for all.
-	observe(a arrow.Array, valid []uint64)
 	// appendMin and appendMax append the bound as JSON. Without a bound that is safe to give they append nothing.
 	appendMin(to []byte) []byte
 	appendMax(to []byte) []byte
 }
 
 func newStatistics(sc *arrow.Schema, indexed []bool, tight bool) *statistics {
-	s := &statistics{leaves: int64(len(leavesOf(sc))), tight: tight}
+	s := &statistics{tight: tight}
 	for _, f := range sc.Fields() {
 		s.columns = append(s.columns, newColumn(f, f.Name))
 	}
-	indexColumns(s.columns, indexed, 0)
+	s.index(sc.Fields(), s.columns, indexed, 0)
 	return s
 }
 
@@ -88,17 +86,24 @@ func (c *column) demands() bool {
 	return false
 }
 
-// indexColumns marks the leaves that get statistics (Options.Stats), from the given leaf on, and returns the next leaf.
-func indexColumns(columns []*column, indexed []bool, leaf int) int {
-	for _, c := range columns {
-		if c.fields != nil {
-			leaf = indexColumns(c.fields, indexed, leaf)
+// index marks the leaves that get statistics (Options.Stats), from the given leaf on, and returns the next leaf. A list or map is one
+// leaf of them, but has several in Parquet's schema.
+func (s *statistics) index(fields []arrow.Field, columns []*column, indexed []bool, at int) int {
+	for i, c := range columns {
+		if dt, ok := fields[i].Type.(*arrow.StructType); ok {
+			at = s.index(dt.Fields(), c.fields, indexed, at)
 			continue
 		}
-		c.indexed = indexed == nil || indexed[leaf]
-		leaf++
+		c.indexed = indexed == nil || indexed[at]
+		at++
+		if c.indexed {
+			c.bounds = newBounds(fields[i].Type)
+		}
+		for range appendLeaves(nil, leaf{dt: fields[i].Type}) {
+			s.totals = append(s.totals, c.bounds)
+		}
 	}
-	return leaf
+	return at
 }
 
 // observe takes a batch in. It fails on a null in a NOT NULL column.
@@ -126,15 +131,6 @@ func (s *statistics) column(c *column, a arrow.Array, parent []uint64, depth int
 			set = popcount(valid)
 		}
 		c.nulls += int64(n - set)
-		if c.bounds == nil {
-			c.bounds = newBounds(a.DataType())
-		}
-		if c.bounds != nil && set > 0 {
-			if set == n {
-				valid = nil
-			}
-			c.bounds.observe(a, valid)
-		}
 	}
 	for i, f := range c.fields {
 		if err := s.column(f, a.(*array.Struct).Field(i), valid, depth+1); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -188,9 +189,7 @@ func TestTextBounds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var b texts
-			arr := array.NewStringBuilder(memory.DefaultAllocator)
-			arr.Append(tc.text)
-			b.observe(arr.NewStringArray(), nil)
+			b.observe([]int32{0, int32(len(tc.text))}, []byte(tc.text))
 			unquote := func(js []byte) (s string) {
 				if len(js) > 0 {
 					must(t, json.Unmarshal(js, &s))
@@ -204,6 +203,30 @@ func TestTextBounds(t *testing.T) {
 				t.Errorf("max %q, want %q", got, tc.max)
 			}
 		})
+	}
+}
+
+// TestTextBoundsOfManyPages: pages are merged in any order as if their values had come at once.
+func TestTextBoundsOfManyPages(t *testing.T) {
+	long := strings.Repeat("\U0010ffff", keptBytes/utf8.UTFMax) // only at its end could there be a tie-breaker
+	values := []string{long, long + "b", "b", "a", long[:40], long + "a", ""}
+	for range 50 {
+		rand.Shuffle(len(values), func(i, j int) { values[i], values[j] = values[j], values[i] })
+		for n := range len(values) + 1 {
+			var whole, merged texts
+			for _, v := range values[:n] {
+				var page texts
+				page.include([]byte(v))
+				merged.merge(&page)
+				whole.include([]byte(v))
+			}
+			if got, want := merged.appendMax(merged.appendMin(nil)), whole.appendMax(whole.appendMin(nil)); !bytes.Equal(got, want) {
+				t.Fatalf("%.20q: %s, expected %s", values[:n], got, want)
+			}
+			if got, want := merged.footer(true), whole.footer(true); got != want {
+				t.Fatalf("%.20q: %v, expected %v", values[:n], got, want)
+			}
+		}
 	}
 }
 
@@ -362,9 +385,8 @@ func FuzzTextBounds(f *testing.F) {
 	f.Add(strings.Repeat("\U0010ffff", 70), strings.Repeat("a", 33), "\xff")
 	f.Fuzz(func(t *testing.T, one, two, three string) {
 		var b texts
-		arr := array.NewStringBuilder(memory.DefaultAllocator)
-		arr.AppendValues([]string{one, two, three}, nil)
-		b.observe(arr.NewStringArray(), nil)
+		first, second := len(one), len(one)+len(two)
+		b.observe([]int32{0, int32(first), int32(second), int32(second + len(three))}, []byte(one+two+three))
 		var low, high string
 		if js := b.appendMin(nil); len(js) > 0 {
 			must(t, json.Unmarshal(js, &low))

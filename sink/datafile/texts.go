@@ -5,9 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"unicode/utf8"
-
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
 const (
@@ -39,32 +36,54 @@ func key(v []byte) uint64 {
 	return k
 }
 
-func (b *texts) observe(a arrow.Array, valid []uint64) {
-	text := a.(*array.String)
-	offsets, data := text.ValueOffsets(), text.ValueBytes()
-	base := offsets[0]
-	runs(valid, text.Len(), func(from, to int) {
-		if !b.observed {
-			first := data[offsets[from]-base : offsets[from+1]-base]
-			b.setLow(first)
-			b.setHigh(first)
-			b.observed = true
+// observe takes in the values data[offsets[i]:offsets[i+1]].
+func (b *texts) observe(offsets []int32, data []byte) {
+	if len(offsets) < 2 {
+		return
+	}
+	if !b.observed {
+		b.include(data[offsets[0]:offsets[1]])
+	}
+	start := offsets[0]
+	for _, end := range offsets[1:] {
+		v := data[start:end]
+		start = end
+		k := key(v)
+		if k <= b.lowKey && bytes.Compare(v, b.low) < 0 {
+			b.setLow(v)
 		}
-		start := offsets[from] - base
-		for _, next := range offsets[from+1 : to+1] {
-			end := next - base
-			v := data[start:end]
-			start = end
-			k := key(v)
-			if k <= b.lowKey && bytes.Compare(v, b.low) < 0 {
-				b.setLow(v)
-			}
-			if k >= b.highKey && bytes.Compare(v, b.hi) > 0 {
-				b.setHigh(v)
-			}
+		if k >= b.highKey && bytes.Compare(v, b.hi) > 0 {
+			b.setHigh(v, false)
 		}
-	})
+	}
 }
+
+// include takes in one value.
+func (b *texts) include(v []byte) {
+	if !b.observed || bytes.Compare(v, b.low) < 0 {
+		b.setLow(v)
+	}
+	if !b.observed || bytes.Compare(v, b.hi) > 0 {
+		b.setHigh(v, false)
+	}
+	b.observed = true
+}
+
+// merge takes in what another one has seen.
+func (b *texts) merge(o *texts) {
+	if !o.observed {
+		return
+	}
+	if !b.observed || bytes.Compare(o.low, b.low) < 0 {
+		b.setLow(o.low)
+	}
+	if order := bytes.Compare(o.hi, b.hi); !b.observed || order > 0 || order == 0 && o.hiCut {
+		b.setHigh(o.hi, o.hiCut)
+	}
+	b.observed = true
+}
+
+func (b *texts) reset() { b.observed = false }
 
 func (b *texts) setLow(v []byte) {
 	// The beginning of the least value is not greater than any value, so that the rest of it is of no interest.
@@ -72,9 +91,10 @@ func (b *texts) setLow(v []byte) {
 	b.lowKey = key(v)
 }
 
-func (b *texts) setHigh(v []byte) {
+// setHigh keeps a value, or with cut what is the beginning of one already.
+func (b *texts) setHigh(v []byte, cut bool) {
 	b.hi = append(b.hi[:0], v[:min(len(v), keptBytes)]...)
-	b.hiCut = len(v) > keptBytes
+	b.hiCut = cut || len(v) > keptBytes
 	b.highKey = key(v)
 }
 

@@ -32,61 +32,86 @@ type access struct {
 	token    azcore.TokenCredential
 }
 
-// resolve finds the endpoint and the credential from what the URI, the settings and the environment say.
-func resolve(l Location, c Config, getenv func(string) string, transport policy.Transporter) (access, error) {
-	kind := c.Credential
-	if kind == "" {
-		kind = CredentialDefault
+// found is what the URI, the settings and the environment say of an account and its credential.
+type found struct {
+	kind, secret string
+	account      string
+	endpoint     string // of access
+	parsed       connection
+}
+
+// find looks for account, endpoint and credential.
+func find(l Location, c Config, getenv func(string) string) (f found, err error) {
+	f.kind = c.Credential
+	if f.kind == "" {
+		f.kind = CredentialDefault
 		for _, k := range kinds[:3] { // the kinds of Azure Storage itself
 			if getenv(secretVariables[k]) != "" {
-				kind = k
+				f.kind = k
 				break
 			}
 		}
 	}
-	secret := ""
-	if variable, ok := secretVariables[kind]; ok {
-		var err error
-		if secret, err = c.secret(kind, getenv); err != nil {
-			return access{}, err
+	if variable, ok := secretVariables[f.kind]; ok {
+		if f.secret, err = c.secret(f.kind, getenv); err != nil {
+			return f, err
 		}
-		if secret == "" && kind != CredentialCertificate {
-			return access{}, fmt.Errorf("storage.azure.credential is %s, but its secret is nowhere: set %s, or storage.azure.secret_env or secret_file", kind, variable)
+		if f.secret == "" && f.kind != CredentialCertificate {
+			return f, fmt.Errorf("storage.azure.credential is %s, but its secret is nowhere: set %s, or storage.azure.secret_env or secret_file", f.kind, variable)
 		}
 	}
-	var parsed connection
-	if kind == CredentialConnectionString {
-		var err error
-		if parsed, err = parseConnection(secret); err != nil {
-			return access{}, fmt.Errorf("the connection string (%s, or storage.azure.secret_env or secret_file) %w", secretVariables[kind], err)
+	if f.kind == CredentialConnectionString {
+		if f.parsed, err = parseConnection(f.secret); err != nil {
+			return f, fmt.Errorf("the connection string (%s, or storage.azure.secret_env or secret_file) %w", secretVariables[f.kind], err)
 		}
 	}
-	account, err := oneAccount(l.Account, c.Account, parsed.account, getenv("AZURE_STORAGE_ACCOUNT"), kind)
+	if f.account, err = oneAccount(l.Account, c.Account, f.parsed.account, getenv("AZURE_STORAGE_ACCOUNT"), f.kind); err != nil {
+		return f, err
+	}
+	f.endpoint = endpoint(l, c, f.parsed, f.account)
+	return f, nil
+}
+
+// Place is the same for all spellings of a location: an account has one name in the world, but for those of an emulator.
+func Place(l Location, c Config, getenv func(string) string) string {
+	account, at := l.Account, l.Endpoint
+	if f, err := find(l, c, getenv); err == nil {
+		account, at = f.account, f.endpoint
+	}
+	if u, err := url.Parse(at); err == nil && at != "" && PathStyle(u.Hostname()) {
+		account = strings.TrimPrefix(at, u.Scheme+"://")
+	}
+	return strings.TrimRight("azure://"+account+"/"+l.Container+"/"+l.Folder, "/")
+}
+
+// resolve finds the endpoint and the credential from what the URI, the settings and the environment say.
+func resolve(l Location, c Config, getenv func(string) string, transport policy.Transporter) (access, error) {
+	f, err := find(l, c, getenv)
 	if err != nil {
 		return access{}, err
 	}
-	a := access{endpoint: endpoint(l, c, parsed, account)}
-	switch kind {
+	a := access{endpoint: f.endpoint}
+	switch f.kind {
 	case CredentialConnectionString:
-		if a.sas = parsed.sas; a.sas == "" {
-			a.key, err = container.NewSharedKeyCredential(account, parsed.key)
+		if a.sas = f.parsed.sas; a.sas == "" {
+			a.key, err = container.NewSharedKeyCredential(f.account, f.parsed.key)
 		}
 	case CredentialAccountKey:
-		a.key, err = container.NewSharedKeyCredential(account, secret)
+		a.key, err = container.NewSharedKeyCredential(f.account, f.secret)
 	case CredentialSAS:
-		a.sas = strings.TrimPrefix(secret, "?")
+		a.sas = strings.TrimPrefix(f.secret, "?")
 		if !strings.Contains(a.sas, "sig=") {
 			err = errors.New("it has no sig=: give the whole SAS token, sv=...&sig=..., not the account key")
 		}
 	default:
-		a.token, err = c.identity(kind, secret, getenv, azcore.ClientOptions{
+		a.token, err = c.identity(f.kind, f.secret, getenv, azcore.ClientOptions{
 			Cloud:     c.cloud(a.endpoint, getenv),
 			Retry:     policy.RetryOptions{MaxRetries: -1}, // storage/remote tries again
 			Transport: transport,
 		})
 	}
 	if err != nil {
-		return access{}, fmt.Errorf("credential %s: %w", kind, err)
+		return access{}, fmt.Errorf("credential %s: %w", f.kind, err)
 	}
 	return a, nil
 }

@@ -116,6 +116,16 @@ func connect(l Location, c Config, getenv func(string) string, client *remote.Cl
 	return s, nil
 }
 
+// Below returns the store in a folder of this one, without slashes at its ends, by the same client.
+func (s *Store) Below(folder string) storage.Store {
+	below := *s
+	if folder != "" {
+		below.folder += folder + "/"
+		below.url += "/" + folder
+	}
+	return &below
+}
+
 // URL returns the folder's address, without secrets.
 func (s *Store) URL() string { return s.url }
 

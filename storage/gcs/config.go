@@ -84,6 +84,15 @@ func parseEndpoint(text string) (*url.URL, error) {
 	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
 }
 
+// Place is the same for all spellings of a location: Google's endpoints lead to the same buckets.
+func Place(l Location, c Config, getenv func(string) string) string {
+	host := ""
+	if endpoint, _, err := c.service(getenv); err == nil && !strings.HasSuffix(endpoint.Hostname(), "googleapis.com") {
+		host = endpoint.Host
+	}
+	return strings.TrimRight("gs://"+host+"/"+l.Bucket+"/"+l.Folder, "/")
+}
+
 // service finds the service and the kind of credential from settings and environment. STORAGE_EMULATOR_HOST is a URL, or
 // host:port alone, as in Google's libraries.
 func (c Config) service(getenv func(string) string) (endpoint *url.URL, kind string, err error) {

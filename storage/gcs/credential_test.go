@@ -198,7 +198,7 @@ func authorized(t *testing.T, g *google, c Config, getenv func(string) string) (
 		return next.RoundTrip(r)
 	}}
 	t.Cleanup(client.HTTP.CloseIdleConnections)
-	s, err = connect(t.Context(), Location{Bucket: "bucket", Folder: "t"}, c, getenv, client)
+	s, err = connect(Location{Bucket: "bucket", Folder: "t"}, c, getenv, client)
 	return s, seen, err
 }
 
@@ -310,7 +310,7 @@ func TestNoOrWrongCredentials(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.http.Transport.(*transport).tokens.limit = 2 * time.Second
+			s.api.http.Transport.(*transport).tokens.limit = 2 * time.Second
 			began := time.Now()
 			err = s.Put(t.Context(), "x", nil)
 			if errors.Is(err, fs.ErrPermission) == tc.not || err == nil || !strings.Contains(err.Error(), tc.says) {
@@ -353,7 +353,7 @@ func TestTokenCannotBeRenewed(t *testing.T) {
 	if err := s.Put(t.Context(), "x", nil); err != nil {
 		t.Fatal(err)
 	}
-	tokens := s.http.Transport.(*transport).tokens
+	tokens := s.api.http.Transport.(*transport).tokens
 	if tokens.found, err = parse([]byte(serviceAccount(t, "http://127.0.0.1:1/token")), &credentials.DetectOptions{Scopes: []string{scope}}); err != nil {
 		t.Fatal(err)
 	}
@@ -441,7 +441,7 @@ func TestCredentialRefused(t *testing.T) {
 		{"incomplete JSON", Config{Credential: CredentialJSON, SecretEnv: "A"}, []string{"A", `{"type":"service_account","private_key_id":"` + hunter + `"}`}, "is damaged"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := New(t.Context(), Location{Bucket: "bucket"}, tc.c, Options{Getenv: env(tc.env...)})
+			_, err := New(Location{Bucket: "bucket"}, tc.c, Options{Getenv: env(tc.env...)})
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Fatalf("%v does not say %q", err, tc.want)
 			}

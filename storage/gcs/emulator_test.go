@@ -16,7 +16,7 @@ func TestMain(m *testing.M) { os.Exit(storetest.Run(m)) }
 func emulator(t *testing.T, folder string) *Store {
 	t.Helper()
 	g := storetest.FakeGCS(t)
-	s, err := New(t.Context(), Location{Bucket: g.Bucket, Folder: folder}, Config{}, Options{Getenv: env("STORAGE_EMULATOR_HOST", g.Endpoint)})
+	s, err := New(Location{Bucket: g.Bucket, Folder: folder}, Config{}, Options{Getenv: env("STORAGE_EMULATOR_HOST", g.Endpoint)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -13,50 +14,54 @@ import (
 
 	"cloud.google.com/go/auth"
 	"cloud.google.com/go/compute/metadata"
-	"google.golang.org/api/googleapi"
 
 	"kafkadelta/storage/remote"
 )
 
-// answerError is an answer of the service in one line.
+// answerError is a refusal of the service in one line.
 type answerError struct {
-	sdk    *googleapi.Error
-	bucket bool // it is about the bucket: there was no object that could be missing
+	code            int // of HTTP
+	reason, message string
+	request         string // its id, by which Google's support finds it
+	bucket          bool   // it is about the bucket: there was no object that could be missing
 }
 
-// Error says status, reason, message and the request's id, by which Google's support finds it.
+// Error says status, reason, message and the request's id.
 func (e *answerError) Error() string {
-	text := fmt.Sprint(e.sdk.Code)
-	if reason := e.reason(); reason != "" {
-		text += " " + reason
+	text := fmt.Sprint(e.code)
+	if e.reason != "" {
+		text += " " + e.reason
 	}
-	if e.sdk.Message != "" {
-		text += ", " + strings.Join(strings.Fields(e.sdk.Message), " ")
+	if e.message != "" {
+		text += ", " + strings.Join(strings.Fields(e.message), " ")
 	}
-	if id := e.sdk.Header.Get("X-Guploader-Uploadid"); id != "" {
-		text += " (request id " + id + ")"
+	if e.request != "" {
+		text += " (request id " + e.request + ")"
 	}
 	return text
 }
 
-// Unwrap returns the SDK's error.
-func (e *answerError) Unwrap() error { return e.sdk }
-
-// reason is the service's name of the error.
-func (e *answerError) reason() string {
-	if len(e.sdk.Errors) == 0 {
-		return ""
+// refusal reads an answer that is none of what was asked for. Proxies give what they like.
+func refusal(response *http.Response) error {
+	var answer struct {
+		Error struct {
+			Message string                    `json:"message"`
+			Errors  []struct{ Reason string } `json:"errors"`
+		} `json:"error"`
 	}
-	return e.sdk.Errors[0].Reason
+	text, _ := io.ReadAll(io.LimitReader(response.Body, 64<<10))
+	_ = json.Unmarshal(text, &answer)
+	e := &answerError{code: response.StatusCode, message: answer.Error.Message, request: response.Header.Get("X-Guploader-Uploadid")}
+	if len(answer.Error.Errors) > 0 {
+		e.reason = answer.Error.Errors[0].Reason
+	}
+	return e
 }
 
-// short replaces the SDK's errors by those of one line that tell no secret: the URL of a session is one.
+// short takes secrets out of an error of a request: the URL of an upload's session is one.
 func short(err error) error {
 	if e, ok := errors.AsType[*credentialError](err); ok {
 		return e
-	}
-	if e, ok := errors.AsType[*googleapi.Error](err); ok {
-		return &answerError{sdk: whole(e)}
 	}
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		address, _, _ := strings.Cut(e.URL, "?")
@@ -65,18 +70,8 @@ func short(err error) error {
 	return err
 }
 
-// whole reads the body of an answer to a read, which the SDK leaves as it is.
-func whole(e *googleapi.Error) *googleapi.Error {
-	var answer struct{ Error googleapi.Error }
-	if e.Message != "" || json.Unmarshal([]byte(e.Body), &answer) != nil {
-		return e
-	}
-	return &googleapi.Error{Code: e.Code, Header: e.Header, Message: answer.Error.Message, Errors: answer.Error.Errors}
-}
-
-// shortOfBucket is short for requests that can miss nothing but the bucket.
-func shortOfBucket(err error) error {
-	err = short(err)
+// ofBucket marks an answer to a request that can miss nothing but the bucket.
+func ofBucket(err error) error {
 	if e, ok := errors.AsType[*answerError](err); ok {
 		e.bucket = true
 	}
@@ -94,8 +89,6 @@ func explain(err error) remote.Failure {
 	var dns *net.DNSError
 	var tls *x509.UnknownAuthorityError
 	switch {
-	case errors.Is(err, errBroken):
-		return remote.Failure{Outcome: remote.Invalid}
 	case errors.As(err, &tls):
 		return remote.Failure{Outcome: remote.Invalid, Hint: "the server's certificate is not trusted here: is storage.gcs.endpoint right, or is the system's CA bundle missing a CA?"}
 	case errors.As(err, &dns) && dns.IsNotFound:
@@ -129,19 +122,19 @@ const requesterPays = "the bucket makes its users pay: set storage.gcs.user_proj
 var permission = regexp.MustCompile(`\b(storage|serviceusage)\.[a-zA-Z]+\.[a-zA-Z]+\b`)
 
 func explainAnswer(e *answerError) remote.Failure {
-	f, known := reasons[e.reason()]
+	f, known := reasons[e.reason]
 	if !known {
-		f.Outcome = remote.OutcomeOf(e.sdk.Code)
+		f.Outcome = remote.OutcomeOf(e.code)
 	}
-	f.Code = e.reason()
-	has := func(text string) bool { return strings.Contains(e.sdk.Message, text) }
+	f.Code = e.reason
+	has := func(text string) bool { return strings.Contains(e.message, text) }
 	switch {
-	case e.sdk.Code == http.StatusNotFound && (e.bucket || has("bucket does not exist")):
+	case e.code == http.StatusNotFound && (e.bucket || has("bucket does not exist")):
 		f.Outcome, f.Hint = remote.Invalid, "create the bucket, or correct its name in the URI"
-	case e.sdk.Code == http.StatusConflict:
+	case e.code == http.StatusConflict:
 		f.Outcome = remote.Throttled // Exists is 412 here
-	case e.sdk.Code == http.StatusGone:
-		f.Outcome, f.Hint = remote.Broken, "the service has dropped the upload, which has to begin anew"
+	case e.code == http.StatusGone:
+		f.Outcome, f.Once, f.Hint = remote.Broken, true, "the service has dropped the upload, which has to begin anew"
 	case has("requester pays"):
 		f.Outcome, f.Hint = remote.Denied, requesterPays
 	case has("doesn't match calculated"): // CRC32C or MD5
@@ -150,8 +143,8 @@ func explainAnswer(e *answerError) remote.Failure {
 		f.Hint = reasons["accountDisabled"].Hint
 	case f.Outcome == remote.Denied && has("Anonymous caller"):
 		f.Hint = "no credential was sent: leave out `storage.gcs.credential: anonymous` and STORAGE_EMULATOR_HOST, and give one (docs/storage.md lists them)"
-	case f.Outcome == remote.Denied && f.Hint == "" && permission.MatchString(e.sdk.Message):
-		f.Hint = fmt.Sprintf("the identity lacks the permission %s: grant it the role \"Storage Object User\" (roles/storage.objectUser) on the bucket", permission.FindString(e.sdk.Message))
+	case f.Outcome == remote.Denied && f.Hint == "" && permission.MatchString(e.message):
+		f.Hint = fmt.Sprintf("the identity lacks the permission %s: grant it the role \"Storage Object User\" (roles/storage.objectUser) on the bucket", permission.FindString(e.message))
 	case f.Outcome == remote.Denied && f.Hint == "":
 		f.Hint = "the identity needs the role \"Storage Object User\" (roles/storage.objectUser) on the bucket; VPC Service Controls may refuse it, too"
 	}

@@ -130,7 +130,7 @@ func TestUserProject(t *testing.T) {
 		}
 		b.ServeHTTP(w, r)
 	}), nil, nil)
-	s.bucket = s.bucket.UserProject("payer")
+	s.api.payer = "payer"
 	if err := errors.Join(s.PutIfAbsent(t.Context(), "x", nil), stream(t.Context(), s, pattern(chunk+1))); err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestUserProject(t *testing.T) {
 
 func TestFailuresOnTheWay(t *testing.T) {
 	s := storeAt(t, "https://gcs.invalid", Location{Bucket: "bucket"}, nil, nil)
-	s.http.Transport.(*transport).tokens = nil
+	s.api.http.Transport.(*transport).tokens = nil
 	if err := s.Put(t.Context(), "x", nil); err == nil || !strings.Contains(err.Error(), "storage.gcs.endpoint right") {
 		t.Errorf("no such host: %v", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -129,11 +130,10 @@ func TestLostAnswersOfAStream(t *testing.T) {
 	}
 }
 
-// TestLengthsOfStreams counts the requests: one, or one to begin and one for each chunk. The SDK learns too late that a full
-// chunk is the last, and then sends an empty one.
+// TestLengthsOfStreams counts the requests: one, or one to begin and one for each chunk.
 func TestLengthsOfStreams(t *testing.T) {
 	for size, want := range map[int]string{
-		0: "put ok", 1: "put ok", chunk: "put ok", chunk + 1: "part ok, part ok, complete ok", 2 * chunk: "part ok, part ok, part ok, complete ok",
+		0: "put ok", 1: "put ok", chunk: "put ok", chunk + 1: "part ok, part ok, complete ok", 2 * chunk: "part ok, part ok, complete ok",
 	} {
 		b, seen := newBucket(t), &requests{}
 		content := pattern(size)
@@ -191,7 +191,7 @@ func failing(t *testing.T, b *bucket, n, status int) (http.Handler, *atomic.Int6
 
 // TestFailingChunk: it is tried as often as any request, then the upload is cancelled.
 func TestFailingChunk(t *testing.T) {
-	for status, want := range map[int]int64{http.StatusServiceUnavailable: chunkTries, http.StatusForbidden: 1} {
+	for status, want := range map[int]int64{http.StatusServiceUnavailable: 5, http.StatusForbidden: 1} {
 		for n := 1; n <= 3; n++ {
 			b := newBucket(t)
 			handler, failed := failing(t, b, n, status)
@@ -227,7 +227,15 @@ func TestDoubtfulEnd(t *testing.T) {
 
 // TestUploadIsGone: a session that the service has dropped is no reason to end the worker, and can't be mended by another try.
 func TestUploadIsGone(t *testing.T) {
+	for _, code := range []int{http.StatusGone, http.StatusNotFound} {
+		uploadIsGone(t, code)
+	}
+}
+
+func uploadIsGone(t *testing.T, code int) {
+	t.Helper()
 	b := newBucket(t)
+	b.gone = code
 	chunks := 0
 	s := served(t, b, nil, func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
 		if r.Header.Get("Content-Range") != "" {
@@ -249,10 +257,41 @@ func TestUploadIsGone(t *testing.T) {
 		err = closed
 	}
 	if err == nil || errors.Is(err, fs.ErrInvalid) || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "begin anew") {
-		t.Errorf("got %v, which is to be no final error, with a hint", err)
+		t.Errorf("%d: got %v, which is to be no final error, with a hint", code, err)
 	}
 	if chunks != 2 {
 		t.Errorf("sent %d chunks, want 2", chunks)
+	}
+}
+
+// TestChunkIsTakenInPart: the service tells how far it has an upload, which need not be the end of the chunk; the rest is sent again.
+func TestChunkIsTakenInPart(t *testing.T) {
+	content := pattern(2*chunk + chunk/2)
+	for _, from := range []int{1, 2, 3} { // the chunk, the last one too
+		b := newBucket(t)
+		chunks := 0
+		s := served(t, b, nil, func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+			if r.Header.Get("Content-Range") != "" {
+				if chunks++; chunks == from {
+					b.mu.Lock()
+					b.takes = 256 << 10
+					b.mu.Unlock()
+				}
+			}
+			return next.RoundTrip(r)
+		})
+		w, err := s.Create(t.Context(), "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.WriteString(w, content)
+		if err := errors.Join(err, w.Close()); err != nil {
+			t.Errorf("chunk %d: %v", from, err)
+			continue
+		}
+		if got := string(b.objects["t/x"].data); got != content || chunks != 4 {
+			t.Errorf("chunk %d: the object has %d bytes of %d, after %d requests", from, len(got), len(content), chunks)
+		}
 	}
 }
 
@@ -305,7 +344,7 @@ func TestReadGoesOn(t *testing.T) {
 	content := pattern(1 << 20)
 	b := newBucket(t)
 	b.objects["t/x"] = &object{Name: "t/x", Generation: "7", data: []byte(content)}
-	for cuts, want := range map[int]int{0: 1, 3: 4, 1 << 30: 51} {
+	for cuts, want := range map[int]int{0: 1, 3: 4, 1 << 30: 56} { // each costs ten of the budget's 500, and an answer gives one back
 		seen := &requests{}
 		left := cuts
 		s := served(t, b, seen.observe, func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
@@ -334,6 +373,82 @@ func TestReadGoesOn(t *testing.T) {
 	}
 }
 
+// TestRestIsAskedForAgain: a service that does not answer, or is busy, when the rest of an object is asked for is asked again, as at any request.
+func TestRestIsAskedForAgain(t *testing.T) {
+	content := pattern(5000)
+	b := newBucket(t)
+	b.objects["t/x"] = &object{Name: "t/x", Generation: "7", data: []byte(content)}
+	sent := 0
+	s := served(t, b, nil, func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+		switch sent++; sent {
+		case 1:
+			response, err := next.RoundTrip(r)
+			if err == nil {
+				response.Body = &broken{response.Body, 1000}
+			}
+			return response, err
+		case 2:
+			return nil, errCut
+		case 3:
+			busy := httptest.NewRecorder()
+			refuse(busy, http.StatusServiceUnavailable, "backendError", "We encountered an internal error.")
+			return busy.Result(), nil
+		}
+		return next.RoundTrip(r)
+	})
+	r, err := s.Get(t.Context(), "x", 10, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if data, err := io.ReadAll(r); err != nil || string(data) != content[10:] || sent != 4 {
+		t.Errorf("read %d bytes of %d in %d requests, want 4: %v", len(data), len(content)-10, sent, err)
+	}
+}
+
+// TestAnswersThatKnowNoRange: an object that is stored compressed is unpacked on the way, as a whole, and some proxies and emulators give the whole
+// whatever is asked for. A part is a part all the same, also of an object that has broken off.
+func TestAnswersThatKnowNoRange(t *testing.T) {
+	content := pattern(10_000)
+	b := newBucket(t)
+	b.objects["t/x"] = &object{Name: "t/x", Size: "10000", Generation: "7", data: []byte(content)}
+	for _, tt := range []struct {
+		offset, length int64
+		cuts           int
+		want           string
+	}{
+		{0, -1, 1, content},
+		{100, -1, 0, content[100:]},
+		{100, -1, 2, content[100:]},
+		{100, 50, 0, content[100:150]},
+		{100, 5000, 2, content[100:5100]},
+		{9_990, 100, 0, content[9_990:]},
+		{10_000, 100, 0, ""},
+		{20_000, 100, 0, ""},
+	} {
+		left := tt.cuts
+		s := served(t, b, nil, func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+			r = r.Clone(r.Context())
+			r.Header.Del("Range")
+			response, err := next.RoundTrip(r)
+			if err == nil && left > 0 {
+				left--
+				response.Body = &broken{response.Body, 1000}
+			}
+			return response, err
+		})
+		r, err := s.Get(t.Context(), "x", tt.offset, tt.length)
+		if err != nil {
+			t.Fatalf("%+v: %v", tt.cuts, err)
+		}
+		data, err := io.ReadAll(r)
+		if err != nil || string(data) != tt.want {
+			t.Errorf("%d bytes from %d on, with %d cuts: read %d, want %d, %v", tt.length, tt.offset, tt.cuts, len(data), len(tt.want), err)
+		}
+		r.Close()
+	}
+}
+
 // TestBrokenReadIsNoEnd: when the way to the rest is closed, too, nobody may take what has come for the whole.
 func TestBrokenReadIsNoEnd(t *testing.T) {
 	b := newBucket(t)
@@ -357,6 +472,9 @@ func TestBrokenReadIsNoEnd(t *testing.T) {
 	defer r.Close()
 	if data, err := io.ReadAll(r); err == nil || errors.Is(err, io.EOF) || len(data) != 1000 || !strings.Contains(err.Error(), "gs://bucket/t/x") {
 		t.Errorf("read %d bytes, %v", len(data), err)
+	}
+	if n, err := r.Read(make([]byte, 10)); n > 0 || err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("asked again, it gives %d bytes and %v", n, err)
 	}
 }
 
@@ -437,7 +555,7 @@ func TestOrderIsChecked(t *testing.T) {
 // TestFolderMarkers are what the console and Hadoop's connector leave.
 func TestFolderMarkers(t *testing.T) {
 	s := emulated(t, storetest.FakeGCS(t), nil, nil)
-	if err := errors.Join(s.Put(t.Context(), "a/x", []byte("1")), insert(t.Context(), s.object("a/"), nil, nil)); err != nil {
+	if err := errors.Join(s.Put(t.Context(), "a/x", []byte("1")), s.api.insert(t.Context(), s.folder+"a/", nil, nil, false)); err != nil {
 		t.Fatal(err)
 	}
 	var names []string

@@ -9,9 +9,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"cloud.google.com/go/storage"
-	"google.golang.org/api/iterator"
-
 	contract "kafkadelta/storage"
 	"kafkadelta/storage/remote"
 )
@@ -52,35 +49,22 @@ type listing struct {
 	prefix, after string
 	token         string // of the next page
 	last          string // that was given out
-	page          []*storage.ObjectAttrs
+	page          []attributes
 }
 
 // next reads a page, and tells whether there is another one.
 func (l *listing) next(ctx context.Context) (more bool, err error) {
 	s := l.store
-	q := &storage.Query{Prefix: s.folder + valid(l.prefix), Projection: storage.ProjectionNoACL}
+	start := ""
 	if l.after > l.prefix {
-		q.StartOffset = s.folder + valid(l.after)
-	}
-	if err := q.SetAttrSelection([]string{"Name", "Size", "Updated"}); err != nil {
-		return false, err
+		start = s.folder + valid(l.after)
 	}
 	err = s.do(ctx, remote.List, l.prefix, false, func(ctx context.Context) error {
-		it := s.bucket.Objects(ctx, q)
-		it.PageInfo().Token, it.PageInfo().MaxSize = l.token, s.page
-		l.page = l.page[:0]
-		object, err := it.Next() // sends a request, or several where the first pages are empty
-		for ; err == nil; object, err = it.Next() {
-			l.page = append(l.page, object)
-			if it.PageInfo().Remaining() == 0 {
-				break
-			}
+		p, err := s.api.list(ctx, s.folder+valid(l.prefix), start, l.token, s.page)
+		if err == nil {
+			l.page, l.token = p.Items, p.Next
 		}
-		if err != nil && !errors.Is(err, iterator.Done) {
-			return shortOfBucket(err)
-		}
-		l.token = it.PageInfo().Token
-		return nil
+		return err
 	})
 	return l.token != "", err
 }

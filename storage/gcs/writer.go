@@ -2,43 +2,40 @@ package gcs
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
-	"net/http"
 	"time"
-
-	"cloud.google.com/go/storage"
-	"google.golang.org/api/googleapi"
 
 	contract "kafkadelta/storage"
 	"kafkadelta/storage/remote"
 )
 
-// Limits of a stream. Memory is one chunk that fills and one that the SDK sends meanwhile.
+// Limits of a stream. Memory is one chunk that fills and one that is sent meanwhile.
 const (
-	chunk      = 8 << 20          // as Google advises: a multiple of 256 KiB, not less than 8 MiB
-	chunkTries = 5                // of one chunk, and of beginning the upload
-	chunkTime  = 45 * time.Second // of one chunk with its tries
-	abortTime  = 10 * time.Second
+	chunk     = 8 << 20 // as Google advises: a multiple of 256 KiB, not less than 8 MiB
+	abortTime = 10 * time.Second
 )
 
 // writer streams one object. Bytes that fit into one chunk are sent in one put at Close, so that small objects cost one
-// request; what is larger becomes a resumable upload, whose chunks the SDK sends one after the other.
+// request; what is larger becomes a resumable upload, whose chunks are sent one after the other.
 type writer struct {
 	ctx    context.Context // that of Create: it rules the whole stream
 	cancel context.CancelFunc
 	store  *Store
 	name   string
-	data   []byte          // the chunk that fills
-	stream *storage.Writer // nil until the second chunk begins
-	upload upload
-	failed error // the first, which every later call answers
+	data   []byte // the chunk that fills
+	spare  []byte // the memory of the one before
+	failed error  // the first, which every later call answers
 	done   bool
 
-	// What follows is the SDK's goroutine's until stream.Close has returned.
-	tries  int  // that failed since the last progress
-	doubts bool // one of them may have been carried out
+	// The upload. While a chunk is sent, these are its goroutine's; what sending gives ends that.
+	sending chan error // nil while none is
+	session string     // "" before it has begun
+	offset  int64      // of what the service has
+	sum     uint32     // the checksum of that
+
+	doubtful bool // a try of a chunk was given up
 }
 
 // Create implements storage.Store. The context rules the whole stream: once it is done, Write and Close fail.
@@ -64,7 +61,7 @@ func (w *writer) Write(p []byte) (int, error) {
 		if len(p) == 0 {
 			return written, nil // a full chunk waits: it may be all there is, and then is no upload of several requests
 		}
-		if err := w.send(); err != nil {
+		if err := w.flush(); err != nil {
 			return written, err
 		}
 	}
@@ -81,47 +78,68 @@ func (w *writer) usable() error {
 	return w.failed
 }
 
-func (w *writer) operation(name string) remote.Operation {
-	return remote.Operation{Name: name, Object: w.store.url + "/" + w.name, Writes: name == remote.Complete, Once: true}
+// flush has the full chunk sent, once the one before has arrived.
+func (w *writer) flush() error {
+	if w.failed = w.wait(); w.failed != nil {
+		return w.failed
+	}
+	if w.doubtful { // the transport may still be reading from what it has given up
+		w.spare, w.doubtful = nil, false
+	}
+	full := w.data
+	w.data, w.spare = w.spare[:0], full
+	sending := make(chan error, 1)
+	go func() { sending <- w.send(full, false) }()
+	w.sending = sending
+	return nil
 }
 
-// send gives the full chunk to the SDK, which takes it once the one before has arrived.
-func (w *writer) send() error {
-	if w.stream == nil {
-		w.open()
+// wait ends the sending of a chunk.
+func (w *writer) wait() error {
+	if w.sending == nil {
+		return nil
 	}
-	_, w.failed = w.store.client.Do(w.ctx, w.operation(remote.Part), func(context.Context) error {
-		_, err := w.stream.Write(w.data)
-		return shortOfBucket(err)
-	})
-	w.data = w.data[:0]
-	return w.failed
+	err := <-w.sending
+	w.sending = nil
+	return err
 }
 
-// open prepares a resumable upload; the SDK begins it with the first chunk.
-func (w *writer) open() {
-	ctx := context.WithValue(remote.As(w.ctx, remote.Part), uploadKey{}, &w.upload)
-	o := w.store.object(w.name).Retryer(storage.WithPolicy(storage.RetryAlways), storage.WithErrorFunc(w.again))
-	w.stream = o.NewWriter(ctx)
-	w.stream.ChunkSize, w.stream.ChunkRetryDeadline = chunk, chunkTime
-	w.stream.ContentType = contentType
-	w.stream.ProgressFunc = func(int64) { w.tries, w.doubts = 0, false }
+// send sends a chunk, and begins the upload where it is the first. It is tried as often as any request: the service passes over what it has.
+func (w *writer) send(data []byte, last bool) error {
+	if w.session == "" {
+		err := w.do(remote.Part, func(ctx context.Context) (err error) {
+			w.session, err = w.store.api.begin(ctx, w.store.folder+w.name)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	operation := remote.Part
+	if last {
+		operation = remote.Complete
+	}
+	end, sum := w.offset+int64(len(data)), crc32.Update(w.sum, castagnoli, data)
+	for first := true; first || w.offset < end; first = false { // the service need not take all of it at once
+		err := w.do(operation, func(ctx context.Context) error {
+			has, err := w.store.api.chunk(ctx, w.session, w.offset, data[len(data)-int(end-w.offset):], last, sum)
+			if err == nil {
+				w.offset = has
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	w.sum = sum
+	return nil
 }
 
-// again tells the SDK whether to send a request of the upload again: the service knows what it has of a chunk, and ignores
-// what it gets twice.
-func (w *writer) again(err error) bool {
-	if err == nil {
-		return false
-	}
-	w.tries++
-	answer, answered := errors.AsType[*googleapi.Error](err)
-	gone := answered && answer.Code == http.StatusGone // with all chunks that it had
-	if gone || w.tries == chunkTries || !w.store.client.Again(explain(short(err)).Outcome) {
-		return false
-	}
-	w.doubts = true
-	return true
+func (w *writer) do(operation string, try func(context.Context) error) error {
+	doubtful, err := w.store.client.Do(w.ctx, remote.Operation{Name: operation, Object: w.store.url + "/" + w.name, Writes: operation == remote.Complete}, try)
+	w.doubtful = w.doubtful || doubtful
+	return err
 }
 
 // Close implements storage.Writer.
@@ -133,25 +151,21 @@ func (w *writer) Close() error {
 	w.done = true
 	defer w.cancel()
 	data := w.data
-	w.data = nil
-	if w.stream == nil {
+	w.data, w.spare = nil, nil
+	if w.sending == nil && w.session == "" {
 		if err != nil {
 			return err
 		}
 		return w.store.Put(w.ctx, w.name, data)
 	}
-	if err == nil {
-		_, err = w.store.client.Do(w.ctx, w.operation(remote.Complete), func(context.Context) error {
-			_, _ = w.stream.Write(data) // its error is that of Close
-			return shortOfBucket(w.stream.Close())
-		})
+	if sent := w.wait(); err == nil {
+		err = sent
 	}
 	if err == nil {
-		return nil
+		err = w.send(data, true)
 	}
-	_ = w.remove() // the object may be there: nobody can be told that it is not
-	if w.doubts && (errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist)) {
-		return fmt.Errorf("%s (an earlier try had no answer, it may have been carried out)", err.Error())
+	if err != nil {
+		_ = w.remove() // the object may be there: nobody can be told that it is not
 	}
 	return err
 }
@@ -161,38 +175,18 @@ func (w *writer) Abort() error {
 	if w.done {
 		return nil
 	}
-	w.done, w.data = true, nil
+	w.done, w.data, w.spare = true, nil, nil
 	return w.remove()
 }
 
 // remove ends the upload, also when the caller has given up. One that is left behind ends by itself after a week.
 func (w *writer) remove() error {
-	w.cancel() // before Close, which would complete the object
-	if w.stream == nil {
-		return nil
-	}
-	_ = w.stream.Close() // waits for the SDK's goroutine
-	if w.upload.session == "" {
+	w.cancel()
+	_ = w.wait() // it matters no more
+	if w.session == "" {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), abortTime)
 	defer cancel()
-	return w.store.do(ctx, remote.Abort, w.name, false, func(ctx context.Context) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodDelete, w.upload.session, http.NoBody)
-		if err != nil {
-			return short(err)
-		}
-		response, err := w.store.http.Do(req)
-		if err != nil {
-			return short(err)
-		}
-		defer response.Body.Close()
-		switch response.StatusCode {
-		case statusCancelled, http.StatusNotFound, http.StatusGone:
-			return nil
-		}
-		return short(googleapi.CheckResponse(response))
-	})
+	return w.store.do(ctx, remote.Abort, w.name, false, func(ctx context.Context) error { return w.store.api.cancel(ctx, w.session) })
 }
-
-const statusCancelled = 499 // how the service says that an upload is cancelled

@@ -19,11 +19,11 @@ func openAzure(scheme, uri string, o Options) (storage.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	getenv := o.Getenv
-	if getenv == nil {
-		getenv = func(string) string { return "" }
-	}
-	return azure.New(l, o.Config.Azure, azure.Options{Getenv: getenv, Observe: o.Observe})
+	container := l
+	container.Folder = ""
+	return o.Clients.in(fmt.Sprintf("azure:%+v", container), l.Folder, func() (below, error) {
+		return azure.New(container, o.Config.Azure, azure.Options{Getenv: o.getenv(), Observe: o.Observe})
+	})
 }
 
 // azureLocation reads container@host/path (Hadoop), container/path (az, fsspec) and the URLs of the service itself.

@@ -56,6 +56,15 @@ type Options struct {
 	// Observe is told of every request to a store, by operation and outcome (storage/remote). It must be fast and safe for
 	// use by many goroutines. Nil: nobody is told.
 	Observe func(operation, outcome string)
+	// Clients, where it is not nil, has stores of one bucket share a client. The context of the first Open is not kept.
+	Clients *Clients
+}
+
+func (o Options) getenv() func(string) string {
+	if o.Getenv != nil {
+		return o.Getenv
+	}
+	return func(string) string { return "" }
 }
 
 // Open returns the store at uri. Its errors are about configuration: trying again does not help.
@@ -126,24 +135,33 @@ func openPath(path string) (storage.Store, error) {
 }
 
 func openFile(uri string) (storage.Store, error) {
+	path, err := filePath(uri)
+	if err != nil {
+		return nil, err
+	}
+	return local.New(path)
+}
+
+// filePath is the path in a file URI.
+func filePath(uri string) (string, error) {
 	u, err := url.Parse(uri)
 	if err != nil {
 		// Not err itself: it quotes the URI.
-		return nil, errors.New("it is not a valid URI: percent-encode special characters (% as %25), or give the plain path")
+		return "", errors.New("it is not a valid URI: percent-encode special characters (% as %25), or give the plain path")
 	}
 	switch {
 	case u.User != nil || u.Host != "" && u.Host != "localhost":
-		return nil, errors.New("a file URI names no host: write three slashes, file:///data/table")
+		return "", errors.New("a file URI names no host: write three slashes, file:///data/table")
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return nil, errors.New("a file URI has no query or fragment: write ? as %3F and # as %23, or give the plain path")
+		return "", errors.New("a file URI has no query or fragment: write ? as %3F and # as %23, or give the plain path")
 	case u.Opaque != "" || u.Path == "" || u.Path == "/":
-		return nil, errors.New("a file URI needs an absolute path: file:///data/table")
+		return "", errors.New("a file URI needs an absolute path: file:///data/table")
 	}
 	path := u.Path
 	if isDrive(path[1:]) && runtime.GOOS == "windows" { // file:///C:/data
 		path = path[1:]
 	}
-	return local.New(filepath.FromSlash(path))
+	return filepath.FromSlash(path), nil
 }
 
 var (

@@ -57,6 +57,7 @@ type Failure struct {
 	Outcome Outcome
 	Code    string // the service's own name of the error, "" if it has none
 	Hint    string // what to do, "" if nothing is known
+	Once    bool   // the same can't be tried again, whatever the outcome: what it is a part of has to begin anew
 }
 
 // Error is a failed operation on an object. It wraps its cause, and fs.ErrNotExist, fs.ErrExist, fs.ErrPermission or

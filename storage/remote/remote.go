@@ -102,7 +102,7 @@ func (c *Client) Do(ctx context.Context, op Operation, try func(context.Context)
 			return doubtful, failed.cancelled(ctx)
 		}
 		delay := max(call.retryAfter, rand.N(firstWait<<n))
-		if op.Once || !f.Outcome.Temporary() || n+1 == maxTries || delay > longestWait || time.Since(begin)+delay > lastStart || !c.take(f.Outcome) {
+		if op.Once || f.Once || !f.Outcome.Temporary() || n+1 == maxTries || delay > longestWait || time.Since(begin)+delay > lastStart || !c.take(f.Outcome) {
 			return doubtful, failed
 		}
 		doubtful = true

@@ -22,7 +22,8 @@ const (
 	temps       = "_delta_log/.tmp/"   // where S3DynamoDBLogStore keeps commits before they are visible
 )
 
-// CheckWrites finds out whether commits are safe, before the first write of a process; a second call costs nothing.
+// CheckWrites finds out whether commits are safe, before the first write of a process; a second call costs nothing, and one for
+// another folder of the bucket (Below) not the first of these:
 //
 //   - A store that is not Amazon's is asked to put one name twice, which it must refuse the second time (3 requests; the name
 //     is removed). Stores that lack conditional puts either refuse the first put or ignore the condition.
@@ -39,8 +40,9 @@ func (s *Store) CheckWrites(ctx context.Context) error {
 	var err error
 	if s.log != nil {
 		err = s.log.check(ctx)
-	} else if err = s.checkForeign(ctx); err == nil && !s.aws {
+	} else if err = s.checkForeign(ctx); err == nil && !s.aws && !s.probed.Load() {
 		err = s.probe(ctx)
+		s.probed.Store(err == nil)
 	}
 	s.checked = err == nil
 	return err

@@ -13,11 +13,13 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
+	"path"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -44,6 +46,16 @@ func (l Location) String() string {
 	return strings.TrimSuffix(l.Scheme+"://"+l.Bucket+"/"+l.Prefix, "/")
 }
 
+// Place is the same for all spellings of a location. An endpoint that only a profile names is not looked for.
+func Place(l Location, c Config, getenv func(string) string) string {
+	endpoint := cmp.Or(c.Endpoint, getenv("AWS_ENDPOINT_URL_S3"), getenv("AWS_ENDPOINT_URL"))
+	host := ""
+	if u, err := url.Parse(endpoint); err == nil && !isAWS(&endpoint) {
+		host = u.Host
+	}
+	return strings.TrimRight("s3://"+host+"/"+l.Bucket+"/"+l.Prefix, "/")
+}
+
 // Options are what a store needs beside its location and settings.
 type Options struct {
 	Getenv  func(string) string             // looks up the variable of a static key; nil: none is set
@@ -56,10 +68,11 @@ type Store struct {
 	where  Location
 	cfg    Config
 	remote *remote.Client
-	client atomic.Pointer[s3.Client] // replaced when the bucket's region is learnt
-	aws    bool                      // the endpoint is Amazon's
-	ask    bool                      // no region was given: it is learnt from the bucket's answers
-	log    *logStore                 // nil: conditional puts
+	client *atomic.Pointer[s3.Client] // replaced when the bucket's region is learnt
+	aws    bool                       // the endpoint is Amazon's
+	ask    bool                       // no region was given: it is learnt from the bucket's answers
+	log    *logStore                  // nil: conditional puts
+	probed *atomic.Bool               // the endpoint knows conditional puts
 
 	checking sync.Mutex
 	checked  bool
@@ -85,7 +98,7 @@ func New(ctx context.Context, where Location, cfg Config, o Options) (*Store, er
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{where: where, cfg: cfg}
+	s := &Store{where: where, cfg: cfg, client: &atomic.Pointer[s3.Client]{}, probed: &atomic.Bool{}}
 	s.remote = remote.New(remote.Options{Explain: explain, Observe: o.Observe, RootCAs: roots})
 	shared.HTTPClient = s.remote.HTTP
 	shared.Retryer = func() aws.Retryer { return aws.NopRetryer{} }
@@ -105,6 +118,17 @@ func New(ctx context.Context, where Location, cfg Config, o Options) (*Store, er
 		s.log = newLogStore(s, shared, o.Now)
 	}
 	return s, nil
+}
+
+// Below returns the store in a folder of this one, without slashes at its ends, by the same client.
+func (s *Store) Below(folder string) storage.Store {
+	where := s.where
+	where.Prefix = path.Join(where.Prefix, folder)
+	below := &Store{where: where, cfg: s.cfg, remote: s.remote, client: s.client, aws: s.aws, ask: s.ask, probed: s.probed}
+	if l := s.log; l != nil {
+		below.log = &logStore{store: below, client: l.client, table: l.table, path: hadoopPath(where), now: l.now}
+	}
+	return below
 }
 
 // Location returns where the store is.

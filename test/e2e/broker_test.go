@@ -133,6 +133,7 @@ func startBroker(ctx context.Context) (b *broker, lacking bool, err error) {
 const (
 	startScript   = "/tmp/start-kafka.sh"
 	processID     = "/tmp/kafka.pid"
+	hold          = "/tmp/hold" // while it is there, a broker that has ended is not started again
 	keystore      = "/tmp/broker.pem"
 	staleKeystore = "/tmp/stale.pem"
 	truststore    = "/tmp/ca.pem"
@@ -221,7 +222,7 @@ func (b *broker) options(files map[string][]byte) []testcontainers.ContainerCust
 		testcontainers.WithExposedPorts(ports...),
 		testcontainers.WithEnv(env),
 		testcontainers.WithEntrypoint("sh"),
-		testcontainers.WithCmd("-c", "until [ -f "+startScript+" ]; do sleep 0.05; done; while :; do bash "+startScript+" & echo $! >"+processID+"; wait; done"),
+		testcontainers.WithCmd("-c", "until [ -f "+startScript+" ]; do sleep 0.05; done; while :; do bash "+startScript+" & echo $! >"+processID+"; wait; while [ -f "+hold+" ]; do sleep 0.05; done; done"),
 		testcontainers.WithFiles(content...),
 		testcontainers.WithLifecycleHooks(testcontainers.ContainerLifecycleHooks{PostStarts: []testcontainers.ContainerHook{b.advertise}}),
 	}
@@ -291,14 +292,31 @@ func (b *broker) addUser(ctx context.Context, admin *kadm.Client) error {
 	return nil
 }
 
-// restart ends the broker's process by a signal and waits until the next one answers.
-func (b *broker) restart(ctx context.Context, signal string) error {
-	code, _, err := b.container.Exec(ctx, []string{"sh", "-c", "kill -" + signal + " $(cat " + processID + ")"})
+// exec runs a command in the container.
+func (b *broker) exec(ctx context.Context, command string) error {
+	code, _, err := b.container.Exec(ctx, []string{"sh", "-c", command})
 	if err == nil && code != 0 {
 		err = fmt.Errorf("exit code %d", code)
 	}
 	if err != nil {
-		return fmt.Errorf("kill -%s of the broker: %w", signal, err)
+		return fmt.Errorf("%s in the broker's container: %w", command, err)
+	}
+	return nil
+}
+
+// down takes the broker away with kill -9 for a while, and waits until it answers again.
+func (b *broker) down(ctx context.Context, gone time.Duration) error {
+	if err := b.exec(ctx, "touch "+hold); err != nil {
+		return err
+	}
+	time.AfterFunc(gone, func() { _ = b.exec(ctx, "rm -f "+hold) })
+	return b.restart(ctx, "9")
+}
+
+// restart ends the broker's process by a signal and waits until the next one answers.
+func (b *broker) restart(ctx context.Context, signal string) error {
+	if err := b.exec(ctx, "kill -"+signal+" $(cat "+processID+")"); err != nil {
+		return err
 	}
 	client, err := kgo.NewClient(kgo.SeedBrokers(b.brokers()...))
 	if err != nil {

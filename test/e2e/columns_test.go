@@ -76,5 +76,11 @@ func TestColumns(t *testing.T) {
 			delete(row, gone)
 		}
 	}).check(t, s.table)
-	command(t, exitOK, "verify", "-c", config)
+	filtered := int64(0)
+	for _, p := range wantVerified(t, config, s.table).Partitions {
+		filtered += p.Filtered
+	}
+	if want := int64(len(sent) - len(kept)); filtered != want {
+		t.Errorf("verify counts %d filtered messages, want %d", filtered, want)
+	}
 }

@@ -38,6 +38,7 @@ type stream struct {
 	evolution   string
 	partitionBy string
 	columns     string // YAML
+	properties  string // YAML
 	interval    time.Duration
 	listen      string // http.listen, by default off
 	source      string // further lines of `source`, of two spaces' indent
@@ -65,6 +66,9 @@ func (s stream) write(t testing.TB) string {
 	}
 	if s.columns != "" {
 		fmt.Fprintf(&b, "  columns: %s\n", s.columns)
+	}
+	if s.properties != "" {
+		fmt.Fprintf(&b, "  properties: %s\n", s.properties)
 	}
 	interval, listen := s.interval, s.listen
 	if interval == 0 {
@@ -153,7 +157,7 @@ func runArgs(config string, args ...string) []string {
 func untilEnd(t testing.TB, config string) *process {
 	t.Helper()
 	p := run(t, config, "--until-end")
-	p.wantExit(exitOK, 2*time.Minute)
+	p.wantExit(exitOK, 5*time.Minute)
 	return p
 }
 

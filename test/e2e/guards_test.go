@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,10 +25,11 @@ type guarded struct {
 	stream
 	config string
 	admin  *kadm.Client
-	sent   messages // that must be rows
+	sent   messages  // that must be rows
+	made   time.Time // of messages that come; zero: now
 }
 
-func newGuarded(t *testing.T, topic string, partitions int32) *guarded {
+func newGuarded(t *testing.T, topic string, partitions int32, change ...func(*stream)) *guarded {
 	t.Helper()
 	kafka := realKafka(t)
 	createTopic(t, kafka.brokers(), topic, partitions)
@@ -34,6 +37,9 @@ func newGuarded(t *testing.T, topic string, partitions int32) *guarded {
 		name: "e2e-" + topic, topic: topic, brokers: kafka.brokers(), table: filepath.Join(t.TempDir(), "table"), schema: numberSchema,
 		source: shortTimeouts,
 	}}
+	for _, f := range change {
+		f(&g.stream)
+	}
 	g.config = g.write(t)
 	g.produce(20, 0, 1)
 	untilEnd(t, g.config)
@@ -46,7 +52,7 @@ func (g *guarded) produce(n int, partitions ...int32) {
 	var records []*kgo.Record
 	for _, p := range partitions {
 		for range n {
-			records = append(records, &kgo.Record{Topic: g.topic, Partition: p, Value: number(len(g.sent) + len(records))})
+			records = append(records, &kgo.Record{Topic: g.topic, Partition: p, Timestamp: g.made, Value: number(len(g.sent) + len(records))})
 		}
 	}
 	kafkatest.ProduceRecords(g.t, g.brokers, records)
@@ -69,6 +75,21 @@ func (g *guarded) remove(partition int32, before int64) {
 	}
 }
 
+// assigned starts a worker, and waits until it has its partitions.
+func (g *guarded) assigned() *process {
+	g.t.Helper()
+	p := run(g.t, g.config)
+	p.waitFor("assignment", 30*time.Second, func(l logLine) bool { return l.msg() == "partitions assigned" })
+	return p
+}
+
+// stop ends a worker in order.
+func (g *guarded) stop(p *process) {
+	g.t.Helper()
+	p.signal(stopSignal)
+	p.wantExit(exitOK, 30*time.Second)
+}
+
 // refused wants the run to end with the code, and the last line to have all of the words.
 func (g *guarded) refused(p *process, code int, words ...string) {
 	g.t.Helper()
@@ -87,12 +108,27 @@ func (g *guarded) whole() verification {
 	return wantVerified(g.t, g.config, g.table)
 }
 
+// log is the text of all versions from the first on.
+func (g *guarded) log() string {
+	g.t.Helper()
+	var text strings.Builder
+	for v := int64(0); ; v++ {
+		b, err := os.ReadFile(commitFile(g.table, v))
+		if errors.Is(err, fs.ErrNotExist) && v > 0 {
+			return text.String()
+		}
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		text.Write(b)
+	}
+}
+
 // commit puts a version of another writer.
 func (g *guarded) commit(lines ...string) {
 	g.t.Helper()
 	version := readLog(g.t, g.table, g.name).version + 1
-	name := filepath.Join(g.table, "_delta_log", fmt.Sprintf("%020d.json", version))
-	if err := os.WriteFile(name, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(commitFile(g.table, version), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		g.t.Fatal(err)
 	}
 }
@@ -147,8 +183,7 @@ func TestGuardMarkersAtTheEdge(t *testing.T) {
 	p := run(t, g.config)
 	g.produce(5, 1) // a commit of another partition takes the marker along
 	p.waitCommit(1)
-	p.signal(stopSignal)
-	p.wantExit(exitOK, 30*time.Second)
+	g.stop(p)
 	g.remove(0, 22)
 	g.produce(5, 0)
 	untilEnd(t, g.config)
@@ -163,20 +198,12 @@ func TestGuardBeyondTheEnd(t *testing.T) {
 	g.refused(run(t, g.write(t)), exitRefused, "guard-beyond[0]", "up to offset 99", "ends at 19", "connector rewind")
 }
 
-// TestGuardLeaderEpoch looks whether a real broker's epochs are kept, and asked for without a false alarm. TestUncleanElection has a log that is cut back.
+// TestGuardLeaderEpoch looks whether a real broker's epochs are kept, and asked for without a false alarm. TestReplicas has a log that is cut back.
 func TestGuardLeaderEpoch(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, "guard-epoch", 2)
 	found := regexp.MustCompile(`"appId":"e2e-guard-epoch#leader/0","version":0[,}]`)
-	var text strings.Builder
-	for v := range readLog(t, g.table, g.name).version + 1 {
-		b, err := os.ReadFile(filepath.Join(g.table, "_delta_log", fmt.Sprintf("%020d.json", v)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		text.Write(b)
-	}
-	if n := len(found.FindAllString(text.String(), -1)); n != 1 {
+	if n := len(found.FindAllString(g.log(), -1)); n != 1 {
 		t.Errorf("the leader epoch is in the log %d times, want once", n)
 	}
 	g.produce(5, 0, 1)
@@ -202,23 +229,20 @@ func TestGuardAnotherCluster(t *testing.T) {
 func TestGuardTwoTopicsUnderOneName(t *testing.T) {
 	g := newGuarded(t, "guard-name", 2)
 	createTopic(t, g.brokers, "guard-name-other", 2)
-	p := run(t, g.config)
-	p.waitFor("assignment", 30*time.Second, func(l logLine) bool { return l.msg() == "partitions assigned" })
+	p := g.assigned()
 	other := g.stream
 	other.topic = "guard-name-other"
 	g.refused(run(t, other.write(t)), exitRefused, "another stream has the same name")
 	g.produce(5, 0, 1)
 	p.waitCommit(1)
-	p.signal(stopSignal)
-	p.wantExit(exitOK, 30*time.Second)
+	g.stop(p)
 	g.whole()
 }
 
 func TestGuardTableThatVanished(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, "guard-vanished", 2)
-	p := run(t, g.config)
-	p.waitFor("assignment", 30*time.Second, func(l logLine) bool { return l.msg() == "partitions assigned" })
+	p := g.assigned()
 	if err := os.RemoveAll(g.table); err != nil {
 		t.Fatal(err)
 	}
@@ -248,6 +272,68 @@ func TestGuardTxnThatWasLost(t *testing.T) {
 	g.refused(run(t, g.config), exitRefused, "no offset of partition 1", "was reported to the consumer group")
 }
 
+// TestGuardFewerPartitions has a topic deleted and made anew with fewer partitions behind the stream. What the refusal says to do begins with it.
+func TestGuardFewerPartitions(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t, "guard-fewer", 3)
+	p := g.assigned()
+	if _, err := g.admin.DeleteTopic(t.Context(), g.topic); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if _, err := g.admin.CreateTopic(t.Context(), 2, 1, nil, g.topic); err == nil {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	words := []string{"belong to topic id", "made anew", "connector rewind --to earliest --new-topic"}
+	g.refused(p, exitRefused, words...)
+	g.refused(run(t, g.config), exitRefused, words...)
+	g.produce(10, 0, 1)
+	command(t, exitOK, "rewind", "-c", g.config, "--to", "earliest", "--new-topic", "--yes")
+	untilEnd(t, g.config)
+	wantVerified(t, g.config, g.table)
+	if got := reader(t, "distinct.py", g.table, "n"); got != "60 60" {
+		t.Errorf("the table has %s rows and distinct ones, want the 40 of the first topic and the 20 of the second, each once", got)
+	}
+}
+
+// TestGuardPartitionsThatAreGone is of one and the same topic: more partitions were pinned than the brokers tell of.
+func TestGuardPartitionsThatAreGone(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t, "guard-gone", 2)
+	identity := regexp.MustCompile(`"appId":"(e2e-guard-gone#topic/[^"]+)"`).FindStringSubmatch(g.log())
+	g.commit(fmt.Sprintf(`{"txn":{"appId":%q,"version":3}}`, identity[1]), `{"txn":{"appId":"e2e-guard-gone-2","version":19}}`)
+	begun := time.Now()
+	g.refused(run(t, g.config), exitRefused, "has 2 partitions, but 3 partitions", "made anew with fewer partitions", "connector retire")
+	if took := time.Since(begun); took < 30*time.Second {
+		t.Errorf("refused after %v, before the brokers were asked for 30 s", took)
+	}
+}
+
+// TestGuardTxnRetention has log checkpoints forget offsets after some seconds. Those of a partition that rests are kept fresh.
+func TestGuardTxnRetention(t *testing.T) {
+	t.Parallel()
+	const retention = 6 * time.Second
+	g := newGuarded(t, "guard-expiry", 2, func(s *stream) {
+		s.interval = 100 * time.Millisecond
+		s.properties = fmt.Sprintf(`{delta.setTransactionRetentionDuration: "interval %d seconds", delta.checkpointInterval: "5"}`, int(retention.Seconds()))
+	})
+	p := g.assigned()
+	for begun := time.Now(); time.Since(begun) < 2*retention; time.Sleep(100 * time.Millisecond) {
+		g.produce(1, 0)
+	}
+	g.stop(p)
+	p.waitFor("a log checkpoint", time.Second, func(l logLine) bool { return l.msg() == "a log checkpoint is written" })
+	g.produce(5, 0, 1)
+	untilEnd(t, g.config)
+	expect(t, g.topic, g.sent, nil).check(t, g.table)
+	if v, code := verifyWith(t, "-c", g.config); code != exitOK || v.Rows != int64(len(g.sent)) { // delta-rs has forgotten txns by now
+		t.Errorf("verify ends with %d and tells of %d rows, want %d", code, v.Rows, len(g.sent))
+	}
+}
+
 // TestPartitionsAreAdded adds partitions to a topic under a running worker and under a stopped one.
 func TestPartitionsAreAdded(t *testing.T) {
 	g := newGuarded(t, "guard-added", 2)
@@ -263,13 +349,11 @@ func TestPartitionsAreAdded(t *testing.T) {
 	}
 	g.source += "  start: latest\n" // of the topic, not of partitions that come later
 	g.config = g.write(t)
-	p := run(t, g.config)
-	p.waitFor("assignment", 30*time.Second, func(l logLine) bool { return l.msg() == "partitions assigned" })
+	p := g.assigned()
 	add(4)
 	g.produce(10, 2, 3)
 	p.waitCommit(1)
-	p.signal(stopSignal)
-	p.wantExit(exitOK, 30*time.Second)
+	g.stop(p)
 	add(5)
 	g.produce(10, 0, 1, 2, 3, 4)
 	untilEnd(t, g.config)

@@ -19,7 +19,7 @@ var (
 	writers   = flag.Int("writers", 4, "how many processes append at a time in TestAppendRaceOnClouds")
 	appends   = flag.Int("appends", 5, "how many times each of them appends")
 	every     = flag.Int("every", 8, "TestDatasetOnClouds takes one message of so many")
-	outage    = flag.Duration("outage", 5*time.Second, "for how long TestRegistryDown takes the registry away")
+	outage    = flag.Duration("outage", 5*time.Second, "for how long TestRegistryDown and TestBrokerDown take away the registry and the broker")
 	faultRuns = flag.Int("fault-runs", 20, "how many runs TestNetworkFaults makes on each server")
 	results   = flag.String("results", "", "file to which a test of many runs writes its figures")
 )

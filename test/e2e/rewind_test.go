@@ -135,7 +135,7 @@ func TestRewindUnderRunningWorkers(t *testing.T) {
 // TestRewindAfterARestoreByDeltaRs: RESTORE ends a worker, which names the command; after the rewind each message is there once.
 func TestRewindAfterARestoreByDeltaRs(t *testing.T) {
 	interpreter := python(t)
-	restoreUnderAWorker(t, func(table string, version int64) {
+	restoreUnderAWorker(t, "restored-delta-rs", func(table string, version int64) {
 		out, err := exec.Command(interpreter, "-B", filepath.Join("readers", "restore.py"), table, fmt.Sprint(version)).CombinedOutput()
 		if err != nil {
 			t.Fatalf("delta-rs: %v\n%s", err, out)
@@ -146,8 +146,9 @@ func TestRewindAfterARestoreByDeltaRs(t *testing.T) {
 // TestRestoreThatWasCleanedFromTheLog: while no worker runs, delta-rs restores the table, writes a log checkpoint, and the log before it is gone.
 // The start finds that the files of the stream's last commit are not in the table (rule A6a).
 func TestRestoreThatWasCleanedFromTheLog(t *testing.T) {
-	b := kafkatest.Start(t, "cleaned", 2).ListenAddrs()
-	s := stream{name: "cleaned", topic: "cleaned", brokers: b, table: filepath.Join(t.TempDir(), "table"), schema: numberSchema}
+	b := realKafka(t).brokers()
+	createTopic(t, b, "cleaned", 2)
+	s := stream{name: "e2e-cleaned", topic: "cleaned", brokers: b, table: filepath.Join(t.TempDir(), "table"), schema: numberSchema}
 	config := s.write(t)
 	kafkatest.Produce(t, b, "cleaned", 2, numbers(100))
 	untilEnd(t, config)
@@ -178,16 +179,17 @@ func TestRestoreThatWasCleanedFromTheLog(t *testing.T) {
 // TestRewindAfterARestoreBySpark is the same with Spark.
 func TestRewindAfterARestoreBySpark(t *testing.T) {
 	engine := spark(t)
-	restoreUnderAWorker(t, func(table string, version int64) {
+	restoreUnderAWorker(t, "restored-spark", func(table string, version int64) {
 		engine.sql(t, table, fmt.Sprintf("RESTORE TABLE {t} TO VERSION AS OF %d", version))
 	})
 }
 
-func restoreUnderAWorker(t *testing.T, restore func(table string, version int64)) {
+func restoreUnderAWorker(t *testing.T, topic string, restore func(table string, version int64)) {
 	t.Helper()
-	b := kafkatest.Start(t, "restored", 2).ListenAddrs()
+	b := realKafka(t).brokers()
+	createTopic(t, b, topic, 2)
 	s := stream{
-		name: "restored", topic: "restored", brokers: b, table: filepath.Join(t.TempDir(), "table"), schema: numberSchema,
+		name: "e2e-" + topic, topic: topic, brokers: b, table: filepath.Join(t.TempDir(), "table"), schema: numberSchema,
 		interval: 100 * time.Millisecond, source: shortTimeouts,
 	}
 	config := s.write(t)
@@ -197,7 +199,7 @@ func restoreUnderAWorker(t *testing.T, restore func(table string, version int64)
 		for i := range more {
 			more[i] = number(len(sent) + i)
 		}
-		kafkatest.Produce(t, b, "restored", 2, more)
+		kafkatest.Produce(t, b, topic, 2, more)
 		sent = append(sent, more...)
 	}
 	produce(100)
@@ -224,7 +226,7 @@ func restoreUnderAWorker(t *testing.T, restore func(table string, version int64)
 	if v := wantVerified(t, config, s.table); v.Rows != int64(len(sent)) {
 		t.Errorf("the table has %d rows, want each of the %d messages once", v.Rows, len(sent))
 	}
-	expect(t, "restored", dealt(sent, 2), nil).check(t, s.table)
+	expect(t, topic, dealt(sent, 2), nil).check(t, s.table)
 }
 
 // TestVerifyFindsFaultsOfGenerations plants faults that only a rewind makes possible. Both `verify` and the script find them.

@@ -17,8 +17,11 @@ var appendable = []string{
 	"partition_special", "partition_types", "row_tracking", "row_tracking_later", "type_widening", "types", "vacuum_protocol_check",
 }
 
-// noSparkTable are features that an append honours and that this Spark makes no table with.
-var noSparkTable = []string{"materializePartitionColumns", "typeWidening-preview"}
+// noSparkTable are features that an append honours and that this Spark makes no table with, or that say no more of an append than
+// variantType, which TestSparkReadsVariants shows.
+var noSparkTable = []string{
+	"materializePartitionColumns", "typeWidening-preview", "variantType", "variantType-preview", "variantShredding", "variantShredding-preview",
+}
 
 // TestSparkMakesATableOfEachFeature: none that docs/delta.md says is appended to is missing in TestSparkReadsAppends.
 func TestSparkMakesATableOfEachFeature(t *testing.T) {

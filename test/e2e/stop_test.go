@@ -224,6 +224,35 @@ func TestTopicMadeAnew(t *testing.T) {
 	}
 }
 
+// TestTopicDeletedWhileItRuns: the worker commits what it has read, and ends. One made anew under the name is refused then.
+func TestTopicDeletedWhileItRuns(t *testing.T) {
+	for name, brokers := range brokersOf(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			brokers := brokers(t, "deleted", 2)
+			kafkatest.Produce(t, brokers, "deleted", 2, numbers(100))
+			s := stream{name: "e2e-deleted", topic: "deleted", brokers: brokers, table: filepath.Join(t.TempDir(), "table"), schema: numberSchema, interval: 10 * time.Minute}
+			p := run(t, s.write(t))
+			p.waitFor("an assignment", time.Minute, func(l logLine) bool { return l.msg() == "partitions assigned" })
+			time.Sleep(3 * time.Second) // it reads meanwhile, and has no cause to commit
+			client := admin(t, brokers)
+			if _, err := client.DeleteTopic(t.Context(), "deleted"); err != nil {
+				t.Fatal(err)
+			}
+			p.wantExit(exitSource, 3*time.Minute)
+			if last := p.tail(1); !strings.Contains(last, "topic deleted: it was there, and has been deleted") || !strings.Contains(last, "--new-topic") {
+				t.Errorf("the last line does not tell what happened: %s", last)
+			}
+			if log := readLog(t, s.table, s.name); log.rows != 100 {
+				t.Errorf("%d rows are committed, want 100", log.rows)
+			}
+			createTopic(t, brokers, "deleted", 2)
+			p = run(t, s.write(t))
+			p.wantExit(exitRefused, time.Minute)
+		})
+	}
+}
+
 // brokersOf gives, by name, ways to get a topic: in process always, and on a real broker where there is Docker.
 func brokersOf(t testing.TB) map[string]func(t testing.TB, topic string, partitions int32) []string {
 	t.Helper()

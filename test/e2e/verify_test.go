@@ -30,9 +30,10 @@ type verification struct {
 	Faults  []struct{ Kind, Text string }
 
 	Partitions []struct {
-		Lost    int64 `json:"lost"`
-		Dead    int64 `json:"dead_letters"`
-		Deleted int64 `json:"deleted_by_others"`
+		Lost     int64 `json:"lost"`
+		Dead     int64 `json:"dead_letters"`
+		Filtered int64 `json:"filtered"`
+		Deleted  int64 `json:"deleted_by_others"`
 	} `json:"partitions"`
 	Kafka *struct {
 		Messages int64 `json:"messages"`
@@ -231,6 +232,12 @@ func TestVerifyFindsPlantedFaults(t *testing.T) {
 		"rows by spans": {func(d onDisk) {
 			d.edit(3, false, secondSpan, `"first":50,"next":100,"records":50,"rows":49,"skipped":1,"gaps":0`)
 		}, "row_count"},
+		"rows as filtered": {func(d onDisk) {
+			d.edit(3, false, secondSpan, `"first":50,"next":100,"records":50,"rows":47,"skipped":2,"filtered":1,"gaps":0`)
+		}, "row_count"},
+		"too many filtered": {func(d onDisk) {
+			d.edit(3, false, secondSpan, `"first":50,"next":100,"records":50,"rows":48,"skipped":2,"filtered":1,"gaps":0`)
+		}, "broken_record"},
 		"rows by stats": {func(d onDisk) { d.edit(3, true, `\"numRecords\":98`, `\"numRecords\":99`) }, "row_count"},
 		"lying tag": {func(d onDisk) {
 			d.edit(3, true, `\"first\":50,\"next\":100,\"records\":50,\"rows\":48,\"skipped\":2,\"gaps\":0`, `\"first\":52,\"next\":100,\"records\":48,\"rows\":48,\"skipped\":0,\"gaps\":0`)

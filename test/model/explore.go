@@ -15,7 +15,8 @@ type Bounds struct {
 	Versions              int8 // of the table's log
 	Combining, Pipelining bool
 	Pin                   bool  // the stream has not started: starts are to be pinned, under the policy `latest`
-	DeadMask              uint8 // offsets of partition 0 that are dead letters
+	DeadMask              uint8 // places that are dead letters
+	Tables                int   // that they go to, as rows of a catalog; 0: to the one dead-letter table
 	Budget                Budget
 	Live                  bool // look from every state whether the rest can still be brought into the table
 }

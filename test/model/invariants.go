@@ -39,7 +39,7 @@ func (m *Model) check(s *State) Violation {
 	for p := range m.Partitions {
 		for o := max(s.Start[p], 0); o < m.Messages; o++ {
 			rows := s.Rows[p] >> (2 * o) & 3
-			if p == 0 && has(s.Dead.Verdict&^s.Dead.Replayed, int(o)) {
+			if has(s.Dead.Verdict&^s.Dead.Replayed, place(p, o)) {
 				rows++
 			}
 			switch {
@@ -62,8 +62,10 @@ func (m *Model) checkDead(s *State, table Table) Violation {
 			kept |= s.Units[unit-1].Dead
 		}
 	}
-	if s.Dead.Slot > 0 && s.Units[s.Dead.Slot-1].is(deadFile) {
-		keep(s.Dead.Slot)
+	for p, unit := range s.Dead.Slot {
+		if unit > 0 && s.Units[unit-1].is(deadFile) {
+			kept |= s.Units[unit-1].Dead & placesOf(p)
+		}
 	}
 	for w := range s.Workers {
 		keep(s.Workers[w].Apply.Owes)
@@ -71,14 +73,15 @@ func (m *Model) checkDead(s *State, table Table) Violation {
 			keep(k.Hand[0])
 		}
 	}
-	for o := range m.Messages {
-		n := s.Dead.Counts >> (2 * o) & 3
-		decided := has(s.Dead.Verdict, int(o)) || o >= table.Txn[0]
-		switch {
-		case n > 1, n == 1 && !decided:
-			return DeadTwice
-		case has(s.Dead.Verdict, int(o)) && n == 0 && !has(kept, int(o)):
-			return DeadLost
+	for p := range m.Partitions {
+		for o := range m.Messages {
+			n, verdict := s.buried(p, o), has(s.Dead.Verdict, place(p, o))
+			switch {
+			case n > 1, n == 1 && !verdict && o < table.Txn[p]:
+				return DeadTwice
+			case verdict && n == 0 && !has(kept, place(p, o)):
+				return DeadLost
+			}
 		}
 	}
 	return Fine
@@ -131,9 +134,11 @@ func (m *Model) complete(s *State) (done, refused bool) {
 	for p := range m.Partitions {
 		done = done && table.Txn[p] == m.Messages
 	}
-	pending := s.Dead.Slot > 0 && !s.Dead.Applied
-	gone := pending && s.Units[s.Dead.Slot-1].is(deadVacuum)
-	return done && !pending, table.Restored || s.Expired != 0 || gone
+	pending, gone := m.pending(s), false
+	for u := range s.Units {
+		gone = gone || has(pending, u) && s.Units[u].is(deadVacuum)
+	}
+	return done && pending == 0, table.Restored || s.Expired != 0 || gone
 }
 
 // assign gives a partition without an owner to the first worker that holds nothing.
@@ -148,7 +153,7 @@ func (m *Model) assign(s *State, p int) {
 			if s.at(s.Versions, m.first()).Txn[p] == absent {
 				m.pin(s, w)
 			} else {
-				m.claim(s, w, p, s.Versions)
+				m.claim(s, w, p, s.Versions, false)
 			}
 			return
 		}
@@ -167,7 +172,7 @@ func (m *Model) proceed(s *State, w int) {
 		m.replayDead(s, w, false)
 	case k.Apply.Stage == mark:
 		m.markReplayed(s, w)
-	case (k.Phase == idle || k.Phase == ready) && has(k.Own, 0) && s.Dead.Slot != 0 && !k.Apply.Known && m.DeadMask != 0:
+	case m.unsettled(s, k):
 		m.startApply(s, w)
 	case k.Phase == waiting:
 		m.answered(s, w, m.arrive(s, k.Put))

@@ -99,7 +99,7 @@ func line(w World, r Result) string {
 	for _, what := range []struct {
 		on   bool
 		name string
-	}{{b.Combining, "combining"}, {b.Pipelining, "pipelining"}, {b.Pin, "pinning"}, {b.DeadMask != 0, "dead letters"}, {b.Live, "live"}} {
+	}{{b.Combining, "combining"}, {b.Pipelining, "pipelining"}, {b.Pin, "pinning"}, {b.DeadMask != 0 && b.Tables == 0, "dead letters"}, {b.Tables > 0, "tables"}, {b.Live, "live"}} {
 		if what.on {
 			text += ", " + what.name
 		}
@@ -179,7 +179,9 @@ type seenByReaders struct {
 
 func lookFromOutside(m *Model, s *State) seenByReaders {
 	dead := s.Dead
-	dead.Slot = min(dead.Slot, 1) // whose it is goes by names
+	for p := range dead.Slot {
+		dead.Slot[p] = min(dead.Slot[p], 1) // whose it is goes by names
+	}
 	return seenByReaders{s.Versions, s.Cleaned, s.at(s.Versions, m.first()), s.Rows, s.Start, s.Expired, dead, s.Left}
 }
 

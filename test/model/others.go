@@ -44,8 +44,10 @@ func (m *Model) otherSteps(s *State, emit func(*State, Step)) {
 	if m.Pin && s.Newest == 0 {
 		step(opProduce, 0, 0, 0, func(t *State) bool { t.Newest++; return true })
 	}
-	if u := int(s.Dead.Slot - 1); s.Left.Vacuum > 0 && m.DeadMask != 0 && u >= 0 && !s.Dead.Applied && !s.Units[u].is(deadVacuum) {
-		step(opDeadVacuum, u, 0, 0, func(t *State) bool { t.Left.Vacuum--; t.Units[u].Flags |= deadVacuum; return true })
+	for u, waits := 0, m.pending(s); waits>>u != 0; u++ {
+		if s.Left.Vacuum > 0 && has(waits, u) && !s.Units[u].is(deadVacuum) {
+			step(opDeadVacuum, u, 0, 0, func(t *State) bool { t.Left.Vacuum--; t.Units[u].Flags |= deadVacuum; return true })
+		}
 	}
 }
 

@@ -40,15 +40,21 @@ const (
 	a5All
 	a6Start
 	a6Spans
+	a6Lost
 	d1
 	d2
 	d2First
 	d3Touch
 	d3Order
+	d3Parts
 	d4
 	d4Both
 	d5
+	d5Again
 	d6
+	t1
+	t3
+	t4
 	ruleCount // not one
 )
 
@@ -63,7 +69,7 @@ type Mutant struct {
 }
 
 // Mutants are all of them, by the order of docs/exactly-once.md. P2 and P5 have none: P2 says where proposals lie, and P5 is
-// hygiene: the model never lets a proposal expire, and still holds.
+// hygiene: the model never lets a proposal expire, and still holds. T2 is D3 again, T5 is D5 and A6, and T6 is about a folder that somebody removes.
 var Mutants = []Mutant{
 	{c1, "C1", "the next version is tried without a look at the winner", Doubled, 8, fencing},
 	{c1Touch, "C1a", "txns are compared by value, not by whether they were touched", Generation, 9, goingBack},
@@ -99,13 +105,19 @@ var Mutants = []Mutant{
 	{a5All, "A5", "a rewind writes the txns that it changes, not all", Generation, 9, rewinding},
 	{a6Start, "A6", "a worker that starts does not look whether the table was restored", AfterRestore, 9, restoring},
 	{a6Spans, "A6a", "a worker that starts looks for a RESTORE in the log alone, which may be cleaned", AfterRestore, 11, restoring},
+	{a6Lost, "A6b", "a worker that opens the log anew, since versions are gone, does not look whether the table was restored", AfterRestore, 11, restoring},
 	{d1, "D1", "the dead-letter file is written after the commit that names it", DeadLost, 5, deadBounds},
 	{d2, "D2", "the main commit does not say that there are dead letters", DeadLost, 5, deadBounds},
 	{d2First, "D2a", "dead letters are committed first, the rows after them", DeadTwice, 8, deadBounds},
 	{d3Touch, "D3", "dead letters are applied without a condition on the dead-letter table", DeadTwice, 11, deadBounds},
-	{d3Order, "D3a", "the slot is read before the dead-letter table", DeadTwice, 14, deadBounds},
+	{d3Order, "D3a", "the slot is read before the dead-letter table", Stuck, 14, deadBounds},
+	{d3Parts, "D3b", "a file with dead letters of two partitions is applied for those alone that are asked for", DeadTwice, 12, deadShared},
 	{d4, "D4", "a unit with dead letters does not wait for those before it", DeadLost, 7, deadBounds},
 	{d4Both, "D4a", "a unit with dead letters goes into one commit with the one that it builds on", DeadLost, 5, deadAhead},
 	{d5, "D5", "a dead-letter file that is gone counts as applied", DeadLost, 11, deadBounds},
+	{d5Again, "D5a", "what another worker has applied meanwhile counts as lost", Stuck, 11, deadBounds},
 	{d6, "D6", "a replay goes by the marks in the dead-letter table, not by a txn", Doubled, 11, replaying},
+	{t1, "T1", "the tables get their rows first, the catalog decides after them", DeadTwice, 8, dividing},
+	{t3, "T3", "the next unit waits for one of the tables alone", DeadLost, 10, dividing},
+	{t4, "T4", "the manifest goes with the first table that has followed", DeadLost, 12, dividing},
 }

@@ -77,7 +77,8 @@ type Unit struct {
 	First, Next [maxPartitions]int8
 	Read        int8 // versions below were read when its bases were (rv + 1); absent while its base has not landed
 	Gen, Schema int8
-	Dead        uint8 // offsets of partition 0 that are dead letters
+	Dead        uint8 // places that are dead letters
+	Tidied      uint8 // tables that have these, and beside which nothing is known of the file any more
 	Flags       uint8
 }
 
@@ -89,6 +90,7 @@ const (
 	deadFile   // its dead-letter file is written
 	deadVacuum // and has been removed by a VACUUM
 	pins
+	noManifest // which tables it has rows of can't be told any more; only where a rule is missing
 )
 
 // Worker is one process: what it believes to own and what it holds in memory.
@@ -308,8 +310,9 @@ func (s *State) unitKey(u int) uint64 {
 	k = k<<5 | uint64(fl.Read+1)
 	k = k<<3 | uint64(fl.Gen)
 	k = k<<3 | uint64(fl.Schema)
-	k = k<<6 | uint64(fl.Flags)
-	k = k<<4 | uint64(fl.Dead)
+	k = k<<7 | uint64(fl.Flags)
+	k = k<<8 | uint64(fl.Dead)
+	k = k<<maxTables | uint64(fl.Tidied)
 	var in uint64
 	for v := range s.Versions {
 		if has(s.Log[v].Units, u) {

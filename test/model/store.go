@@ -80,7 +80,7 @@ func (m *Model) land(s *State, p Put) {
 func (m *Model) count(s *State, u, part int) {
 	fl := &s.Units[u]
 	for o := fl.First[part]; o < fl.Next[part]; o++ {
-		if part == 0 && has(fl.Dead, int(o)) {
+		if has(fl.Dead, place(part, o)) {
 			continue
 		}
 		if n := s.Rows[part] >> (2 * o) & 3; n < 3 {

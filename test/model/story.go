@@ -195,7 +195,7 @@ func (n *names) otherText(before, after *State, t Step) string {
 	case opReadSlot:
 		return [...]string{"finds that none are", "", "finds some pending"}[after.Workers[t.W].Apply.Stage]
 	case opApply:
-		return fmt.Sprintf("applies the dead letters of %s: the dead-letter table has %d versions%s", n.name(t.A), after.Dead.Touches,
+		return fmt.Sprintf("applies the dead letters of %s: the tables that follow have %d versions%s", n.name(t.A), after.Dead.Touches,
 			[...]string{"", ", the answer is lost"}[t.B])
 	case opStartReplay:
 		return "reads dead letters to replay"

@@ -1,8 +1,8 @@
 package model
 
 // claim makes a worker believe that it owns a partition and read where it stands, in a snapshot of the first n versions.
-// It reports false where the worker refuses.
-func (m *Model) claim(s *State, w, part int, n int8) bool {
+// It reports false where the worker refuses. lost: it had a place in the log, and versions after that are gone.
+func (m *Model) claim(s *State, w, part int, n int8, lost bool) bool {
 	k := &s.Workers[w]
 	table := s.at(n, m.first())
 	next := table.Txn[part]
@@ -18,7 +18,7 @@ func (m *Model) claim(s *State, w, part int, n int8) bool {
 			s.Start[part] = next
 		}
 	}
-	if next == absent || table.Restored && !m.blindToRestore(s, n) {
+	if next == absent || table.Restored && !m.blindToRestore(s, n) && !(lost && m.lacks(a6Lost)) {
 		return false
 	}
 	k.Own |= bit(part)
@@ -56,7 +56,7 @@ func (m *Model) reseek(s *State, w int) {
 			k.Gen, k.Schema = max(k.Gen, before.Gen), max(k.Schema, before.Schema)
 			continue
 		}
-		if !m.claim(s, w, p, s.Versions) {
+		if !m.claim(s, w, p, s.Versions, before.Read[p] < s.Cleaned) {
 			m.letGo(s, w)
 			return
 		}
@@ -481,7 +481,7 @@ func (m *Model) idleSteps(s *State, w int, step stepper) {
 				}
 				step(opAcquire, p, int(s.Versions-stale), 0, func(t *State) bool {
 					t.Left.Acquire--
-					return m.claim(t, w, p, s.Versions-stale)
+					return m.claim(t, w, p, s.Versions-stale, false)
 				})
 			}
 		}

@@ -36,7 +36,9 @@ var (
 	pinning       = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Pin: true, Live: true, Budget: Budget{Acquire: 4}}
 	sharing       = Bounds{Workers: 2, Partitions: 2, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 3}}
 	deadBounds    = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, DeadMask: 0b11, Live: true, Budget: Budget{Acquire: 3, Lost: 1, Vacuum: 1, Newer: 1}}
+	deadShared    = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 3, DeadMask: 0b1_0001, Live: true, Budget: Budget{Acquire: 3, Lost: 1}}
 	deadAhead     = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Pipelining: true, DeadMask: 0b11, Live: true, Budget: Budget{Acquire: 2, Lost: 1}}
+	dividing      = Bounds{Workers: 2, Partitions: 1, Messages: 3, Versions: 3, DeadMask: 0b111, Tables: 2, Live: true, Budget: Budget{Acquire: 3, Lost: 1, Newer: 1}}
 	replaying     = Bounds{Workers: 2, Partitions: 1, Messages: 1, Versions: 3, DeadMask: 0b1, Live: true, Budget: Budget{Acquire: 2, Lost: 1, Replay: 2}}
 )
 
@@ -60,7 +62,9 @@ var Worlds = []World{
 	{"pinning", "the first start under `latest`", Small, pinning},
 	{"sharing", "units of two partitions", Small, sharing},
 	{"dead letters", "verdicts that differ between workers, a dead-letter file that is gone", Small, deadBounds},
+	{"shared dead letters", "a dead-letter file of two partitions", Small, deadShared},
 	{"dead letters ahead", "dead letters and pipelining", Small, deadAhead},
+	{"many tables", "a catalog and two tables that follow it, verdicts that differ between workers", Usual, dividing},
 	{"replaying", "a replay of dead letters", Small, replaying},
 
 	{"three workers", "crash, a lost answer, late puts and combining together", Usual, Bounds{

@@ -22,10 +22,10 @@ func (w *world) watch() {
 		w.reported(r.(*kmsg.OffsetCommitRequest))
 		return nil, nil, false
 	})
-	alive := func(member func(kmsg.Request) string) func(kmsg.Request) (kmsg.Response, error, bool) {
+	alive := func(member func(kmsg.Request) (group, id string)) func(kmsg.Request) (kmsg.Response, error, bool) {
 		return func(r kmsg.Request) (kmsg.Response, error, bool) {
 			w.kafka.KeepControl()
-			if id := member(r); id != "" {
+			if group, id := member(r); id != "" && group == streamName {
 				w.mu.Lock()
 				defer w.mu.Unlock()
 				w.members[id] = time.Now()
@@ -33,9 +33,9 @@ func (w *world) watch() {
 			return nil, nil, false
 		}
 	}
-	w.kafka.ControlKey(int16(kmsg.JoinGroup), alive(func(r kmsg.Request) string { return r.(*kmsg.JoinGroupRequest).MemberID }))
-	w.kafka.ControlKey(int16(kmsg.SyncGroup), alive(func(r kmsg.Request) string { return r.(*kmsg.SyncGroupRequest).MemberID }))
-	w.kafka.ControlKey(int16(kmsg.Heartbeat), alive(func(r kmsg.Request) string { return r.(*kmsg.HeartbeatRequest).MemberID }))
+	w.kafka.ControlKey(int16(kmsg.JoinGroup), alive(func(r kmsg.Request) (string, string) { j := r.(*kmsg.JoinGroupRequest); return j.Group, j.MemberID }))
+	w.kafka.ControlKey(int16(kmsg.SyncGroup), alive(func(r kmsg.Request) (string, string) { s := r.(*kmsg.SyncGroupRequest); return s.Group, s.MemberID }))
+	w.kafka.ControlKey(int16(kmsg.Heartbeat), alive(func(r kmsg.Request) (string, string) { h := r.(*kmsg.HeartbeatRequest); return h.Group, h.MemberID }))
 }
 
 // reported looks at what workers report to Kafka: never more than the table holds (C10).
@@ -44,7 +44,7 @@ func (w *world) reported(r *kmsg.OffsetCommitRequest) {
 	defer w.mu.Unlock()
 	for _, t := range r.Topics {
 		for _, p := range t.Partitions {
-			if txn, ok := w.ledger.txns[checkpoint.AppID(streamName, p.Partition)]; !ok || p.Offset > txn+1 {
+			if txn, ok := w.ledger.furthest[checkpoint.AppID(r.Group, p.Partition)]; !ok || p.Offset > txn+1 {
 				w.fault("I5: offset %d of partition %d is reported, and the table has txn %d", p.Offset, p.Partition, txn)
 			}
 		}

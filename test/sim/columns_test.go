@@ -11,8 +11,13 @@ import (
 type tableType struct {
 	name   string
 	Fields []struct {
-		Name string    `json:"name"`
-		Type tableType `json:"type"`
+		Name     string    `json:"name"`
+		Type     tableType `json:"type"`
+		Metadata struct {
+			Changes []struct {
+				From string `json:"fromType"`
+			} `json:"delta.typeChanges"`
+		} `json:"metadata"`
 	} `json:"fields"`
 }
 
@@ -25,11 +30,14 @@ func (t *tableType) UnmarshalJSON(data []byte) error {
 	return json.Unmarshal(data, (*plain)(t))
 }
 
-// collect gives the types by the paths of their columns.
-func (t *tableType) collect(path string, to map[string]string) {
+// collect gives the types by the paths of their columns, and those that they say to have had.
+func (t *tableType) collect(path string, to map[string]string, had map[string][]string) {
 	for _, f := range t.Fields {
 		to[path+f.Name] = f.Type.name
-		f.Type.collect(path+f.Name+".", to)
+		for _, c := range f.Metadata.Changes {
+			had[path+f.Name] = append(had[path+f.Name], c.From)
+		}
+		f.Type.collect(path+f.Name+".", to, had)
 	}
 }
 

@@ -88,7 +88,7 @@ func (l *letters) take(version int64, at place, reason string) {
 	if before, twice := l.found[at]; twice {
 		l.w.fault("I11: version %d of the dead-letter table has %v (%s), and so had version %d", version, at, reason, before)
 	}
-	if unit, row := table.seen[at]; row {
+	if unit, row := table.brought(at); row {
 		l.w.fault("I11: version %d of the dead-letter table has %v (%s), which unit %s has made a row of", version, at, reason, unit)
 	}
 	if next, ok := table.next[at.partition]; !ok || at.offset >= next {

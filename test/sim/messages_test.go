@@ -31,6 +31,7 @@ type message struct {
 	n       int64
 	rest    string // its values in other columns than n and text, as restOf has them
 	verdict verdict
+	key     string // of the table that it is for; "" where there is but one
 }
 
 // verdict is what may become of a message.
@@ -39,8 +40,25 @@ type verdict int
 const (
 	good verdict = iota // a row, unless the table has its rule
 	bad                 // never a row
+	left                // left out by the filter, and counted
 	some                // a row or not, as whoever judges it finds the table or the registry; once these are mended it can be one
 )
+
+// filterText leaves out what is named so.
+const filterText = "text NOT LIKE 'left out%'"
+
+// text is the column of that name.
+func (m *message) text() string {
+	switch {
+	case m.verdict == left:
+		return fmt.Sprintf("left out %d", m.n)
+	case m.key == nullKey:
+		return ""
+	case m.key != "":
+		return m.key
+	}
+	return fmt.Sprintf("message %d", m.n)
+}
 
 // tooLarge is a number for the column small, until somebody widens that.
 const tooLarge = 40_000
@@ -71,10 +89,7 @@ func word(path string) field {
 
 // versions are those of the messages' schema that are registered one after the other: with new columns at two depths, and a type that gets
 // wider. The id of each is its place, from 1 on.
-var versions = []struct {
-	more   string  // fields behind n and text
-	fields []field // the same, in order; those of records one by one
-}{
+var versions = append([]schemaVersion{
 	{},
 	{`,{"name":"note","type":"string"}`, []field{word("note")}},
 	{`,{"name":"note","type":"string"},{"name":"level","type":"int"}`, []field{word("note"), number("level", func(n int64) int64 { return n % 100 })}},
@@ -87,6 +102,22 @@ var versions = []struct {
 		`,{"name":"info","type":{"type":"record","name":"info","fields":[{"name":"b","type":"string"},{"name":"a","type":"int"}]}}`,
 		[]field{word("info.b"), number("info.a", func(n int64) int64 { return -n })},
 	},
+}, pairs(5)...)
+
+type schemaVersion struct {
+	more   string  // fields behind n and text
+	fields []field // the same, in order; those of records one by one
+}
+
+// pairs are versions of which two bring one new column with different types. They are registered at once.
+func pairs(n int) (all []schemaVersion) {
+	for i := range n {
+		name := fmt.Sprintf("pair_%d", i)
+		for _, t := range []string{"int", "long"} {
+			all = append(all, schemaVersion{fmt.Sprintf(`,{"name":%q,"type":%q}`, name, t), []field{number(name, func(n int64) int64 { return n })}})
+		}
+	}
+	return all
 }
 
 func schemaText(version int) string {
@@ -104,6 +135,12 @@ func (w *world) compose(n int64, rnd *rand.Rand) (*message, []byte) {
 	if isBad {
 		m.verdict = bad
 		w.count.Poison++
+	} else if w.filters && rnd.IntN(6) == 0 {
+		m.verdict = left
+		w.count.Filtered++
+	}
+	if w.divided != nil {
+		w.divided.address(m, rnd)
 	}
 	if w.evolves {
 		return w.composeAvro(m, rnd)
@@ -111,27 +148,30 @@ func (w *world) compose(n int64, rnd *rand.Rand) (*message, []byte) {
 	switch {
 	case isBad:
 		return m, []byte(`{"n": "no number"}`)
-	case w.buries && rnd.IntN(12) == 0:
+	case w.buries && m.verdict == good && rnd.IntN(12) == 0:
 		m.rest, m.verdict = fmt.Sprintf("small=%d", tooLarge), some
-		return m, fmt.Appendf(nil, `{"n": %d, "text": "message %d", "small": %d}`, n, n, tooLarge)
+		return m, fmt.Appendf(nil, `{"n": %d, "text": %q, "small": %d}`, n, m.text(), tooLarge)
 	}
-	return m, fmt.Appendf(nil, `{"n": %d, "text": "message %d"}`, n, n)
+	return m, fmt.Appendf(nil, `{"n": %d, "text": %q}`, n, m.text())
 }
 
 func (w *world) composeAvro(m *message, rnd *rand.Rand) (*message, []byte) {
 	known := w.registry.versions()
 	if known < len(versions) && rnd.IntN(60) == 0 {
-		w.registry.register(min(known+rnd.IntN(3), len(versions)-1))
+		w.registry.register(min(known+rnd.IntN(3), len(versions)-1) | 1) // never half a pair
 		known = w.registry.versions()
 	}
 	version := rnd.IntN(known)
+	if rnd.IntN(2) == 0 {
+		version = max(0, known-1-rnd.IntN(2)) // the newest
+	}
 	if known < len(versions) && rnd.IntN(40) == 0 {
 		version = known // the producer is ahead of the registry
 	}
-	if m.verdict == good && !w.registry.isSure(version) {
+	if m.verdict != bad && !w.registry.isSure(version) {
 		m.verdict = some
 	}
-	text := fmt.Sprintf("message %d", m.n)
+	text := m.text()
 	value := binary.BigEndian.AppendUint32([]byte{0}, uint32(version+1))
 	value = append(binary.AppendVarint(binary.AppendVarint(value, m.n), int64(len(text))), text...)
 	values := map[string]string{}
@@ -240,24 +280,38 @@ func (t wire) RoundTrip(r *http.Request) (*http.Response, error) {
 func (p *process) decoders(ctx context.Context, log *slog.Logger) (pipeline.NewDecoder, func()) {
 	if !p.w.evolves {
 		return func(layout *sink.Layout) (pipeline.Decoder, *compute.Plan, error) {
-			plan, err := decode.NewPlan(layout.Schema, decode.Config{})
+			plan, made, err := p.w.plan(layout)
 			if err != nil {
 				return nil, nil, err
 			}
-			return decodejson.New(plan), nil, nil
+			return decodejson.New(plan), made, nil
 		}, func() {}
 	}
 	client, err := registry.NewOver(ctx, registry.Config{URLs: []string{"http://registry"}}, wire{p}, func(string) string { return "" }, log)
 	p.w.check(err)
 	find := finder(client)
 	return func(layout *sink.Layout) (pipeline.Decoder, *compute.Plan, error) {
-		plan, err := decode.NewPlan(layout.Schema, decode.Config{})
+		plan, made, err := p.w.plan(layout)
 		if err != nil {
 			return nil, nil, err
 		}
 		plan.Follow = func(want *arrow.Schema) (*arrow.Schema, error) { return layout.Lacks(want, evolution) }
-		return avro.New(plan, avro.Options{Framing: avro.Registry(decode.ValueSchemaHeader, find)}), nil, nil
+		return avro.New(plan, avro.Options{Framing: avro.Registry(decode.ValueSchemaHeader, find)}), made, nil
 	}, client.Close
+}
+
+// plan compiles what is decoded, and what becomes of it.
+func (w *world) plan(layout *sink.Layout) (*decode.Plan, *compute.Plan, error) {
+	cfg := decode.Config{}
+	if w.filters {
+		cfg.Filter = filterText
+	}
+	made, err := compute.New(layout.Schema, cfg, nil, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	plan, err := decode.NewPlan(made.Schema(), made.Config())
+	return plan, made, err
 }
 
 // finder is how cmd/connector has schemas found: parsed once for all decoders.

@@ -39,6 +39,10 @@ func (w *world) produce(ctx context.Context, rnd *rand.Rand) {
 			if r.Partition == 0 && rnd.IntN(20) > 0 {
 				r.Partition = 1 // the first is idle for long
 			}
+			if w.second != nil && w.secondDue(rnd.IntN(20)) {
+				w.count.Second++
+				r.Topic, r.Partition = streams[1].topic, rnd.Int32N(secondPartitions)
+			}
 			next++
 			values[r], r.Value = w.compose(next, rnd)
 			records = append(records, r)
@@ -51,7 +55,7 @@ func (w *world) produce(ctx context.Context, rnd *rand.Rand) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(time.Duration(rnd.Int64N(int64(800 * time.Millisecond)))):
+		case <-time.After(time.Duration(rnd.Int64N(int64(w.pace)))):
 		}
 	}
 }
@@ -60,7 +64,7 @@ func (w *world) produced(values map[*kgo.Record]*message) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for r, m := range values {
-		w.want[place{r.Partition, r.Offset}] = m
+		w.want[place{partitionOf(r.Topic, r.Partition), r.Offset}] = m
 	}
 }
 
@@ -82,9 +86,19 @@ func (w *world) transaction(client *kgo.Client, records []*kgo.Record, values ma
 // foreign commits what another program does, as the next version. It takes no time, so that it loses no race. The caller
 // holds the lock.
 func (w *world) foreign(operation string, actions ...any) {
-	info := map[string]any{"operation": operation, "timestamp": time.Now().UnixMilli()}
-	if w.ledger.stamp != 0 {
-		info["inCommitTimestamp"] = max(time.Now().UnixMilli(), w.ledger.stamp+1)
+	w.foreignTo(w.ledger.shelf, operation, actions...)
+}
+
+// foreignTo is foreign for any table.
+func (w *world) foreignTo(s *shelf, operation string, actions ...any) {
+	w.foreignInfo(s, map[string]any{"operation": operation}, actions...)
+}
+
+// foreignInfo is foreign with more in commitInfo than the operation.
+func (w *world) foreignInfo(s *shelf, info map[string]any, actions ...any) {
+	info["timestamp"] = time.Now().UnixMilli()
+	if s.stamp != 0 {
+		info["inCommitTimestamp"] = max(time.Now().UnixMilli(), s.stamp+1)
 	}
 	var text bytes.Buffer
 	encode := json.NewEncoder(&text)
@@ -92,23 +106,37 @@ func (w *world) foreign(operation string, actions ...any) {
 	for _, a := range actions {
 		w.check(encode.Encode(a))
 	}
-	w.trace.add("others", "%s", operation)
-	w.check(w.ledger.put("others", versionFile(w.ledger.version+1), text.Bytes()))
+	w.trace.add("others", "%s%s", s.name, info["operation"])
+	w.check(s.put("others", versionFile(s.version+1), text.Bytes()))
 }
 
 // optimize rewrites files, as OPTIMIZE of another program does: several into one, without tags, or one by itself with its tags.
 func (w *world) optimize() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	names := slices.Sorted(maps.Keys(w.ledger.files))
+	s := w.ledger.shelf
+	if w.divided != nil {
+		keys := sorted(w.divided.tables)
+		if len(keys) == 0 {
+			return
+		}
+		if s = w.divided.tables[keys[w.rnd.IntN(len(keys))]].shelf; s.away != nil {
+			return
+		}
+	}
+	names := slices.Sorted(maps.Keys(s.files))
 	w.rnd.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 	names = names[:min(len(names), 1+w.rnd.IntN(6))]
+	if w.forgets { // files without tags would make every start doubt whether there was a RESTORE
+		names = names[:min(len(names), 1)]
+	}
+	if len(names) == 0 || w.ledger.restored.isPending("") { // to move rows now would hide a RESTORE from a start
+		return
+	}
+	names = s.sameGeneration(names)
 	files := make([]*file, len(names))
 	for i, name := range names {
-		files[i] = w.ledger.files[name]
-	}
-	if len(names) == 0 {
-		return
+		files[i] = s.files[name]
 	}
 	var batches []arrow.RecordBatch
 	var schema *arrow.Schema
@@ -134,7 +162,7 @@ func (w *world) optimize() {
 	var data bytes.Buffer
 	w.check(pqarrow.WriteTable(table, &data, 1<<20, parquet.NewWriterProperties(), pqarrow.DefaultWriterProps()))
 	name := fmt.Sprintf("optimized-%d.parquet", w.count.Optimized)
-	w.check(w.ledger.store.Put(context.Background(), name, data.Bytes()))
+	w.check(s.store.Put(context.Background(), name, data.Bytes()))
 	add := map[string]any{
 		"path": name, "partitionValues": map[string]string{}, "size": data.Len(), "modificationTime": time.Now().UnixMilli(),
 		"dataChange": false, "stats": fmt.Sprintf(`{"numRecords":%d}`, table.NumRows()),
@@ -143,7 +171,28 @@ func (w *world) optimize() {
 		add["tags"] = files[0].tags
 	}
 	w.count.Optimized++
-	w.foreign("OPTIMIZE", append(actions, map[string]any{"add": add})...)
+	w.foreignTo(s, "OPTIMIZE", append(actions, map[string]any{"add": add})...)
+}
+
+// write has another program make versions, now and then so many that all lose races to it.
+func (w *world) write(ctx context.Context, rnd *rand.Rand) {
+	for ctx.Err() == nil {
+		wait := 50*time.Millisecond + time.Duration(rnd.Int64N(int64(150*time.Millisecond)))
+		if rnd.IntN(6) == 0 {
+			wait += time.Duration(rnd.Int64N(int64(20 * time.Second)))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		w.mu.Lock()
+		if w.ledger.version >= 0 {
+			w.count.Strangers++
+			w.foreign("WRITE")
+		}
+		w.mu.Unlock()
+	}
 }
 
 // alter changes the table's metaData.
@@ -194,7 +243,7 @@ func (w *world) touch() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	app := checkpoint.AppID(streamName, w.rnd.Int32N(w.partitions))
-	if txn, ok := w.ledger.txns[app]; ok {
+	if txn, ok := w.ledger.txns[app]; ok && !w.ledger.restored.isPending("") { // or it would hide a RESTORE from a start
 		w.count.Touches++
 		w.foreign("WRITE", map[string]any{"txn": map[string]any{"appId": app, "version": txn, "lastUpdated": time.Now().UnixMilli()}})
 	}

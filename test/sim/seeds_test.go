@@ -82,9 +82,9 @@ func TestSeeds(t *testing.T) {
 	if channelMutexes {
 		t.Skip("TestWorld runs")
 	}
-	number, how, changes, args := uint64(usualSeeds), "each repeats exactly", repeatable, []string(nil)
+	number, how, changes, args := uint64(usualSeeds), "each repeats exactly", slices.Concat(repeatable, smaller), []string(nil)
 	if raceEnabled { // there is a race to be found only where goroutines run beside each other
-		number, how, changes, args = racedSeeds, "under the race detector, which repeats nothing", nil, []string{"-race"}
+		number, how, changes, args = racedSeeds, "under the race detector, which repeats nothing", smaller, []string{"-race"}
 	}
 	if *seeds != 0 {
 		number = uint64(*seeds)

@@ -39,12 +39,14 @@ type link struct {
 	mu  sync.Mutex
 	rnd *rand.Rand
 	trouble
+	holds   bool // the next proposal
+	holding bool // one was held up
 }
 
 func (l *link) set(t trouble) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.trouble = t
+	l.trouble, l.holds, l.holding = t, false, false
 }
 
 // fate is what the network has in mind for one request.
@@ -174,12 +176,20 @@ func (l *link) Get(ctx context.Context, name string, offset, length int64) (r io
 
 func (l *link) Put(ctx context.Context, name string, data []byte) error {
 	data = bytes.Clone(data)
-	return l.request(ctx, "put", name, true, func() error { return l.store.Put(context.WithoutCancel(ctx), name, data) })
+	if l.holdUp(name, data) {
+		return l.told("put", name, "held up, answer lost", errLost)
+	}
+	return l.request(ctx, "put", name, true, func() error {
+		err := l.store.Put(context.WithoutCancel(ctx), name, data)
+		l.w.arrives(name, data)
+		return err
+	})
 }
 
 func (l *link) PutIfAbsent(ctx context.Context, name string, data []byte) error {
 	data = bytes.Clone(data)
-	return l.request(ctx, "put if absent", name, true, func() error { return l.putIfAbsent(l.process.name, name, data) })
+	begun := time.Now()
+	return l.request(ctx, "put if absent", name, true, func() error { return l.putIfAbsent(l.process.name, name, data, begun) })
 }
 
 func (l *link) Delete(ctx context.Context, name string) error {

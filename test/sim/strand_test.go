@@ -88,17 +88,21 @@ func undeliverable(t trouble) trouble {
 	return t
 }
 
-// strandOne has a worker whose dead letters can't be delivered die, so that others have to.
+// strandOne has a worker whose dead letters, or rows of other tables, can't be delivered die, so that others have to.
 func (w *world) strandOne() {
-	w.count.Undelivered++
+	count := &w.count.Undelivered
+	if w.divided != nil {
+		count = &w.count.Consigned
+	}
+	*count++
 	p := w.pick()
-	w.trace.add(p.name, "can't commit to the dead-letter table")
-	p.stores[1].set(undeliverable(w.usual))
+	w.trace.add(p.name, "can't commit to what follows the stream's table")
+	p.setFollowers(undeliverable(w.usual))
 	w.during(10*time.Second, func() {
 		i := slices.Index(w.live, p)
 		if i < 0 || w.rnd.IntN(3) == 0 {
-			w.trace.add(p.name, "can commit to the dead-letter table")
-			p.stores[1].set(w.usual)
+			w.trace.add(p.name, "can commit to it")
+			p.setFollowers(w.usual)
 			return
 		}
 		w.trace.add(p.name, "is killed")
@@ -140,9 +144,9 @@ func (w *world) vacuum() bool {
 	}
 	w.letters.cleaned = true
 	for _, at := range slices.SortedFunc(maps.Keys(w.want), placeOrder) {
-		_, row := w.ledger.seen[at]
+		_, row := w.ledger.brought(at)
 		_, dead := w.letters.found[at]
-		if !row && !dead && at.offset < w.ledger.next[at.partition] {
+		if !row && !dead && w.want[at].verdict != left && at.offset < w.ledger.next[at.partition] {
 			w.letters.lost[at] = true
 		}
 	}
@@ -156,7 +160,7 @@ func (w *world) hasLost() bool {
 	return w.buries && w.letters.cleaned
 }
 
-// giveUp has an operator go on without what is lost, as `connector dead-letters settle --give-up` does.
+// giveUp has an operator go on without what is lost, as `connector settle --give-up` does.
 func (w *world) giveUp() {
 	p := w.newProcess("operator-gives-up")
 	p.set(trouble{slow: w.usual.slow})

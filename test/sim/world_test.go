@@ -33,11 +33,19 @@ const (
 	// land any more.
 	ruleKey  = "delta.constraints.no_sevens"
 	ruleText = "n % 7 <> 0"
+	// txnRetention is 4 minutes where it is set: txns are due after the first.
+	txnRetention = "delta.setTransactionRetentionDuration"
+	txnsAreDue   = time.Minute
+	txnsExpire   = 4 * time.Minute
+	keepLog      = "interval 65 seconds"
+	logRetention = 65 * time.Second
 	// most is how many workers live, but for those that are frozen, or storm in and out. In kfake a rebalance begins anew with every member
 	// that joins, unlike in Kafka, so that it never ends where there are many whose joins are out of time before.
 	most = 4
 	// settleLimit is how long a world may take, after the last fault, until every message is in the table.
 	settleLimit = 10 * time.Minute
+	// idleLimit is how long it may take after a rewind when nothing else happens. What idle workers commit by themselves they do after 10 minutes.
+	idleLimit = 5 * time.Minute
 )
 
 func ruled(n int64) bool { return n%7 == 0 }
@@ -54,6 +62,7 @@ type world struct {
 
 	partitions int32
 	flush      time.Duration
+	pace       time.Duration // between two productions, at most
 	life       time.Duration
 	calm       time.Duration // between two events, at most
 	protocol   string        // of the group
@@ -61,6 +70,13 @@ type world struct {
 	usual      trouble       // of the store
 	buries     bool          // what is bad goes to a dead-letter table
 	evolves    bool          // messages bring new versions of their schema
+	filters    bool          // some messages are to be left out
+	second     *beside       // stream; nil for none
+	divided    *divided      // rows, among many tables; nil for one
+	intrudes   bool          // somebody runs a second stream of the topic
+	restores   bool          // somebody restores the table to earlier versions
+	forgets    bool          // and cleans the log so that it does not tell
+	rewinds    bool          // an operator rewinds streams beside their workers
 	properties map[string]string
 	create     *arrow.Schema
 
@@ -77,6 +93,7 @@ type world struct {
 	letters *letters // nil for none
 	want    map[place]*message
 	widened bool
+	held    []*held
 	members map[string]time.Time // of the group: when each was heard of
 	count   counts
 
@@ -97,6 +114,9 @@ type counts struct {
 	Optimized, Schemas, Rules, Touches, Unseen                                                        int
 	DeadLetters, Replays, ReplayKills, Replayed, Mended, Evolved, RegistryCuts, Undelivered, Stranded int
 	LostAnswers, Late, Fenced, Dropped, Proposed, Carried, LogCheckpoints, Cleanups                   int
+	Filtered, Second, Turnovers, CarriedBeside, Held, Strangers                                       int
+	Routed, Removed, RowsGone, Rewinds, Consigned, Intruders                                          int
+	Restores, Restored, Forgotten, Woken                                                              int
 }
 
 func (c *counts) all() map[string]*int {
@@ -109,6 +129,11 @@ func (c *counts) all() map[string]*int {
 		"writes without an answer": &c.LostAnswers, "writes that arrived late": &c.Late, "fences": &c.Fenced, "flushes dropped": &c.Dropped,
 		"dead letters": &c.DeadLetters, "workers that could not deliver dead letters": &c.Undelivered, "times that a cleaning took dead letters": &c.Stranded, "replays": &c.Replays, "replays killed": &c.ReplayKills, "dead letters replayed": &c.Replayed,
 		"changes that make bad messages good": &c.Mended, "columns and types that messages brought": &c.Evolved, "outages of the registry": &c.RegistryCuts,
+		"messages left out by a filter": &c.Filtered, "messages of a second stream": &c.Second, "workers of a second stream that were followed by another": &c.Turnovers,
+		"units of a second stream carried by the first": &c.CarriedBeside, "proposals held up while their worker died": &c.Held, "versions of others in a row": &c.Strangers,
+		"messages for one of many tables": &c.Routed, "tables removed under workers": &c.Removed, "times that a cleaning took rows of many tables": &c.RowsGone,
+		"rewinds": &c.Rewinds, "workers that could not deliver rows": &c.Consigned, "second streams of the topic refused": &c.Intruders,
+		"RESTORE by others": &c.Restores, "workers that a RESTORE has ended": &c.Restored, "times that a cleaning took the version of a RESTORE": &c.Forgotten, "workers that were frozen meanwhile": &c.Woken,
 		"proposals": &c.Proposed, "proposals carried": &c.Carried, "log checkpoints": &c.LogCheckpoints, "cleanups of the log": &c.Cleanups,
 	}
 }
@@ -156,20 +181,20 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w.flush = time.Duration(500+w.rnd.IntN(2500)) * time.Millisecond
 	w.life = time.Duration(60+w.rnd.IntN(90)) * time.Second
 	w.calm = time.Duration(2+w.rnd.IntN(8)) * time.Second
-	if w.rnd.IntN(4) == 0 { // so many commits that workers carry each other's
-		w.crowd, w.partitions = 3, 6
-		w.flush, w.calm = time.Duration(200+w.rnd.IntN(300))*time.Millisecond, 2*w.calm
-	}
+	w.pace = 800 * time.Millisecond
 	w.usual = trouble{slow: time.Duration(5+w.rnd.IntN(100)) * time.Millisecond, fail: 0.01, lose: 0.02, veryOld: 0.1}
+	if w.rnd.IntN(4) == 0 {
+		w.compete(w.rnd)
+	}
 	w.properties = map[string]string{"delta.checkpointInterval": fmt.Sprint(5 + w.rnd.IntN(15)), "delta.feature.checkConstraints": "supported"}
 	w.protocol = []string{source.ProtocolClassic, source.ProtocolClassic, source.ProtocolConsumer}[w.rnd.IntN(3)]
 	w.pauses = 30 * time.Second
 	if w.rnd.IntN(3) == 0 { // so long that the log is cleaned meanwhile, and beyond what a frozen process knows
-		w.properties["delta.logRetentionDuration"] = "interval 65 seconds"
+		w.properties["delta.logRetentionDuration"] = keepLog
 		w.life, w.pauses = w.life+90*time.Second, 150*time.Second
 	}
 	if w.rnd.IntN(3) == 0 {
-		w.properties["delta.setTransactionRetentionDuration"] = "interval 4 minutes"
+		w.properties[txnRetention] = "interval 4 minutes"
 	}
 	if w.rnd.IntN(2) == 0 {
 		w.properties["delta.enableInCommitTimestamps"] = "true"
@@ -181,14 +206,39 @@ func newWorld(t *testing.T, seed uint64) *world {
 	if w.evolves = w.rnd.IntN(3) == 0; w.evolves {
 		w.registry = newSchemas(w)
 	}
+	w.more(rand.New(rand.NewPCG(seed, 4)))
+	if rnd := rand.New(rand.NewPCG(seed, 6)); rnd.IntN(2) == 0 && !w.buries && w.second == nil && w.crowd == 0 {
+		w.divided = w.newDivided(rnd)
+	} else {
+		w.intrudes = w.second == nil && rnd.IntN(3) == 0
+	}
+	w.turnBack(rand.New(rand.NewPCG(seed, 7)))
 	schema, err := delta.ParseDDL(columns)
 	w.check(err)
 	field, _ := decode.MetadataConfig{}.Field()
 	w.create = arrow.NewSchema(append(schema.Fields(), field), nil)
-	w.kafka = kafkatest.Start(t, topic, w.partitions, kfake.Ports(9092), kfake.ListenFn(w.network.Listen))
+	w.kafka = kafkatest.Start(t, topic, w.partitions, kfake.Ports(9092), kfake.ListenFn(w.network.Listen), kfake.SeedTopics(secondPartitions, streams[1].topic))
 	w.watch()
-	w.trace.add("world", "seed %d: dead letters %v, evolution %v, group protocol %s, %d partitions, flush %v, life %v, store %v, %v", seed, w.buries, w.evolves, w.protocol, w.partitions, w.flush, w.life, w.usual.slow, w.properties)
+	w.trace.add("world", "seed %d: dead letters %v, evolution %v, filter %v, second stream %v, many tables %v, RESTORE %v, cleaned %v, rewinds %v, group protocol %s, %d partitions, flush %v, life %v, store %v, %v", seed, w.buries, w.evolves, w.filters, w.second, w.divided != nil, w.restores, w.forgets, w.rewinds, w.protocol, w.partitions, w.flush, w.life, w.usual.slow, w.properties)
 	return w
+}
+
+// more decides what came later into the worlds.
+func (w *world) more(rnd *rand.Rand) {
+	w.filters = rnd.IntN(3) == 0
+	if rnd.IntN(3) > 0 || w.buries {
+		return
+	}
+	w.second = &beside{idle: rnd.IntN(2) == 0}
+	w.properties[txnRetention], w.life = "interval 4 minutes", max(w.life, 4*time.Minute)
+	w.compete(rnd) // so that the first carries the second's
+}
+
+// compete makes a world of so many commits that workers carry each other's.
+func (w *world) compete(rnd *rand.Rand) {
+	w.crowd, w.partitions = 3, 6
+	w.flush, w.pace = time.Duration(100+rnd.IntN(200))*time.Millisecond, 250*time.Millisecond
+	w.usual.slow = time.Duration(60+rnd.IntN(90)) * time.Millisecond
 }
 
 func (w *world) check(err error) {
@@ -208,6 +258,14 @@ func (w *world) run() {
 	beside, stop := context.WithCancel(w.t.Context())
 	defer stop()
 	w.others.Go(func() { w.expire(beside) })
+	rushes, calmed := context.WithCancel(ctx)
+	defer calmed()
+	if w.crowd > 0 {
+		w.others.Go(func() { w.write(rushes, rand.New(rand.NewPCG(w.seed, 5))) })
+	}
+	if w.second != nil {
+		w.joinBeside()
+	}
 	w.join()
 	for range w.crowd {
 		w.join()
@@ -217,29 +275,37 @@ func (w *world) run() {
 		w.pass()
 		w.act()
 	}
+	calmed()
 	if w.buries && w.rnd.IntN(2) == 0 && !w.broken() {
 		w.strand()
+	}
+	if w.divided != nil && w.rnd.IntN(2) == 0 && !w.broken() {
+		w.strandRows()
 	}
 	cancel()
 	producing.Wait()
 	w.settle()
-	for _, p := range slices.Concat(w.live, w.frozen, w.gone) {
+	for _, p := range w.processes() {
 		if !p.ended() {
 			p.cancel()
 		}
 	}
-	for _, p := range slices.Concat(w.live, w.frozen, w.gone) {
+	for _, p := range w.processes() {
 		<-p.done
 	}
 	stop()
 	w.others.Wait()
 	w.count.Versions, w.count.Rows, w.count.Carried = int(w.ledger.version)+1, len(w.ledger.seen), w.ledger.carried
+	if w.divided != nil {
+		w.count.Rows = len(w.divided.rows)
+	}
 	if w.buries {
 		w.count.DeadLetters, w.count.Replayed = len(w.letters.found), len(w.ledger.replayed)
 		w.count.ReplayKills = w.trace.count("the replay is killed")
 	}
 	w.count.LostAnswers, w.count.Late = w.trace.count("answer lost"), w.trace.count("arrives late: true")
 	w.count.Fenced, w.count.Dropped = w.trace.count("another writer has moved"), w.trace.count("a flush is dropped")
+	w.count.Intruders = w.trace.count("is refused, as another stream of the topic")
 	w.count.Proposed = w.trace.count("put _connector/proposals")
 	w.count.LogCheckpoints, w.count.Cleanups = w.trace.count("a log checkpoint is written"), w.trace.count("expired versions are removed")
 	if !w.broken() {
@@ -265,8 +331,31 @@ func (w *world) during(longest time.Duration, undone func()) {
 
 // act lets something happen.
 func (w *world) act() {
+	w.bury()
+	if w.second != nil && w.rnd.IntN(15) == 0 {
+		w.turnOver()
+	}
+	if w.crowd > 0 && w.rnd.IntN(4) == 0 && len(w.live) > 1 {
+		w.loseProposal()
+		return
+	}
+	if w.intrudes && w.rnd.IntN(20) == 0 {
+		w.intrude()
+	}
+	if w.divided != nil && w.rnd.IntN(12) == 0 {
+		w.removeTable()
+		return
+	}
+	if w.restores && w.rnd.IntN(10) == 0 {
+		w.restore()
+		return
+	}
+	if w.rewinds && w.rnd.IntN(12) == 0 {
+		w.rewindBeside()
+		return
+	}
 	switch n := w.rnd.IntN(100); {
-	case len(w.live) == 0:
+	case len(w.live) == 0 || len(w.live) < w.crowd && n%2 == 0:
 		w.join()
 	case n < 15 && len(w.live) < most:
 		w.join()
@@ -292,19 +381,30 @@ func (w *world) act() {
 		w.optimize()
 	case n < 81:
 		w.addColumn()
-	case n < 83:
+	case n < 83 && w.divided == nil:
 		w.addRule()
 	case n < 86:
 		w.touch()
 	case n < 91 && w.buries:
 		w.operateAWhile()
-	case n < 94 && w.buries:
+	case n < 94 && (w.buries || w.divided != nil):
 		w.strandOne()
 	case n < 97 && w.buries:
 		w.mend()
 	case n >= 97 && w.evolves:
 		w.loseRegistry()
 	}
+}
+
+// bury takes those out of the live ones that have ended because a table was gone.
+func (w *world) bury() {
+	w.restart()
+	w.live = slices.DeleteFunc(w.live, func(p *process) bool {
+		if p.ended() {
+			w.gone = append(w.gone, p)
+		}
+		return p.ended()
+	})
 }
 
 func (w *world) join() {
@@ -333,13 +433,18 @@ func (w *world) leave() {
 
 // pause freezes a process, often for longer than its session lasts.
 func (w *world) pause() {
+	w.freeze(w.take())
+}
+
+// freeze freezes one that was taken out of the live ones.
+func (w *world) freeze(p *process) {
 	w.count.Pauses++
-	p := w.take()
 	w.trace.add(p.name, "is frozen")
 	p.freeze()
 	w.frozen = append(w.frozen, p)
 	w.during(w.pauses, func() {
 		w.trace.add(p.name, "wakes")
+		p.set(w.usual)
 		p.thaw()
 		w.frozen = slices.DeleteFunc(w.frozen, func(q *process) bool { return q == p })
 		w.live = append(w.live, p)
@@ -363,9 +468,9 @@ func (w *world) cutStore() {
 	w.count.StoreCuts++
 	p := w.pick()
 	w.trace.add(p.name, "loses the store")
-	which := p.stores[w.rnd.IntN(len(p.stores)):] // that of dead letters alone, or both
-	for _, l := range which {
-		l.set(trouble{cut: true})
+	p.setFollowers(trouble{cut: true})
+	if w.rnd.IntN(2) == 0 || !w.buries && w.divided == nil { // all, or what follows the stream's table alone
+		p.set(trouble{cut: true})
 	}
 	w.during(20*time.Second, func() {
 		w.trace.add(p.name, "has the store again")
@@ -427,26 +532,37 @@ func (w *world) endFaults() {
 func (w *world) settle() {
 	w.endFaults()
 	w.usual = trouble{slow: 5 * time.Millisecond}
-	for _, p := range w.live {
+	for _, p := range w.processes() {
 		p.set(w.usual)
-	}
-	if len(w.live) == 0 {
-		w.join()
 	}
 	for len(w.live) > most { // that were frozen
 		w.leave()
 	}
 	w.trace.add("world", "no more faults")
+	w.converge("the last fault", settleLimit)
+	if w.buries && !w.broken() && w.rnd.IntN(3) > 0 {
+		w.replayAll()
+	}
+	if w.rewinds && !w.broken() { // nothing comes any more, so that only who looks at the log by itself sees it (A3)
+		w.rewindBeside()
+		w.converge("a rewind of idle workers", idleLimit)
+	}
+}
+
+// converge waits until the table holds everything.
+func (w *world) converge(since string, limit time.Duration) {
 	for begun := time.Now(); !w.broken(); time.Sleep(time.Second) {
-		if wrong := w.missing(); len(wrong) == 0 {
-			w.trace.add("world", "everything is in the table after %v", time.Since(begun))
-			if w.buries && w.rnd.IntN(3) > 0 {
-				w.replayAll()
-			}
-			break
-		} else if time.Since(begun) > settleLimit {
+		if w.bury(); len(w.live) == 0 {
+			w.join()
+		}
+		wrong := w.missing()
+		if len(wrong) == 0 {
+			w.trace.add("world", "everything is in the table %v after %s", time.Since(begun), since)
+			return
+		}
+		if time.Since(begun) > limit {
 			w.describeGroup()
-			w.fault("not within %v after the last fault: %s, and %d others", settleLimit, wrong[0], len(wrong)-1)
+			w.fault("not within %v after %s: %s, and %d others", limit, since, wrong[0], len(wrong)-1)
 		}
 	}
 }
@@ -479,14 +595,25 @@ func (w *world) verify() {
 		w.letters.compare(ctx)
 		w.letters.verify(ctx)
 	}
+	if w.divided != nil {
+		w.divided.verify(ctx)
+		return
+	}
 	report, err := admin.Verify(ctx, w.ledger.store, admin.Options{Since: -1, Until: -1})
-	switch {
-	case err != nil:
+	if err != nil {
 		w.fault("verify: %v", err)
+		return
+	}
+	w.judge("the table", report, report.LogFrom >= 0)
+}
+
+// judge compares what verify says of a table with what is known here: that nothing is wrong.
+func (w *world) judge(what string, report *admin.Report, cleaned bool) {
+	switch {
 	case report.Verdict == admin.Faulty:
-		w.fault("verify: %s: %s", report.Verdict, texts(report.Faults))
-	case report.Verdict != admin.OK && report.LogFrom < 0: // of a log that was cleaned, files that were optimized and units without rows leave nothing
-		w.fault("verify: %s: %s", report.Verdict, texts(report.Unverified))
+		w.fault("verify of %s: %s: %s", what, report.Verdict, texts(report.Faults))
+	case report.Verdict != admin.OK && !cleaned: // of a log that was cleaned, files that were optimized and units without rows leave nothing
+		w.fault("verify of %s: %s: %s", what, report.Verdict, texts(report.Unverified))
 	}
 }
 

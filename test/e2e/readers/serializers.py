@@ -3,8 +3,8 @@
     python serializers.py FORMAT BROKERS REGISTRY TOPIC FIRST COUNT VERSION [PARTITION]
 
 FORMAT is avro, protobuf or json, with "-header" behind it where the schema's GUID goes into a header. Messages FIRST to FIRST + COUNT - 1
-are written by the schema of that VERSION, 1 or 2, to the partition, or to the partitions 0 and 1 in turn. Keys are Avro strings, but
-for those of every seventh message, which has none. A line is a JSON array: partition, offset, row; rows.py says how values are printed.
+are written by the schema of that VERSION, 1 or 2, to the partition, or to the partitions 0 and 1 in turn. Keys are records of the same format, but
+that every seventh message has none. A line is a JSON array: partition, offset, row; rows.py says how values are printed.
 """
 
 import datetime
@@ -122,15 +122,37 @@ def json_schema(i, version):
     return rows.dump(schema), value, row
 
 
-def serializers(make, schema, url, conf):
+def key_type():
+    kind = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="keys.proto", package="shop", syntax="proto3")
+    key = file.message_type.add(name="OrderKey")
+    key.field.add(name="region", number=1, type=kind.TYPE_STRING, label=kind.LABEL_OPTIONAL)
+    key.field.add(name="id", number=2, type=kind.TYPE_INT64, label=kind.LABEL_OPTIONAL)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("shop.OrderKey"))
+
+
+def keys(make):
+    """The schema of keys, and what makes one of a row's."""
+    if make is protobuf:
+        made = key_type()
+        return made, lambda row: made(**row)
+    if make is avro:
+        fields = [{"name": "region", "type": "string"}, {"name": "id", "type": "long"}]
+        return rows.dump({"type": "record", "name": "OrderKey", "namespace": "shop", "fields": fields}), lambda row: row
+    return rows.dump({"title": "OrderKey", "type": "object", "properties": {"region": {"type": "string"}, "id": {"type": "integer"}}}), lambda row: row
+
+
+def serializers(make, schema, key_schema, url, conf):
     """Of a value and of a key."""
     registry = SchemaRegistryClient({"url": url})
-    value = {
-        avro: lambda: AvroSerializer(registry, schema, conf=conf),
-        protobuf: lambda: ProtobufSerializer(schema, registry, {**conf, "use.deprecated.format": False}),
-        json_schema: lambda: JSONSerializer(schema, registry, conf=conf),
-    }[make]()
-    return value, AvroSerializer(registry, '"string"', conf=conf)
+    of = {
+        avro: lambda schema: AvroSerializer(registry, schema, conf=conf),
+        protobuf: lambda schema: ProtobufSerializer(schema, registry, {**conf, "use.deprecated.format": False}),
+        json_schema: lambda schema: JSONSerializer(schema, registry, conf=conf),
+    }[make]
+    return of(schema), of(key_schema)
 
 
 def main():
@@ -139,13 +161,14 @@ def main():
     fixed = int(sys.argv[8]) if len(sys.argv) > 8 else None
     make = {"avro": avro, "protobuf": protobuf, "json": json_schema}[what.removesuffix("-header")]
     schema, value, _ = make(first, version)
+    key_schema, make_key = keys(make)
     conf = {"subject.name.strategy": topic_subject_name_strategy}
-    serialize, key_of = serializers(make, schema, url, conf)
+    serialize, key_of = serializers(make, schema, key_schema, url, conf)
     if what.endswith("-header"):
         serialize(value, SerializationContext(topic, MessageField.VALUE))  # which registers the schemas: a lookup tells their GUIDs
-        key_of("", SerializationContext(topic, MessageField.KEY))
+        key_of(make_key({"region": "", "id": 0}), SerializationContext(topic, MessageField.KEY))
         conf |= {"schema.id.serializer": header_schema_id_serializer, "auto.register.schemas": False}
-        serialize, key_of = serializers(make, schema, url, conf)
+        serialize, key_of = serializers(make, schema, key_schema, url, conf)
     producer = confluent_kafka.Producer({"bootstrap.servers": brokers, "enable.idempotence": True})
     lines = []
 
@@ -158,9 +181,9 @@ def main():
 
     for i in range(first, first + count):
         _, value, row = make(i, version)
-        key = None if i % 7 == 0 else f"k{i}"
+        key = None if i % 7 == 0 else {"region": f"rågion {i % 3}", "id": i}
         headers = {}  # of this message: the serializers put the GUIDs there
-        key_bytes = None if key is None else key_of(key, SerializationContext(topic, MessageField.KEY, headers))
+        key_bytes = None if key is None else key_of(make_key(key), SerializationContext(topic, MessageField.KEY, headers))
         value_bytes = serialize(value, SerializationContext(topic, MessageField.VALUE, headers))
         producer.produce(topic, key=key_bytes, value=value_bytes, headers=list(headers.items()),
                          partition=i % 2 if fixed is None else fixed, on_delivery=delivered({**row, "_key": key}))

@@ -102,7 +102,7 @@ def units_of(actions):
     for action in actions:
         info = action.get("commitInfo") or {}
         if "kafkadelta" in info:
-            if info["kafkadelta"].get("v") not in (1, 2):
+            if info["kafkadelta"].get("v") not in (1, 2, 3):
                 fault("broken_record", f"spans of format {info['kafkadelta'].get('v')}")
                 continue
             yield from info["kafkadelta"]["units"]
@@ -147,7 +147,7 @@ def check_commits(log):
             for s in u["spans"]:
                 if s["next"] - s["first"] != s["records"] + s["gaps"] or not 0 <= s.get("lost", 0) <= s["gaps"]:
                     fault("broken_record", f"version {version}: the span {s} does not add up")
-                if s["records"] != s["rows"] + s["skipped"] + s.get("dead", 0):
+                if s["records"] != s["rows"] + s["skipped"] + s.get("dead", 0) + s.get("filtered", 0):
                     fault("broken_record", f"version {version}: the messages of the span {s} do not add up")
                 if s.get("dead", 0) and f"{u['name']}#dl/{s['partition']}" not in txns:
                     fault("forged_txn", f"version {version}: no txn names the dead letters of the span {s}")
@@ -215,16 +215,29 @@ def check_tiling(log, units):
     return spans, until
 
 
-def of_generation(units, place, seen, offset):
-    """The generation that a row in a file of nobody's unit is of: the newest that has taken the offset and lacks its row."""
-    if all(u["gen"] == 0 for _, u in units.values()):
-        return 0
+def forgotten(log, name=None):
+    """Generations whose commits, and the rewinds that ended them, were cleaned from the log: of a stream, or of any. What they have taken is not
+    known, but for what tags tell."""
+    return range(max((v for app, v in (log.base or {}).items() if app.endswith("#gen") and name in (None, app[: -len("#gen")])), default=0))
+
+
+def takers(log, units, place, offset):
+    """The generations that may have taken an offset."""
     taken = {
         u["gen"]
         for _, u in units.values()
         for s in u["spans"]
         if (s["topic"], s["partition"]) == place and s["first"] <= offset < s["next"]
     }
+    past = forgotten(log)
+    return taken.union(past, [len(past)] if past else [])
+
+
+def of_generation(log, units, place, seen, offset):
+    """The generation that a row in a file of nobody's unit is of: the newest that may have taken the offset and lacks its row."""
+    if all(u["gen"] == 0 for _, u in units.values()) and not forgotten(log):
+        return 0
+    taken = takers(log, units, place, offset)
     lacking = [gen for gen in taken if offset not in seen[place + (gen,)]]
     return max(lacking, default=max(taken, default=0))
 
@@ -247,6 +260,7 @@ def read_file(files, path):
 def check_files(files, log, units):
     """Files are there, have the rows that the log tells, and their offsets are in their units' spans, each once in a generation."""
     seen = collections.defaultdict(set)
+    moved = collections.defaultdict(set)  # of the same, those in files of nobody's unit
     adds = dict(sorted(log.adds.items(), key=lambda item: tag_of(item[1]) is None))  # those of units first
     for (path, add), (rows, places) in zip(adds.items(), in_parallel(lambda path: read_file(files, path), adds)):
         if isinstance(rows, str):
@@ -268,20 +282,33 @@ def check_files(files, log, units):
                 (s["topic"], s["partition"]) == place and s["first"] <= offset < s["next"] for s in tag["spans"]
             ):
                 fault("outside_span", f"{path} has offset {offset} of {place}")
-            key = place + (tag["gen"] if tag is not None else of_generation(units, place, seen, offset),)
+            key = place + (tag["gen"] if tag is not None else of_generation(log, units, place, seen, offset),)
             if offset in seen[key]:
                 fault("duplicate", f"offset {offset} of {key} is in two rows, one in {path}")
             seen[key].add(offset)
-    return seen
+            if tag is None:
+                moved[key].add(offset)
+    return seen, moved
 
 
-def check_rows(units, seen, until):
+def earlier(log, units, seen, name, key, offset):
+    """Whether a row that was moved may be of an earlier generation than it was taken for: one that lacks it, or of which too little is known."""
+    return forgotten(log, name) or any(
+        gen < key[2] and offset not in seen[key[:2] + (gen,)] for gen in takers(log, units, key[:2], offset)
+    )
+
+
+def check_rows(log, units, seen, moved, until):
     """Each span has as many rows as it counts: files that others have made in place of its own count too. What a later generation has
-    taken again may be deleted."""
+    taken again may be deleted. A generation may have fewer rows than the one before had at the same offsets: moved rows beyond its own are that one's."""
     told = any(seen.values())  # else the rows do not tell their offsets
     for version, u in units.values():
         for s in u["spans"]:
-            there = sum(1 for o in range(s["first"], s["next"]) if o in seen[(s["topic"], s["partition"], u["gen"])])
+            key = (s["topic"], s["partition"], u["gen"])
+            there = sum(1 for o in range(s["first"], s["next"]) if o in seen[key])
+            if there > s["rows"]:
+                theirs = sum(1 for o in range(s["first"], s["next"]) if o in moved[key] and earlier(log, units, seen, u["name"], key, o))
+                there = max(there - theirs, s["rows"])
             begins = until.get((u["name"], s["topic"], s["partition"], u["gen"]), float("inf"))
             replaced = s["next"] > begins and there < s["rows"]
             if told and there != s["rows"] and not replaced:
@@ -300,12 +327,12 @@ def main(location):
     if {urllib.parse.unquote(n) for n in theirs} != ours:
         fault("log", f"delta-rs has other files: {sorted(theirs ^ ours)[:4]}")
     units = check_commits(log)
-    seen = check_files(files, log, units)
+    seen, moved = check_files(files, log, units)
     spans, until = check_tiling(log, units)
     for app, version in log.txns.items():
         if table.transaction_version(app) != version:
             fault("forged_txn", f"delta-rs has txn {app} at {table.transaction_version(app)}, the log at {version}")
-    check_rows(units, seen, until)
+    check_rows(log, units, seen, moved, until)
     for line in faults:
         print(line)
     if not faults:

@@ -1,0 +1,115 @@
+package pipeline_test
+
+import (
+	"encoding/hex"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/batch"
+	"kafkadelta/internal/kafkatest"
+	"kafkadelta/storage/faultstore"
+)
+
+// produceHex sends n messages with a kilobyte of hexadecimal digits each, which zstd makes half of.
+func (w *world) produceHex(n int) {
+	w.t.Helper()
+	random := rand.New(rand.NewPCG(1, 2))
+	text := make([]byte, 500)
+	records := make([]*kgo.Record, n)
+	for i := range records {
+		for k := range text {
+			text[k] = byte(random.Uint32())
+		}
+		records[i] = &kgo.Record{Topic: topic, Value: fmt.Appendf(nil, `{"n": %d, "text": "%s"}`, i, hex.EncodeToString(text))}
+	}
+	kafkatest.ProduceTo(w.t, w.client, records)
+}
+
+// TestTargetSizeIsMet: who has enough to read makes files of flush.bytes, counted as they are in the store, and of no more above than what waits to be
+// decoded when the target is reached.
+func TestTargetSizeIsMet(t *testing.T) {
+	parallelWorld(t, 1, func(w *world) {
+		const messages, target, memory = 25_000, 4 << 20, 16 << 20
+		const waiting = memory/8 + 1<<20 + 512<<10 // what may wait, what came with the last poll, and the batch that fills; zstd makes half of it
+		w.produceHex(messages)
+		w.untilEnd(func(s *setup) {
+			s.sink.Parquet.Compression, s.Lanes, s.Flush.Bytes, s.Flush.Interval = "zstd", 1, target, time.Minute
+			s.Memory = func() int64 { return memory }
+		})
+		var sizes []int64
+		rows := int64(0)
+		for v := range w.version() + 1 {
+			for _, line := range w.logLines(v) {
+				if line.Add != nil {
+					n, _ := line.Add.NumRecords()
+					sizes, rows = append(sizes, line.Add.Size), rows+n
+				}
+			}
+		}
+		if rows != messages || len(sizes) < 3 {
+			t.Fatalf("the table has %d rows in files of %d bytes, want %d rows in some files", rows, sizes, messages)
+		}
+		for _, size := range sizes[:len(sizes)-1] { // the last has what was left
+			if size < target*95/100 || size > target+waiting/2 {
+				t.Errorf("files have %d bytes, want %d to %d in all but the last", sizes, target, target+waiting/2)
+				break
+			}
+		}
+	})
+}
+
+// TestFewFilesAtLowRates: where little comes, all partitions share a lane, so that a commit has one file however many lanes there are.
+func TestFewFilesAtLowRates(t *testing.T) {
+	scenario(t, 8, func(w *world) {
+		k := w.start(func(s *setup) { s.Lanes = 4 })
+		w.eventually("the worker is ready", func() bool { return k.Ready() == nil })
+		for range 5 {
+			w.produceAll(8, 100)
+			w.landed()
+		}
+		k.stop()
+		w.exactlyOnce()
+		for v := range w.version() + 1 {
+			files := 0
+			for _, line := range w.logLines(v) {
+				if line.Add != nil {
+					files++
+				}
+			}
+			if files > 1 {
+				t.Errorf("version %d has %d files, want one", v, files)
+			}
+		}
+	})
+}
+
+// TestAdaptiveHoldsTheGoal: messages that come all the time are in the table within flush.freshness, in hardly more commits than that allows, where
+// a fixed interval that is as safe makes twice as many.
+func TestAdaptiveHoldsTheGoal(t *testing.T) {
+	const goal, length = 5 * time.Second, time.Minute
+	scenario(t, 2, func(w *world) {
+		w.store.SetPlan(faultstore.When(isPut, faultstore.Delay(300*time.Millisecond)))
+		k := w.start(func(s *setup) { s.Flush.Mode, s.Flush.Freshness = batch.ModeAdaptive, goal })
+		w.eventually("the worker is ready", func() bool { return k.Ready() == nil })
+		before := w.version()
+		oldest := 0.0
+		for i := range int32(length / (100 * time.Millisecond)) {
+			w.produce(i%2, 1)
+			time.Sleep(100 * time.Millisecond)
+			oldest = max(oldest, k.metric("kafkadelta_freshness_seconds"))
+		}
+		k.stop()
+		w.exactlyOnce()
+		commits := w.version() - before
+		if oldest > goal.Seconds() || oldest < goal.Seconds()/2 {
+			t.Errorf("the oldest message of a commit was %.1f s old, the goal is %v", oldest, goal)
+		}
+		if most := int64(length/(goal*3/4)) + 1; commits > most {
+			t.Errorf("%d commits in %v, want at most %d", commits, length, most)
+		}
+	})
+}

@@ -1,0 +1,34 @@
+package pipeline
+
+// DefaultMemory is what a pipeline holds where nothing else is said, in bytes.
+const DefaultMemory = 512 << 20
+
+// Of the memory, an eighth each is for fetches as the brokers sent them, and for messages that wait to be decoded (maxInFlight); a quarter is for the open
+// data files of all lanes, with the rows that are collected for them. The rest is for what has no bound of its own: fetches that are larger once
+// they are decompressed, batches, uploads, and garbage.
+const (
+	fetchedPart = 8
+	filesPart   = 4
+)
+
+func (o Options) memory() int64 {
+	if o.Memory != nil {
+		return o.Memory()
+	}
+	return DefaultMemory
+}
+
+// part is what this pipeline has of something that is `all` by default: less where it has less memory, but not less than least.
+func (o Options) part(all, least int) int {
+	return max(int(min(int64(all)*(o.memory()>>10)/(DefaultMemory>>10), int64(all))), least)
+}
+
+// WriterMemory is what the open files of one lane may take in each of so many tables, of a pipeline that began as one of `share` and has so
+// much memory: both as in Options.
+func (c Config) WriterMemory(share int, memory func() int64, tables int) func() int64 {
+	writers := int64(laneCount(c.Lanes, share) * tables)
+	return func() int64 { return Options{Memory: memory}.memory() / filesPart / writers }
+}
+
+// hold has the client fetch no more at once than there is memory for. Pipelines come and go, and so do partitions.
+func (d *dispatcher) hold() { d.source.Hold(d.memory()/fetchedPart, len(d.parts)) }

@@ -1,0 +1,32 @@
+package pipeline
+
+import "testing"
+
+func TestMemoryIsDivided(t *testing.T) {
+	for name, tc := range map[string]struct {
+		memory       int64 // 0 for the default
+		all, least   int
+		part         int
+		lanes, share int
+		tables       int
+		write        int64
+	}{
+		"by default":                  {0, 1000, 10, 1000, 2, 0, 1, 64 << 20},
+		"half":                        {DefaultMemory / 2, 1000, 10, 500, 2, 0, 1, 32 << 20},
+		"more":                        {4 * DefaultMemory, 1000, 10, 1000, 4, 0, 1, 128 << 20},
+		"hardly any":                  {1 << 20, 1000, 10, 10, 1, 0, 1, 256 << 10},
+		"many tables":                 {0, 1000, 10, 1000, 2, 0, 16, 4 << 20},
+		"one of many, with few cores": {DefaultMemory / 50, 64 << 20, 1 << 20, 64 << 20 / 50, 1, 50, 1, DefaultMemory / 50 / 4},
+	} {
+		var o Options
+		if tc.memory != 0 {
+			o.Memory = func() int64 { return tc.memory }
+		}
+		if got := o.part(tc.all, tc.least); got < tc.part-tc.part/1000 || got > tc.part {
+			t.Errorf("%s: the part of %d is %d, want about %d", name, tc.all, got, tc.part)
+		}
+		if got := (Config{Lanes: tc.lanes}).WriterMemory(tc.share, o.Memory, tc.tables)(); got != tc.write {
+			t.Errorf("%s: a writer has %d bytes, want %d", name, got, tc.write)
+		}
+	}
+}
