@@ -13,7 +13,11 @@ import (
 )
 
 // memberLimit is how long a member of the group may be silent: longer than any session, and than any join may take.
-const memberLimit = 25 * time.Second
+// joinLimit is how long a group may take to assign its partitions.
+const (
+	memberLimit = 25 * time.Second
+	joinLimit   = time.Minute
+)
 
 // watch looks at what workers ask of Kafka.
 func (w *world) watch() {
@@ -22,20 +26,25 @@ func (w *world) watch() {
 		w.reported(r.(*kmsg.OffsetCommitRequest))
 		return nil, nil, false
 	})
-	alive := func(member func(kmsg.Request) (group, id string)) func(kmsg.Request) (kmsg.Response, error, bool) {
+	alive := func(joins bool, member func(kmsg.Request) (group, id string)) func(kmsg.Request) (kmsg.Response, error, bool) {
 		return func(r kmsg.Request) (kmsg.Response, error, bool) {
 			w.kafka.KeepControl()
 			if group, id := member(r); id != "" && group == streamName {
 				w.mu.Lock()
 				defer w.mu.Unlock()
 				w.members[id] = time.Now()
+				if !joins {
+					w.joining = time.Time{}
+				} else if w.joining.IsZero() {
+					w.joining = time.Now()
+				}
 			}
 			return nil, nil, false
 		}
 	}
-	w.kafka.ControlKey(int16(kmsg.JoinGroup), alive(func(r kmsg.Request) (string, string) { j := r.(*kmsg.JoinGroupRequest); return j.Group, j.MemberID }))
-	w.kafka.ControlKey(int16(kmsg.SyncGroup), alive(func(r kmsg.Request) (string, string) { s := r.(*kmsg.SyncGroupRequest); return s.Group, s.MemberID }))
-	w.kafka.ControlKey(int16(kmsg.Heartbeat), alive(func(r kmsg.Request) (string, string) { h := r.(*kmsg.HeartbeatRequest); return h.Group, h.MemberID }))
+	w.kafka.ControlKey(int16(kmsg.JoinGroup), alive(true, func(r kmsg.Request) (string, string) { j := r.(*kmsg.JoinGroupRequest); return j.Group, j.MemberID }))
+	w.kafka.ControlKey(int16(kmsg.SyncGroup), alive(false, func(r kmsg.Request) (string, string) { s := r.(*kmsg.SyncGroupRequest); return s.Group, s.MemberID }))
+	w.kafka.ControlKey(int16(kmsg.Heartbeat), alive(false, func(r kmsg.Request) (string, string) { h := r.(*kmsg.HeartbeatRequest); return h.Group, h.MemberID }))
 }
 
 // reported looks at what workers report to Kafka: never more than the table holds (C10).
@@ -52,7 +61,9 @@ func (w *world) reported(r *kmsg.OffsetCommitRequest) {
 }
 
 // expire takes silent members out of the group, as every broker does. kfake never does where a connection broke before a join
-// was answered (group.reply starts no timer then), so that such groups would never assign anything again.
+// was answered (group.reply starts no timer then), so that such groups would never assign anything again. Nor would a group that
+// lost a member while it waited in a sync: kfake counts one join too many from then on (group.removeMember), and every join puts
+// off the rebalance's end. All members are taken out of such a group, which then begins anew.
 func (w *world) expire(ctx context.Context) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(w.kafka.ListenAddrs()...), kgo.Dialer(w.network.DialContext))
 	w.check(err)
@@ -79,9 +90,13 @@ func (w *world) expire(ctx context.Context) {
 func (w *world) silent() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	stuck := !w.joining.IsZero() && time.Since(w.joining) > joinLimit
+	if stuck {
+		w.joining = time.Time{}
+	}
 	var ids []string
 	for _, id := range slices.Sorted(maps.Keys(w.members)) {
-		if time.Since(w.members[id]) > memberLimit {
+		if stuck || time.Since(w.members[id]) > memberLimit {
 			ids = append(ids, id)
 			delete(w.members, id)
 		}

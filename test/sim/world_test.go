@@ -95,6 +95,7 @@ type world struct {
 	widened bool
 	held    []*held
 	members map[string]time.Time // of the group: when each was heard of
+	joining time.Time            // when it began to assign its partitions; zero once a member syncs
 	count   counts
 
 	faultMu sync.Mutex
