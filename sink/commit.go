@@ -183,8 +183,8 @@ func raceWait(lost int) time.Duration {
 
 // unlessDone hides an error that only says that the context is done.
 func unlessDone(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil //nolint:nilerr // that is what it is for
+	if ctx.Err() != nil && finalError("", err) == nil {
+		return nil
 	}
 	return err
 }

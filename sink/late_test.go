@@ -2,13 +2,17 @@ package sink_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"kafkadelta/checkpoint"
 	"kafkadelta/delta"
 	"kafkadelta/sink"
+	"kafkadelta/storage/faultstore"
 )
 
 // late has the next put of a version take longer than anybody believes in its answer, while others go on: they make the version,
@@ -106,4 +110,72 @@ func TestVersionThatWasReplacedUnderAnIdleWorker(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWhatIsReadAsTheContextEndsIsNotForgotten has the context of a look at the log end at each operation in turn, as a revocation's does that runs out of
+// time. The log has moved on then: a RESTORE among the versions must end the run all the same (rule C1c), and where versions are gone, nothing of
+// before may land (rule C2), nor be taken for whole before the log was looked back in (rule A6b).
+func TestWhatIsReadAsTheContextEndsIsNotForgotten(t *testing.T) {
+	restore := func(b *bench) { b.foreign(`{"commitInfo":{"operation":"RESTORE"}}`) }
+	strangers := func(b *bench) {
+		for range 3 {
+			b.foreign(stranger)
+		}
+	}
+	for name, tt := range map[string]struct {
+		befalls func(b *bench)
+		refused bool
+	}{
+		"a RESTORE":                        {restore, true},
+		"a RESTORE, and many others":       {func(b *bench) { strangers(b); restore(b); strangers(b) }, true},
+		"versions that are gone":           {func(b *bench) { strangers(b); b.logCheckpoint(0, 1, 2, 3) }, false},
+		"a RESTORE behind those":           {func(b *bench) { strangers(b); restore(b); b.logCheckpoint(0, 1, 2, 3) }, true},
+		"a RESTORE among those":            {func(b *bench) { restore(b); strangers(b); b.logCheckpoint(0, 1, 2, 3, 4) }, false}, // no unit with files was committed
+		"a RESTORE of a unit, among those": {func(b *bench) { b.restoreAll(); strangers(b); b.logCheckpoint(0, 1, 2, 3, 4) }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cut := true
+			for at := 0; cut; at++ {
+				b := newBench(t)
+				table := b.owner(1)
+				b.commit(table, b.unit(table, span(0, 0, 3)))
+				next := b.unit(table, span(0, 3, 3))
+				tt.befalls(b)
+				ctx, cancel := context.WithCancel(t.Context())
+				n := 0
+				b.store.SetHook(func(faultstore.Op) {
+					if n == at {
+						cancel()
+					}
+					n++
+				})
+				_, _, err := table.Follow(ctx)
+				cut = ctx.Err() != nil
+				cancel()
+				b.store.SetHook(nil)
+				if err == nil || errors.Is(err, context.Canceled) {
+					err = table.Commit(t.Context(), []*sink.Unit{next})
+				}
+				if err == nil && next.State() == sink.Dropped {
+					_, err = table.Claim(t.Context(), []checkpoint.Partition{partition(0)})
+				}
+				switch {
+				case tt.refused && (err == nil || !strings.Contains(err.Error(), "rewind")):
+					t.Errorf("cut at operation %d: the run goes on with %v, %v; want a refusal", at, next.State(), err)
+				case !tt.refused && (err != nil || next.State() != sink.Dropped):
+					t.Errorf("cut at operation %d: the next unit is %v, %v; want it dropped", at, next.State(), err)
+				}
+			}
+		})
+	}
+}
+
+// restoreAll takes all files out of the table.
+func (b *bench) restoreAll() {
+	lines := []string{`{"commitInfo":{"operation":"RESTORE"}}`}
+	for add, err := range b.snapshot().Files(b.t.Context()) {
+		b.check(err)
+		lines = append(lines, fmt.Sprintf(`{"remove":{"path":%q,"dataChange":true,"deletionTimestamp":1}}`, add.Path))
+	}
+	b.foreign(lines...)
 }

@@ -82,8 +82,10 @@ type Table struct {
 	// What proposals of others are judged by (rule C1): every version after judgedFrom was read, and touched has the newest of
 	// them that has a txn of an app id.
 	judgedFrom int64
-	lookedBack bool // for a RESTORE before the start
 	touched    map[string]int64
+	lookedBack bool  // for a RESTORE before the start
+	looksAgain bool  // for one among versions that are gone
+	ended      error // what a version said that ends the process: the log has moved on to it, and says it once
 	combine    combiner
 
 	rowsMu      sync.Mutex
@@ -215,11 +217,11 @@ func (t *Table) retry(ctx context.Context, op string, try func() error) error {
 			}
 			return nil
 		}
+		if final := t.final(op, err); final != nil { // though the context is done: nothing might find it again
+			return final
+		}
 		if ctx.Err() != nil {
 			return ctx.Err()
-		}
-		if final := t.final(op, err); final != nil {
-			return final
 		}
 		if err := t.pause(ctx, op, err, &wait); err != nil {
 			return err
@@ -299,6 +301,12 @@ func (t *Table) catchUp(ctx context.Context, inFlight []*Unit) (all bool, err er
 
 // step is advance for one version; false where there is none yet.
 func (t *Table) step(ctx context.Context, inFlight []*Unit) (moved bool, err error) {
+	if t.ended != nil {
+		return false, t.ended
+	}
+	if err := t.lookAgain(ctx); err != nil {
+		return false, err
+	}
 	err = t.retry(ctx, "reading the table's log", func() error {
 		commit, err := t.log.Next(ctx)
 		switch {
@@ -311,7 +319,8 @@ func (t *Table) step(ctx context.Context, inFlight []*Unit) (moved bool, err err
 			return err
 		}
 		moved = true
-		return t.judge(commit, inFlight)
+		t.ended = t.judge(commit, inFlight)
+		return t.ended
 	})
 	return moved, err
 }
@@ -328,23 +337,34 @@ func (t *Table) reload(ctx context.Context, inFlight []*Unit, reason error) erro
 	if err := t.retry(ctx, "opening the table again", func() error { return t.log.Reload(ctx) }); err != nil {
 		return err
 	}
-	if t.isStream() && t.log.Metadata().ID != table { // rule C1c, as in judge
-		return t.replaced(t.log.Version(), "its id has changed")
-	}
-	if t.lookedBack || len(t.claims) > 0 || t.opts.Follows && t.knowsStream() { // one of the versions may have been a RESTORE (rules A6 and A6b)
-		t.lookedBack = false
-		if err := t.lookBack(ctx); err != nil {
-			return err
-		}
-	}
+	// The log has moved on: what follows from that must not depend on whether the context is done meanwhile.
+	t.looksAgain = t.looksAgain || t.lookedBack || len(t.claims) > 0 || t.opts.Follows && t.knowsStream()
 	t.fenceAll()
 	t.judgedFrom = t.log.Version()
 	t.gen.Store(t.generation())
 	clear(t.touched)
-	if err := t.outruled(); err != nil {
+	if t.isStream() && t.log.Metadata().ID != table { // rule C1c, as in judge
+		t.ended = t.replaced(t.log.Version(), "its id has changed")
+	} else if t.ended = t.outruled(); t.ended == nil {
+		t.ended = t.relayout()
+	}
+	if t.ended != nil {
+		return t.ended
+	}
+	return t.lookAgain(ctx)
+}
+
+// lookAgain looks back once more, since one of the versions that are gone may have been a RESTORE (rules A6 and A6b).
+func (t *Table) lookAgain(ctx context.Context) error {
+	if !t.looksAgain {
+		return nil
+	}
+	t.lookedBack = false
+	if err := t.lookBack(ctx); err != nil {
 		return err
 	}
-	return t.relayout()
+	t.looksAgain = false
+	return nil
 }
 
 // judge applies one version made by somebody (perhaps by this process, under an answer that was lost).
