@@ -234,7 +234,7 @@ var breaks = []broken{
 	{
 		"A6b", "a worker that opens the log anew, since versions are gone, does not look whether the table was restored", changes{{
 			tableGo,
-			"	if t.lookedBack || len(t.claims) > 0 || t.opts.Follows && t.knowsStream() {", "	if t.opts.Follows && t.knowsStream() {",
+			"t.looksAgain || t.lookedBack || len(t.claims) > 0 || t.opts.Follows", "t.opts.Follows",
 		}},
 	},
 	{
