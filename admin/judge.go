@@ -156,22 +156,37 @@ func (v *verifier) hole(t *track, first, next int64, kind Kind) {
 	}
 }
 
+// due is the part of a span whose rows must be there, and at least how many they are: a later generation may have begun in the middle of it, and has the
+// others. Which messages became no rows is not known, and all of them may be below.
+func (t *track) due(s *span) *span {
+	if s.next <= t.until {
+		return s
+	}
+	part := *s
+	part.next = max(s.first, t.until)
+	part.rows = max(s.rows-(s.next-part.next), 0)
+	return &part
+}
+
+// there counts the rows of a span, those that are deleted as well, without those that a replay has made of its dead letters.
+func (t *track) there(s *span) int64 {
+	return t.have.count(s.first, s.next) + t.deleted.count(s.first, s.next) - t.replayed.count(s.first, s.next)
+}
+
 // countSpan compares the rows of a span with what is there. Rows that a replay has made of its dead letters are besides; where others have
 // rewritten them, nothing tells which they are.
 func (v *verifier) countSpan(t *track, s *span) {
-	there, dead, replayed := t.have.count(s.first, s.next), t.deleted.count(s.first, s.next), t.replayed.count(s.first, s.next)
-	t.found += there
-	there -= replayed
-	lacking := s.rows - there - dead
+	t.found += t.have.count(s.first, s.next)
+	lacking := s.rows - t.there(s)
 	switch {
-	case lacking < 0 && replayed-lacking <= s.dead && v.replays(t.name):
+	case lacking < 0 && t.replayed.count(s.first, s.next)-lacking <= s.dead && v.replays(t.name):
 	case lacking < 0 && v.excused(t, s, -lacking):
 	case lacking < 0:
 		v.faultOffsets(t, RowCount, s.first, s.next, "offsets [%d, %d) of %s have %d rows, but the span counts %d",
-			s.first, s.next, v.unitText(s.unit), there+dead, s.rows)
-	case s.next > t.until: // a later generation has taken them again: what is there of this one does not matter
+			s.first, s.next, v.unitText(s.unit), s.rows-lacking, s.rows)
 	default:
-		t.lacking += dead + v.explainLack(t, s, lacking)
+		s = t.due(s)
+		t.lacking += t.deleted.count(s.first, s.next) + v.explainLack(t, s, max(s.rows-t.there(s), 0))
 	}
 }
 
@@ -189,7 +204,14 @@ func (v *verifier) explainLack(t *track, s *span, lacking int64) int64 {
 	}
 	others := v.changers(u)
 	for _, o := range others {
-		if v.tookBack(o, t, s) {
+		took, unsure := v.tookBack(o, t, s)
+		switch {
+		case unsure:
+			t.unaccounted += lacking
+			v.doubtOffsets(t, s.first, s.next, "version %d (%s) took back %d rows of offsets [%d, %d); whether version %d, which it went back to, had them from an earlier generation, is told by what came before version %d, which was not read",
+				o.Version, orUnknown(o.Operation, o.Engine), lacking, s.first, s.next, o.to, v.baseVersion())
+			return 0
+		case took:
 			v.faultOffsets(t, Restored, s.first, s.next, "version %d (%s) took back %d rows of offsets [%d, %d) and left the txn: they are lost unless they are read again",
 				o.Version, orUnknown(o.Operation, o.Engine), lacking, s.first, s.next)
 			return 0
@@ -210,18 +232,26 @@ func (v *verifier) explainLack(t *track, s *span, lacking int64) int64 {
 }
 
 // tookBack reports whether a commit of others may have taken back rows of the span. One that went back to a version of which it tells has left what
-// had come by then, whatever generation had brought it, and where the stream stood then, all before was there or passed over.
-func (v *verifier) tookBack(o *OtherCommit, t *track, s *span) bool {
+// had come by then, whatever generation had brought it, and where the stream stood then, all before was there or passed over. It is unsure where nothing
+// that was read tells of that version, unless there was but one generation by then and it was not that far.
+func (v *verifier) tookBack(o *OtherCommit, t *track, s *span) (took, unsure bool) {
 	u := &v.units[s.unit]
 	switch {
 	case !replaces(o.Operation):
-		return false
+		return false, false
 	case o.to < 0:
-		return true
+		return true, false
 	case u.version >= 0 && u.version <= o.to, u.version < 0 && v.baseVersion() <= o.to:
-		return false
+		return false, false
+	case o.to >= v.baseVersion():
+		return s.next > v.stoodAt(t, o.to), false
+	case u.version < 0, t.gen > 0 && v.baseGeneration(t.name) > 0:
+		return false, true
+	case t.gen == 0:
+		return true, false
 	}
-	return s.next > v.stoodAt(t, o.to)
+	stood, _ := v.base.Txn(checkpoint.AppID(t.name, t.ID))
+	return s.next > stood.Version+1, s.next <= stood.Version+1
 }
 
 // standKey is a stream's partition at a version.
@@ -231,8 +261,7 @@ type standKey struct {
 	version int64
 }
 
-// stoodAt is where the stream stood in the track's partition at a version; 0 where the log does not tell. A RESTORE may have taken back many spans:
-// it is found once.
+// stoodAt is where the stream stood in the track's partition at a version that was read. A RESTORE may have taken back many spans: it is found once.
 func (v *verifier) stoodAt(t *track, version int64) int64 {
 	key := standKey{t.name, t.Partition, version}
 	next, found := v.stood[key]
@@ -246,7 +275,7 @@ func (v *verifier) stoodAt(t *track, version int64) int64 {
 func (v *verifier) findStand(t *track, version int64) (next int64) {
 	gen := v.generationAt(t.name, version+1)
 	for _, e := range v.byPlace[t.Partition] {
-		if e.name != t.name || e.gen != gen || version < v.baseVersion() {
+		if e.name != t.name || e.gen != gen {
 			continue
 		}
 		next = max(e.pin, 0)

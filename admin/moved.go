@@ -128,9 +128,7 @@ func (v *verifier) settleMoved() {
 		for _, matters := range []bool{true, false} {
 			for _, t := range tracks {
 				for i := range t.spans {
-					if s := &t.spans[i]; s.next <= t.until == matters {
-						m.fill(t, s, matters)
-					}
+					m.fill(t, &t.spans[i], matters)
 				}
 			}
 		}
@@ -152,9 +150,13 @@ func (m *mover) overOf(t *track, s *span) int64 {
 	return n
 }
 
-// fill gives a span what it lacks and another track has to spare.
+// fill gives a span what it lacks and another track has to spare: where it matters, or where a later generation has the offsets.
 func (m *mover) fill(t *track, s *span, matters bool) {
-	for o := s.first; o < s.next && m.overOf(t, s) < 0; o++ {
+	first, next := s.first, t.due(s).next
+	if !matters {
+		first, next = next, s.next
+	}
+	for o := first; o < next && m.overOf(t, s) < 0; o++ {
 		if t.have.has(o) || t.deleted.has(o) {
 			continue
 		}
@@ -163,7 +165,7 @@ func (m *mover) fill(t *track, s *span, matters bool) {
 				continue
 			}
 			from := e.spanAt(o)
-			if !(from != nil && m.overOf(e, from) > 0 || matters && (from == nil || from.next > e.until)) {
+			if !(from != nil && m.overOf(e, from) > 0 || matters && (from == nil || o >= e.until)) {
 				continue
 			}
 			switch {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"kafkadelta/delta"
 	"kafkadelta/internal/kafkatest"
 )
 
@@ -231,8 +232,8 @@ func restoreUnderAWorker(t *testing.T, topic string, restore func(table string, 
 
 // TestVerifyFindsFaultsOfGenerations plants faults that only a rewind makes possible. Both `verify` and the script find them.
 func TestVerifyFindsFaultsOfGenerations(t *testing.T) {
-	config, clean := verifiedTable(t, "") // versions 2 to 4
-	command(t, exitOK, "rewind", "-c", config, "--to-offsets", "0=120,1=150", "--yes")
+	config, clean := verifiedTable(t, "")                                              // versions 2 to 4
+	command(t, exitOK, "rewind", "-c", config, "--to-offsets", "0=120,1=120", "--yes") // within the last spans
 	untilEnd(t, config)
 	wantVerified(t, config, clean)
 	for name, tt := range map[string]struct {
@@ -245,6 +246,10 @@ func TestVerifyFindsFaultsOfGenerations(t *testing.T) {
 		"a rewind to elsewhere": {func(d onDisk) {
 			d.edit(5, true, `"appId":"verify-0","version":119`, `"appId":"verify-0","version":118`)
 		}, "forged_txn"},
+		"rows that were not read again": {func(d onDisk) {
+			a := d.add(4)
+			d.write(d.commitFile(7), `{"commitInfo":{"operation":"OPTIMIZE","engineInfo":"somebody"}}`+"\n"+d.action("remove", delta.Remove{Path: a.Path, Size: &a.Size})+"\n")
+		}, "lost_rows"},
 		"a record that is gone": {func(d onDisk) { d.edit(5, true, `"kafkadelta":`, `"elsewhere":`) }, "forged_txn"},
 		"a row twice in its generation": {func(d onDisk) {
 			a := d.add(6)

@@ -300,7 +300,7 @@ def earlier(log, units, seen, name, key, offset):
 
 def check_rows(log, units, seen, moved, until):
     """Each span has as many rows as it counts: files that others have made in place of its own count too. What a later generation has
-    taken again may be deleted. A generation may have fewer rows than the one before had at the same offsets: moved rows beyond its own are that one's."""
+    taken again may be deleted; where it begins within the span, those below must be there: as many as the span counts, but for one at each offset above. A generation may have fewer rows than the one before had at the same offsets: moved rows beyond its own are that one's."""
     told = any(seen.values())  # else the rows do not tell their offsets
     for version, u in units.values():
         for s in u["spans"]:
@@ -309,11 +309,15 @@ def check_rows(log, units, seen, moved, until):
             if there > s["rows"]:
                 theirs = sum(1 for o in range(s["first"], s["next"]) if o in moved[key] and earlier(log, units, seen, u["name"], key, o))
                 there = max(there - theirs, s["rows"])
-            begins = until.get((u["name"], s["topic"], s["partition"], u["gen"]), float("inf"))
-            replaced = s["next"] > begins and there < s["rows"]
-            if told and there != s["rows"] and not replaced:
-                fault("lost_rows" if there < s["rows"] else "row_count",
-                      f"version {version}: [{s['first']}, {s['next']}) of {s['topic']}[{s['partition']}] has {there} rows, {s['rows']} were counted")
+            end, least = s["next"], s["rows"]
+            begins = until.get((u["name"], s["topic"], s["partition"], u["gen"]), end)
+            if begins < end and there < least:
+                least -= end - max(begins, s["first"])
+                end = max(begins, s["first"])
+                there = sum(1 for o in range(s["first"], end) if o in seen[key])
+            if told and (there < least or there > s["rows"]):
+                fault("lost_rows" if there < least else "row_count",
+                      f"version {version}: [{s['first']}, {end}) of {s['topic']}[{s['partition']}] has {there} rows, {s['rows']} were counted in [{s['first']}, {s['next']})")
 
 
 def main(location):
