@@ -264,6 +264,9 @@ func (c *compiler) value(w, r *node, n *decode.Node, b *decode.Builder) (value, 
 	if w.kind == kindUnion {
 		return c.union(w, r, n, b)
 	}
+	if m := ofOne(w, r, n); m != nil { // of a union that has had one type only
+		return c.union(m, r, n, b)
+	}
 	v := value{op: opSkip, typ: w, path: n.Path, b: b, epoch: n.Epoch}
 	if err := c.shape(&v, w, resolved(w, r), n); err != nil {
 		return v, err
@@ -295,76 +298,6 @@ func castable(w *node, cast decode.Cast, path string) error {
 		return &decode.Mismatch{Path: path, Detail: fmt.Sprintf("a computed column's cast needs a text or an instant, and the schema has %s", w)}
 	}
 	return nil
-}
-
-// union compiles a union: of null and one type, which is what most are; as the struct of its members, where the column is one
-// that has fields of their names; or by the type of each.
-func (c *compiler) union(w, r *node, n *decode.Node, b *decode.Builder) (value, error) {
-	null := slices.IndexFunc(w.branches, func(b *node) bool { return b.kind == kindNull })
-	if len(w.branches) == 2 && null >= 0 {
-		v, err := c.value(w.branches[1-null], r, n, b)
-		v.nullable = uint8(null + 1)
-		return v, err
-	}
-	v := value{op: opUnion, typ: w, path: n.Path, b: b}
-	if b != nil && b.Kind == decode.KindStruct && hasMembers(w, n) {
-		return c.members(v, w, r, n)
-	}
-	for _, branch := range w.branches {
-		out, err := c.value(branch, r, n, b)
-		if e, ok := err.(*decode.Mismatch); ok { //nolint:errorlint // never wrapped
-			out = value{op: opRefuse, typ: branch, path: e.Path, refusal: e.Detail}
-			err = nil
-		}
-		if err != nil {
-			return v, err
-		}
-		v.branches = append(v.branches, out)
-	}
-	if !slices.ContainsFunc(v.branches, func(b value) bool { return b.op != opRefuse && b.op != opNull }) && len(w.branches) > 1 {
-		return v, &decode.Mismatch{Path: n.Path, Detail: fmt.Sprintf("%s fits no column of type %s: use a struct with a field for each type, %s",
-			w, decode.TypeName(n.Type), memberName(0))}
-	}
-	return v, nil
-}
-
-// memberName is the struct's field for the i-th type of a union that is not null, as in Spark.
-func memberName(i int) string { return fmt.Sprintf("member%d", i) }
-
-func hasMembers(w *node, n *decode.Node) bool {
-	i := 0
-	for _, branch := range w.branches {
-		if branch.kind == kindNull {
-			continue
-		}
-		if columnOf(n, memberName(i)) != nil {
-			return true
-		}
-		i++
-	}
-	return false
-}
-
-func (c *compiler) members(v value, w, r *node, n *decode.Node) (value, error) {
-	v.op = opMembers
-	i := 0
-	for _, branch := range w.branches {
-		if branch.kind == kindNull {
-			v.branches = append(v.branches, value{op: opNull, typ: branch, path: n.Path, b: v.b})
-			continue
-		}
-		column := columnOf(n, memberName(i))
-		if column == nil || column.Index < 0 {
-			return v, &decode.Mismatch{Path: n.Path, Detail: fmt.Sprintf("%s has a type %s, and the struct has no field %s for it", w, branch, memberName(i))}
-		}
-		out, err := c.value(branch, r, column, v.b.Children[column.Index])
-		if err != nil {
-			return v, err
-		}
-		v.branches = append(v.branches, out)
-		i++
-	}
-	return v, nil
 }
 
 // shape chooses the op.

@@ -2,6 +2,8 @@ package avro
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -9,17 +11,22 @@ import (
 )
 
 // TableSchema is the schema of a table that takes all that messages of the schema hold: types as the package's decoder fills
-// them, a union of several types as a struct with a field for each (member0, member1, ...), every column nullable. The
+// them, a union of several types as a struct with a field for each, of its name (member_int, member_order, ...), every column nullable. The
 // error names what no column can hold.
 func TableSchema(s *Schema) (*arrow.Schema, error) { return MessageSchema(s, nil) }
 
 // MessageSchema is TableSchema but for fields that are given: they may be what no column can hold.
 func MessageSchema(s *Schema, given decode.Given) (*arrow.Schema, error) {
+	return messageSchema(s, given, nil)
+}
+
+// messageSchema is MessageSchema for a table that is there: what it calls the members of unions stays.
+func messageSchema(s *Schema, given decode.Given, table *decode.Node) (*arrow.Schema, error) {
 	if s.root.kind != kindRecord {
 		return nil, fmt.Errorf("the schema is %s: want a record, whose fields are columns", s.root)
 	}
 	d := &deriver{given: given, within: map[*node]bool{}}
-	fields, err := d.fields(s.root, "")
+	fields, err := d.fields(s.root, "", table)
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +41,7 @@ type deriver struct {
 	within map[*node]bool
 }
 
-func (d *deriver) fields(n *node, path string) ([]arrow.Field, error) {
+func (d *deriver) fields(n *node, path string, table *decode.Node) ([]arrow.Field, error) {
 	if d.within[n] {
 		return nil, fmt.Errorf("field %s: %s contains itself, which no column can: drop it in table.columns", path, n)
 	}
@@ -44,7 +51,7 @@ func (d *deriver) fields(n *node, path string) ([]arrow.Field, error) {
 	for i := range n.fields {
 		f := &n.fields[i]
 		at := join(path, f.name)
-		t, err := d.typ(f.typ, at)
+		t, err := d.typ(f.typ, at, below(table, f.name))
 		if t, err = d.given.Or(t, err, at); err != nil {
 			return nil, err
 		}
@@ -55,11 +62,26 @@ func (d *deriver) fields(n *node, path string) ([]arrow.Field, error) {
 	return out, nil
 }
 
+// below is the node of a field, or of the column that takes it under another name; nil where there is none.
+func below(table *decode.Node, name string) *decode.Node {
+	if table == nil {
+		return nil
+	}
+	n := columnOf(table, name)
+	if n != nil && n.Index < 0 && len(n.Computed) == 1 && n.Computed[0].Value != nil {
+		return n.Computed[0].Value
+	}
+	return n
+}
+
 // maxDelta is the most digits of a decimal in a table.
 const maxDelta = 38
 
 // typ is a type's column; nil for null, of which there is nothing to keep.
-func (d *deriver) typ(n *node, path string) (arrow.DataType, error) {
+func (d *deriver) typ(n *node, path string, table *decode.Node) (arrow.DataType, error) {
+	if m := ofOne(n, nil, table); m != nil {
+		n = m
+	}
 	switch n.kind {
 	case kindNull:
 		return nil, nil
@@ -94,7 +116,11 @@ func (d *deriver) typ(n *node, path string) (arrow.DataType, error) {
 		}
 		return arrow.BinaryTypes.Binary, nil
 	case kindArray, kindMap:
-		item, err := d.typ(n.items, join(path, map[kind]string{kindArray: "element", kindMap: "value"}[n.kind]))
+		var elem *decode.Node
+		if table != nil {
+			elem = table.Elem
+		}
+		item, err := d.typ(n.items, join(path, map[kind]string{kindArray: "element", kindMap: "value"}[n.kind]), elem)
 		if err != nil {
 			return nil, err
 		}
@@ -106,34 +132,77 @@ func (d *deriver) typ(n *node, path string) (arrow.DataType, error) {
 		}
 		return arrow.ListOf(item), nil
 	case kindUnion:
-		return d.union(n, path)
+		return d.union(n, path, table)
 	case kindRecord:
 	}
-	fields, err := d.fields(n, path)
+	fields, err := d.fields(n, path, table)
 	if err == nil && len(fields) == 0 {
 		err = fmt.Errorf("field %s: %s has no fields: drop it in table.columns", path, n)
 	}
 	return arrow.StructOf(fields...), err
 }
 
-func (d *deriver) union(n *node, path string) (arrow.DataType, error) {
-	var members []arrow.Field
-	for _, branch := range n.branches {
+func (d *deriver) union(n *node, path string, table *decode.Node) (arrow.DataType, error) {
+	known, asStruct := members(n, nil, table)
+	names, byNumber := memberNames(n), numbered(table)
+	if t := wider(n); t != nil && !asStruct {
+		return t, nil
+	}
+	var fields []arrow.Field
+	var types int
+	for i, branch := range n.branches {
 		if branch.kind == kindNull {
 			continue
 		}
-		name := memberName(len(members))
-		t, err := d.typ(branch, join(path, name))
+		name, field := names[i], (*decode.Node)(nil)
+		switch {
+		case len(known[i]) > 0:
+			field = known[i][0]
+			name = field.Name
+		case len(byNumber) > 0:
+			at := 0
+			for byNumber[at] != nil {
+				at++
+			}
+			name = "member" + strconv.Itoa(at)
+			byNumber[at] = &decode.Node{}
+		}
+		t, err := d.typ(branch, join(path, name), field)
 		if err != nil {
 			return nil, err
 		}
-		members = append(members, arrow.Field{Name: name, Type: t, Nullable: true})
+		types++
+		if t != nil {
+			fields = append(fields, arrow.Field{Name: name, Type: t, Nullable: true})
+		}
 	}
 	switch {
-	case len(members) == 0:
+	case types == 0:
 		return nil, nil
-	case len(members) == 1 && len(n.branches) <= 2:
-		return members[0].Type, nil
+	case types == 1 && len(n.branches) <= 2 && !asStruct:
+		return fields[0].Type, nil
 	}
-	return arrow.StructOf(members...), nil
+	return arrow.StructOf(fields...), nil
+}
+
+// wider is the column of a union of two types of which one takes all values of the other, as in Spark; nil for any other.
+func wider(n *node) arrow.DataType {
+	var kinds []kind
+	for _, b := range n.branches {
+		switch {
+		case b.kind == kindNull:
+		case b.logical != plain:
+			return nil
+		default:
+			kinds = append(kinds, b.kind)
+		}
+	}
+	slices.Sort(kinds)
+	switch {
+	case slices.Equal(kinds, []kind{kindInt, kindLong}):
+		return arrow.PrimitiveTypes.Int64
+	case slices.Equal(kinds, []kind{kindFloat, kindDouble}):
+		return arrow.PrimitiveTypes.Float64
+	}
+	return nil
 }

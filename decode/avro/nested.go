@@ -223,7 +223,10 @@ func (d *Decoder) entry(v *value, key []byte, p int) int {
 
 // union decodes a union of several types.
 func (d *Decoder) union(v *value, p int) int {
-	i, at := long(d.in, p)
+	i, at := int64(0), p
+	if !v.typ.single {
+		i, at = long(d.in, p)
+	}
 	switch {
 	case at < 0:
 		return d.truncated(p)

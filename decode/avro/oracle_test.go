@@ -210,16 +210,21 @@ func (g *generator) unionValue(n *node) (native, want any) {
 	if len(n.branches) == 2 {
 		return native, w
 	}
-	members, at := map[string]any{}, 0
+	switch wider(n) {
+	case arrow.PrimitiveTypes.Int64:
+		return native, fmt.Sprint(v)
+	case arrow.PrimitiveTypes.Float64:
+		return native, w
+	}
+	members := map[string]any{}
 	for j, b := range n.branches {
 		if b.kind == kindNull {
 			continue
 		}
-		members[memberName(at)] = nil
+		members[memberNames(n)[j]] = nil
 		if j == i {
-			members[memberName(at)] = w
+			members[memberNames(n)[j]] = w
 		}
-		at++
 	}
 	return native, members
 }

@@ -96,6 +96,7 @@ type node struct {
 	items            *node    // of an array; the values of a map
 	size             int      // of a fixed
 	branches         []*node  // of a union
+	single           bool     // a union of one type that the schema does not have: its values have no index
 }
 
 // field is one field of a record.
