@@ -114,7 +114,7 @@ func (d *Decoder) compile(writer, reader *Schema) (*program, int, error) {
 	var err error
 	switch {
 	case w.kind == kindRecord:
-		p.record, err = c.record(w, resolved(w, r), root, nil, d.Batch.Columns)
+		p.record, err = c.record(w, onlyOne(w, r), root, nil, d.Batch.Columns)
 	case w.kind == kindUnion: // of records: each message says which
 		p.op = opUnion
 		for _, branch := range w.branches {
@@ -133,25 +133,62 @@ func (d *Decoder) compile(writer, reader *Schema) (*program, int, error) {
 	return p, c.growth, err
 }
 
-// resolved is the reader's type for a writer's one, through unions; nil where there is none.
+// resolved is the reader's type for one of several of the writer's, through unions: of its full name or an alias, else of its name without the namespace, else one that
+// the writer's is promoted to; nil where there is none.
 func resolved(w, r *node) *node {
-	if r == nil || r.kind != kindUnion {
-		if r != nil && (r.kind != w.kind || w.name != "" && !r.isNamed(w.name)) {
-			return nil
-		}
-		return r
+	if r == nil {
+		return nil
 	}
-	for _, branch := range r.branches {
-		if branch.kind == w.kind && (w.name == "" || branch.isNamed(w.name)) {
-			return branch
+	candidates := []*node{r}
+	if r.kind == kindUnion {
+		candidates = r.branches
+	}
+	for _, matches := range []func(*node) bool{
+		func(n *node) bool { return n.kind == w.kind && (n.name == w.name || slices.Contains(n.aliases, w.name)) },
+		func(n *node) bool { return n.kind == w.kind && n.isNamed(w.name) },
+		func(n *node) bool { return slices.Contains(promotions[w.kind], n.kind) },
+	} {
+		if i := slices.IndexFunc(candidates, matches); i >= 0 {
+			return candidates[i]
 		}
 	}
 	return nil
 }
 
-// isNamed compares full names, then, as most implementations do, names alone.
+// promotions are what the specification lets a reader take a type for ("Schema Resolution").
+var promotions = map[kind][]kind{
+	kindInt: {kindLong, kindFloat, kindDouble}, kindLong: {kindFloat, kindDouble}, kindFloat: {kindDouble}, kindString: {kindBytes}, kindBytes: {kindString},
+}
+
+// onlyOne is resolved where the writer has no other type at this place. As in Java, a record, enum or fixed may then have any name, if the reader has one of its
+// kind only: registries let a subject's record be renamed.
+func onlyOne(w, r *node) *node {
+	if n := resolved(w, r); n != nil || r == nil {
+		return n
+	}
+	if r.kind != kindUnion {
+		if r.kind == w.kind {
+			return r
+		}
+		return nil
+	}
+	var found *node
+	for _, branch := range r.branches {
+		if branch.kind != w.kind {
+			continue
+		}
+		if found != nil {
+			return nil
+		}
+		found = branch
+	}
+	return found
+}
+
+// isNamed compares names without namespaces, as the specification's "(unqualified) name".
 func (n *node) isNamed(name string) bool {
-	return n.name == name || slices.Contains(n.aliases, name) || unqualified(n.name) == unqualified(name)
+	name = unqualified(name)
+	return unqualified(n.name) == name || slices.ContainsFunc(n.aliases, func(a string) bool { return unqualified(a) == name })
 }
 
 func unqualified(name string) string {
@@ -268,7 +305,7 @@ func (c *compiler) value(w, r *node, n *decode.Node, b *decode.Builder) (value, 
 		return c.union(m, r, n, b)
 	}
 	v := value{op: opSkip, typ: w, path: n.Path, b: b, epoch: n.Epoch}
-	if err := c.shape(&v, w, resolved(w, r), n); err != nil {
+	if err := c.shape(&v, w, onlyOne(w, r), n); err != nil {
 		return v, err
 	}
 	for _, from := range n.Computed {

@@ -410,3 +410,48 @@ func TestGrowthIsBounded(t *testing.T) {
 		t.Errorf("got %v", e)
 	}
 }
+
+// TestReadersOfOtherNames: a registry lets records be renamed, and what the reader's schema says counts all the same, as in Java; among several types of a union
+// the full name counts before the name, and no other type is taken for one.
+func TestReadersOfOtherNames(t *testing.T) {
+	f := func(name string, t arrow.DataType) arrow.Field {
+		return arrow.Field{Name: name, Type: t, Nullable: true}
+	}
+	i32, text := arrow.PrimitiveTypes.Int32, arrow.BinaryTypes.String
+	writer := `{"type":"record","name":"shop.Order","fields":[{"name":"old","type":"int"},
+		{"name":"in","type":["null",{"type":"record","name":"In","fields":[{"name":"x","type":"int"}]}]},
+		{"name":"kind","type":{"type":"enum","name":"k","symbols":["A","NEW"]}},
+		{"name":"u","type":["int",{"type":"record","name":"b.R","fields":[{"name":"p","type":"int"}]},{"type":"record","name":"a.R","fields":[{"name":"p","type":"int"}]},
+			{"type":"record","name":"c.S","fields":[{"name":"p","type":"int"}]}]}]}`
+	reader := `{"type":"record","name":"other.OrderV2","fields":[{"name":"a","type":"int","aliases":["old"]},{"name":"d","type":"int","default":9},
+		{"name":"in","type":["null",{"type":"record","name":"Inner","fields":[{"name":"y","type":"int","aliases":["x"]}]}]},
+		{"name":"kind","type":{"type":"enum","name":"kinds","symbols":["A","OTHER"],"default":"OTHER"}},
+		{"name":"u","type":["long",{"type":"record","name":"a.R","fields":[{"name":"ofA","type":"int","aliases":["p"]}]},{"type":"record","name":"b.R","fields":[{"name":"ofB","type":"int","aliases":["p"]}]}]}]}`
+	table := arrow.NewSchema([]arrow.Field{f("a", i32), f("d", i32), f("in", arrow.StructOf(f("y", i32))), f("kind", text),
+		f("u", arrow.StructOf(f("member_a_R", arrow.StructOf(f("ofA", i32))), f("member_b_R", arrow.StructOf(f("ofB", i32))), f("member_s", arrow.StructOf(f("p", i32))), f("member_long", arrow.PrimitiveTypes.Int64)))}, nil)
+	d := New(planFor(t, table, decode.Config{}), Options{Framing: Bare(parsed(t, writer)), Reader: parsed(t, reader)})
+	for _, tt := range []struct {
+		u    any
+		want map[string]any
+	}{
+		{goavro.Union("a.R", map[string]any{"p": 1}), map[string]any{"member_a_R": map[string]any{"ofA": 1.0}}},
+		{goavro.Union("b.R", map[string]any{"p": 2}), map[string]any{"member_b_R": map[string]any{"ofB": 2.0}}},
+		{goavro.Union("c.S", map[string]any{"p": 3}), map[string]any{"member_s": map[string]any{"p": 3.0}}},
+		{goavro.Union("int", 4), map[string]any{"member_long": "4"}},
+	} {
+		value := message(t, writer, map[string]any{"old": 5, "in": goavro.Union("shop.In", map[string]any{"x": 6}), "kind": "NEW", "u": tt.u})
+		if err := d.Append(&kgo.Record{Value: value}); err != nil {
+			t.Fatal(err)
+		}
+		b := d.NewBatch()
+		u := map[string]any{"member_a_R": nil, "member_b_R": nil, "member_s": nil, "member_long": nil}
+		for k, v := range tt.want {
+			u[k] = v
+		}
+		want := map[string]any{"a": 5.0, "d": 9.0, "in": map[string]any{"y": 6.0}, "kind": "OTHER", "u": u}
+		if got := rowShown(b, 0); !equal(got, want) {
+			t.Errorf("got  %v\nwant %v", got, want)
+		}
+		b.Release()
+	}
+}

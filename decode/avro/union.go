@@ -65,9 +65,10 @@ func members(w, r *node, n *decode.Node) (out [][]*decode.Node, has bool) {
 	if n == nil || len(n.Fields) == 0 {
 		return out, false
 	}
+	match := w.matcher()
 	as := &node{kind: kindUnion, branches: slices.Clone(w.branches)} // by the reader's names
 	for i, branch := range w.branches {
-		if named := resolved(branch, r); named != nil && named.name != "" {
+		if named := match(branch, r); named != nil {
 			as.branches[i] = named
 		}
 	}
@@ -90,13 +91,21 @@ func members(w, r *node, n *decode.Node) (out [][]*decode.Node, has bool) {
 			add(i, columnOf(n, name))
 		}
 	}
-	assignNumbered(out, w, r, numbered(n), add)
+	assignNumbered(out, w, as, r, numbered(n), add)
 	return out, has
+}
+
+// matcher tells how the reader's type is found for one of a union's.
+func (n *node) matcher() func(w, r *node) *node {
+	if n.single || len(n.branches) == 2 && slices.ContainsFunc(n.branches, func(b *node) bool { return b.kind == kindNull }) {
+		return onlyOne
+	}
+	return resolved
 }
 
 // assignNumbered gives types numbered fields: by their place in the reader's union, or else those of the struct whose column fits best, in the order of the
 // schema where two fit as well.
-func assignNumbered(out [][]*decode.Node, w, r *node, fields map[int]*decode.Node, add func(int, *decode.Node)) {
+func assignNumbered(out [][]*decode.Node, w, as, r *node, fields map[int]*decode.Node, add func(int, *decode.Node)) {
 	order := w
 	if r != nil && r.kind == kindUnion {
 		order = r
@@ -110,7 +119,7 @@ func assignNumbered(out [][]*decode.Node, w, r *node, fields map[int]*decode.Nod
 	}
 	for i, branch := range w.branches {
 		if order == r {
-			add(i, byPlace[resolved(branch, r)])
+			add(i, byPlace[as.branches[i]])
 		} else if f := byPlace[branch]; f != nil && f.Type == nil { // nothing tells what a field without a column of its own holds
 			add(i, f)
 		}
@@ -196,7 +205,7 @@ func (c *compiler) union(w, r *node, n *decode.Node, b *decode.Builder) (value, 
 	below.Fields = slices.DeleteFunc(slices.Clone(n.Fields), func(f *decode.Node) bool { return has && (f.Index >= 0 || slices.ContainsFunc(fields, func(of []*decode.Node) bool { return slices.Contains(of, f) })) })
 	fits := false
 	for i, branch := range w.branches {
-		out, err := c.branch(branch, r, below, fields[i], b, asStruct)
+		out, err := c.branch(branch, w.matcher()(branch, r), below, fields[i], b, asStruct)
 		if e, ok := err.(*decode.Mismatch); ok { //nolint:errorlint // never wrapped
 			out = value{op: opRefuse, typ: branch, path: e.Path, refusal: e.Detail}
 			err = nil
