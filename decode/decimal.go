@@ -1,7 +1,9 @@
 package decode
 
 import (
+	"math/big"
 	"math/bits"
+	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 )
@@ -225,6 +227,56 @@ func Rescale(v decimal128.Num, from, precision, scale int32) (out decimal128.Num
 		out = out.Negate()
 	}
 	return out, ""
+}
+
+// maxUnscaled bounds the bytes of a decimal that becomes a text: beyond it, converting takes longer than its bytes are worth.
+const maxUnscaled = 1024
+
+// AppendUnscaled appends the digits of an unscaled value, in two's complement and big-endian as Avro has it, with its decimal point: 12.30, -0.01. False: it
+// has more than 1,024 bytes.
+func AppendUnscaled(text, value []byte, scale int32) ([]byte, bool) {
+	if len(value) > maxUnscaled {
+		return text, false
+	}
+	negative := len(value) > 0 && value[0] >= 0x80
+	var room [16]byte
+	magnitude := append(room[:0], value...)
+	if negative {
+		carry := true
+		for i := len(magnitude) - 1; i >= 0; i-- {
+			magnitude[i] = ^magnitude[i]
+			if carry {
+				magnitude[i]++
+				carry = magnitude[i] == 0
+			}
+		}
+	}
+	var digits [64]byte
+	number := digits[:0]
+	if len(magnitude) <= 8 {
+		var v uint64
+		for _, b := range magnitude {
+			v = v<<8 | uint64(b)
+		}
+		number = strconv.AppendUint(number, v, 10)
+	} else {
+		number = new(big.Int).SetBytes(magnitude).Append(number, 10)
+	}
+	if negative {
+		text = append(text, '-')
+	}
+	whole := len(number) - int(scale)
+	if whole <= 0 {
+		text = append(text, '0', '.')
+		for range -whole {
+			text = append(text, '0')
+		}
+		return append(text, number...), true
+	}
+	if text = append(text, number[:whole]...); scale > 0 {
+		text = append(append(text, '.'), number[whole:]...)
+	}
+	return text, true
 }
 
 // maxPrecision is the most digits of a decimal column.

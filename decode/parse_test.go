@@ -106,3 +106,27 @@ func TestDecimalsAgainstBig(t *testing.T) {
 		}
 	}
 }
+
+// TestUnscaledTexts compares with math/big, at all lengths and scales.
+func TestUnscaledTexts(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 3))
+	for range 20_000 {
+		value := make([]byte, rnd.IntN(40))
+		for i := range value {
+			value[i] = byte(rnd.Uint32())
+		}
+		if len(value) > 0 && rnd.IntN(4) == 0 {
+			value[0] = []byte{0x80, 0xff, 0, 0x7f}[rnd.IntN(4)]
+			clear(value[1:])
+		}
+		scale := rnd.IntN(45)
+		n := new(big.Int).SetBytes(value)
+		if len(value) > 0 && value[0] >= 0x80 {
+			n.Sub(n, new(big.Int).Lsh(big.NewInt(1), uint(8*len(value))))
+		}
+		want := new(big.Rat).SetFrac(n, new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(scale)), nil)).FloatString(scale)
+		if got, ok := AppendUnscaled([]byte("x"), value, int32(scale)); !ok || string(got) != "x"+want {
+			t.Fatalf("%x of scale %d: got %s, want %s", value, scale, got, want)
+		}
+	}
+}

@@ -37,6 +37,7 @@ const (
 	opDecimal // of bytes
 	opDecimalFixed
 	opDecimalText
+	opDecimalDigits // of bytes or fixed, as a text
 	opDate
 	opDateText
 	opTimestamp
@@ -144,7 +145,9 @@ func resolved(w, r *node) *node {
 		candidates = r.branches
 	}
 	for _, matches := range []func(*node) bool{
-		func(n *node) bool { return n.kind == w.kind && (n.name == w.name || slices.Contains(n.aliases, w.name)) },
+		func(n *node) bool {
+			return n.kind == w.kind && (n.name == w.name || slices.Contains(n.aliases, w.name))
+		},
 		func(n *node) bool { return n.kind == w.kind && n.isNamed(w.name) },
 		func(n *node) bool { return slices.Contains(promotions[w.kind], n.kind) },
 	} {
@@ -453,8 +456,11 @@ func (c *compiler) scalar(v *value, w, r *node) error {
 		v.op = map[decode.Kind]op{decode.KindFloat64: opFloat64}[to]
 	case kindBytes:
 		v.op = map[decode.Kind]op{decode.KindBinary: opBinary, decode.KindString: opString}[to]
-		if w.logical == decimal && to == decode.KindDecimal {
+		switch {
+		case w.logical == decimal && to == decode.KindDecimal:
 			v.op = opDecimal
+		case w.logical == decimal && to == decode.KindString:
+			c.digits(v, w)
 		}
 	case kindString:
 		switch {
@@ -528,6 +534,8 @@ func (c *compiler) fixed(v *value, w *node, to decode.Kind) {
 	switch {
 	case to == decode.KindDecimal && w.logical == decimal:
 		v.op = opDecimalFixed
+	case to == decode.KindString && w.logical == decimal:
+		c.digits(v, w)
 	case to == decode.KindBinary:
 		v.op = opFixed
 	case to == decode.KindString && w.logical == uuid:
@@ -537,4 +545,10 @@ func (c *compiler) fixed(v *value, w *node, to decode.Kind) {
 		v.op = opDuration
 		c.growth = max(c.growth, 4)
 	}
+}
+
+// digits takes a decimal as its text.
+func (c *compiler) digits(v *value, w *node) {
+	v.op = opDecimalDigits
+	c.growth = max(c.growth, 3+int(w.scale)) // a byte has less than 3 digits, and there are a sign, a zero and a point
 }

@@ -202,7 +202,9 @@ func (c *compiler) union(w, r *node, n *decode.Node, b *decode.Builder) (value, 
 	}
 	below := *n // what each type is read for
 	below.Computed = slices.DeleteFunc(slices.Clone(n.Computed), func(from *decode.Computed) bool { return from.Cast == decode.CastNone })
-	below.Fields = slices.DeleteFunc(slices.Clone(n.Fields), func(f *decode.Node) bool { return has && (f.Index >= 0 || slices.ContainsFunc(fields, func(of []*decode.Node) bool { return slices.Contains(of, f) })) })
+	below.Fields = slices.DeleteFunc(slices.Clone(n.Fields), func(f *decode.Node) bool {
+		return has && (f.Index >= 0 || slices.ContainsFunc(fields, func(of []*decode.Node) bool { return slices.Contains(of, f) }))
+	})
 	fits := false
 	for i, branch := range w.branches {
 		out, err := c.branch(branch, w.matcher()(branch, r), below, fields[i], b, asStruct)

@@ -246,6 +246,13 @@ func (d *Decoder) text(v *value, p int) int {
 			return d.fail(decode.ReasonOutOfRange, p, "a decimal of %d bytes into %s", len(s), decode.TypeName(v.b.Type))
 		}
 		return d.scaled(v, p, end, n, v.typ.scale)
+	case opDecimalDigits:
+		text, ok := decode.AppendUnscaled(v.b.Data, s, v.typ.scale)
+		if !ok {
+			return d.fail(decode.ReasonOutOfRange, p, "a decimal of %d bytes as a text", len(s))
+		}
+		v.b.Data = text
+		v.b.AppendBytes(nil)
 	default:
 		if reason := d.parsed(v, s); reason != "" {
 			return d.fail(reason, p, "%s into %s", decode.Shorten(s), decode.TypeName(v.b.Type))
