@@ -2,6 +2,7 @@ package protobuf
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -59,6 +60,7 @@ type field struct {
 	elem     *field // of a list; the value of a map
 	key      *field // of a map
 	isMap    bool
+	isList   bool
 	implicit bool // absent means zero, and not nothing
 	required bool
 	inParts  bool // a message: its parts are merged
@@ -73,6 +75,7 @@ type field struct {
 	computed         []computed
 	below            []*decode.Builder // all columns computed from it or from what is below it
 	lookups          map[string]*field // of a map: keys that computed columns read
+	also             []*field          // of a list or map: columns that take all of it, too
 }
 
 type computed struct {
@@ -179,14 +182,17 @@ func (c *compiler) field(fd protoreflect.FieldDescriptor, n *decode.Node, b *dec
 		f.below = append(f.below, c.d.Batch.Columns[column])
 	}
 	var err error
+	if fd.IsMap() || fd.IsList() {
+		if err = c.copies(f, fd, n); err != nil {
+			return nil, err
+		}
+	}
 	switch {
 	case fd.IsMap():
 		f.isMap = true
 		err = c.mapping(f, fd, n)
 	case fd.IsList():
-		if len(n.Computed) > 0 || len(n.Below) > 0 {
-			return nil, &decode.Mismatch{Path: n.Path, Detail: "a computed column reads a repeated field: only single values can be read"}
-		}
+		f.isList = true
 		if b == nil {
 			break
 		}
@@ -201,6 +207,24 @@ func (c *compiler) field(fd protoreflect.FieldDescriptor, n *decode.Node, b *dec
 		}
 	}
 	return f, err
+}
+
+// copies compiles the columns that take all of a list or a map under another name.
+func (c *compiler) copies(f *field, fd protoreflect.FieldDescriptor, n *decode.Node) error {
+	if fd.IsList() && slices.ContainsFunc(n.Fields, func(child *decode.Node) bool { return child.Index < 0 }) {
+		return &decode.Mismatch{Path: n.Path, Detail: "a computed column reads a field below a repeated one: only all of it can be read"}
+	}
+	for _, from := range n.Computed {
+		if from.Cast != decode.CastNone {
+			return &decode.Mismatch{Path: n.Path, Detail: fmt.Sprintf("a computed column's cast needs a text or an instant, and the field is %s", typeName(fd))}
+		}
+		also, err := c.field(fd, from.Value, c.d.Batch.Columns[from.Column])
+		if err != nil {
+			return err
+		}
+		f.also = append(f.also, also)
+	}
+	return nil
 }
 
 func (c *compiler) mapping(f *field, fd protoreflect.FieldDescriptor, n *decode.Node) error {

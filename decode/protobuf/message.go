@@ -69,13 +69,14 @@ func (d *Decoder) message(m *message, in []byte, row int) bool {
 		p += n
 		switch {
 		case f == nil:
-		case f.isMap:
-			if typ == protowire.BytesType && !d.entry(f, s, nil) {
-				return d.within(f.path)
+		case f.isMap || f.isList:
+			if !d.items(f, typ, u, s) {
+				return false
 			}
-		case f.elem != nil:
-			if !d.element(f.elem, typ, u, s) {
-				return d.within(f.elem.path)
+			for _, also := range f.also {
+				if !d.items(also, typ, u, s) {
+					return false
+				}
 			}
 		case typ != f.wire: // the official runtime takes it for an unknown field
 		case f.inParts && (f.b != nil && f.b.Len != row || f.b == nil && d.came(f)):
@@ -100,6 +101,21 @@ func (d *Decoder) message(m *message, in []byte, row int) bool {
 		}
 	}
 	return d.finish(m, in, row)
+}
+
+// items takes an entry of a map, or what stands for one or more elements of a list.
+func (d *Decoder) items(f *field, typ protowire.Type, u uint64, s []byte) bool {
+	switch {
+	case f.isMap:
+		if typ == protowire.BytesType && !d.entry(f, s, nil) {
+			return d.within(f.path)
+		}
+	case f.elem != nil:
+		if !d.element(f.elem, typ, u, s) {
+			return d.within(f.elem.path)
+		}
+	}
+	return true
 }
 
 // clearSiblings takes away the other members of a oneof.
@@ -173,12 +189,15 @@ func (d *Decoder) valid(f *field, row int, part []byte) bool {
 func (d *Decoder) finish(m *message, in []byte, row int) bool {
 	for _, f := range m.fields {
 		switch {
-		case f.isMap:
-			if f.b != nil && !d.endMap(f, in) {
+		case f.isMap || f.isList:
+			if !d.endItems(f, in) {
 				return d.within(f.path)
 			}
-		case f.elem != nil:
-			f.b.EndRow()
+			for _, also := range f.also {
+				if !d.endItems(also, in) {
+					return d.within(f.path)
+				}
+			}
 		case f.b != nil && f.b.Len != row || f.b == nil && d.came(f):
 		case f.required && !d.partial:
 			if f.b == nil && hasField(in, f) {
@@ -223,9 +242,14 @@ func (d *Decoder) empty(f *field) {
 	}
 }
 
-// came reports whether a field without a column of its own has been there, by what is computed from it.
+// came reports whether a field without a column of its own has been there, by what is computed from it, or from what is below it.
 func (d *Decoder) came(f *field) bool {
-	return len(f.computed) > 0 && f.computed[0].b.Len != d.Batch.Len()
+	for _, b := range f.below {
+		if b.Len != d.Batch.Len() {
+			return true
+		}
+	}
+	return false
 }
 
 // hasField looks for a field of proto2 that is required and has no column.
@@ -350,6 +374,18 @@ func (d *dropped) next() bool {
 	}
 	d.at++
 	return d.drop[d.at-1]
+}
+
+// endItems ends the row of a list or a map.
+func (d *Decoder) endItems(f *field, in []byte) bool {
+	switch {
+	case f.b == nil:
+	case f.isMap:
+		return d.endMap(f, in)
+	default:
+		f.b.EndRow()
+	}
+	return true
 }
 
 // endMap ends the row of a map. Of equal keys the last one counts.

@@ -530,3 +530,56 @@ func TestAppendDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations for a message", n)
 	}
 }
+
+// TestRenamedListsAndMaps: columns take all of a repeated field or a map under another name, with its own column and without, also of a message that comes in
+// parts, with keys that come twice.
+func TestRenamedListsAndMaps(t *testing.T) {
+	typ := parsed(t, `syntax = "proto3"; message Top { repeated int32 n = 1; map<string, M> tags = 2; M m = 3; repeated M all = 4; message M { repeated string s = 1; map<string, int32> k = 2; int32 x = 3; } }`)
+	f := func(name string, t arrow.DataType) arrow.Field {
+		return arrow.Field{Name: name, Type: t, Nullable: true}
+	}
+	i32 := arrow.PrimitiveTypes.Int32
+	numbers, texts, keys := arrow.ListOf(i32), arrow.ListOf(text), arrow.MapOf(text, i32)
+	message := arrow.StructOf(f("s", texts), f("x", i32))
+	tags, all := arrow.MapOf(text, message), arrow.ListOf(message)
+	renamed := []arrow.Field{f("n2", numbers), f("n3", numbers), f("tags2", tags), f("all2", all), f("s2", texts), f("k2", keys), f("one", i32)}
+	cfg := decode.Config{Columns: map[string]decode.Column{
+		"n2": {From: "n"}, "n3": {From: "n"}, "tags2": {From: "tags"}, "all2": {From: "all"}, "s2": {From: "m.s"}, "k2": {From: "m.k"}, "one": {From: "m.k.one"},
+	}}
+	for _, own := range []bool{false, true} {
+		fields := renamed
+		if own {
+			fields = append([]arrow.Field{f("n", numbers), f("tags", tags), f("all", all), f("m", arrow.StructOf(f("s", texts), f("k", keys)))}, renamed...)
+		}
+		d := New(planFor(t, arrow.NewSchema(fields, nil), cfg), Bare(typ))
+		parts := slices.Concat(encoded(t, typ, `n: [1, 2] tags: {key: "a" value: {s: "x" x: 1}} all: {x: 1} all: {s: "y"} m: {s: "p" k: {key: "one" value: 1} k: {key: "two" value: 2}}`),
+			encoded(t, typ, `n: 3 tags: {key: "a" value: {x: 2}} m: {s: "q" k: {key: "one" value: 3}}`))
+		for _, tt := range []struct {
+			value       []byte
+			want, ofOwn string
+		}{
+			{parts, "all2:[map[s:[] x:1] map[s:[y] x:0]] k2:map[one:3 two:2] n2:[1 2 3] n3:[1 2 3] one:3 s2:[p q] tags2:map[a:map[s:[] x:2]]",
+				"all:[map[s:[] x:1] map[s:[y] x:0]] all2:[map[s:[] x:1] map[s:[y] x:0]] k2:map[one:3 two:2] m:map[k:map[one:3 two:2] s:[p q]] n:[1 2 3] n2:[1 2 3] n3:[1 2 3] one:3 s2:[p q] tags:map[a:map[s:[] x:2]] tags2:map[a:map[s:[] x:2]]"},
+			{[]byte{}, "all2:[] k2:<nil> n2:[] n3:[] one:<nil> s2:<nil> tags2:map[]", "all:[] all2:[] k2:<nil> m:<nil> n:[] n2:[] n3:[] one:<nil> s2:<nil> tags:map[] tags2:map[]"},
+		} {
+			if err := d.Append(&kgo.Record{Value: tt.value}); err != nil {
+				t.Fatal(err)
+			}
+			b := d.NewBatch()
+			want := tt.want
+			if own {
+				want = tt.ofOwn
+			}
+			if got := fmt.Sprint(rowShown(b, 0)); got != "map["+want+"]" {
+				t.Errorf("with columns of their own %v:\ngot  %s\nwant map[%s]", own, got, want)
+			}
+			b.Release()
+		}
+	}
+	for path, why := range map[string]string{"all.x": "below a repeated one", "m.s.y": "below a repeated one"} {
+		d := New(planFor(t, arrow.NewSchema([]arrow.Field{f("c", i32)}, nil), decode.Config{Columns: map[string]decode.Column{"c": {From: path}}}), Bare(typ))
+		if err := d.Append(&kgo.Record{Value: []byte{}}); err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
