@@ -12,6 +12,8 @@ type Decoder struct {
 
 	whole   bool // a message is the value of the table's only column
 	partial bool // a part of a message is looked at
+	again   bool // a message within the row has come a second time
+	merging bool // it is the second round, which looks for such messages
 }
 
 // New returns a decoder for the plan's table.
@@ -39,8 +41,14 @@ func NewSingle(plan *decode.Plan, framing Framing) *Decoder {
 
 // row decodes the message behind its framing.
 func (d *Decoder) row(m *message, value []byte, begin int) bool {
-	d.partial = false
-	return d.message(m, value[begin:], d.Batch.Len())
+	d.partial, d.again, d.merging = false, false, false
+	ok := d.message(m, value[begin:], d.Batch.Len())
+	if d.again {
+		d.Batch.Rollback()
+		d.Problem, d.partial, d.merging = decode.Problem{}, false, true
+		ok = d.message(m, value[begin:], d.Batch.Len())
+	}
+	return ok
 }
 
 // fail notes the reason and returns false.

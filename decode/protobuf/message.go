@@ -51,7 +51,10 @@ func payload(number protowire.Number, typ protowire.Type, in []byte) (u uint64, 
 
 // message decodes a message into the row with that index of its builders. This is the hot loop.
 func (d *Decoder) message(m *message, in []byte, row int) bool {
-	var parts []*field // messages that came more than once, to be merged in the end
+	var parts []*field // messages that come more than once, in a second round, where that is known: they are merged in the end
+	if d.merging {
+		parts = inParts(m, in)
+	}
 	for p := 0; p < len(in); {
 		number, typ, n := tag(in, p)
 		if n == 0 {
@@ -79,13 +82,14 @@ func (d *Decoder) message(m *message, in []byte, row int) bool {
 				}
 			}
 		case typ != f.wire: // the official runtime takes it for an unknown field
+		case parts != nil && slices.Contains(parts, f):
+			d.clearSiblings(f, row)
 		case f.inParts && (f.b != nil && f.b.Len != row || f.b == nil && d.came(f)):
-			if !slices.Contains(parts, f) {
-				parts = append(parts, f)
-			}
+			d.again = true // rare: the row is decoded once more, with an eye on such messages
+			return false
 		default:
 			if len(f.siblings) > 0 {
-				parts = d.clearSiblings(f, row, parts)
+				d.clearSiblings(f, row)
 			}
 			if f.b != nil && f.b.Len != row {
 				f.b.Truncate(row) // the last one counts
@@ -119,15 +123,34 @@ func (d *Decoder) items(f *field, typ protowire.Type, u uint64, s []byte) bool {
 }
 
 // clearSiblings takes away the other members of a oneof.
-func (d *Decoder) clearSiblings(f *field, row int, parts []*field) []*field {
+func (d *Decoder) clearSiblings(f *field, row int) {
 	for _, other := range f.siblings {
 		if other.b != nil && other.b.Len != row {
 			other.b.Truncate(row)
 		}
 		d.forget(other)
-		if i := slices.Index(parts, other); i >= 0 {
-			parts[i] = parts[len(parts)-1]
-			parts = parts[:len(parts)-1]
+	}
+}
+
+// inParts are the messages within a message that come more than once; nil for none. It reads no further down than their ends.
+func inParts(m *message, in []byte) []*field {
+	var parts []*field
+	seen := map[*field]int{}
+	for p := 0; p < len(in); {
+		number, typ, n := tag(in, p)
+		p += n
+		if n == 0 {
+			break // which decoding tells
+		}
+		_, _, n = payload(number, typ, in[p:])
+		if n < 0 {
+			break
+		}
+		p += n
+		if f := m.field(number); f != nil && f.inParts && !f.isMap && !f.isList && typ == f.wire {
+			if seen[f]++; seen[f] == 2 {
+				parts = append(parts, f)
+			}
 		}
 	}
 	return parts
@@ -142,9 +165,10 @@ func (d *Decoder) forget(f *field) {
 	}
 }
 
-// merge decodes a message that came in parts: they stand for their bytes one after the other ("Last One Wins").
+// merge decodes a message that came in parts: they stand for their bytes one after the other ("Last One Wins"), so that each byte is decoded
+// once, however deep parts stand in parts.
 func (d *Decoder) merge(f *field, in []byte, row int) bool {
-	all := []byte{}
+	all, set := []byte{}, false
 	for p := 0; p < len(in); {
 		number, typ, n := tag(in, p)
 		p += n
@@ -152,19 +176,35 @@ func (d *Decoder) merge(f *field, in []byte, row int) bool {
 		p += n
 		switch {
 		case number == f.number && typ == f.wire:
-			if !d.valid(f, row, s) {
+			if f.b != nil && !complete(s) { // by itself, as the official runtime asks
+				return d.broken()
+			}
+			all, set = append(all, s...), true
+		case set && slices.ContainsFunc(f.siblings, func(o *field) bool { return o.number == number && o.wire == typ }):
+			if !d.valid(f, row, all) {
 				return false
 			}
-			all = append(all, s...)
-		case slices.ContainsFunc(f.siblings, func(o *field) bool { return o.number == number && o.wire == typ }):
-			all = all[:0]
+			d.forget(f)
+			all, set = all[:0], false
 		}
 	}
-	if f.b != nil {
-		f.b.Truncate(row)
+	return !set || d.field(f, 0, all)
+}
+
+// complete reports whether bytes end where a field does.
+func complete(in []byte) bool {
+	for p := 0; p < len(in); {
+		number, typ, n := tag(in, p)
+		if n == 0 {
+			return false
+		}
+		p += n
+		if _, _, n = payload(number, typ, in[p:]); n < 0 {
+			return false
+		}
+		p += n
 	}
-	d.forget(f)
-	return d.field(f, 0, all)
+	return true
 }
 
 // valid reports whether a part of a message is one by itself, as the official runtime asks. It leaves no row.
@@ -308,8 +348,8 @@ func (d *Decoder) entry(f *field, in []byte, drop *dropped) bool {
 			}
 			key = datum{u, s}
 		case number == 2 && f.elem != nil && typ == f.elem.wire && f.elem.inParts && value.s != nil: // parts of a message
-			if row := f.elem.b.Len; parts == nil && !d.valid(f.elem, row, value.s) || !d.valid(f.elem, row, s) {
-				return false
+			if f.elem.b != nil && (parts == nil && !complete(value.s) || !complete(s)) {
+				return d.broken()
 			}
 			if parts == nil {
 				parts = append([]byte{}, value.s...)

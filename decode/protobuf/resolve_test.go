@@ -583,3 +583,35 @@ func TestRenamedListsAndMaps(t *testing.T) {
 		}
 	}
 }
+
+// TestPartsInPartsAreLinear: messages that come in parts, within such, at 24 levels, take no longer than their bytes are worth.
+func TestPartsInPartsAreLinear(t *testing.T) {
+	typ := parsed(t, `syntax = "proto3"; message Top { N n = 1; map<string, N> all = 2; message N { N n = 1; map<string, N> all = 2; int32 x = 3; int32 y = 4; } }`)
+	const levels = 24
+	i32 := arrow.PrimitiveTypes.Int32
+	f := func(name string, t arrow.DataType) arrow.Field {
+		return arrow.Field{Name: name, Type: t, Nullable: true}
+	}
+	part := func(number byte, message []byte) []byte {
+		return append(binary.AppendUvarint([]byte{number<<3 | 2}, uint64(len(message))), message...)
+	}
+	want := "map[x:1 y:2]"
+	column := arrow.StructOf(f("x", i32), f("y", i32))
+	message := []byte{0x18, 1, 0x20, 2}
+	for level := range levels {
+		message = slices.Concat(part(1, message), part(1, []byte{0x18, 1}), part(1, nil))
+		if level < levels-1 {
+			column, want = arrow.StructOf(f("n", column), f("x", i32), f("y", i32)), "map[n:"+want+" x:1 y:0]"
+		}
+	}
+	entry := part(2, slices.Concat(part(1, []byte("k")), part(2, message), part(2, []byte{0x18, 5})))
+	d := New(planFor(t, arrow.NewSchema([]arrow.Field{f("n", column), f("all", arrow.MapOf(text, arrow.StructOf(f("n", column), f("x", i32))))}, nil), decode.Config{}), Bare(typ))
+	if err := d.Append(&kgo.Record{Value: slices.Concat(message, entry)}); err != nil {
+		t.Fatal(err)
+	}
+	b := d.NewBatch()
+	defer b.Release()
+	if got := fmt.Sprint(rowShown(b, 0)); got != "map[all:map[k:map[n:"+want+" x:5]] n:"+want+"]" {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
