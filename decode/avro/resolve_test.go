@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	"slices"
 	"strings"
@@ -453,9 +454,7 @@ func TestReadersOfOtherNames(t *testing.T) {
 		}
 		b := d.NewBatch()
 		u := map[string]any{"member_a_R": nil, "member_b_R": nil, "member_s": nil, "member_long": nil}
-		for k, v := range tt.want {
-			u[k] = v
-		}
+		maps.Copy(u, tt.want)
 		want := map[string]any{"a": 5.0, "d": 9.0, "in": map[string]any{"y": 6.0}, "kind": "OTHER", "u": u}
 		if got := rowShown(b, 0); !equal(got, want) {
 			t.Errorf("got  %v\nwant %v", got, want)
