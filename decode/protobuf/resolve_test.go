@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -613,5 +614,48 @@ func TestPartsInPartsAreLinear(t *testing.T) {
 	defer b.Release()
 	if got := fmt.Sprint(rowShown(b, 0)); got != "map[all:map[k:map[n:"+want+" x:5]] n:"+want+"]" {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// TestBuiltInImports: what registries have built in needs no reference; a reference of the same path counts before it.
+func TestBuiltInImports(t *testing.T) {
+	var imports []string
+	err := fs.WalkDir(builtIn, "imports", func(path string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			imports = append(imports, strings.TrimPrefix(path, "imports/"))
+		}
+		return err
+	})
+	if err != nil || len(imports) < 19 {
+		t.Fatalf("%v: %v", imports, err)
+	}
+	for _, name := range []string{"any", "api", "descriptor", "duration", "empty", "field_mask", "source_context", "struct", "timestamp", "type", "wrappers"} {
+		imports = append(imports, "google/protobuf/"+name+".proto")
+	}
+	for _, path := range imports {
+		if _, err := Parse(t.Context(), "schema 1", `syntax = "proto3"; import "`+path+`"; message Top { int32 a = 1; }`); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	s, err := Parse(t.Context(), "schema 1", `syntax = "proto3"; import "confluent/meta.proto"; import "confluent/type/decimal.proto"; import "google/type/money.proto";
+		message Top { option (confluent.message_meta).doc = "orders"; confluent.type.Decimal price = 1 [(confluent.field_meta) = { params: [{ key: "precision", value: "8" }] }]; google.type.Money paid = 2; }`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	typ, err := s.First()
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := TableSchema(typ)
+	if want := "schema:\n  fields: 2\n    - price: type=struct<value: binary nullable, precision: int64 nullable, scale: int32 nullable>, nullable\n" +
+		"    - paid: type=struct<currency_code: utf8 nullable, units: int64 nullable, nanos: int32 nullable>, nullable"; err != nil || table.String() != want {
+		t.Errorf("%v, %v", table, err)
+	}
+	own := Reference{"google/type/money.proto", `syntax = "proto3"; package google.type; message Money { string own = 1; }`}
+	if s, err = Parse(t.Context(), "schema 1", `syntax = "proto3"; import "google/type/money.proto"; message Top { google.type.Money paid = 1; }`, own); err != nil {
+		t.Fatal(err)
+	}
+	if fields := s.file.Messages().Get(0).Fields().Get(0).Message().Fields(); fields.Len() != 1 || fields.Get(0).Name() != "own" {
+		t.Errorf("a reference: %v", fields)
 	}
 }

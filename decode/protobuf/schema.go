@@ -14,7 +14,9 @@
 package protobuf
 
 import (
+	"bytes"
 	"context"
+	"embed"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -52,8 +54,14 @@ type Reference struct{ Path, Text string }
 // mainFile is the path of a schema that has none.
 const mainFile = "schema.proto"
 
+// builtIn are files that schemas import and registries have built in, so that they keep no reference to them: Confluent's own, and google/type, without their
+// comments and the options of languages (Apache License 2.0; their notices stand in them). The types of google/protobuf come with the compiler.
+//
+//go:embed imports
+var builtIn embed.FS
+
 // Parse reads a .proto file: its source text, or its descriptor in base64, as some serializers register it. What it imports is
-// among the references, but for the well-known types. id is how errors name the schema.
+// among the references, but for what registries have built in. id is how errors name the schema.
 func Parse(ctx context.Context, id, text string, references ...Reference) (*Schema, error) {
 	found := map[string]protocompile.SearchResult{mainFile: source(mainFile, text)}
 	for _, r := range references {
@@ -62,6 +70,9 @@ func Parse(ctx context.Context, id, text string, references ...Reference) (*Sche
 	compiler := protocompile.Compiler{Resolver: protocompile.WithStandardImports(protocompile.ResolverFunc(func(path string) (protocompile.SearchResult, error) {
 		if r, ok := found[path]; ok {
 			return r, nil
+		}
+		if text, err := builtIn.ReadFile("imports/" + path); err == nil {
+			return protocompile.SearchResult{Source: bytes.NewReader(text)}, nil
 		}
 		return protocompile.SearchResult{}, protoregistry.NotFound
 	}))}
