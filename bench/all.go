@@ -22,11 +22,14 @@ var parts = []struct {
 	takes      string // of the flags of `bench all`
 }{
 	{partStages, "every stage and the whole path", suiteCommand, "", "brokers rounds messages dir"},
-	{"memory", "the whole path with 1,000 partition values, and with messages of 10 KB, 1 MB and 10 MB: see the peak RSS", suiteCommand, "-stages path -shapes tenants,blobs_10k,blobs_1m,blobs_10m", "brokers rounds messages dir"},
+	{"memory", "the whole path with messages of 10 KB, 1 MB and 10 MB: see the peak RSS", suiteCommand, "-stages path -shapes blobs_10k,blobs_1m,blobs_10m", "brokers rounds messages dir"},
+	{"values", "1,000 partition values at once, over several flushes", scenariosCommand, "-only values", "brokers rounds messages dir"},
+	{"partitions", "2,000 topic partitions", suiteCommand, "-stages path -shapes web_requests -partitions 2000", "brokers rounds messages dir"},
+	{"shapes", "nested, wide and long messages", suiteCommand, "-shapes earthquakes,wide,long_strings", "brokers rounds messages dir"},
 	{"latency", "how fresh the table is, how fast a start, and what idling takes", scenariosCommand, "-only fresh,start,idle", "brokers rounds dir"},
 	{"contention-processes", "1, 2 and 4 connectors with one topic and one table", scenariosCommand, "-only processes", "brokers rounds messages dir"},
 	{"contention-commits", "many processes that append small commits to one table, beside delta-rs", commitsCommand, "", "rounds python dir"},
-	{"growth", "what a message costs as the table grows", scenariosCommand, "-only grown", "brokers rounds messages dir"},
+	{"growth", "what a message costs as the table grows", scenariosCommand, "-only grown,grown_long", "brokers rounds messages dir"},
 	{"log", "opening, following and checkpointing a log of a million files, beside delta-rs", logCommand, "", "rounds python dir"},
 }
 

@@ -33,6 +33,9 @@ func describeMachine(ctx context.Context, root string) machine {
 		OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.NumCPU(), Go: runtime.Version(),
 		CPU: procField("/proc/cpuinfo", "model name"), Commit: commitOf(ctx, root),
 	}
+	if family := procField("/proc/cpuinfo", "cpu family"); family != "" { // a guest's name of it may say no more than the maker
+		m.CPU += fmt.Sprintf(" (family %s, model %s)", family, procField("/proc/cpuinfo", "model"))
+	}
 	if kb, err := strconv.ParseInt(strings.TrimSuffix(procField("/proc/meminfo", "MemTotal"), " kB"), 10, 64); err == nil {
 		m.Memory = kb << 10
 	}

@@ -7,6 +7,7 @@
 //	go run ./bench scenarios                          how fresh the table is, how fast a start, what idling takes
 //	go run ./bench commits -python venv/bin/python    many processes that commit to one table, side by side with delta-rs
 //	go run ./bench log -python venv/bin/python        a log of a million files, side by side with delta-rs
+//	go run ./bench profile FOLDER                     where a message's nanoseconds go, by the profiles that -cpuprofile FOLDER has left
 //	go run ./bench all -python venv/bin/python        all of these, one after the other, into one file
 //	go run ./bench fill -brokers localhost:9092       fill a topic for others to read; `read` only reads it
 //
@@ -73,6 +74,7 @@ var commands = map[string]func(context.Context, []string) error{
 	"compare":    func(_ context.Context, args []string) error { return compareFiles(args) },
 	"fill":       fillCommand,
 	"log":        reported(logCommand),
+	"profile":    reported(profileCommand),
 	"read":       readCommand,
 	"scenarios":  reported(scenariosCommand),
 	childBroker:  brokerChild,

@@ -16,11 +16,11 @@ import (
 	"kafkadelta/storage/local"
 )
 
-// processCounts are how many connectors share a topic in the scenario processes, grownFiles how many data files the tables of the scenario
-// grown have.
+// processCounts are how many connectors share a topic in the scenario processes, grownTables what the tables of the scenarios grown and grown_long
+// have. With log checkpoints of the V2 spec, the sidecars of the one before are used again.
 var (
 	processCounts = []int{1, 2, 4}
-	grownFiles    = []int64{10, 10_000, 1_000_000}
+	grownTables   = []logTable{{files: 10}, {files: 10_000}, {files: 1_000_000}, {files: 1_000_000, v2: true}}
 )
 
 // rotated begins with another one in each round, so that none is always the first or last.
@@ -88,11 +88,47 @@ func (s *liveSuite) runTogether(ctx context.Context, config string, n int) (run,
 	return sum, errors.Join(errs...)
 }
 
-// grownRows are the rows of one lane after which the scenario grown commits, so that commits weigh more than usual.
-const grownRows = 50_000
+// valuesRows are the rows of one lane after which the scenario values commits: the 250,000 messages of a run take several flushes.
+const valuesRows = 20_000
 
-// runGrown asks whether a message costs more as the table grows. Log checkpoints, one in 100 commits, are not in it: `bench log` has them.
-func runGrown(ctx context.Context, s *liveSuite, dir string) (figures []figure, err error) {
+// runValues asks what a thousand partition values at once take, over several flushes.
+func runValues(ctx context.Context, s *liveSuite, dir string) ([]figure, error) {
+	sh, err := shapeOf("tenants")
+	if err != nil {
+		return nil, err
+	}
+	o := s.options
+	o.messages, o.connectorYAML = s.scaleMessages, s.added(fmt.Sprintf("flush: {rows: %d}", valuesRows))
+	if err := o.fillTopic(ctx, s.brokers, sh); err != nil {
+		return nil, err
+	}
+	r, err := o.runPath(ctx, s.connector, sh, s.brokers, dir, "")
+	if err != nil {
+		return nil, err
+	}
+	return []figure{
+		{Name: "peak RSS", Value: r.peakMiB(), Unit: "MiB"},
+		{Name: "CPU s per million messages", Value: r.cpuPerMillion(), Unit: "s"},
+		{Name: "data files", Value: float64(r.Files), Unit: "files"},
+		{Name: "version of the table, of which the first two are its making and the pin", Value: float64(r.Versions), Unit: "versions"},
+	}, nil
+}
+
+// grownRows are the rows of one lane after which the scenario grown commits, so that commits weigh more than usual; grownLongRows those of
+// grown_long, which has log checkpoints, too: one in a hundred commits.
+const (
+	grownRows     = 50_000
+	grownLongRows = 2_000
+)
+
+// grownBy asks whether a message costs more as the table grows.
+func grownBy(rows int) func(context.Context, *liveSuite, string) ([]figure, error) {
+	return func(ctx context.Context, s *liveSuite, dir string) ([]figure, error) {
+		return s.runGrown(ctx, dir, rows)
+	}
+}
+
+func (s *liveSuite) runGrown(ctx context.Context, dir string, rows int) (figures []figure, err error) {
 	topic := fmt.Sprintf("%s-grown-%d", s.topicPrefix, time.Now().UnixNano())
 	if err := s.makeTopic(ctx, topic); err != nil {
 		return nil, err
@@ -103,44 +139,50 @@ func runGrown(ctx context.Context, s *liveSuite, dir string) (figures []figure, 
 	if err := s.produce(ctx, topic, message, s.scaleMessages); err != nil {
 		return nil, err
 	}
-	for _, files := range rotated(grownFiles, s.round) {
-		table := filepath.Join(dir, fmt.Sprint(files))
-		r, err := s.runOnto(ctx, logTable{files: files}, table, topic)
+	for _, t := range rotated(grownTables, s.round) {
+		what := fmt.Sprintf("%d files", t.files)
+		if t.v2 {
+			what += ", V2 log checkpoints"
+		}
+		table := filepath.Join(dir, "table")
+		r, made, err := s.runOnto(ctx, t, table, topic, rows)
 		if err = errors.Join(err, os.RemoveAll(table)); err != nil {
 			return nil, err
 		}
-		figures = append(figures, figure{Name: fmt.Sprintf("CPU s per million messages, %d files", files), Value: r.cpuPerMillion(), Unit: "s"},
-			figure{Name: fmt.Sprintf("commits, %d files", files), Value: float64(r.Versions), Unit: "versions"})
+		figures = append(figures, figure{Name: "CPU s per million messages, " + what, Value: r.cpuPerMillion(), Unit: "s"},
+			figure{Name: "commits, " + what, Value: float64(r.Versions), Unit: "versions"},
+			figure{Name: "log checkpoints, " + what, Value: float64(made), Unit: "files"})
 	}
 	return figures, nil
 }
 
-// runOnto has a connector append the topic to a table that is only a log.
-func (s *liveSuite) runOnto(ctx context.Context, t logTable, table, topic string) (run, error) {
-	r := run{Messages: s.scaleMessages}
+// runOnto has a connector append the topic to a table that is only a log, and counts the log checkpoints that it has made meanwhile.
+func (s *liveSuite) runOnto(ctx context.Context, t logTable, table, topic string, rows int) (r run, made int, err error) {
+	r.Messages = s.scaleMessages
 	if err := t.writeBase(ctx, table); err != nil {
-		return r, err
+		return r, 0, err
 	}
 	store, err := local.New(table)
 	if err != nil {
-		return r, err
+		return r, 0, err
 	}
 	if _, err := delta.WriteLogCheckpoint(ctx, store, -1, delta.CheckpointOptions{Now: time.Now}); err != nil {
-		return r, err
+		return r, 0, err
 	}
 	config := table + ".yaml"
 	text := fmt.Sprintf("name: grown-%d\nsource: {brokers: [%s], topic: %s}\nhttp: {listen: \"127.0.0.1:0\"}\ntable: {uri: %q, create: never}\n%s",
-		time.Now().UnixNano(), strings.Join(quoted(s.brokers), ", "), topic, table, s.added(fmt.Sprintf("flush: {rows: %d}", grownRows)))
+		time.Now().UnixNano(), strings.Join(quoted(s.brokers), ", "), topic, table, s.added(fmt.Sprintf("flush: {rows: %d}", rows)))
 	if err := os.WriteFile(config, []byte(text), 0o666); err != nil {
-		return r, err
+		return r, 0, err
 	}
 	if err := r.measureProcess(exec.CommandContext(ctx, s.connector, "run", "-c", config, "--until-end", "--log-format", "json")); err != nil {
-		return r, err
+		return r, 0, err
 	}
 	after, err := delta.Open(ctx, store, delta.Options{Now: time.Now, Engine: "bench"})
 	if err != nil {
-		return r, err
+		return r, 0, err
 	}
 	r.Versions = after.Version() - t.newest()
-	return r, nil
+	all, err := filepath.Glob(filepath.Join(table, "_delta_log", "*.checkpoint.*"))
+	return r, len(all) - 1, err
 }

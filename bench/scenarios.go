@@ -37,7 +37,9 @@ var scenarios = []struct {
 	{"start", runStart},
 	{"idle", runIdle},
 	{"processes", runProcesses},
-	{"grown", runGrown},
+	{"values", runValues},
+	{"grown", grownBy(grownRows)},
+	{"grown_long", grownBy(grownLongRows)},
 }
 
 // liveSuite is one call of `bench scenarios`.

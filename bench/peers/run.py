@@ -10,6 +10,8 @@ figures and has some.
 All commit half a million rows at a time, and write Parquet with zstd, as far as they can be told: kafka-delta-ingest can't, and goes by bytes or
 seconds, with Snappy. So each run also has its commits and the bytes of its data files.
 
+The warm figure, messages/s from the first commit to the last, leaves the start out, and what a JVM takes until it is compiled; use --messages 10000000 to have one worth reading.
+
 A figure's CPU seconds and memory are those of the process and all its children, looked at every 20 ms. Wall time goes from the process's start to
 its end; start-up (of a JVM, say) is in it, and for the connector and kafka-delta-ingest, which join a group, what the broker has a new group wait
 (group.initial.rebalance.delay.ms, which is recorded). kafka-delta-ingest does not end by itself with all its rows written: it is stopped
@@ -97,10 +99,18 @@ class Tree(threading.Thread):
 
 
 def commits_of(table):
-    """The rows that each version of a table's log adds, by file."""
+    """The rows that each version of a table's log adds, by file, and when it was written."""
     for entry in sorted((table / "_delta_log").glob("*.json")):
         adds = [json.loads(line).get("add") for line in entry.read_text().splitlines()]
-        yield [json.loads(add["stats"])["numRecords"] for add in adds if add]
+        yield [json.loads(add["stats"])["numRecords"] for add in adds if add], entry.stat().st_mtime
+
+
+def warm(table):
+    """Messages/s from the first commit with rows to the last: without the start, and without what a JVM takes to get going. None for less than three."""
+    commits = [(sum(rows), at) for rows, at in commits_of(table) if rows]
+    if len(commits) < 3:
+        return None
+    return sum(rows for rows, _ in commits[1:]) / (commits[-1][1] - commits[0][1])
 
 
 class Peer:
@@ -142,7 +152,7 @@ class Peer:
                 cpu, peak = tree.end()
         self.check(table)
         messages = messages or self.o.messages
-        made = {"commits": sum(1 for adds in commits_of(table) if adds), "table_bytes": sum(f.stat().st_size for f in table.rglob("*.parquet"))}
+        made = {"warm": warm(table), "commits": sum(1 for adds, _ in commits_of(table) if adds), "table_bytes": sum(f.stat().st_size for f in table.rglob("*.parquet"))}
         return {"peer": self.name, "seconds": seconds, "messages": messages, "cpu_seconds": cpu, "peak_rss_bytes": peak, **made}
 
     def environment(self):
@@ -314,8 +324,10 @@ def figures(o, runs):
     cpu = statistics.median(r["cpu_seconds"] for r in runs) / o.messages * 1e6
     peak = max(r["peak_rss_bytes"] for r in runs) / (1 << 20)
     size = statistics.median(r["table_bytes"] for r in runs) / (1 << 20)
+    warm = [r["warm"] for r in runs if r["warm"]]
+    warm = f"{statistics.median(warm):>12,.0f} warm" if warm else " " * 17
     made = f"{size:>6,.0f} MiB in {statistics.median(r['commits'] for r in runs):,.0f} commits"
-    return f"{rate:>12,.0f} messages/s", f"{cpu:>8.3f} CPU s per million", f"{peak:>8,.0f} MiB", made
+    return f"{rate:>12,.0f} messages/s", warm, f"{cpu:>8.3f} CPU s per million", f"{peak:>8,.0f} MiB", made
 
 
 DELAY = "group.initial.rebalance.delay.ms"
