@@ -228,7 +228,7 @@ var table = []rule{
 			"batch", "checkpoint", "decode", "decode/avro", "decode/json", "delta", "pipeline", "sink", "sink/datafile", "source", "storage",
 			"storage/local", "storage/memory", "storage/open", "internal/kafkatest",
 		},
-		modules: []string{arrow, compress, kadm, kfake, kgo}, testOnly: true,
+		modules: []string{arrow, compress, kadm, kfake, kgo, "github.com/google/pprof"}, testOnly: true,
 		because: "measures what it wants, and is measured by nobody",
 	},
 	{
