@@ -92,7 +92,7 @@ type catalogCheck struct {
 	stream    string
 	consigned *consigned
 	rows      map[spanEnd]int64          // that the tables tell of
-	again     map[spanEnd]int64          // of them, rows that a later generation has taken again
+	again     map[spanEnd]int64          // of them, rows at offsets that another generation has
 	slots     map[string]map[int32]int64 // of the tables, by key and partition
 	cleaned   []func(*track, *span) bool // for each table whose log was cleaned: whether it may have had rows of the span
 }
@@ -119,8 +119,9 @@ func (c *catalogCheck) add(key string, table *verifier) {
 				continue
 			}
 			end := spanEnd{t.Partition, t.gen, s.next}
-			if c.rows[end] += s.rows; decided != nil && decided.until < s.next {
-				c.again[end] += t.have.count(max(s.first, decided.until), s.next)
+			if c.rows[end] += s.rows; decided != nil {
+				due := decided.due(&s)
+				c.again[end] += t.have.count(s.first, due.first) + t.have.count(due.next, s.next)
 			}
 		}
 	}
@@ -146,12 +147,12 @@ func (c *catalogCheck) compare(now map[int32]int64) {
 			last := s.routed > 0 && !named[t.ID]
 			named[t.ID] = named[t.ID] || last
 			there := c.rows[spanEnd{t.Partition, t.gen, s.next}]
-			above := s.next - t.due(s).next - c.again[spanEnd{t.Partition, t.gen, s.next}] // rows that may lack: a later generation has taken their offsets again
+			spare := s.width() - t.due(s).width() - c.again[spanEnd{t.Partition, t.gen, s.next}] // rows that may lack: another generation has taken their offsets
 			switch {
 			case there == s.routed:
 			case there > s.routed:
 				c.faultOffsets(t, RowCount, s.first, s.next, "the tables tell of %d rows of offsets [%d, %d), but the catalog of %d", there, s.first, s.next, s.routed)
-			case s.routed-there <= above:
+			case s.routed-there <= spare:
 			case last && c.onTheirWay(t, s, s.routed-there, pending, now):
 			case slices.ContainsFunc(c.cleaned, func(hides func(*track, *span) bool) bool { return hides(t, s) }):
 				c.doubtOffsets(t, s.first, s.next, "%d of %d rows of offsets [%d, %d) are not told of by any table, and the log of a table was cleaned", s.routed-there, s.routed, s.first, s.next)

@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -139,5 +140,59 @@ func TestASpanOfACatalogThatARewindHasCut(t *testing.T) {
 			report, _ := c.verifies()
 			wantFault(t, report, admin.LostRows, tt.says, "no table has got them")
 		})
+	}
+}
+
+// TestARestoreToBeforeARewind takes back the generation that it began: the one before has the rows again, and must have them.
+func TestARestoreToBeforeARewind(t *testing.T) {
+	f := newFixture(t, setup{})
+	f.commit(take{0, 0, 20, nil, 0}) // version 2
+	f.rewind(rewinding(map[int32]int64{0: 5}))
+	f.commit(take{0, 5, 30, nil, 0})
+	restore := func(files ...any) {
+		version := f.foreign("RESTORE", files...)
+		f.edit(version, `"operation":"RESTORE"`, `"operation":"RESTORE","operationParameters":{"version":2}`)
+	}
+	restore(removeOf(f.filesOf(4)[0], true))
+	wantFault(t, f.verify(), admin.Restored, "generation 1", "took back 10 rows of offsets [20, 30)")
+	back := rewinding(nil)
+	back.ToVersion = 2
+	_, err := f.plan(back).Commit(t.Context())
+	f.check(err)
+	f.open(setup{})
+	f.commit(take{0, 20, 40, nil, 0})
+	kafka := &records{identity: identity, start: map[int32]int64{0: 0, 1: 0}, end: map[int32]int64{0: 40, 1: 0}, at: map[place]bool{}}
+	for o := range int64(40) {
+		kafka.at[place{0, o}] = false
+	}
+	wantVerdict(t, f.verify(), admin.OK)
+	wantVerdict(t, f.verify(withKafka(kafka)), admin.OK)
+	restore(removeOf(f.filesOf(7)[0], true)) // once more, before anything tells of the version in between
+	_, err = f.plan(back).Commit(t.Context())
+	f.check(err)
+	f.open(setup{})
+	wantVerdict(t, f.verify(withKafka(kafka)), admin.OK)
+	version := f.rewrite("OPTIMIZE", false, func(p place) bool { return p.offset != 7 })
+	stats, err := json.Marshal(f.filesOf(version)[0].Stats)
+	f.check(err)
+	f.edit(version, string(stats), `""`)
+	wantFault(t, f.verify(), admin.LostRows, "1 of 20 rows of offsets [0, 20)")
+}
+
+// TestARestoreThatOnlyAdds brings rows of several generations: none of them is a copy.
+func TestARestoreThatOnlyAdds(t *testing.T) {
+	f := newFixture(t, setup{})
+	f.commit(take{0, 0, 5, nil, 0})
+	since := f.rewind(rewinding(map[int32]int64{0: 2}))
+	f.commit(take{0, 2, 5, nil, 0})
+	at := f.rewrite("OPTIMIZE", false, all)
+	file := f.live()[0]
+	f.foreign("DELETE", removeOf(file, true))
+	version := f.foreign("RESTORE", file)
+	f.edit(version, `"operation":"RESTORE"`, fmt.Sprintf(`"operation":"RESTORE","operationParameters":{"version":%d}`, at))
+	for _, from := range []int64{-1, since} {
+		if r := f.verify(admin.Options{Since: from, Until: -1}); r.FaultCount > 0 {
+			t.Errorf("since version %d: %s", from, show(r))
+		}
 	}
 }

@@ -40,6 +40,36 @@ func (l *ledger) generationAt(name string, version int64) int64 {
 	return l.baseGeneration(name)
 }
 
+// lineage is that of a stream, by what was read.
+func (l *ledger) lineage(name string) lineage {
+	var rewinds []begun
+	for _, r := range slices.Backward(l.rewinds) {
+		if r.Name == name {
+			rewinds = append(rewinds, begun{r.version, r.Generation})
+		}
+	}
+	known := l.baseVersion()
+	if l.baseGeneration(name) == 0 { // there was no rewind before
+		known = 0
+	}
+	restores := slices.Clone(l.restores)
+	slices.Reverse(restores)
+	return lineageOf(rewinds, restores, known)
+}
+
+// takenBackTo is where a generation that a RESTORE to a version has taken back has left the offsets to the one before. Of a version that was not read the
+// highest counts at which that can have stood, which has to have the others itself.
+func (l *ledger) takenBackTo(t *track, version int64) int64 {
+	if version >= l.baseVersion() {
+		return l.findStand(t, version)
+	}
+	txn, ok := l.base.Txn(checkpoint.AppID(t.name, t.ID))
+	if !ok {
+		return 0
+	}
+	return txn.Version + 1
+}
+
 // judgeGenerations holds the rewinds against each other, and every unit against the generation that it has landed in. A rewind ends
 // the tracks of the generation before it.
 func (l *ledger) judgeGenerations() {

@@ -157,14 +157,15 @@ func (v *verifier) hole(t *track, first, next int64, kind Kind) {
 }
 
 // due is the part of a span whose rows must be there, and at least how many they are: a later generation may have begun in the middle of it, and has the
-// others. Which messages became no rows is not known, and all of them may be below.
+// others, as has an earlier one those below where a RESTORE has taken this one back to. Which messages became no rows is not known, and all of them may be in the part.
 func (t *track) due(s *span) *span {
-	if s.next <= t.until {
+	if t.since <= s.first && s.next <= t.until {
 		return s
 	}
 	part := *s
-	part.next = max(s.first, t.until)
-	part.rows = max(s.rows-(s.next-part.next), 0)
+	part.next = max(s.first, min(s.next, t.until))
+	part.first = min(max(s.first, t.since), part.next)
+	part.rows = max(s.rows-s.width()+part.width(), 0)
 	return &part
 }
 
@@ -261,7 +262,7 @@ type standKey struct {
 	version int64
 }
 
-// stoodAt is where the stream stood in the track's partition at a version that was read. A RESTORE may have taken back many spans: it is found once.
+// stoodAt is where the rows of the stream went to in the track's partition at a version that was read. A RESTORE may have taken back many spans: it is found once.
 func (v *verifier) stoodAt(t *track, version int64) int64 {
 	key := standKey{t.name, t.Partition, version}
 	next, found := v.stood[key]
@@ -272,30 +273,30 @@ func (v *verifier) stoodAt(t *track, version int64) int64 {
 	return next
 }
 
-func (v *verifier) findStand(t *track, version int64) (next int64) {
-	gen := v.generationAt(t.name, version+1)
-	for _, e := range v.byPlace[t.Partition] {
+func (l *ledger) findStand(t *track, version int64) (next int64) {
+	for _, r := range l.restores { // newest first
+		followed := func(w rewind) bool { return w.Name == t.name && r.version < w.version && w.version <= version }
+		if r.version > version || slices.ContainsFunc(l.rewinds, followed) {
+			continue
+		}
+		if r.to < l.baseVersion() {
+			return 0
+		}
+		version = r.to // a RESTORE that no rewind had followed by then: the offsets were beyond the rows
+	}
+	gen := l.generationAt(t.name, version+1)
+	for _, e := range l.byPlace[t.Partition] {
 		if e.name != t.name || e.gen != gen {
 			continue
 		}
 		next = max(e.pin, 0)
 		for _, s := range e.spans {
-			if v.units[s.unit].version <= version {
+			if l.units[s.unit].version <= version {
 				next = max(next, s.next)
 			}
 		}
 	}
 	return next
-}
-
-// replaces reports whether an operation puts an older or another table in this one's place.
-func replaces(operation string) bool {
-	for _, word := range []string{"RESTORE", "REPLACE", "CLONE"} {
-		if strings.Contains(strings.ToUpper(operation), word) {
-			return true
-		}
-	}
-	return false
 }
 
 // changers are the commits of others that may have deleted rows of a unit: they removed a file of it, or one that may hold rows

@@ -210,7 +210,7 @@ func (c *cursor) message(o int64) {
 	var n *counted
 	again := false
 	if c.at < len(c.t.spans) && c.t.spans[c.at].first <= o {
-		n, again = &c.counts[c.at], o >= c.t.until
+		n, again = &c.counts[c.at], o >= c.t.until || o < c.t.since
 	} else {
 		for i, h := range c.t.holes {
 			if h.first <= o && o < h.next {
@@ -265,11 +265,12 @@ func (c *cursor) finishSpan(s *span, n counted, from int64) {
 			n.messages, s.first, s.next, v.unitText(s.unit), s.messages())
 		return
 	}
-	if !v.offsets || v.units[s.unit].blind > 0 || s.first >= t.until {
+	due := t.due(s)
+	if !v.offsets || v.units[s.unit].blind > 0 || due.width() == 0 {
 		return
 	}
-	without, cut := s.messages()-s.rows, s.next > t.until
-	s = t.due(s)
+	without, cut := s.messages()-s.rows, due != s
+	s = due
 	gone := max(s.rows-t.there(s), 0) // deleted by others, or told already
 	switch u := &v.units[s.unit]; {
 	case n.absent <= without+gone:

@@ -22,6 +22,8 @@ type span struct {
 	unit                                                     int32
 }
 
+func (s *span) width() int64 { return s.next - s.first }
+
 // messages is the number of them in the span, whatever became of them.
 func (s *span) messages() int64 { return s.rows + s.skipped + s.dead + s.filtered + s.routed }
 
@@ -58,7 +60,8 @@ type track struct {
 	end         int64 // behind the last span
 	from        int64
 	fromKnown   bool
-	until       int64 // before which offsets must have their rows: later generations have the others
+	since       int64 // from which on offsets must have their rows: the generation was taken back to there by a RESTORE, and an earlier one has the others
+	until       int64 // before which they must: later generations have the others
 	holes       []hole
 	found       int64
 	lacking     int64 // rows that others have deleted, or that nothing tells of
@@ -110,6 +113,7 @@ type ledger struct {
 	others   []OtherCommit
 	moves    []txnMove
 	rewinds  []rewind           // newest first
+	restores []restore          // newest first
 	replays  map[string]bool    // names of files that a replay of dead letters has brought
 	appended map[string]bool    // names of files without a tag that are of a commit which removes none: no moved row can be in them
 	moved    bool               // others may be in the version's files
@@ -301,6 +305,10 @@ func (l *ledger) commit(e delta.HistoryEntry) {
 		l.checkAdds(e.Version, record)
 	}
 	l.checkTxns(e, record, ours)
+	restores := e.Info != nil && replaces(e.Info.Operation)
+	if restores {
+		l.restores = append(l.restores, restore{e.Version, number(e.Info.OperationParameters["version"])})
+	}
 	other := int32(-1)
 	if len(l.removes) > 0 {
 		other = int32(len(l.others))
@@ -320,7 +328,7 @@ func (l *ledger) commit(e delta.HistoryEntry) {
 			if replays {
 				l.replays[nameOf(a.path)] = true
 			}
-			if other < 0 {
+			if other < 0 && !restores { // a RESTORE brings what was there before
 				l.appended[nameOf(a.path)] = true
 			}
 		}

@@ -152,12 +152,9 @@ func (m *mover) overOf(t *track, s *span) int64 {
 
 // fill gives a span what it lacks and another track has to spare: where it matters, or where a later generation has the offsets.
 func (m *mover) fill(t *track, s *span, matters bool) {
-	first, next := s.first, t.due(s).next
-	if !matters {
-		first, next = next, s.next
-	}
-	for o := first; o < next && m.overOf(t, s) < 0; o++ {
-		if t.have.has(o) || t.deleted.has(o) {
+	due := t.due(s)
+	for o := s.first; o < s.next && m.overOf(t, s) < 0; o++ {
+		if (due.first <= o && o < due.next) != matters || t.have.has(o) || t.deleted.has(o) {
 			continue
 		}
 		for _, e := range slices.Backward(m.tracks) {
@@ -165,7 +162,7 @@ func (m *mover) fill(t *track, s *span, matters bool) {
 				continue
 			}
 			from := e.spanAt(o)
-			if !(from != nil && m.overOf(e, from) > 0 || matters && (from == nil || o >= e.until)) {
+			if !(from != nil && m.overOf(e, from) > 0 || matters && (from == nil || o >= e.until || o < e.since)) {
 				continue
 			}
 			switch {

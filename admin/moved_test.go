@@ -196,6 +196,9 @@ func (h *history) restore(m moment, tags bool) {
 	}
 	version := h.foreign("RESTORE", actions...)
 	h.edit(version, `"engineInfo"`, fmt.Sprintf(`"operationParameters":{"version":%d},"engineInfo"`, m.version))
+	between := h.now() // may be gone back to as well: its offsets are those of the version that this one went back to
+	between.next = maps.Clone(m.next)
+	h.past = append(h.past, between)
 	to := maps.Clone(m.next)
 	for p, next := range to {
 		if h.rnd.IntN(4) == 0 {

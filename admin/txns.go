@@ -82,6 +82,10 @@ func (l *ledger) settle() {
 	l.strays()
 	l.judgeGenerations()
 	l.traceless()
+	lineages := map[string]lineage{}
+	for name := range l.streams {
+		lineages[name] = l.lineage(name)
+	}
 	for _, tracks := range l.byPlace {
 		slices.SortFunc(tracks, byStream)
 		for i, t := range slices.Backward(tracks) {
@@ -97,12 +101,20 @@ func (l *ledger) settle() {
 			if t.limit < 0 && len(t.spans) > 0 {
 				t.limit = t.spans[len(t.spans)-1].next
 			}
-			if later {
-				t.until = min(tracks[i+1].beginning(), tracks[i+1].until)
+			_, taken := lineages[t.name].taken[t.gen]
+			for _, o := range tracks[i+1:] {
+				if _, back := lineages[t.name].taken[o.gen]; o.name == t.name && (taken || !back) {
+					t.until = min(t.until, o.beginning())
+				}
 			}
 			if l.base != nil {
 				l.fit(t, appID)
 			}
+		}
+	}
+	for _, t := range l.tracks {
+		if to, taken := lineages[t.name].taken[t.gen]; taken {
+			t.since = l.takenBackTo(t, to)
 		}
 	}
 	l.judgeMoves()

@@ -175,9 +175,26 @@ def check_generations(version, own, txns, generations):
         generations[app] = value
 
 
+def taken_back(log, units):
+    """Generations that a RESTORE to before their rewind has taken back, by stream and number, with the version that it went back to."""
+    begun = {v: (u["name"], u["gen"]) for v, u in units.values() if "rewind" in u}
+    taken, line, lines = {}, [], []
+    for version, actions in sorted(log.commits.items()):
+        info = next((a["commitInfo"] for a in actions if "commitInfo" in a), {})
+        if version in begun:
+            line = line + [begun[version]]
+        elif "RESTORE" in info.get("operation", "").upper():
+            to = int(info.get("operationParameters", {}).get("version", -1))
+            if to >= log.first:
+                before, line = line, next(made for v, made in reversed(lines) if v <= to)
+                taken.update({key: to for key in before if key not in line})
+        lines.append((version, line))
+    return {key: to for key, to in taken.items() if key not in line}
+
+
 def check_tiling(log, units):
     """Units of commits, and of tags whose commits are gone, tile up to the txns, or to where the next generation's rewind found them.
-    Returns the spans by stream, topic, partition and generation, and where those that come later begin."""
+    Returns the spans by stream, topic, partition and generation, and which offsets of these must have their rows: [since, until)."""
     spans = collections.defaultdict(list)
     pins, ends = {}, {}
     for version, u in units.values():
@@ -189,10 +206,18 @@ def check_tiling(log, units):
                 spans[key].append((s["first"], s["next"], version, u["unit"]))
             if "rewind" in u and u["rewind"]["from"][i] >= 0:
                 ends[key[:3] + (u["gen"] - 1,)] = u["rewind"]["from"][i]
-    until = {}
+    due = {}
+    taken = taken_back(log, units)
     for key in set(spans) | set(pins):
-        later = [k for k in set(spans) | set(pins) if k[:3] == key[:3] and k[3] > key[3]]
-        until[key] = min((pins.get(k, min(spans[k], default=(float("inf"),))[0]) for k in later), default=float("inf"))
+        gone = {k for k in set(spans) | set(pins) if (k[0], k[3]) in taken}
+        later = [k for k in set(spans) | set(pins) if k[:3] == key[:3] and k[3] > key[3] and (key in gone or k not in gone)]
+        since = 0
+        if key in gone:  # what the version had that the table went back to
+            to = taken[(key[0], key[3])]
+            at = max((u["gen"] for v, u in units.values() if v <= to and u["name"] == key[0]), default=0)
+            before = key[:3] + (at,)
+            since = max([s[1] for s in spans[before] if s[2] <= to] + [pins.get(before, 0)]) if before in spans else pins.get(before, 0)
+        due[key] = since, min((pins.get(k, min(spans[k], default=(float("inf"),))[0]) for k in later), default=float("inf"))
     for key in set(spans) | set(pins):
         app = f"{key[0]}-{key[2]}"
         mine = sorted(spans[key])
@@ -212,7 +237,7 @@ def check_tiling(log, units):
             fault("forged_txn", f"{key}: txn {app} is {log.txns.get(app)}, the spans end with {at - 1}")
         if key[3] < generation(log.txns, key[0]) and ends.get(key, at) != at:
             fault("forged_txn", f"{key}: the rewind that ended it found it at {ends[key]}, the spans end before {at}")
-    return spans, until
+    return spans, due
 
 
 def forgotten(log, name=None):
@@ -298,9 +323,10 @@ def earlier(log, units, seen, name, key, offset):
     )
 
 
-def check_rows(log, units, seen, moved, until):
+def check_rows(log, units, seen, moved, due):
     """Each span has as many rows as it counts: files that others have made in place of its own count too. What a later generation has
-    taken again may be deleted; where it begins within the span, those below must be there: as many as the span counts, but for one at each offset above. A generation may have fewer rows than the one before had at the same offsets: moved rows beyond its own are that one's."""
+    taken again may be deleted; where it begins within the span, those below must be there: as many as the span counts, but for one at each offset above.
+    Of a generation that a RESTORE has taken back, an earlier one has the rows that were there by then. A generation may have fewer rows than the one before had at the same offsets: moved rows beyond its own are that one's."""
     told = any(seen.values())  # else the rows do not tell their offsets
     for version, u in units.values():
         for s in u["spans"]:
@@ -309,15 +335,16 @@ def check_rows(log, units, seen, moved, until):
             if there > s["rows"]:
                 theirs = sum(1 for o in range(s["first"], s["next"]) if o in moved[key] and earlier(log, units, seen, u["name"], key, o))
                 there = max(there - theirs, s["rows"])
-            end, least = s["next"], s["rows"]
-            begins = until.get((u["name"], s["topic"], s["partition"], u["gen"]), end)
-            if begins < end and there < least:
-                least -= end - max(begins, s["first"])
-                end = max(begins, s["first"])
-                there = sum(1 for o in range(s["first"], end) if o in seen[key])
+            first, end, least = s["first"], s["next"], s["rows"]
+            since, until = due.get((u["name"], s["topic"], s["partition"], u["gen"]), (first, end))
+            if (since > first or until < end) and there < least:
+                end = max(first, min(end, until))
+                first = min(max(first, since), end)
+                least -= s["next"] - s["first"] - (end - first)
+                there = sum(1 for o in range(first, end) if o in seen[key])
             if told and (there < least or there > s["rows"]):
                 fault("lost_rows" if there < least else "row_count",
-                      f"version {version}: [{s['first']}, {end}) of {s['topic']}[{s['partition']}] has {there} rows, {s['rows']} were counted in [{s['first']}, {s['next']})")
+                      f"version {version}: [{first}, {end}) of {s['topic']}[{s['partition']}] has {there} rows, {s['rows']} were counted in [{s['first']}, {s['next']})")
 
 
 def main(location):
@@ -332,11 +359,11 @@ def main(location):
         fault("log", f"delta-rs has other files: {sorted(theirs ^ ours)[:4]}")
     units = check_commits(log)
     seen, moved = check_files(files, log, units)
-    spans, until = check_tiling(log, units)
+    spans, due = check_tiling(log, units)
     for app, version in log.txns.items():
         if table.transaction_version(app) != version:
             fault("forged_txn", f"delta-rs has txn {app} at {table.transaction_version(app)}, the log at {version}")
-    check_rows(log, units, seen, moved, until)
+    check_rows(log, units, seen, moved, due)
     for line in faults:
         print(line)
     if not faults:
