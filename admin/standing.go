@@ -3,26 +3,29 @@ package admin
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"kafkadelta/checkpoint"
 	"kafkadelta/delta"
 )
 
 // Standing tells which messages of a stream the rewinds since have left alone: neither did they have them read again, nor given up what
-// was made of them. It is read from the records of the rewinds (rule A5).
+// was made of them. It is read from the records of the rewinds (rule A5), and of RESTOREs, which take back rewinds and what came after them.
 type Standing struct {
 	generation int64
 	rewinds    map[int64]checkpoint.UnitRecord // by the generation that they begin; of some the log may have been cleaned
+	taken      map[int64]int64                 // generations that a RESTORE has taken back
+	unknown    int64                           // of the generations up to it nothing tells which are in the table since a RESTORE
 }
 
-// StandingOf reads the stream's rewinds in the log of its table, newest first, as far back as the first one.
+// StandingOf reads the stream's rewinds and RESTOREs in the log of its table, newest first, as far back as the first rewind.
 func StandingOf(ctx context.Context, store delta.LogStore, name string) (*Standing, error) {
 	snap, err := delta.OpenSnapshot(ctx, store, -1)
 	if err != nil {
 		return nil, err
 	}
 	gen, _ := snap.Txn(checkpoint.GenerationAppID(name))
-	s := &Standing{generation: gen.Version, rewinds: map[int64]checkpoint.UnitRecord{}}
+	s := &Standing{generation: gen.Version, rewinds: map[int64]checkpoint.UnitRecord{}, unknown: -1}
 	if s.generation == 0 {
 		return s, nil
 	}
@@ -30,6 +33,8 @@ func StandingOf(ctx context.Context, store delta.LogStore, name string) (*Standi
 	if err != nil {
 		return nil, err
 	}
+	var rewinds []begun
+	var restores []restore
 	for e, err := range delta.HistoryOf(ctx, store, delta.HistoryOptions{From: oldest, To: snap.Version()}) {
 		if errors.Is(err, delta.ErrMissingCommit) {
 			break
@@ -43,19 +48,44 @@ func StandingOf(ctx context.Context, store delta.LogStore, name string) (*Standi
 		for _, u := range record.Units {
 			if u.Name == name && u.Rewind != nil {
 				s.rewinds[u.Generation] = u
+				rewinds = append(rewinds, begun{e.Version, u.Generation})
 			}
 		}
 		if _, first := s.rewinds[1]; first {
+			oldest = 0 // what came before is of the first generation
 			break
+		}
+		if e.Info != nil && replaces(e.Info.Operation) {
+			restores = append(restores, restore{e.Version, number(e.Info.OperationParameters["version"])})
+		}
+	}
+	slices.Reverse(rewinds)
+	slices.Reverse(restores)
+	s.taken = lineageOf(rewinds, restores, oldest).taken
+	for _, r := range restores {
+		if r.to >= oldest {
+			continue
+		}
+		s.unknown = s.generation - int64(len(rewinds))
+		for _, w := range rewinds {
+			if w.version < r.version {
+				s.unknown = w.generation
+			}
 		}
 	}
 	return s, nil
 }
 
-// Has tells whether a message that was taken in a generation still stands. It does not where a rewind since is not in the log any more:
-// nothing tells then what that has moved.
+// Has tells whether a message that was taken in a generation still stands. It does not where a rewind since is not in the log any more, or where a RESTORE
+// does not tell what it went back to: nothing tells then what that has moved.
 func (s *Standing) Has(generation int64, partition int32, offset int64) bool {
+	if _, taken := s.taken[generation]; taken || generation <= s.unknown { // the generations before have what it had, or it is read again
+		return false
+	}
 	for gen := generation + 1; gen <= s.generation; gen++ {
+		if _, taken := s.taken[gen]; taken {
+			continue
+		}
 		rewind, known := s.rewinds[gen]
 		if !known || rewind.Rewind.NewTopic {
 			return false

@@ -134,6 +134,25 @@ func TestReplayAfterARewindOfOnePartition(t *testing.T) {
 	}
 }
 
+// TestReplayAfterARestoreToBeforeARewind: the dead letters of the generation that the table went back to are replayed, and none of the one that is gone,
+// whose messages it has as rows or dead letters of its own.
+func TestReplayAfterARestoreToBeforeARewind(t *testing.T) {
+	r := newReplayable(t) // those of partition 0 can be rows by now at the offsets 2, 7, 12, ...
+	tables, letters := replayStores(t, r)
+	stands := newestOf(t, tables)
+	mustRun(t, "rewind", "-c", r.config, "--to-offsets", "0=20", "--yes")
+	mustRun(t, "run", "-c", r.config, "--until-end", "--log-level", "warn")
+	takeBack(t, tables, "RESTORE", stands)
+	mustRun(t, "rewind", "-c", r.config, "--to-table-version", fmt.Sprint(stands), "--yes")
+	if o := mustRun(t, "dead-letters", "replay", "-c", r.config); !strings.Contains(o.stdout, "20 dead letters were replayed, 10 are still bad\n") {
+		t.Errorf("replay says %s", o.stdout)
+	}
+	replayedOnce(t, tables, letters)
+	if o := mustRun(t, "verify", "-c", r.config); !strings.Contains(o.stdout, "90 rows (0 of them of no stream)") {
+		t.Errorf("verify says %s", o.stdout)
+	}
+}
+
 // inMemory copies a folder.
 func inMemory(t *testing.T, folder string) *memory.Store {
 	t.Helper()
