@@ -196,3 +196,29 @@ func TestARestoreThatOnlyAdds(t *testing.T) {
 		}
 	}
 }
+
+// TestARestoreThatAnotherTookBack: what one RESTORE took and the next one brought back is deleted by who deletes it then.
+func TestARestoreThatAnotherTookBack(t *testing.T) {
+	f := newFixture(t, setup{})
+	restore := func(to int64, action any) {
+		version := f.foreign("RESTORE", action)
+		f.edit(version, `"operation":"RESTORE"`, fmt.Sprintf(`"operation":"RESTORE","operationParameters":{"version":%d}`, to))
+		r := rewinding(nil)
+		r.ToVersion = to
+		_, err := f.plan(r).Commit(t.Context())
+		f.check(err)
+		f.open(setup{})
+	}
+	f.commit(take{0, 0, 5, nil, 0})
+	brought := f.commit(take{0, 5, 9, nil, 0})
+	file := f.filesOf(brought)[0]
+	restore(brought-1, removeOf(file, true))
+	restore(brought, file)
+	wantVerdict(t, f.verify(), admin.OK)
+	f.foreign("DELETE", removeOf(file, true))
+	r := f.verify()
+	wantVerdict(t, r, admin.OK)
+	if r.Partitions[0].Deleted != 4 {
+		t.Errorf("%d rows count as deleted, want 4", r.Partitions[0].Deleted)
+	}
+}

@@ -238,7 +238,7 @@ func (v *verifier) explainLack(t *track, s *span, lacking int64) int64 {
 func (v *verifier) tookBack(o *OtherCommit, t *track, s *span) (took, unsure bool) {
 	u := &v.units[s.unit]
 	switch {
-	case !replaces(o.Operation):
+	case !replaces(o.Operation) || v.keeps(u):
 		return false, false
 	case o.to < 0:
 		return true, false
@@ -253,6 +253,21 @@ func (v *verifier) tookBack(o *OtherCommit, t *track, s *span) (took, unsure boo
 	}
 	stood, _ := v.base.Txn(checkpoint.AppID(t.name, t.ID))
 	return s.next > stood.Version+1, s.next <= stood.Version+1
+}
+
+// keeps reports whether the table has what a unit has brought, as far as RESTOREs go: one may have brought back what an earlier one took.
+func (l *ledger) keeps(u *unit) bool {
+	at, came := l.snap.Version(), max(u.version, l.baseVersion())
+	for _, r := range l.restores { // newest first
+		switch {
+		case r.version > at || r.version <= came:
+		case r.to < came:
+			return false
+		default:
+			at = r.to
+		}
+	}
+	return true
 }
 
 // standKey is a stream's partition at a version.
