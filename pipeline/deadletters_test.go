@@ -452,6 +452,19 @@ func TestDeliveryThatARevocationCutsOff(t *testing.T) {
 	}
 }
 
+// inTurn fails operation 0, 1, and so on, until there is none of that number three times in a row: runs differ by an operation or two.
+func inTurn(t *testing.T, fail func(i int) (had bool)) {
+	t.Helper()
+	for i, missed := 0, 0; missed < 3; i++ {
+		if missed++; fail(i) {
+			missed = 0
+		}
+		if t.Failed() {
+			t.Fatalf("operation %d: see above", i)
+		}
+	}
+}
+
 // TestEveryStoreOperationOfDeadLettersFailsInTurn is TestEveryStoreOperationFailsInTurn with dead letters: a failure, and in the second
 // half a crash, between every two operations on either table.
 func TestEveryStoreOperationOfDeadLettersFailsInTurn(t *testing.T) {
@@ -463,11 +476,7 @@ func TestEveryStoreOperationOfDeadLettersFailsInTurn(t *testing.T) {
 		for _, of := range []string{"stream", "letters"} {
 			t.Run(of+"/"+kind.name, func(t *testing.T) {
 				hit := map[string]int{}
-				for i := 0; failOneOfDeadLetters(t, of, i, kind.landed, kind.crash, hit); i++ {
-					if t.Failed() {
-						t.Fatalf("operation %d: see above", i)
-					}
-				}
+				inTurn(t, func(i int) bool { return failOneOfDeadLetters(t, of, i, kind.landed, kind.crash, hit) })
 				t.Logf("operations, by method: %v", hit)
 				if hit[faultstore.MethodPutIfAbsent] < 2 || hit[faultstore.MethodWrite] == 0 || of == "letters" && hit[faultstore.MethodPut] == 0 {
 					t.Errorf("not all kinds of operations were hit: %v", hit)

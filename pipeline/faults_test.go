@@ -49,11 +49,9 @@ func TestEveryStoreOperationFailsInTurn(t *testing.T) {
 				action = faultstore.LandThenFail(kind.err)
 			}
 			hit := map[string]int{}
-			for i := 0; failOne(t, kind.err != nil, func(op faultstore.Op) bool { return op.Index == i }, action, hit); i++ {
-				if t.Failed() {
-					t.Fatalf("operation %d: see above", i)
-				}
-			}
+			inTurn(t, func(i int) bool {
+				return failOne(t, kind.err != nil, func(op faultstore.Op) bool { return op.Index == i }, action, hit)
+			})
 			t.Logf("failed operations, by method: %v", hit)
 			for _, method := range []string{
 				faultstore.MethodList, faultstore.MethodGet, faultstore.MethodPutIfAbsent, faultstore.MethodCreate,

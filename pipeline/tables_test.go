@@ -207,11 +207,7 @@ func TestEveryStoreOperationOfTablesFailsInTurn(t *testing.T) {
 		for _, of := range []string{"catalog", "table"} {
 			t.Run(of+"/"+kind.name, func(t *testing.T) {
 				hit := map[string]int{}
-				for i := 0; failOneOfTables(t, of, i, kind.landed, kind.crash, hit); i++ {
-					if t.Failed() {
-						t.Fatalf("operation %d: see above", i)
-					}
-				}
+				inTurn(t, func(i int) bool { return failOneOfTables(t, of, i, kind.landed, kind.crash, hit) })
 				t.Logf("operations, by method: %v", hit)
 				if hit[faultstore.MethodPutIfAbsent] < 2 || hit[faultstore.MethodPut] == 0 || of == "table" && hit[faultstore.MethodWrite] == 0 {
 					t.Errorf("not all kinds of operations were hit: %v", hit)
