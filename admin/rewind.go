@@ -118,6 +118,12 @@ func PlanRewind(ctx context.Context, store delta.LogStore, r Rewinding) (*Rewind
 	if err == nil {
 		err = p.checkPending(ctx, store)
 	}
+	for _, m := range p.Moves {
+		if start := p.r.Kafka.Start[m.Partition]; m.From < 0 && m.To < start {
+			p.warn("partition %d was added since, and Kafka no longer has its first %d messages: workers will refuse to go on without them unless source.on_data_loss is continue; --to-offsets %d=earliest goes on without",
+				m.Partition, start, m.Partition)
+		}
+	}
 	if lasting := p.lasting(restored); lasting != "" && err == nil {
 		p.warn("%s", lasting)
 	}
@@ -257,7 +263,9 @@ func (p *RewindPlan) moves(now checkpoint.Progress) ([]Move, error) {
 				Cause:  fmt.Sprintf("it is not said where partition %d is to go on, and the table has no offset of it in this topic", id),
 				Remedy: fmt.Sprintf("name it as well: --to-offsets %d=OFFSET, or --to earliest for all", id),
 			}
-		case m.From < 0: // new: a worker would pin it there, too (rule A1)
+		case m.From < 0 && len(now.Identities)+len(now.Former) > 0: // new: a worker would pin it there, too (rule A1)
+			m.To = 0
+		case m.From < 0: // kafka-delta-ingest has no txn of what had no message
 			m.To = start
 		default:
 			m.To = m.From

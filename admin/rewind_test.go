@@ -266,6 +266,25 @@ func TestRewindOfATxnThatWasLost(t *testing.T) {
 }
 
 // TestRewindAfterARestore: RESTORE takes back rows and not txns. Workers refuse until the txns are taken back to that version, too.
+// TestRewindBesideAnAddedPartition: one that no worker has claimed begins at offset 0, so that what retention has removed of it is missed.
+func TestRewindBesideAnAddedPartition(t *testing.T) {
+	f := newFixture(t, setup{})
+	f.commit(take{0, 0, 20, nil, 0})
+	r := rewinding(map[int32]int64{0: 5})
+	r.Kafka.Start, r.Kafka.End = map[int32]int64{0: 0, 1: 0, 2: 0, 3: 7}, map[int32]int64{0: 100, 1: 100, 2: 100, 3: 100}
+	p := f.plan(r)
+	if want := []admin.Move{{Partition: 0, From: 20, To: 5}, {Partition: 1}, {Partition: 2, From: -1}, {Partition: 3, From: -1}}; !slices.Equal(p.Moves, want) {
+		t.Errorf("the plan is %+v, want %+v", p.Moves, want)
+	}
+	if !strings.Contains(strings.Join(p.Warnings, "\n"), "partition 3 was added since, and Kafka no longer has its first 7 messages") || strings.Contains(strings.Join(p.Warnings, "\n"), "partition 2 was") {
+		t.Errorf("the plan says %q", p.Warnings)
+	}
+	r.To[3] = 7
+	if p = f.plan(r); p.Moves[3].To != 7 || strings.Contains(strings.Join(p.Warnings, "\n"), "was added") {
+		t.Errorf("the plan is %+v and says %q, want partition 3 at 7", p.Moves, p.Warnings)
+	}
+}
+
 func TestRewindAfterARestore(t *testing.T) {
 	f := newFixture(t, setup{})
 	f.commit(take{0, 0, 10, nil, 0}, take{1, 0, 9, nil, 0}) // version 2

@@ -314,9 +314,9 @@ func (e *RefusedError) Error() string { return e.Cause + "; " + e.Remedy }
 // that has `partitions` partitions now. An empty result means that nothing is to be pinned.
 //
 // A stream that is fresh pins all partitions at its start policy. Later, partitions beyond the pinned count are new and
-// are read from their beginning. An absent txn below the pinned count once existed and has expired: refused, since
+// are read from offset 0 on. An absent txn below the pinned count once existed and has expired: refused, since
 // reading it again would double its rows. A table without identity but with txns was filled by kafka-delta-ingest, which
-// writes no txn for a partition without messages: those are read from their beginning.
+// writes no txn for a partition without messages: those are read from the first offset that Kafka has.
 func (p Progress) Pins(name string, id Identity, partitions int32) (missing []int32, fresh bool, err error) {
 	if p.Retired() {
 		return nil, false, RetiredError(name)

@@ -79,6 +79,20 @@ func (w *world) spans(partition int32) []checkpoint.Span {
 	return spans
 }
 
+// wantLost compares how many offsets the spans of each partition count as lost.
+func (w *world) wantLost(want ...int64) {
+	w.t.Helper()
+	for id := range want {
+		var lost int64
+		for _, s := range w.spans(int32(id)) {
+			lost += s.Lost
+		}
+		if lost != want[id] {
+			w.t.Errorf("partition %d: %d offsets are counted as lost, want %d", id, lost, want[id])
+		}
+	}
+}
+
 // lose has Kafka delete the messages of a partition before an offset, and returns how many of them were wanted.
 func (w *world) lose(partition int32, before int64) (n int64) {
 	w.t.Helper()
@@ -130,15 +144,7 @@ func TestLostMessagesAreCounted(t *testing.T) {
 		w.produceAll(3, 2)
 		w.landed()
 		k.stop()
-		for id, want := range map[int32]int64{0: 4, 1: 10, 2: 0} {
-			var lost int64
-			for _, s := range w.spans(id) {
-				lost += s.Lost
-			}
-			if lost != want {
-				t.Errorf("partition %d: %d offsets are counted as lost, want %d", id, lost, want)
-			}
-		}
+		w.wantLost(4, 10, 0)
 		if got := k.metric("kafkadelta_lost_offsets_total"); got != 14 {
 			t.Errorf("the metric tells %v lost offsets, want 14", got)
 		}
@@ -165,6 +171,40 @@ func TestALossThatIsDroppedIsCountedOnce(t *testing.T) {
 		if got := k.metric("kafkadelta_lost_offsets_total"); got != 4 {
 			t.Errorf("the metric tells %v lost offsets, want 4", got)
 		}
+	})
+}
+
+// TestMessagesOfAnAddedPartitionAreLost has retention remove the first messages of a partition that was added while no worker ran: no worker
+// has ever claimed it, and they are lost all the same.
+func TestMessagesOfAnAddedPartitionAreLost(t *testing.T) {
+	added := func(w *world) {
+		w.produce(0, 5)
+		w.untilEnd()
+		_, err := w.kafka.Admin().CreatePartitions(w.t.Context(), 2, topic)
+		w.check(err)
+		w.client = w.kafka.Client() // one that knows of them
+		w.produce(1, 5)
+		w.produce(2, 4)
+		w.lose(1, 3)
+		w.lose(2, 4) // nothing is left
+	}
+	t.Run("fail", func(t *testing.T) {
+		scenario(t, 1, func(w *world) {
+			added(w)
+			w.start().refused(topic+"[", "offsets 0 to ", "on_data_loss: continue", "=earliest")
+		})
+	})
+	t.Run("continue", func(t *testing.T) {
+		scenario(t, 1, func(w *world) {
+			added(w)
+			k := w.start(goOn)
+			w.eventually("the losses are committed", func() bool { return len(w.spans(1)) > 0 && len(w.spans(2)) > 0 })
+			w.produceAll(3, 2)
+			w.landed()
+			k.stop()
+			w.wantLost(0, 3, 4)
+			w.exactlyOnce()
+		})
 	})
 }
 

@@ -135,8 +135,9 @@ type PinRequest struct {
 	// Reported asks what the group has reported for partitions: a partition that the table does not know but that was
 	// reported has lost its txn.
 	Reported func(ctx context.Context) (map[int32]int64, error)
-	// Starts finds the first offset to read of every partition: by the stream's start policy if the stream is fresh,
-	// else from the beginning.
+	// Starts finds the first offset to read of every partition that Kafka has: by the stream's start policy if the stream is fresh, else,
+	// of a table that kafka-delta-ingest has filled, from the beginning. Of a stream that was pinned it is not asked: what is added to its
+	// topic begins at offset 0, so that what retention has removed of it since is missed (rule K1).
 	Starts func(ctx context.Context, fresh bool) (map[int32]int64, error)
 }
 
@@ -220,13 +221,15 @@ func (t *Table) pinUnit(ctx context.Context, r PinRequest, reported map[int32]in
 	if len(missing) == 0 {
 		return unit, nil
 	}
-	starts, err := r.Starts(ctx, fresh)
-	if err != nil {
-		return nil, err
+	var starts map[int32]int64
+	if !known {
+		if starts, err = r.Starts(ctx, fresh); err != nil {
+			return nil, err
+		}
 	}
 	for _, n := range missing {
 		start, ok := starts[n]
-		if !ok {
+		if !ok && !known {
 			return nil, errors.New("Kafka told no first offset for partition " + fmt.Sprint(n))
 		}
 		unit.Spans = append(unit.Spans, checkpoint.Span{
