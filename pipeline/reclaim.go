@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -155,8 +156,9 @@ func (d *dispatcher) follow(now time.Time) {
 	}
 	d.following = true
 	idle := len(d.epoch.parts) == 0
+	owned := slices.Collect(maps.Keys(d.parts))
 	d.goDo(func() {
-		fenced, layout, err := d.table.Follow(d.ctx)
+		unclaimed, layout, err := d.table.Follow(d.ctx, owned...)
 		if err == nil && idle && d.tables != nil {
 			err = d.tables.trim(d.ctx)
 		}
@@ -170,7 +172,7 @@ func (d *dispatcher) follow(now time.Time) {
 			case layout != d.layout:
 				d.relayout(layout)
 			}
-			d.markReclaim(fenced...)
+			d.markReclaim(unclaimed...)
 		})
 	})
 }

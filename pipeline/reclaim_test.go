@@ -14,54 +14,145 @@ import (
 	"kafkadelta/storage/memory"
 )
 
+// claimed is a dispatcher whose one partition, pinned at offset 0 in the store's table, is claimed.
+func claimed(t *testing.T, store *memory.Store) (*dispatcher, checkpoint.Partition) {
+	t.Helper()
+	one := checkpoint.Partition{Topic: "topic"}
+	d := newDispatcher(t.Context(), Options{Now: time.Now, Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics("events", time.Now)})
+	t.Cleanup(d.cancel)
+	d.source, d.table = &source.Source{}, claimant(t, store, one)
+	layout, err := d.table.Layout(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.layout = layout
+	return d, one
+}
+
+// claimant is a worker's table with a claim of the partition.
+func claimant(t *testing.T, store *memory.Store, one checkpoint.Partition) *sink.Table {
+	t.Helper()
+	schema, err := delta.ParseDDL("n BIGINT")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := sink.DefaultConfig()
+	cfg.URI = "memory://table"
+	table, err := sink.Open(t.Context(), store, cfg, sink.Options{Name: "events", Create: schema, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	if err == nil {
+		err = table.Pin(t.Context(), sink.PinRequest{
+			Topic: one.Topic, Identity: checkpoint.Identity{ClusterID: "c", TopicID: "t"}, Partitions: 1,
+			Reported: func(context.Context) (map[int32]int64, error) { return map[int32]int64{}, nil },
+			Starts:   func(context.Context, bool) (map[int32]int64, error) { return map[int32]int64{0: 0}, nil },
+		})
+	}
+	if err == nil {
+		_, err = table.Claim(t.Context(), []checkpoint.Partition{one})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+// take commits a unit of the partition's first message, and returns what became of it.
+func take(t *testing.T, table *sink.Table, one checkpoint.Partition) sink.State {
+	t.Helper()
+	layout, err := table.Layout(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := table.NewWriter(layout).Finish([]checkpoint.Span{{Partition: one, First: 0, Next: 1, Records: 1, Skipped: 1}})
+	if err == nil {
+		err = table.Commit(t.Context(), []*sink.Unit{u})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.State()
+}
+
+// eventsUntil runs the dispatcher's events until done.
+func eventsUntil(t *testing.T, d *dispatcher, done func() bool) {
+	t.Helper()
+	for limit := time.After(time.Minute); !done(); {
+		select {
+		case f := <-d.events:
+			f()
+		case <-time.After(time.Millisecond):
+		case <-limit:
+			t.Fatal("not within a minute")
+		}
+	}
+}
+
+func closed(c chan struct{}) func() bool {
+	return func() bool {
+		select {
+		case <-c:
+			return true
+		default:
+			return false
+		}
+	}
+}
+
 // TestNothingIsClaimedBehindARevocation: a partition is revoked while its claim is read again. With one core, what was begun last runs first.
 func TestNothingIsClaimedBehindARevocation(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	check := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	log := slog.New(slog.DiscardHandler)
-	schema, err := delta.ParseDDL("n BIGINT")
-	check(err)
-	cfg := sink.DefaultConfig()
-	cfg.URI = "memory://table"
-	table, err := sink.Open(t.Context(), memory.New(), cfg, sink.Options{Name: "events", Create: schema, Now: time.Now, Log: log})
-	check(err)
-	check(table.Pin(t.Context(), sink.PinRequest{
-		Topic: "topic", Identity: checkpoint.Identity{ClusterID: "c", TopicID: "t"}, Partitions: 1,
-		Reported: func(context.Context) (map[int32]int64, error) { return map[int32]int64{}, nil },
-		Starts:   func(context.Context, bool) (map[int32]int64, error) { return map[int32]int64{0: 0}, nil },
-	}))
-	one := checkpoint.Partition{Topic: "topic"}
-	_, err = table.Claim(t.Context(), []checkpoint.Partition{one})
-	check(err)
-
-	d := newDispatcher(t.Context(), Options{Now: time.Now, Log: log, Metrics: NewMetrics("events", time.Now)})
-	defer d.cancel()
-	d.table, d.source = table, &source.Source{}
-	d.layout, err = table.Layout(t.Context())
-	check(err)
+	d, one := claimed(t, memory.New())
 	d.parts[one] = &part{Partition: one, reclaim: true, lag: d.Metrics.lag(one)}
 	done := make(chan struct{})
 	d.reclaimParts(time.Now())
 	d.revoke([]checkpoint.Partition{one}, done)
-	for released := false; !released; {
-		select {
-		case f := <-d.events:
-			f()
-		case <-done:
-			released = true
-		}
-	}
+	eventsUntil(t, d, closed(done))
 	d.wait.Wait()
+	if got := take(t, d.table, one); got != sink.Dropped {
+		t.Errorf("a unit of the partition that was given up is %v, want that it is dropped", got)
+	}
+}
 
-	u, err := table.NewWriter(d.layout).Finish([]checkpoint.Span{{Partition: one, First: 0, Next: 1, Records: 1, Skipped: 1}})
-	check(err)
-	check(table.Commit(t.Context(), []*sink.Unit{u}))
-	if u.State() != sink.Dropped {
-		t.Errorf("a unit of the partition that was given up is %v, want that it is dropped", u.State())
+// TestAClaimThatALateReleaseHasTaken: a partition comes back while its last flush hangs beyond the revocation's limit, and the end of that
+// flush gives up the claim of now. The idle worker gets it again, or it would not see what others do to the partition (rule A3), nor keep its
+// txn from expiring (rule A4).
+func TestAClaimThatALateReleaseHasTaken(t *testing.T) {
+	store := memory.New()
+	d, one := claimed(t, store)
+	hangs := d.epoch
+	d.parts[one] = &part{Partition: one, epoch: hangs.id, lag: d.Metrics.lag(one)}
+	d.closing, d.epoch = hangs, newEpoch(hangs.id+1)
+	done := make(chan struct{})
+	d.revoke([]checkpoint.Partition{one}, done)
+
+	if _, err := d.table.Claim(t.Context(), []checkpoint.Partition{one}); err != nil { // it is back
+		t.Fatal(err)
+	}
+	back := &part{Partition: one, lag: d.Metrics.lag(one)}
+	d.parts[one] = back
+
+	d.closing = nil
+	d.finishEpoch(hangs)
+	eventsUntil(t, d, closed(done))
+	d.followAt = time.Time{}
+	d.follow(time.Now())
+	eventsUntil(t, d, func() bool { return !d.following })
+	d.wait.Wait()
+	if !back.reclaim {
+		t.Fatal("the partition without a claim is not claimed again")
+	}
+
+	if _, err := d.table.Claim(t.Context(), []checkpoint.Partition{one}); err != nil {
+		t.Fatal(err)
+	}
+	back.reclaim = false
+	if got := take(t, claimant(t, store, one), one); got != sink.Landed {
+		t.Fatalf("another worker's unit is %v", got)
+	}
+	d.followAt = time.Time{}
+	d.follow(time.Now())
+	eventsUntil(t, d, func() bool { return !d.following })
+	d.wait.Wait()
+	if !back.reclaim {
+		t.Error("what another worker has done to the partition goes unseen")
 	}
 }

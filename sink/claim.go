@@ -68,9 +68,10 @@ func (t *Table) Release(ctx context.Context, parts []checkpoint.Partition) error
 	return nil
 }
 
-// Follow reads versions that others made, and returns the claimed partitions that are fenced and must be claimed again
-// (rule A3), and the present layout. It keeps the txns of idle partitions from expiring, too (rule A4).
-func (t *Table) Follow(ctx context.Context) ([]checkpoint.Partition, *Layout, error) {
+// Follow reads versions that others made, and returns the partitions that must be claimed again, and the present layout: those whose claim is
+// fenced (rule A3), and those of the owned ones that have none, since a late Release of before they came back has taken it. It keeps the
+// txns of idle partitions from expiring, too (rule A4).
+func (t *Table) Follow(ctx context.Context, owned ...checkpoint.Partition) ([]checkpoint.Partition, *Layout, error) {
 	if err := t.lock(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -81,14 +82,20 @@ func (t *Table) Follow(ctx context.Context) ([]checkpoint.Partition, *Layout, er
 	if err := t.refresh(ctx); err != nil {
 		return nil, nil, err
 	}
-	return t.fenced(), t.layout, nil
+	return t.unclaimed(owned), t.layout, nil
 }
 
-func (t *Table) fenced() []checkpoint.Partition {
+// unclaimed are the partitions whose claim is fenced, and the owned ones without a claim.
+func (t *Table) unclaimed(owned []checkpoint.Partition) []checkpoint.Partition {
 	var parts []checkpoint.Partition
 	for _, c := range t.claims {
 		if c.fenced {
 			parts = append(parts, c.partition)
+		}
+	}
+	for _, p := range owned {
+		if t.claims[checkpoint.AppID(t.opts.Name, p.ID)] == nil {
+			parts = append(parts, p)
 		}
 	}
 	slices.SortFunc(parts, checkpoint.Partition.Compare)
