@@ -102,6 +102,32 @@ func failOne(t *testing.T, final bool, match func(faultstore.Op) bool, action fa
 	return had
 }
 
+// TestAnswersThatAreLostForHours: each commit is let go of after an hour, before a VACUUM may take its files (rules C5 and C8), and what it may
+// not have brought is read again, whether or not it has landed.
+func TestAnswersThatAreLostForHours(t *testing.T) {
+	for name, action := range map[string]faultstore.Action{"nothing lands": faultstore.Fail(nil), "all lands late": faultstore.FailThenLand(nil)} {
+		t.Run(name, func(t *testing.T) {
+			scenario(t, 2, func(w *world) {
+				w.produceAll(2, 5)
+				k := w.start()
+				w.landed()
+				w.store.SetPlan(faultstore.When(isPut, action))
+				w.produceAll(2, 5)
+				time.Sleep(3 * time.Hour)
+				w.store.SetPlan(nil)
+				w.store.LandPostponed()
+				w.produceAll(2, 5)
+				w.landed()
+				k.stop()
+				if n := strings.Count(w.logs.String(), "it is let go of"); n != 2 {
+					t.Errorf("%d commits were let go of, want 2", n)
+				}
+				w.exactlyOnce()
+			})
+		})
+	}
+}
+
 func TestStoreDownForAWhileLosesNothing(t *testing.T) {
 	scenario(t, 2, func(w *world) {
 		w.produceAll(2, 5)

@@ -65,7 +65,7 @@ func (w *Writer) FinishAppend() (*Unit, error) {
 // A winner that touches the app id does not fence the unit, as it would a stream's (rule C1): the txn alone says whether
 // the rows are in the table, so that it is looked at again before each attempt.
 //
-// Once the context is done the error is its own. Then the unit's State tells Pending, where nothing of it can land any
+// Once the context is done the error is its own. Then, and where the store has not told for an hour what it has taken, the unit's State tells Pending, where nothing of it can land any
 // more, from Unresolved, where it may be in the table.
 func (t *Table) Append(ctx context.Context, u *Unit, app AppTxn) (version int64, already bool, err error) {
 	if err := t.lock(ctx); err != nil {
@@ -87,10 +87,19 @@ func (t *Table) Append(ctx context.Context, u *Unit, app AppTxn) (version int64,
 		}
 		return 0, false, ErrRewrite
 	case Unresolved:
-		return 0, false, fmt.Errorf("the answer to a commit was lost: %w", ctx.Err())
+		return 0, false, answerLost(ctx)
 	case Pending:
 	}
 	return 0, false, ctx.Err()
+}
+
+// answerLost says why nobody waits any more for the answer to a commit.
+func answerLost(ctx context.Context) error {
+	const lost = "the answer to a commit was lost"
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf(lost+": %w", err)
+	}
+	return errors.New(lost + ": the store has not told for an hour whether it has taken it")
 }
 
 // appendMisfit says why an append may not land; "" if it may.

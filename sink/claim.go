@@ -181,9 +181,11 @@ func (t *Table) Pin(ctx context.Context, r PinRequest) error {
 			t.pinned = &r.Identity
 			return nil
 		case Unresolved, Pending:
-			return ctx.Err()
-		case Dropped: // somebody pinned meanwhile: look again
-		}
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+		case Dropped: // somebody pinned meanwhile
+		} // look again
 	}
 }
 

@@ -23,7 +23,7 @@ const operationName = "STREAMING UPDATE"
 func newUnitID() string { return uuid.NewString() }
 
 // Commit lands the units in one version, all of one flush in their partitions' order. It returns when each is Landed or
-// Dropped, or, once the context is done, still Pending (never sent) or Unresolved (an answer is outstanding). Dropped units do
+// Dropped, or, once the context is done, still Pending (never sent) or Unresolved (an answer is outstanding, for an hour at most). Dropped units do
 // not fit any more: their partitions must be claimed again. The files of dropped units are deleted where that is proved
 // to be safe. An error is final: the process must end.
 //
@@ -143,12 +143,25 @@ func (t *Table) won(version int64, tx *delta.Transaction, units []*Unit, carried
 
 // put tries one version until its fate is known (rule C5). A lost answer proves nothing, so the same transaction is put
 // at the same version again, under a new attempt id, until the store says that it is there or that another's is. Unknown
-// is returned only once the context is done, or with a final error.
+// is returned once the context is done, with a final error, or without any where the oldest of the units' files is an hour old by then, and
+// of units without files the put: nobody may bring files for longer than what a cleaning of orphans leaves them (rule C8), and what the
+// version is, if it comes to be, whoever claims the partitions again reads. Carried files may be an hour older.
 func (t *Table) put(ctx context.Context, tx *delta.Transaction, units []*Unit) (delta.Outcome, error) {
 	version := t.log.Version() + 1
 	op := fmt.Sprintf("committing version %d", version)
 	var wait backoff.Backoff
+	since := t.opts.Now()
+	for _, u := range units {
+		if born, hasFiles := u.born(); hasFiles && born.Before(since) {
+			since = born
+		}
+	}
 	for failed := false; ; failed = true {
+		if failed && age(t.opts.Now(), since) > maxUnitAge {
+			t.opts.Log.Warn("the store has not told for an hour whether it has taken a commit: it is let go of, and what it may not have brought is read again from the table's offsets",
+				"version", version)
+			return delta.Unknown, nil
+		}
 		for _, u := range units {
 			u.sent = true
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -320,19 +321,38 @@ func TestUnknownOutcomes(t *testing.T) {
 	})
 }
 
-// TestUnresolvedUnit lets go of a commit whose answer is lost. Its files must stay whatever happens later.
+// TestUnresolvedUnit lets go of a commit whose answer is lost, at its caller's deadline or once its files are an hour old (rule C8). They must
+// stay whatever happens later.
 func TestUnresolvedUnit(t *testing.T) {
-	for _, lands := range []bool{false, true} {
-		t.Run(map[bool]string{false: "never lands", true: "lands after its worker has let go"}[lands], func(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		limit time.Duration // of the caller; 0 for none
+		lands bool
+	}{
+		{"never lands", 5 * time.Second, false},
+		{"lands after its worker has let go", 5 * time.Second, true},
+		{"never lands, for an hour", 0, false},
+		{"lands after an hour", 0, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t)
-				table := b.owner(1)
+				table, lands := b.owner(1), tt.lands
 				u := b.unit(table, span(0, 0, 3))
 				b.store.SetPlan(faultstore.When(isPut, faultstore.FailThenLand(nil)))
-				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				ctx, cancel := context.WithCancel(t.Context())
+				if tt.limit > 0 {
+					ctx, cancel = context.WithTimeout(t.Context(), tt.limit)
+				} else {
+					time.Sleep(50 * time.Minute)
+				}
 				defer cancel()
+				begun := time.Now()
 				b.check(table.Commit(ctx, []*sink.Unit{u}))
 				b.want(u, sink.Unresolved)
+				if took := time.Since(begun); took > 11*time.Minute {
+					t.Errorf("it was let go of after %v, when its files were older than an hour", took)
+				}
 				table.Discard(t.Context(), []*sink.Unit{u})
 				if files := b.files(); len(files) != 1 {
 					t.Fatalf("files of a unit that may still land are gone: %v", files)
@@ -361,6 +381,26 @@ func TestUnresolvedUnit(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAPutWithoutFilesIsLetGoOf: a pin, a refresh or a change of the schema has no file that gets old, and is begun again after an hour, on
+// top of what the log is by then.
+func TestAPutWithoutFilesIsLetGoOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		table := b.open()
+		b.store.SetPlan(faultstore.When(isPut, faultstore.FailThenLand(nil)))
+		mends := time.AfterFunc(90*time.Minute, func() {
+			b.foreign(txnLine(0, 41)) // another worker's pin, in the place of the one that is open
+			b.store.SetPlan(nil)
+		})
+		defer mends.Stop()
+		b.check(table.Pin(t.Context(), pins(2)))
+		b.store.LandPostponed()
+		if got, want := b.pinned(), map[int32]int64{0: 41, 1: -1}; !maps.Equal(got, want) {
+			t.Errorf("the txns are %v, want %v", got, want)
+		}
+	})
 }
 
 func TestCommitThatIsNotPermittedLeavesTheFiles(t *testing.T) {

@@ -223,8 +223,8 @@ func (t *Table) Evolve(ctx context.Context, from *Layout, want *arrow.Schema) (*
 		if err := t.land(ctx, []*Unit{unit}); err != nil {
 			return nil, err
 		}
-		if unit.state == Pending || unit.state == Unresolved {
-			return nil, fmt.Errorf("changing the table's schema: %w", ctx.Err())
+		if err := ctx.Err(); err != nil && (unit.state == Pending || unit.state == Unresolved) {
+			return nil, fmt.Errorf("changing the table's schema: %w", err)
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 
@@ -112,7 +111,7 @@ func (t *Table) Replay(ctx context.Context, u *Unit, settled map[string]int64, g
 	case u.state == Landed:
 		return true, nil
 	case u.state == Unresolved:
-		return false, fmt.Errorf("the answer to a commit was lost: %w", ctx.Err())
+		return false, answerLost(ctx)
 	}
 	return false, ctx.Err()
 }
