@@ -43,6 +43,8 @@ const (
 	// maxUnitAge is how old a unit's oldest file may be when it is committed or carried (rule C8): cleaning of orphans takes
 	// none that is younger than 24 h.
 	maxUnitAge = time.Hour
+	// maxDeliveryAge is that of a delivery, whose copies must all be in one version (rule C8b). It leaves a put as long again.
+	maxDeliveryAge = 12 * time.Hour
 )
 
 // combiner is what a Table knows of the competition for its log. It is owned by the holder of Table.working.

@@ -143,23 +143,17 @@ func (t *Table) won(version int64, tx *delta.Transaction, units []*Unit, carried
 
 // put tries one version until its fate is known (rule C5). A lost answer proves nothing, so the same transaction is put
 // at the same version again, under a new attempt id, until the store says that it is there or that another's is. Unknown
-// is returned once the context is done, with a final error, or without any where the oldest of the units' files is an hour old by then, and
-// of units without files the put: nobody may bring files for longer than what a cleaning of orphans leaves them (rule C8), and what the
-// version is, if it comes to be, whoever claims the partitions again reads. Carried files may be an hour older.
+// is returned once the context is done, with a final error, or without any where it is overdue: whoever claims the partitions again reads
+// what the version is, if it comes to be. Carried files may be an hour older.
 func (t *Table) put(ctx context.Context, tx *delta.Transaction, units []*Unit) (delta.Outcome, error) {
 	version := t.log.Version() + 1
 	op := fmt.Sprintf("committing version %d", version)
 	var wait backoff.Backoff
-	since := t.opts.Now()
-	for _, u := range units {
-		if born, hasFiles := u.born(); hasFiles && born.Before(since) {
-			since = born
-		}
-	}
+	begun := t.opts.Now()
 	for failed := false; ; failed = true {
-		if failed && age(t.opts.Now(), since) > maxUnitAge {
-			t.opts.Log.Warn("the store has not told for an hour whether it has taken a commit: it is let go of, and what it may not have brought is read again from the table's offsets",
-				"version", version)
+		if failed && t.overdue(units, begun) {
+			t.opts.Log.Warn("the store has not told for too long whether it has taken a commit: it is let go of, and what it may not have brought is brought again",
+				"version", version, "put_for", t.opts.Now().Sub(begun).Round(time.Second))
 			return delta.Unknown, nil
 		}
 		for _, u := range units {
@@ -187,6 +181,17 @@ func (t *Table) put(ctx context.Context, tx *delta.Transaction, units []*Unit) (
 			return delta.Unknown, err
 		}
 	}
+}
+
+// overdue tells of a put that brings files which are too old by now to be committed (rule C8), or that has none and goes on for an hour.
+func (t *Table) overdue(units []*Unit, begun time.Time) bool {
+	return slices.ContainsFunc(units, func(u *Unit) bool {
+		since, hasFiles := u.born()
+		if !hasFiles {
+			since = begun
+		}
+		return age(t.opts.Now(), since) > u.maxAge()
+	})
 }
 
 // raceWait keeps losers of a race apart that do not combine.
@@ -282,7 +287,7 @@ func (t *Table) misfit(u *Unit, layout *Layout, taken map[string]bool) string {
 	}
 	born, hasFiles := u.born()
 	switch {
-	case hasFiles && age(t.opts.Now(), born) > maxUnitAge:
+	case hasFiles && age(t.opts.Now(), born) > u.maxAge():
 		return "its files are too old: a cleaning of the table might have taken them" // C8
 	case u.app != nil:
 		return t.appendMisfit(u)

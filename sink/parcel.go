@@ -217,7 +217,8 @@ func (t *Table) newestTxns(ctx context.Context, is func(appID string) bool) (ver
 func (t *Table) Generation() int64 { return t.gen.Load() }
 
 // Deliver brings parcels into this table, in one version with the slots that say so. It answers false where a slot is not at its From
-// any more: somebody else has been here. A parcel whose files are gone is refused (rule D5), as a *checkpoint.RefusedError.
+// any more: somebody else has been here; and where that version was to be without some of the parcels, or has taken too long, so that there is
+// more to be delivered. A parcel whose files are gone is refused (rule D5), as a *checkpoint.RefusedError.
 func (t *Table) Deliver(ctx context.Context, parcels []int64, slots []Slot) (bool, error) {
 	return t.deliver(ctx, parcels, slots, nil)
 }
@@ -236,7 +237,13 @@ func (t *Table) deliver(ctx context.Context, parcels []int64, slots []Slot, cata
 	}
 	u := &Unit{ID: newUnitID(), layout: t.layout, app: &AppTxn{}, slots: slots}
 	defer t.Discard(ctx, []*Unit{u}) // the copies, where it has not landed
-	for _, id := range parcels {
+	begun, all := t.opts.Now(), len(parcels)
+	for i, id := range parcels {
+		if i > 0 && age(t.opts.Now(), begun) > maxUnitAge { // copies are made slowly: what there is lands before it is too old (rule C8b)
+			parcels = parcels[:i]
+			u.slots = slices.DeleteFunc(slices.Clone(slots), func(s Slot) bool { return !slices.Contains(parcels, s.To) })
+			break
+		}
 		var note *parcelNote
 		err := t.retry(ctx, "reading a parcel", func() (err error) { note, err = t.readParcel(ctx, id, u, catalog); return err })
 		if errors.As(err, new(*checkpoint.RefusedError)) {
@@ -259,8 +266,12 @@ func (t *Table) deliver(ctx context.Context, parcels []int64, slots []Slot, cata
 			t.forgetNote(id)
 			t.dropNote(ctx, parcelName(id))
 		}
-		return true, nil
+		return len(parcels) == all, nil
 	case Dropped:
+		if took := age(t.opts.Now(), begun); took > maxDeliveryAge {
+			t.opts.Log.Warn("a delivery took longer than what a VACUUM leaves files alone for, and begins again: give the process a faster way to the store",
+				"of", t.parcelled(), "parcels", parcels, "files", len(u.copies), "took", took.Round(time.Second))
+		}
 		return false, nil
 	case Pending, Unresolved:
 	}

@@ -30,9 +30,14 @@ func newMorgue(t *testing.T) *morgue {
 // letters is one process's view of the dead-letter table.
 func (m *morgue) letters() *sink.Table {
 	m.t.Helper()
+	return m.lettersWith(slog.New(slog.DiscardHandler))
+}
+
+func (m *morgue) lettersWith(log *slog.Logger) *sink.Table {
+	m.t.Helper()
 	schema, err := delta.ParseDDL("n BIGINT")
 	m.check(err)
-	table, err := sink.Open(m.t.Context(), m.beside.store, m.beside.cfg, sink.Options{Create: schema, Engine: "kafkadelta/test", Now: m.now, Log: slog.New(slog.DiscardHandler)})
+	table, err := sink.Open(m.t.Context(), m.beside.store, m.beside.cfg, sink.Options{Create: schema, Engine: "kafkadelta/test", Now: m.now, Log: log})
 	m.check(err)
 	return table
 }

@@ -89,6 +89,14 @@ func (u *Unit) born() (time.Time, bool) {
 	return oldest, len(files) > 0
 }
 
+// maxAge is how old the oldest of the unit's files may be when they are committed.
+func (u *Unit) maxAge() time.Duration {
+	if u.written.IsZero() {
+		return maxUnitAge
+	}
+	return maxDeliveryAge
+}
+
 // State tells what has become of the unit.
 func (u *Unit) State() State { return u.state }
 
