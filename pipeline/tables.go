@@ -32,8 +32,9 @@ type Routing struct {
 	Parts []RoutePart
 	// Key names the table for the values of the parts, of which nil is null or an empty text. An error says why no table can have them.
 	Key func(values []*string) (string, error)
-	// Open opens a table by its key, and makes it where it may be missing. It tries for as long as the store is down.
-	Open func(ctx context.Context, key string, create bool, events sink.Events) (*sink.Table, error)
+	// Open opens a table by its key. One that the catalog does not know may be made; else known is the name of a stream by which it does, this one
+	// if it is among those. It tries for as long as the store is down.
+	Open func(ctx context.Context, key, known string, events sink.Events) (*sink.Table, error)
 	// MaxOpen is how many data files, and tables, are open at most. MaxTables is how many tables there may be.
 	MaxOpen, MaxTables int
 }
@@ -70,7 +71,7 @@ type tables struct {
 	open    map[string]*openTable
 	opening map[string]chan struct{} // closed once that has ended
 	known   map[string]bool          // keys that the catalog knows; false for those that were met, and that it may not know yet
-	others  map[string]bool          // keys that it knows by streams that share it
+	others  map[string]string        // streams that share it, by the keys that it knows by them
 	looked  time.Time                // when the catalog was asked what it knows
 	uses    int64
 	closed  bool
@@ -103,7 +104,7 @@ func (d *dispatcher) openTables(ctx, work context.Context) error {
 	events.Creating = nil // the catalog was asked for
 	t := &tables{
 		Routing: *d.Routing, name: d.Name, events: events, now: d.Now, log: d.Log, work: work, catalog: d.table, closing: make(chan struct{}, atOnce),
-		open: map[string]*openTable{}, opening: map[string]chan struct{}{}, known: map[string]bool{}, others: map[string]bool{},
+		open: map[string]*openTable{}, opening: map[string]chan struct{}{}, known: map[string]bool{}, others: map[string]string{},
 	}
 	t.until, t.cut = context.WithCancel(work)
 	if err := t.look(ctx); err != nil {
@@ -125,9 +126,7 @@ func (t *tables) look(ctx context.Context) error {
 	for _, key := range keys {
 		t.known[key] = true
 	}
-	for _, key := range others {
-		t.others[key] = true
-	}
+	maps.Copy(t.others, others)
 	return nil
 }
 
@@ -216,17 +215,20 @@ func (t *tables) find(key string) (o *openTable, ended chan struct{}, others boo
 
 // openNew opens a table. Whether it may be made the catalog is asked right before: another worker may have entered it, or another stream (rule T6).
 func (t *tables) openNew(ctx context.Context, key string) (*sink.Table, error) {
-	known := func() bool {
+	known := func() string {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		return t.known[key] || t.others[key]
+		if t.known[key] {
+			return t.name
+		}
+		return t.others[key]
 	}
-	if !known() {
+	if known() == "" {
 		if err := t.look(ctx); err != nil {
 			return nil, err
 		}
 	}
-	table, err := t.Open(ctx, key, !known(), t.events)
+	table, err := t.Open(ctx, key, known(), t.events)
 	if err == nil {
 		err = table.CheckFollows(ctx, t.origin())
 	}

@@ -73,9 +73,9 @@ func (t *town) divides(s *setup) {
 			}
 			return *values[0], nil
 		},
-		Open: func(ctx context.Context, key string, create bool, events sink.Events) (*sink.Table, error) {
+		Open: func(ctx context.Context, key, known string, events sink.Events) (*sink.Table, error) {
 			o := sink.Options{Name: s.Name, Follows: true, Filtered: s.filtered, Engine: "kafkadelta/test", Now: s.Now, Log: s.Log, Events: events}
-			if create {
+			if known == "" {
 				o.Create = createSchema(t.t, s.columns)
 			}
 			return sink.Open(ctx, t.house(key).store, s.sink, o)
@@ -323,7 +323,7 @@ func (t *town) make(key string) {
 	s := &setup{columns: t.columns, sink: sink.DefaultConfig()}
 	s.Name, s.Now, s.Log = stream, time.Now, slog.New(slog.DiscardHandler)
 	t.divides(s)
-	_, err := s.Routing.Open(t.t.Context(), key, true, sink.Events{})
+	_, err := s.Routing.Open(t.t.Context(), key, "", sink.Events{})
 	t.check(err)
 }
 
@@ -874,7 +874,7 @@ func settleTwice(t *testing.T, at func(faultstore.Op) bool) {
 			catalog, err := sink.Open(t.Context(), w.store, s.sink, sink.Options{Name: stream, Now: time.Now, Log: s.Log})
 			w.check(err)
 			_, err = sink.SettleRows(t.Context(), catalog, []int32{0}, func(ctx context.Context, key string) (*sink.Table, error) {
-				return s.Routing.Open(ctx, key, false, sink.Events{})
+				return s.Routing.Open(ctx, key, s.Name, sink.Events{})
 			})
 			w.check(err)
 		}

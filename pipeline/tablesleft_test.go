@@ -26,9 +26,9 @@ func TestAnIdleWorkerClosesTables(t *testing.T) {
 		k := c.start(c.divides, func(s *setup) {
 			s.Routing.MaxOpen = 1
 			open := s.Routing.Open
-			s.Routing.Open = func(ctx context.Context, key string, create bool, events sink.Events) (*sink.Table, error) {
+			s.Routing.Open = func(ctx context.Context, key, known string, events sink.Events) (*sink.Table, error) {
 				opened.Add(1)
-				return open(ctx, key, create, events)
+				return open(ctx, key, known, events)
 			}
 		})
 		w.eventually("what was pending is settled", func() bool { return opened.Load() == 3 })
@@ -51,7 +51,7 @@ func TestWhatIsLeftIsSwept(t *testing.T) {
 		k := c.start(m.buries, c.divides, func(s *setup) {
 			s.Now = func() time.Time { return time.Now().Add(time.Duration(passed.Load())) }
 			s.store = &aged{s.store}
-			s.Routing.Open = func(ctx context.Context, key string, create bool, events sink.Events) (*sink.Table, error) {
+			s.Routing.Open = func(ctx context.Context, key, known string, events sink.Events) (*sink.Table, error) {
 				return sink.Open(ctx, &aged{c.house(key).store}, s.sink, sink.Options{
 					Name: s.Name, Follows: true, Create: createSchema(t, s.columns), Engine: "kafkadelta/test", Now: s.Now, Log: s.Log, Events: events,
 				})
@@ -127,9 +127,20 @@ func TestATableOfAnotherStreamIsNotMadeAgain(t *testing.T) {
 				c.make("de")
 			}
 			c.send(0, 1, "de")
-			err := c.start(c.divides, func(s *setup) { s.UntilEnd = true }).wait()
+			by := map[string]string{}
+			err := c.start(c.divides, func(s *setup) {
+				s.UntilEnd = true
+				open := s.Routing.Open
+				s.Routing.Open = func(ctx context.Context, key, known string, events sink.Events) (*sink.Table, error) {
+					by[key] = known
+					return open(ctx, key, known, events)
+				}
+			}).wait()
 			if (err == nil) != there {
 				w.t.Errorf("with the table there (%v) the run ended with %v", there, err)
+			}
+			if by["de"] != "another" {
+				w.t.Errorf("the table is opened as known by %q, want another stream, whose table.uri may be another", by["de"])
 			}
 			if there {
 				c.exactlyOnce()

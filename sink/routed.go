@@ -92,8 +92,8 @@ func (t *Table) enterTables(tx *delta.Transaction, units []*Unit) {
 }
 
 // Tables are the keys of the tables that a catalog knows by this stream, as of the newest version, sorted; and others, those that it knows by streams
-// that share it.
-func (t *Table) Tables(ctx context.Context) (keys, others []string, err error) {
+// that share it, by the name of one of those.
+func (t *Table) Tables(ctx context.Context) (keys []string, others map[string]string, err error) {
 	if err := t.lock(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -101,17 +101,17 @@ func (t *Table) Tables(ctx context.Context) (keys, others []string, err error) {
 	if err := t.advance(ctx, nil); err != nil {
 		return nil, nil, err
 	}
+	others = map[string]string{}
 	for appID := range t.txns() {
 		switch name, key, ok := checkpoint.TableOfAny(appID); {
 		case ok && name == t.opts.Name:
 			keys = append(keys, key)
-		case ok:
-			others = append(others, key)
+		case ok && (others[key] == "" || name < others[key]):
+			others[key] = name
 		}
 	}
 	slices.Sort(keys)
-	slices.Sort(others)
-	return keys, slices.Compact(others), nil
+	return keys, others, nil
 }
 
 // routedTransaction adds to a delivery what readers of the log need to check it: spans that tile, as those of any stream. What is between this

@@ -138,6 +138,10 @@ func clashOfFolders(a, b config, at places, twice bool) error {
 		return nil
 	}
 	ofA, ofB := at.of(a), at.of(b)
+	if a.divided() && b.divided() && slices.Equal(ofA[1].pieces, ofB[1].pieces) && !slices.Equal(ofA[0].pieces, ofB[0].pieces) {
+		return fmt.Errorf("the pipelines %q and %q have one catalog, %s, which knows tables by their values alone, and %s and %s are different places for the same values: give them the same table.uri, or one of them another table.catalog",
+			a.Name, b.Name, open.Redact(ofA[1].uri), open.Redact(ofA[0].uri), open.Redact(ofB[0].uri))
+	}
 	for i, f := range ofA {
 		for j, o := range ofB {
 			switch own := i == 0 && j == 0; {

@@ -36,9 +36,9 @@ func (c config) settleAll(ctx context.Context, store storage.Store, giveUp bool)
 		return nil, err
 	}
 	if giveUp {
-		return sink.GiveUpRows(ctx, catalog, parts, followers(routing, catalog))
+		return sink.GiveUpRows(ctx, catalog, parts, followers(routing, catalog, c.Name))
 	}
-	_, err = sink.SettleRows(ctx, catalog, parts, followers(routing, catalog))
+	_, err = sink.SettleRows(ctx, catalog, parts, followers(routing, catalog, c.Name))
 	return nil, err
 }
 

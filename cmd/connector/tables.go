@@ -202,7 +202,7 @@ func (c config) routing(catalog storage.Store, o runOptions, observe func(operat
 	}
 	r := &pipeline.Routing{Parts: parts, Key: tableKey, MaxOpen: c.Table.MaxOpen, MaxTables: c.Table.MaxTables}
 	stores := c.keyStores(observe)
-	r.Open = func(ctx context.Context, key string, create bool, events sink.Events) (*sink.Table, error) {
+	r.Open = func(ctx context.Context, key, known string, events sink.Events) (*sink.Table, error) {
 		store, err := stores(ctx, key)
 		if err != nil {
 			return nil, &sink.Error{Op: "opening the table", Err: err}
@@ -210,21 +210,31 @@ func (c config) routing(catalog storage.Store, o runOptions, observe func(operat
 		options := sink.Options{
 			Name: c.Name, Follows: true, Filtered: c.Table.Decode.Filter != "", Engine: engine(), Memory: c.Pipeline.WriterMemory(o.share, o.memory, sharedBy(c.Table.MaxOpen)), Now: time.Now, Log: log.With("table", key), Events: events,
 		}
-		if create && c.Table.Sink.Create != sink.CreateNever {
+		if known == "" && c.Table.Sink.Create != sink.CreateNever {
 			if options.Create, err = catalogSchema(ctx, catalog); err != nil {
 				return nil, err
 			}
 		}
 		table, err := sink.Open(ctx, store, c.Table.Sink, options)
-		if !create && errors.Is(err, delta.ErrNotTable) {
-			err = &sink.Error{
-				Op: "opening the table", Err: fmt.Errorf("the catalog knows it, and it is not there: %w", delta.ErrNotTable),
-				Hint: "bring it back; or, if its rows are not wanted any more, make an empty one in its place with `connector table create` and the schema that `connector table inspect` shows of the catalog",
-			}
+		if known != "" && errors.Is(err, delta.ErrNotTable) {
+			err = c.notThere(known)
 		}
 		return table, err
 	}
 	return r, nil
+}
+
+// notThere says of a table that the catalog knows, by a stream, that it is not there.
+func (c config) notThere(known string) error {
+	err := &sink.Error{
+		Op: "opening the table", Err: fmt.Errorf("the catalog knows it, and it is not there: %w", delta.ErrNotTable),
+		Hint: "bring it back; or, if its rows are not wanted any more, make an empty one in its place with `connector table create` and the schema that `connector table inspect` shows of the catalog",
+	}
+	if known != c.Name {
+		err.Err = fmt.Errorf("the catalog knows it by another stream, %q, and it is not where this stream's table.uri has it: %w", known, delta.ErrNotTable)
+		err.Hint = "streams that share a catalog have the same table.uri, since it knows tables by their values alone: take that of the other one, or a table.catalog of your own. If they are the same, the table was removed: " + err.Hint
+	}
+	return err
 }
 
 // sharedBy is among how many the memory of one open file is divided: of so many tables some are written to at a time.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -92,6 +93,8 @@ func TestTablesOfTwoPipelines(t *testing.T) {
 		"one in the other":             {"/d/{field:x} /c/_a", "/d/de/{field:x} /c/_b", "may be in the folder of table.uri"},
 		"one in the other, by values":  {"/d/{field:x}/{field:y} /c/_a", "/d/{field:x} /c/_b", "may be in the folder of table.uri"},
 		"the catalog in a table":       {"/d/{field:x} /e/t/c", "/e/t", "may be in the folder of table.uri"},
+		"one catalog, other places":    {"/d/{field:x} /c/_a", "/e/{field:x} file:///c/_a", `have one catalog, /c/_a, which knows tables by their values alone, and /d/{field:x} and /e/{field:x} are`},
+		"the usual catalog of both":    {"/d/a{field:x} /d/_catalog", "/d/b{field:x} /d/_catalog", "have one catalog"},
 		"one in the other, but hidden": {"/d/{field:x} /c/_a", "/d/de/_x/{field:x} /c/_b", ""},
 	} {
 		config := "source: {brokers: [b:1], topic: t}\ntable: {schema: \"x STRING, y STRING\"}\nhttp: {listen: \"off\"}\npipelines:\n"
@@ -158,6 +161,18 @@ func TestOneTopicIntoManyTables(t *testing.T) {
 	kafkatest.Produce(t, cluster.ListenAddrs(), "orders", 2, orders(60, 4, "us"))
 	if o := command(t, "run", "-c", config, "--until-end"); o.code == 0 || !strings.Contains(o.stderr, "table us") || !strings.Contains(o.stderr, "the catalog knows it, and it is not there") || strings.Contains(o.stderr, "table us: table us") {
 		t.Errorf("a table that was removed is made again without a word: %d: %s", o.code, o.stderr)
+	}
+}
+
+// TestATableOfAnotherStreamThatIsNotThere names what is likely: the streams that share the catalog have their tables in different places.
+func TestATableOfAnotherStreamThatIsNotThere(t *testing.T) {
+	c := config{}
+	c.Name = "orders"
+	if err := c.notThere("orders"); !errors.Is(err, delta.ErrNotTable) || strings.Contains(err.Error(), "table.uri") {
+		t.Errorf("of its own: %v", err)
+	}
+	if err := c.notThere("returns"); !errors.Is(err, delta.ErrNotTable) || !strings.Contains(err.Error(), `by another stream, "returns"`) || !strings.Contains(err.Error(), "the same table.uri") {
+		t.Errorf("of another stream: %v", err)
 	}
 }
 

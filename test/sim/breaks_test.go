@@ -358,7 +358,7 @@ var breaks = []broken{
 	{
 		"T6", "a known table that is not there is made anew", changes{{
 			tablesGo,
-			"t.Open(ctx, key, !known(), t.events)", "t.Open(ctx, key, true, t.events)",
+			"t.Open(ctx, key, known(), t.events)", "t.Open(ctx, key, \"\", t.events)",
 		}},
 	},
 	{

@@ -315,10 +315,10 @@ func (p *process) routing(config sink.Config, o sink.Options) *pipeline.Routing 
 			}
 			return *values[0], nil
 		},
-		Open: func(ctx context.Context, key string, create bool, events sink.Events) (*sink.Table, error) {
+		Open: func(ctx context.Context, key, known string, events sink.Events) (*sink.Table, error) {
 			own := o
 			own.Follows, own.Create, own.Log, own.Events = true, nil, o.Log.With("table", key), events
-			if create {
+			if known == "" {
 				snapshot, err := delta.OpenSnapshot(ctx, p.stores[0], -1)
 				if err != nil {
 					return nil, err
