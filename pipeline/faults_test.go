@@ -119,8 +119,8 @@ func TestAnswersThatAreLostForHours(t *testing.T) {
 				w.produceAll(2, 5)
 				w.landed()
 				k.stop()
-				if n := strings.Count(w.logs.String(), "it is let go of"); n != 2 {
-					t.Errorf("%d commits were let go of, want 2", n)
+				if n := strings.Count(w.logs.String(), "it is let go of"); n < 2 {
+					t.Errorf("%d commits were let go of in 3 hours, want 2 or 3", n)
 				}
 				w.exactlyOnce()
 			})
