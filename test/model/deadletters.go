@@ -30,6 +30,10 @@ type DeadLetters struct {
 	Replays  int8                 // versions of the main table's txn of replays
 	Replayed uint8                // places that these took
 	Marked   uint8                // places that the dead-letter table has marked as replayed
+	Removed  uint8                // tables that somebody has removed
+	Catalog  int8                 // how many there were before this one
+	Of       [maxTables]int8      // catalog + 1 that each of the tables has rows of; 0 for none
+	AtRisk   bool                 // a table names a file that was old by then; only where a rule is missing
 }
 
 // Applying is a worker on its way to the dead-letter table.
@@ -320,7 +324,7 @@ func (m *Model) applyDead(s *State, w int, lost bool) bool {
 	}
 	if fl.is(deadVacuum) || !fl.is(deadFile) || has(fl.Tidied, table) {
 		switch {
-		case m.lacks(d5) || m.lacks(d1):
+		case m.lacks(d5) || m.lacks(t5) || m.lacks(d1):
 			k.Apply.Known |= m.named(s, a.Unit) // nothing there, so nothing to do
 			return true
 		case moved && !m.lacks(d5Again):
@@ -328,9 +332,15 @@ func (m *Model) applyDead(s *State, w int, lost bool) bool {
 		}
 		return m.refuse(s, w, table, fl)
 	}
-	if moved && !m.lacks(d3Touch) {
+	if moved && !m.lacks(d3Touch) && !m.lacks(t2) {
 		return true
 	}
+	if has(s.Dead.Removed, table) && !m.lacks(t6) || s.Dead.Of[table] != 0 && s.Dead.Of[table] != s.Dead.Catalog+1 && !m.lacks(t7) {
+		return m.letGo(s, w)
+	}
+	s.Dead.Removed &^= bit(table)
+	s.Dead.Of[table] = s.Dead.Catalog + 1
+	s.Dead.AtRisk = s.Dead.AtRisk || m.lacks(c8Deliver) && fl.is(old) // else it is a copy
 	m.bury(s, fl.Dead&m.placesOfTable(table))
 	for p := range m.Partitions {
 		txn := followed(table, p)

@@ -15,6 +15,7 @@ type Bounds struct {
 	Versions              int8 // of the table's log
 	Combining, Pipelining bool
 	Pin                   bool  // the stream has not started: starts are to be pinned, under the policy `latest`
+	Added                 bool  // partition 1 was added to the topic, and nothing of it is in the table
 	DeadMask              uint8 // places that are dead letters
 	Tables                int   // that they go to, as rows of a catalog; 0: to the one dead-letter table
 	Budget                Budget
@@ -39,6 +40,9 @@ func (m *Model) first() Table {
 	if m.Pin {
 		t.Txn = [maxPartitions]int8{absent, absent}
 	}
+	if m.Added {
+		t.Txn[1] = absent
+	}
 	return t
 }
 
@@ -60,6 +64,11 @@ func (m *Model) next(s *State, emit func(*State, Step)) {
 	}
 	m.storeSteps(s, emit)
 	m.otherSteps(s, emit)
+}
+
+// alike tells whether there are two partitions of which nothing tells one from the other.
+func (b *Bounds) alike() bool {
+	return b.Partitions == 2 && b.DeadMask == 0 && !b.Added && b.Budget.Retain == 0
 }
 
 // Result is what an exploration has found.
@@ -92,7 +101,7 @@ func (x *explorer) normal(s *State) uint64 {
 	}
 	x.canonical(s)
 	h := maphash.Comparable(x.seed, *s)
-	if x.Partitions == 2 && x.DeadMask == 0 {
+	if x.alike() {
 		r := s.mirrored()
 		x.canonical(&r)
 		h = min(h, maphash.Comparable(x.seed, r))

@@ -18,6 +18,7 @@ const (
 	DeadLost                 // I10: a dead letter is nowhere
 	DeadTwice                // I11: a dead letter is there twice
 	Stuck                    // I12: nothing can bring the rest of the messages into the table
+	Ended                    // I13: something of a stream lands that was ended
 	violationCount           // not one
 )
 
@@ -26,6 +27,7 @@ var violationTexts = [violationCount]string{
 	"a worker takes for landed what is not in the table", "rows of a generation that is over",
 	"rows that do not fit the table's schema", "the stream goes on over rows that were rolled back",
 	"a version carries row ids of another place", "a dead letter is lost", "a dead letter is doubled", "the stream is stuck",
+	"something lands of a stream that was ended",
 }
 
 func (v Violation) String() string { return violationTexts[v] }
@@ -39,7 +41,7 @@ func (m *Model) check(s *State) Violation {
 	for p := range m.Partitions {
 		for o := max(s.Start[p], 0); o < m.Messages; o++ {
 			rows := s.Rows[p] >> (2 * o) & 3
-			if has(s.Dead.Verdict&^s.Dead.Replayed, place(p, o)) {
+			if has(s.Dead.Verdict&^s.Dead.Replayed|s.Counted, place(p, o)) {
 				rows++
 			}
 			switch {
@@ -71,6 +73,11 @@ func (m *Model) checkDead(s *State, table Table) Violation {
 		keep(s.Workers[w].Apply.Owes)
 		if k := &s.Workers[w]; m.lacks(d1) || m.lacks(d2) { // whose commit has landed without its knowing
 			keep(k.Hand[0])
+		}
+	}
+	for table := range maxTables { // what went with a removed table does everybody know of who needs it (T6)
+		if has(s.Dead.Removed, table) {
+			kept |= m.placesOfTable(table)
 		}
 	}
 	for p := range m.Partitions {
@@ -138,7 +145,10 @@ func (m *Model) complete(s *State) (done, refused bool) {
 	for u := range s.Units {
 		gone = gone || has(pending, u) && s.Units[u].is(deadVacuum)
 	}
-	return done && pending == 0, table.Restored || s.Expired != 0 || gone
+	for _, of := range s.Dead.Of {
+		gone = gone || of != 0 && of != s.Dead.Catalog+1
+	}
+	return done && pending == 0, table.Restored || table.Ended || s.Expired != 0 || gone || s.Dead.Removed != 0
 }
 
 // assign gives a partition without an owner to the first worker that holds nothing.

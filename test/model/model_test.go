@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,7 +67,7 @@ func TestWorlds(t *testing.T) {
 		return // -run has chosen some
 	}
 	for op, n := range steps {
-		if mutants := Op(op) == opRestamp || Op(op) == opOwed; (n > 0) == mutants {
+		if mutants := slices.Contains([]Op{opRestamp, opOwed, opTake}, Op(op)); (n > 0) == mutants {
 			t.Errorf("step %d happened %d times", op, n)
 		}
 	}
@@ -85,7 +86,7 @@ Made by `+"`go test -run TestWorlds -timeout 12h ./test/model -bounds %s -result
 programs shared. W workers, P partitions, M messages in each, at most V versions; then how often each may happen: a = claims
 (each ends by itself, in a crash, or goes on as a zombie), l = lost answers, t = puts that arrive twice, rw = rewinds, rf = refreshes,
 cl = cleanups of the log, md = schema changes, rs = RESTORE, ag = files growing old, vc = VACUUM, ex = expired txns, nw = newer
-programs, rp = replays. Memory is what the process has taken from the system so far.
+programs, rp = replays, rt = messages that retention removes, en = the stream's end, rm = removed tables, ct = catalogs made anew. Memory is what the process has taken from the system so far.
 
 | world | bounds | states | steps | complete | time | memory |
 |---|---|---|---|---|---|---|
@@ -99,7 +100,7 @@ func line(w World, r Result) string {
 	for _, what := range []struct {
 		on   bool
 		name string
-	}{{b.Combining, "combining"}, {b.Pipelining, "pipelining"}, {b.Pin, "pinning"}, {b.DeadMask != 0 && b.Tables == 0, "dead letters"}, {b.Tables > 0, "tables"}, {b.Live, "live"}} {
+	}{{b.Combining, "combining"}, {b.Pipelining, "pipelining"}, {b.Pin, "pinning"}, {b.Added, "an added partition"}, {b.DeadMask != 0 && b.Tables == 0, "dead letters"}, {b.Tables > 0, "tables"}, {b.Live, "live"}} {
 		if what.on {
 			text += ", " + what.name
 		}
@@ -110,7 +111,7 @@ func line(w World, r Result) string {
 		name string
 	}{
 		{u.Acquire, "a"}, {u.Lost, "l"}, {u.Twice, "t"}, {u.Rewind, "rw"}, {u.Refresh, "rf"}, {u.Clean, "cl"}, {u.Meta, "md"}, {u.Restore, "rs"},
-		{u.Age, "ag"}, {u.Vacuum, "vc"}, {u.Expire, "ex"}, {u.Newer, "nw"}, {u.Replay, "rp"},
+		{u.Age, "ag"}, {u.Vacuum, "vc"}, {u.Expire, "ex"}, {u.Newer, "nw"}, {u.Replay, "rp"}, {u.Retain, "rt"}, {u.End, "en"}, {u.Remove, "rm"}, {u.Anew, "ct"},
 	} {
 		if what.n > 0 {
 			text += fmt.Sprintf(", %d %s", what.n, what.name)
@@ -169,6 +170,8 @@ func TestWorldsOfMutants(t *testing.T) {
 // seenByReaders is what people outside can tell of a state.
 type seenByReaders struct {
 	versions, cleaned int8
+	gone              [maxPartitions]int8
+	counted           uint8
 	table             Table
 	rows              [maxPartitions]uint8
 	start             [maxPartitions]int8
@@ -182,7 +185,7 @@ func lookFromOutside(m *Model, s *State) seenByReaders {
 	for p := range dead.Slot {
 		dead.Slot[p] = min(dead.Slot[p], 1) // whose it is goes by names
 	}
-	return seenByReaders{s.Versions, s.Cleaned, s.at(s.Versions, m.first()), s.Rows, s.Start, s.Expired, dead, s.Left}
+	return seenByReaders{s.Versions, s.Cleaned, s.Gone, s.Counted, s.at(s.Versions, m.first()), s.Rows, s.Start, s.Expired, dead, s.Left}
 }
 
 // TestReductionLosesNothing explores some worlds without the renaming and forgetting that makes states few, and finds the
@@ -203,7 +206,7 @@ func TestReductionLosesNothing(t *testing.T) {
 				m := Model{Bounds: b, plain: plain}
 				m.watch = func(s *State) {
 					all[lookFromOutside(&m, s)] = true
-					if b.Partitions == 2 && b.DeadMask == 0 {
+					if b.alike() {
 						r := s.mirrored()
 						all[lookFromOutside(&m, &r)] = true
 					}

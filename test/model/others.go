@@ -34,6 +34,7 @@ func (m *Model) otherSteps(s *State, emit func(*State, Step)) {
 		}
 	}
 	m.ageSteps(s, step)
+	m.endSteps(s, step)
 	if s.Left.Expire > 0 {
 		for p := range m.Partitions {
 			if s.at(s.Versions, m.first()).Txn[p] != absent && !has(s.Expired, p) {
@@ -94,9 +95,10 @@ func (m *Model) rewind(s *State, to [maxPartitions]int8) bool {
 		}
 		e.After.Txn[p] = to[p]
 		s.Rows[p] &= 1<<(2*to[p]) - 1 // the rows above are the older generation's
+		s.Counted &^= placesOf(p) &^ ((1<<to[p] - 1) << place(p, 0))
 	}
 	e.After.Gen++
-	e.After.Restored = false
+	e.After.Restored, e.After.Ended = false, false
 	return true
 }
 
@@ -130,6 +132,67 @@ func (m *Model) ageSteps(s *State, step stepper) {
 			step(opVacuum, u, 0, 0, func(t *State) bool { t.Left.Vacuum--; t.remove(u); return true })
 		}
 	}
+}
+
+// endSteps: retention removes messages, the stream is ended (A1d), a table is removed (T6), or the catalog lost and made anew (T7).
+func (m *Model) endSteps(s *State, step stepper) {
+	for p := range m.Partitions {
+		if s.Left.Retain > 0 && s.Gone[p] < m.Messages {
+			step(opRetain, p, 0, 0, func(t *State) bool { t.Left.Retain--; t.Gone[p]++; return true })
+		}
+	}
+	if s.Left.End > 0 && s.Versions < m.Versions && !s.at(s.Versions, m.first()).Ended {
+		step(opEnd, 0, 0, 0, func(t *State) bool {
+			t.Left.End--
+			e := m.foreign(t, 0)
+			e.After.Ended = true
+			if !m.lacks(a1End) {
+				e.Touched = 1<<m.Partitions - 1
+			}
+			return true
+		})
+	}
+	for table := range m.Tables {
+		if s.Left.Remove > 0 && s.Dead.Of[table] != 0 {
+			step(opRemove, table, 0, 0, func(t *State) bool { return m.removeTable(t, table) })
+		}
+	}
+	if s.Left.Anew > 0 && s.Versions < m.Versions {
+		step(opAnew, 0, 0, 0, m.anew)
+	}
+	if s.Dead.AtRisk && s.Left.Vacuum > 0 {
+		step(opTake, 0, 0, 0, func(t *State) bool { t.Left.Vacuum--; t.fail(Dangling); return true })
+	}
+}
+
+// removeTable takes one of the tables that follow a catalog away, with all its rows.
+func (m *Model) removeTable(s *State, table int) bool {
+	s.Left.Remove--
+	s.Dead.Removed |= bit(table)
+	for p := range m.Partitions {
+		s.Dead.Applied &^= bit(followed(table, p))
+		for o := range m.Messages {
+			if has(m.placesOfTable(table), place(p, o)) {
+				s.Dead.Counts[p] &^= 3 << (2 * o)
+			}
+		}
+	}
+	return true
+}
+
+// anew puts an empty catalog into the place of the one that there was. Workers of that find another table there, and end.
+func (m *Model) anew(s *State) bool {
+	s.Left.Anew--
+	e := m.foreign(s, 0)
+	e.Touched, e.After = 1<<m.Partitions-1, m.first()
+	for w := range m.Workers {
+		s.Workers[w] = Worker{}
+	}
+	s.Late = [maxLate]Put{}
+	s.Rows = [maxPartitions]uint8{}
+	s.Dead.Catalog++
+	s.Dead.Slot, s.Dead.Applied, s.Dead.Verdict = [maxPartitions]int8{}, 0, 0
+	return true
 }
 
 // awaited: a worker is about to put it again.

@@ -22,6 +22,7 @@ const (
 	c7
 	c8
 	c8Carry
+	c8Deliver
 	c9Order
 	c9Drop
 	c10
@@ -33,6 +34,8 @@ const (
 	a1Pin
 	a1PinOnce
 	a1Refuse
+	a1End
+	a1Added
 	a2Whole
 	a2Others
 	a3
@@ -53,8 +56,15 @@ const (
 	d5Again
 	d6
 	t1
+	t2
 	t3
 	t4
+	t5
+	t6
+	t7
+	e1
+	e2
+	k1
 	ruleCount // not one
 )
 
@@ -69,7 +79,8 @@ type Mutant struct {
 }
 
 // Mutants are all of them, by the order of docs/exactly-once.md. P2 and P5 have none: P2 says where proposals lie, and P5 is
-// hygiene: the model never lets a proposal expire, and still holds. T2 is D3 again, T5 is D5 and A6, and T6 is about a folder that somebody removes.
+// hygiene: the model never lets a proposal expire, and still holds. Nor have A1c and T6a, which are about what two configurations say, and K2 to K6, about what Kafka's brokers
+// and clocks say.
 var Mutants = []Mutant{
 	{c1, "C1", "the next version is tried without a look at the winner", Doubled, 8, fencing},
 	{c1Touch, "C1a", "txns are compared by value, not by whether they were touched", Generation, 9, goingBack},
@@ -87,6 +98,7 @@ var Mutants = []Mutant{
 	{c7, "C7", "a put that was taken is believed without a look whether the log was cleaned", FalseBelief, 12, cleaning},
 	{c8, "C8", "units are committed however old their files are", Dangling, 6, ageing},
 	{c8Carry, "C8a", "proposals are carried however old their files are", Dangling, 9, ageing},
+	{c8Deliver, "C8b", "a dead-letter file is delivered however old it is", Dangling, 9, deadOld},
 	{c9Order, "C9", "a unit is put before the one that it builds on", Lost, 5, pipelining},
 	{c9Drop, "C9a", "a unit is kept though the one that it builds on was dropped", Doubled, 10, pipelining},
 	{c10, "C10", "offsets are reported when they are flushed", FalseBelief, 2, fencing},
@@ -98,6 +110,8 @@ var Mutants = []Mutant{
 	{a1Pin, "A1", "`latest` is resolved at each assignment until the first commit", Lost, 6, pinning},
 	{a1PinOnce, "A1a", "starts are pinned again over those of another worker", TxnsRows, 10, pinning},
 	{a1Refuse, "A1b", "a txn that is gone means: read from the beginning", Doubled, 9, refreshing},
+	{a1End, "A1d", "a stream is ended by its identity alone, its txns stay untouched", Ended, 5, ending},
+	{a1Added, "A1e", "a partition that was added begins at the first offset that Kafka has by then", Lost, 4, adding},
 	{a2Whole, "A2", "of a unit with a fenced partition the txn is left out, and the files land", TxnsRows, 8, sharing},
 	{a2Others, "A2a", "the other partitions of a dropped unit go on where they were", Lost, 10, sharing},
 	{a3, "A3", "an idle worker does not look at the log", Stuck, 5, rewinding},
@@ -118,6 +132,13 @@ var Mutants = []Mutant{
 	{d5Again, "D5a", "what another worker has applied meanwhile counts as lost", Stuck, 11, deadBounds},
 	{d6, "D6", "a replay goes by the marks in the dead-letter table, not by a txn", Doubled, 11, replaying},
 	{t1, "T1", "the tables get their rows first, the catalog decides after them", DeadTwice, 8, dividing},
+	{t2, "T2", "rows come to the tables without a condition on what they have", DeadTwice, 11, dividing},
 	{t3, "T3", "the next unit waits for one of the tables alone", DeadLost, 10, dividing},
 	{t4, "T4", "the manifest goes with the first table that has followed", DeadLost, 12, dividing},
+	{t5, "T5", "rows that are gone before a table has them count as delivered", DeadLost, 11, dividedLost},
+	{t6, "T6", "a table that was removed is made again", DeadLost, 14, dividedRemoved},
+	{t7, "T7", "a table takes the rows of whichever catalog", DeadTwice, 15, dividedAnew},
+	{e1, "E1", "the schema that rows need comes in a commit after theirs", Schema, 4, changing},
+	{e2, "E2", "who changes the schema does not look whether others have changed it", Schema, 5, changingTwice},
+	{k1, "K1", "what retention has removed before it was read is passed over, and not counted", Lost, 5, adding},
 }

@@ -38,6 +38,8 @@ type State struct {
 	Start   [maxPartitions]int8 // first offset of the stream; absent until somebody has decided
 	Newest  int8                // end of the topic when a start policy `latest` is resolved
 	Expired uint8               // partitions whose txn a log checkpoint has forgotten
+	Gone    [maxPartitions]int8 // first offset that Kafka still has
+	Counted uint8               // places below that which spans count as lost
 
 	Dead DeadLetters
 	Left Budget
@@ -69,6 +71,7 @@ type Table struct {
 	Gen      int8
 	Schema   int8
 	Restored bool // rows were rolled back below the txns
+	Ended    bool // the stream was
 }
 
 // Unit is the files of one flush.
@@ -78,6 +81,7 @@ type Unit struct {
 	Read        int8 // versions below were read when its bases were (rv + 1); absent while its base has not landed
 	Gen, Schema int8
 	Dead        uint8 // places that are dead letters
+	Lost        uint8 // places that Kafka had no longer
 	Tidied      uint8 // tables that have these, and beside which nothing is known of the file any more
 	Flags       uint8
 }
@@ -129,7 +133,7 @@ type Put struct {
 
 // Budget is how often each thing may still happen.
 type Budget struct {
-	Acquire, Lost, Twice, Rewind, Refresh, Clean, Meta, Restore, Age, Vacuum, Expire, Newer, Replay int8
+	Acquire, Lost, Twice, Rewind, Refresh, Clean, Meta, Restore, Age, Vacuum, Expire, Newer, Replay, Retain, End, Remove, Anew int8
 }
 
 func bit(i int) uint8              { return 1 << i }
@@ -311,7 +315,7 @@ func (s *State) unitKey(u int) uint64 {
 	k = k<<3 | uint64(fl.Gen)
 	k = k<<3 | uint64(fl.Schema)
 	k = k<<7 | uint64(fl.Flags)
-	k = k<<8 | uint64(fl.Dead)
+	k = k<<8 | uint64(fl.Dead|fl.Lost)
 	k = k<<maxTables | uint64(fl.Tidied)
 	var in uint64
 	for v := range s.Versions {

@@ -40,6 +40,9 @@ func (m *Model) land(s *State, p Put) {
 	if e.After.Restored {
 		s.fail(AfterRestore)
 	}
+	if e.After.Ended {
+		s.fail(Ended)
+	}
 	if p.Meta {
 		e.Kind |= breaks
 		e.After.Schema++
@@ -54,8 +57,15 @@ func (m *Model) land(s *State, p Put) {
 		if fl.Gen != e.After.Gen && !fl.is(pins) {
 			s.fail(Generation)
 		}
-		if fl.Schema != e.After.Schema && !has(p.Own, u) {
+		written := e.After.Schema // what its rows are to be written under
+		if has(p.Own, u) {
+			written-- // and what they bring
+		}
+		if fl.Schema != written {
 			s.fail(Schema)
+		}
+		if !m.lacks(k1) {
+			s.Counted |= fl.Lost
 		}
 		for part := range m.Partitions {
 			if !has(fl.Parts, part) {
@@ -66,7 +76,7 @@ func (m *Model) land(s *State, p Put) {
 				continue
 			}
 			e.After.Txn[part] = fl.Next[part]
-			if fl.is(pins) {
+			if fl.is(pins) && !m.Added {
 				s.Start[part] = fl.First[part]
 			}
 			e.Touched |= bit(part)
@@ -80,7 +90,7 @@ func (m *Model) land(s *State, p Put) {
 func (m *Model) count(s *State, u, part int) {
 	fl := &s.Units[u]
 	for o := fl.First[part]; o < fl.Next[part]; o++ {
-		if has(fl.Dead, place(part, o)) {
+		if has(fl.Dead|fl.Lost, place(part, o)) {
 			continue
 		}
 		if n := s.Rows[part] >> (2 * o) & 3; n < 3 {

@@ -41,6 +41,11 @@ const (
 	opExpire
 	opProduce
 	opDeadVacuum
+	opRetain
+	opEnd
+	opRemove
+	opAnew
+	opTake
 	opCount // not one
 )
 
@@ -91,7 +96,7 @@ func (n *names) text(before, after *State, t Step, partitions int) string {
 	case opAcquire:
 		return fmt.Sprintf("claims p%d, as of version %d: next is %d", t.A, t.B-1, after.Workers[t.W].Pos[t.A])
 	case opPin:
-		return fmt.Sprintf("prepares to pin all starts at %d", before.Newest)
+		return "prepares to pin all starts that are absent"
 	case opUpgrade:
 		return "runs a newer program, which judges messages differently"
 	case opFollow:
@@ -221,6 +226,16 @@ func (n *names) otherText(before, after *State, t Step) string {
 		return "new messages arrive: the topic ends at 1 now"
 	case opDeadVacuum:
 		return fmt.Sprintf("a VACUUM deletes the dead-letter file of %s", n.name(t.A))
+	case opRetain:
+		return fmt.Sprintf("retention removes the first message of p%d that Kafka has", t.A)
+	case opEnd:
+		return fmt.Sprintf("an operator ends the stream in version %d", before.Versions)
+	case opRemove:
+		return fmt.Sprintf("somebody removes table %d", t.A)
+	case opAnew:
+		return "the catalog is lost, and an empty one is made in its place"
+	case opTake:
+		return "a VACUUM that has found the file before takes it"
 	default:
 		return fmt.Sprintf("step %d", t.Op)
 	}

@@ -18,7 +18,7 @@ func (m *Model) claim(s *State, w, part int, n int8, lost bool) bool {
 			s.Start[part] = next
 		}
 	}
-	if next == absent || table.Restored && !m.blindToRestore(s, n) && !(lost && m.lacks(a6Lost)) {
+	if next == absent || table.Ended || table.Restored && !m.blindToRestore(s, n) && !(lost && m.lacks(a6Lost)) {
 		return false
 	}
 	k.Own |= bit(part)
@@ -159,6 +159,7 @@ func (m *Model) flush(s *State, w int, next [maxPartitions]int8, parts uint8) bo
 			continue
 		}
 		fl.First[p], fl.Next[p] = k.Pos[p], next[p]
+		fl.Lost |= (1<<min(next[p], s.Gone[p]) - 1) &^ (1<<k.Pos[p] - 1) & (1<<maxPlaces - 1) << place(p, 0)
 		fl.Read = min(fl.Read, k.Read[p])
 		k.Pos[p] = next[p]
 		if m.lacks(c10) && next[p] > s.at(s.Versions, m.first()).Txn[p] {
@@ -485,7 +486,7 @@ func (m *Model) idleSteps(s *State, w int, step stepper) {
 				})
 			}
 		}
-		if m.Pin && k.Own == 0 {
+		if (m.Pin || m.Added) && k.Own == 0 {
 			step(opPin, 0, 0, 0, func(t *State) bool { t.Left.Acquire--; return m.pin(t, w) })
 		}
 		if k.Own == 0 && !k.Newer && s.Left.Newer > 0 {
@@ -526,10 +527,17 @@ func (m *Model) pin(s *State, w int) bool {
 	fl := Unit{Read: s.Versions, Flags: pins}
 	for p := range m.Partitions {
 		if s.at(s.Versions, m.first()).Txn[p] != absent {
-			return false
+			continue
+		}
+		start := s.Newest
+		if m.lacks(a1Added) {
+			start = s.Gone[p]
 		}
 		fl.Parts |= bit(p)
-		fl.First[p], fl.Next[p] = s.Newest, s.Newest
+		fl.First[p], fl.Next[p] = start, start
+	}
+	if fl.Parts == 0 || s.at(s.Versions, m.first()).Ended {
+		return false
 	}
 	s.Units[u] = fl
 	k := &s.Workers[w]
@@ -603,7 +611,7 @@ func (m *Model) readySteps(s *State, w int, step stepper) {
 		if noTxn = m.fencedParts(s, u); noTxn == fl.Parts {
 			return
 		}
-	} else if got != fits && !(m.lacks(c1) && got == fenced) && !blind {
+	} else if got != fits && !(m.lacks(c1) && got == fenced) && !blind && !(m.lacks(e2) && got == misfits) {
 		return
 	}
 	for both := range 2 {
@@ -618,13 +626,21 @@ func (m *Model) readySteps(s *State, w int, step stepper) {
 			own |= bit(int(k.Hand[1] - 1))
 		}
 		m.cargo(s, own, func(cargo uint8) {
-			step(opPut, both, 0, int(cargo), func(t *State) bool {
-				ok := m.send(t, w, both == 1, false, cargo)
-				t.Workers[w].Put.NoTxn = noTxn
-				return ok
-			})
+			if got != misfits {
+				step(opPut, both, 0, int(cargo), func(t *State) bool {
+					ok := m.send(t, w, both == 1, false, cargo)
+					t.Workers[w].Put.NoTxn = noTxn
+					return ok
+				})
+			}
 			if s.Left.Meta > 0 && noTxn == 0 && (cargo == 0 || m.lacks(p3Meta)) {
-				step(opPut, both, 1, int(cargo), func(t *State) bool { t.Left.Meta--; return m.send(t, w, both == 1, true, cargo) })
+				step(opPut, both, 1, int(cargo), func(t *State) bool {
+					t.Left.Meta--
+					if m.lacks(e1) {
+						t.Units[u].Schema++
+					}
+					return m.send(t, w, both == 1, !m.lacks(e1), cargo)
+				})
 			}
 		})
 	}

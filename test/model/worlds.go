@@ -20,26 +20,33 @@ const (
 
 // Small worlds, in which the mutants show.
 var (
-	fencing       = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Live: true, Budget: Budget{Acquire: 3, Lost: 1}}
-	goingBack     = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Rewind: 1}}
-	rewinding     = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Rewind: 1}}
-	refreshing    = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Live: true, Budget: Budget{Acquire: 3, Refresh: 1, Expire: 1}}
-	changing      = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Combining: true, Live: true, Budget: Budget{Acquire: 2, Meta: 1}}
-	changingAhead = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Pipelining: true, Live: true, Budget: Budget{Acquire: 2, Lost: 1, Meta: 1}}
-	restoring     = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 2, Restore: 1, Rewind: 1, Clean: 1, Meta: 1}}
-	forgetting    = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Clean: 1}}
-	cleaning      = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Clean: 1, Lost: 1, Twice: 1}}
-	ghosts        = Bounds{Workers: 3, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 4, Clean: 1}}
-	combining     = Bounds{Workers: 3, Partitions: 2, Messages: 1, Versions: 3, Combining: true, Live: true, Budget: Budget{Acquire: 3, Lost: 1}}
-	ageing        = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 3, Combining: true, Live: true, Budget: Budget{Acquire: 3, Age: 1, Vacuum: 1}}
-	pipelining    = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Pipelining: true, Combining: true, Live: true, Budget: Budget{Acquire: 2, Lost: 1}}
-	pinning       = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Pin: true, Live: true, Budget: Budget{Acquire: 4}}
-	sharing       = Bounds{Workers: 2, Partitions: 2, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 3}}
-	deadBounds    = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, DeadMask: 0b11, Live: true, Budget: Budget{Acquire: 3, Lost: 1, Vacuum: 1, Newer: 1}}
-	deadShared    = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 3, DeadMask: 0b1_0001, Live: true, Budget: Budget{Acquire: 3, Lost: 1}}
-	deadAhead     = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Pipelining: true, DeadMask: 0b11, Live: true, Budget: Budget{Acquire: 2, Lost: 1}}
-	dividing      = Bounds{Workers: 2, Partitions: 1, Messages: 3, Versions: 3, DeadMask: 0b111, Tables: 2, Live: true, Budget: Budget{Acquire: 3, Lost: 1, Newer: 1}}
-	replaying     = Bounds{Workers: 2, Partitions: 1, Messages: 1, Versions: 3, DeadMask: 0b1, Live: true, Budget: Budget{Acquire: 2, Lost: 1, Replay: 2}}
+	fencing        = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Live: true, Budget: Budget{Acquire: 3, Lost: 1}}
+	goingBack      = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Rewind: 1}}
+	rewinding      = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Rewind: 1}}
+	refreshing     = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Live: true, Budget: Budget{Acquire: 3, Refresh: 1, Expire: 1}}
+	changing       = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Combining: true, Live: true, Budget: Budget{Acquire: 2, Meta: 1}}
+	changingAhead  = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Pipelining: true, Live: true, Budget: Budget{Acquire: 2, Lost: 1, Meta: 1}}
+	changingTwice  = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Meta: 2}}
+	restoring      = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 2, Restore: 1, Rewind: 1, Clean: 1, Meta: 1}}
+	forgetting     = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Clean: 1}}
+	cleaning       = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Clean: 1, Lost: 1, Twice: 1}}
+	ghosts         = Bounds{Workers: 3, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 4, Clean: 1}}
+	combining      = Bounds{Workers: 3, Partitions: 2, Messages: 1, Versions: 3, Combining: true, Live: true, Budget: Budget{Acquire: 3, Lost: 1}}
+	ageing         = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 3, Combining: true, Live: true, Budget: Budget{Acquire: 3, Age: 1, Vacuum: 1}}
+	pipelining     = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Pipelining: true, Combining: true, Live: true, Budget: Budget{Acquire: 2, Lost: 1}}
+	pinning        = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Pin: true, Live: true, Budget: Budget{Acquire: 4}}
+	adding         = Bounds{Workers: 2, Partitions: 2, Messages: 2, Versions: 4, Added: true, Live: true, Budget: Budget{Acquire: 3, Retain: 1}}
+	ending         = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Combining: true, Live: true, Budget: Budget{Acquire: 3, End: 1, Rewind: 1}}
+	sharing        = Bounds{Workers: 2, Partitions: 2, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 3}}
+	deadBounds     = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, DeadMask: 0b11, Live: true, Budget: Budget{Acquire: 3, Lost: 1, Vacuum: 1, Newer: 1}}
+	deadOld        = Bounds{Workers: 2, Partitions: 1, Messages: 1, Versions: 3, DeadMask: 0b1, Live: true, Budget: Budget{Acquire: 3, Age: 1, Vacuum: 1}}
+	deadShared     = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 3, DeadMask: 0b1_0001, Live: true, Budget: Budget{Acquire: 3, Lost: 1}}
+	deadAhead      = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Pipelining: true, DeadMask: 0b11, Live: true, Budget: Budget{Acquire: 2, Lost: 1}}
+	dividing       = Bounds{Workers: 2, Partitions: 1, Messages: 3, Versions: 3, DeadMask: 0b111, Tables: 2, Live: true, Budget: Budget{Acquire: 3, Lost: 1, Newer: 1}}
+	dividedLost    = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, DeadMask: 0b11, Tables: 2, Live: true, Budget: Budget{Acquire: 2, Lost: 1, Vacuum: 1}}
+	dividedRemoved = Bounds{Workers: 2, Partitions: 1, Messages: 3, Versions: 3, DeadMask: 0b111, Tables: 2, Live: true, Budget: Budget{Acquire: 2, Remove: 1}}
+	dividedAnew    = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, DeadMask: 0b11, Tables: 2, Live: true, Budget: Budget{Acquire: 3, Anew: 1}}
+	replaying      = Bounds{Workers: 2, Partitions: 1, Messages: 1, Versions: 3, DeadMask: 0b1, Live: true, Budget: Budget{Acquire: 2, Lost: 1, Replay: 2}}
 )
 
 // Worlds are all of them.
@@ -50,6 +57,7 @@ var Worlds = []World{
 	{"refreshing", "an idle txn is refreshed, or forgotten by a log checkpoint", Small, refreshing},
 	{"changing", "the schema changes, from outside or by a worker", Small, changing},
 	{"changing ahead", "a worker changes the schema, with a unit on top", Small, changingAhead},
+	{"changing twice", "two workers change the schema, or one and others", Small, changingTwice},
 	{"restoring", "a RESTORE, its repair by a rewind, a schema change, a cleaned log", Small, restoring},
 	{"forgetting", "a cleaned log", Small, forgetting},
 	{"cleaning", "a cleaned log and a lost answer", Small, cleaning},
@@ -60,11 +68,17 @@ var Worlds = []World{
 	{"ageing", "proposals, files that grow old, an orphan cleaning", Small, ageing},
 	{"pipelining", "a unit on top of one that has not landed", Small, pipelining},
 	{"pinning", "the first start under `latest`", Small, pinning},
+	{"adding", "a partition that was added, of which retention removes messages before they are read", Small, adding},
+	{"ending", "the stream is ended, and a rewind has it go on", Small, ending},
 	{"sharing", "units of two partitions", Small, sharing},
 	{"dead letters", "verdicts that differ between workers, a dead-letter file that is gone", Small, deadBounds},
+	{"old dead letters", "a dead-letter file that grows old, and a VACUUM", Small, deadOld},
 	{"shared dead letters", "a dead-letter file of two partitions", Small, deadShared},
 	{"dead letters ahead", "dead letters and pipelining", Small, deadAhead},
 	{"many tables", "a catalog and two tables that follow it, verdicts that differ between workers", Usual, dividing},
+	{"many tables, lost rows", "rows that are gone before their table has them", Small, dividedLost},
+	{"many tables, a removed one", "somebody removes a table", Small, dividedRemoved},
+	{"many tables, another catalog", "the catalog is lost, and another one made in its place", Small, dividedAnew},
 	{"replaying", "a replay of dead letters", Small, replaying},
 
 	{"three workers", "crash, a lost answer, late puts and combining together", Usual, Bounds{
