@@ -16,6 +16,7 @@ type Bounds struct {
 	Combining, Pipelining bool
 	Pin                   bool  // the stream has not started: starts are to be pinned, under the policy `latest`
 	Added                 bool  // partition 1 was added to the topic, and nothing of it is in the table
+	Twins                 bool  // partition 1 is the first one again, by another stream: one of the two may begin
 	DeadMask              uint8 // places that are dead letters
 	Tables                int   // that they go to, as rows of a catalog; 0: to the one dead-letter table
 	Budget                Budget

@@ -44,9 +44,13 @@ func (m *Model) check(s *State) Violation {
 			if has(s.Dead.Verdict&^s.Dead.Replayed|s.Counted, place(p, o)) {
 				rows++
 			}
+			if m.Twins && p == 1 {
+				rows += s.Rows[0] >> (2 * o) & 3
+			}
 			switch {
 			case rows > 1:
 				return Doubled
+			case m.Twins: // of one of them
 			case o < table.Txn[p] && rows == 0 && !table.Restored:
 				return Lost
 			case o >= table.Txn[p] && rows > 0:
@@ -139,7 +143,7 @@ func (m *Model) complete(s *State) (done, refused bool) {
 	table := s.at(s.Versions, m.first())
 	done = true
 	for p := range m.Partitions {
-		done = done && table.Txn[p] == m.Messages
+		done = done && (table.Txn[p] == m.Messages || m.Twins && table.Txn[1-p] == m.Messages)
 	}
 	pending, gone := m.pending(s), false
 	for u := range s.Units {
@@ -161,7 +165,7 @@ func (m *Model) assign(s *State, p int) {
 	for w := range m.Workers {
 		if k := &s.Workers[w]; k.Phase == idle && k.Apply.Stage == 0 {
 			if s.at(s.Versions, m.first()).Txn[p] == absent {
-				m.pin(s, w)
+				m.pin(s, w, p)
 			} else {
 				m.claim(s, w, p, s.Versions, false)
 			}

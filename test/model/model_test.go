@@ -100,7 +100,7 @@ func line(w World, r Result) string {
 	for _, what := range []struct {
 		on   bool
 		name string
-	}{{b.Combining, "combining"}, {b.Pipelining, "pipelining"}, {b.Pin, "pinning"}, {b.Added, "an added partition"}, {b.DeadMask != 0 && b.Tables == 0, "dead letters"}, {b.Tables > 0, "tables"}, {b.Live, "live"}} {
+	}{{b.Combining, "combining"}, {b.Pipelining, "pipelining"}, {b.Pin, "pinning"}, {b.Added, "an added partition"}, {b.Twins, "two streams"}, {b.DeadMask != 0 && b.Tables == 0, "dead letters"}, {b.Tables > 0, "tables"}, {b.Live, "live"}} {
 		if what.on {
 			text += ", " + what.name
 		}

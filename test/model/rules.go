@@ -34,6 +34,7 @@ const (
 	a1Pin
 	a1PinOnce
 	a1Refuse
+	a1Alone
 	a1End
 	a1Added
 	a2Whole
@@ -79,7 +80,7 @@ type Mutant struct {
 }
 
 // Mutants are all of them, by the order of docs/exactly-once.md. P2 and P5 have none: P2 says where proposals lie, and P5 is
-// hygiene: the model never lets a proposal expire, and still holds. Nor have A1c and T6a, which are about what two configurations say, and K2 to K6, about what Kafka's brokers
+// hygiene: the model never lets a proposal expire, and still holds. Nor have T6a, which is about what two configurations say, and K2 to K6, about what Kafka's brokers
 // and clocks say.
 var Mutants = []Mutant{
 	{c1, "C1", "the next version is tried without a look at the winner", Doubled, 8, fencing},
@@ -110,6 +111,7 @@ var Mutants = []Mutant{
 	{a1Pin, "A1", "`latest` is resolved at each assignment until the first commit", Lost, 6, pinning},
 	{a1PinOnce, "A1a", "starts are pinned again over those of another worker", TxnsRows, 10, pinning},
 	{a1Refuse, "A1b", "a txn that is gone means: read from the beginning", Doubled, 9, refreshing},
+	{a1Alone, "A1c", "whether another stream brings the topic is not asked again after a lost race", Doubled, 11, twins},
 	{a1End, "A1d", "a stream is ended by its identity alone, its txns stay untouched", Ended, 5, ending},
 	{a1Added, "A1e", "a partition that was added begins at the first offset that Kafka has by then", Lost, 4, adding},
 	{a2Whole, "A2", "of a unit with a fenced partition the txn is left out, and the files land", TxnsRows, 8, sharing},

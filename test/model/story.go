@@ -96,6 +96,9 @@ func (n *names) text(before, after *State, t Step, partitions int) string {
 	case opAcquire:
 		return fmt.Sprintf("claims p%d, as of version %d: next is %d", t.A, t.B-1, after.Workers[t.W].Pos[t.A])
 	case opPin:
+		if after.Units[after.Workers[t.W].Hand[0]-1].Parts == bit(t.A) {
+			return fmt.Sprintf("prepares to pin the start of p%d", t.A)
+		}
 		return "prepares to pin all starts that are absent"
 	case opUpgrade:
 		return "runs a newer program, which judges messages differently"

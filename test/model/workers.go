@@ -122,7 +122,7 @@ func (m *Model) judge(s *State, u int, from int8) (judgement, int8) {
 		case result != fits:
 		case e.Kind&restores != 0 && !m.lacks(c1Restore):
 			result = stop
-		case e.Touched&fl.Parts != 0:
+		case e.Touched&fl.Parts != 0, e.Touched != 0 && m.Twins && fl.is(pins) && !m.lacks(a1Alone):
 			result = fenced
 		case e.Kind&breaks != 0 && !m.lacks(c1Meta):
 			result = misfits
@@ -487,7 +487,11 @@ func (m *Model) idleSteps(s *State, w int, step stepper) {
 			}
 		}
 		if (m.Pin || m.Added) && k.Own == 0 {
-			step(opPin, 0, 0, 0, func(t *State) bool { t.Left.Acquire--; return m.pin(t, w) })
+			for p := range m.Partitions {
+				if p == 0 || m.Twins {
+					step(opPin, p, 0, 0, func(t *State) bool { t.Left.Acquire--; return m.pin(t, w, p) })
+				}
+			}
 		}
 		if k.Own == 0 && !k.Newer && s.Left.Newer > 0 {
 			step(opUpgrade, 0, 0, 0, func(t *State) bool { t.Left.Newer--; t.Workers[w].Newer = true; return true })
@@ -518,8 +522,8 @@ func (m *Model) follow(s *State, w int) bool {
 	return k.Read != before
 }
 
-// pin prepares the unit that fixes the start of every partition (A1).
-func (m *Model) pin(s *State, w int) bool {
+// pin prepares the unit that fixes the start of every partition (A1); of one of two streams of a topic that of its own, if the other has not begun (A1c).
+func (m *Model) pin(s *State, w, stream int) bool {
 	u := m.freeUnit(s)
 	if u < 0 {
 		return false
@@ -527,6 +531,9 @@ func (m *Model) pin(s *State, w int) bool {
 	fl := Unit{Read: s.Versions, Flags: pins}
 	for p := range m.Partitions {
 		if s.at(s.Versions, m.first()).Txn[p] != absent {
+			continue
+		}
+		if m.Twins && (p != stream || s.at(s.Versions, m.first()).Txn[1-p] != absent) {
 			continue
 		}
 		start := s.Newest
