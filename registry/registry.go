@@ -2,7 +2,8 @@
 //
 // It owns the settings source.schema_registry, and what is known of ids. It promises that an id whose schema is known is never
 // asked for again; that an id counts as unknown only after the registry has said so, and has said it again a while later; and
-// that everything else, however long it lasts, ends as "later" and not as "unknown".
+// that everything else, however long it lasts, ends as "later" and not as "unknown"; and that ids which messages make up neither fill the memory nor
+// hold up each other.
 //
 // It does not parse schemas: each format does.
 package registry
@@ -13,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"sync"
 	"time"
 
@@ -60,6 +62,9 @@ const (
 	confirmed   = 3                // answers "unknown" in a row that are believed: a follower may lag behind
 	forget      = 30 * time.Second // after which an unknown id is asked for again
 	maxRefs     = 1000             // schemas that one may use, directly or not
+	atOnce      = 16               // requests at a time
+	maxAsking   = 1000             // schemas that are being asked for; others wait
+	maxUnknown  = 10_000           // ids that are known not to be, or asked for: messages may name any
 )
 
 // Client is a registry's client. It is shared by all decoders.
@@ -70,9 +75,12 @@ type Client struct {
 	cancel  context.CancelFunc
 	idle    func()
 	asking  sync.WaitGroup
+	slots   chan struct{} // of the requests in the background
 
-	mu  sync.Mutex
-	ids map[name]*entry
+	mu      sync.Mutex
+	ids     map[name]*entry
+	unknown int // of them without a schema
+	waiting int // of these, those that are being asked for
 }
 
 // name is by what a schema is asked for: its GUID where that is not zero, else its id.
@@ -111,7 +119,7 @@ func NewOver(ctx context.Context, c Config, transport http.RoundTripper, getenv 
 	if _, err := c.secret(getenv); err != nil {
 		return nil, err
 	}
-	out := &Client{log: log, idle: (&http.Client{Transport: transport}).CloseIdleConnections, ids: map[name]*entry{}}
+	out := &Client{log: log, idle: (&http.Client{Transport: transport}).CloseIdleConnections, ids: map[name]*entry{}, slots: make(chan struct{}, atOnce)}
 	out.ctx, out.cancel = context.WithCancel(ctx)
 	for _, u := range c.URLs {
 		server, err := sr.NewClient(sr.URLs(u), sr.UserAgent("kafkadelta"), sr.HTTPClient(&http.Client{Timeout: limit, Transport: transport}),
@@ -152,27 +160,45 @@ func (c *Client) find(n name) (*Schema, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.ids[n]
-	if e == nil {
-		e = &entry{}
-		c.ids[n] = e
-	}
 	switch {
-	case e.schema != nil:
+	case e != nil && e.schema != nil:
 		return e.schema, nil
-	case errors.Is(e.err, ErrUnknown) && time.Now().Before(e.until):
+	case e != nil && errors.Is(e.err, ErrUnknown) && time.Now().Before(e.until):
 		return nil, e.err
-	case !e.asking:
+	case e != nil && e.asking:
+	case c.waiting >= maxAsking:
+		return nil, &LaterError{fmt.Errorf("schema %s: %d others are being asked for", n, c.waiting)}
+	default:
+		if e == nil {
+			if c.unknown >= maxUnknown {
+				c.forget()
+			}
+			e = &entry{}
+			c.ids[n] = e
+			c.unknown++
+		}
+		c.waiting++
 		e.asking, e.err = true, errors.New("schema "+n.String()+" is being asked for")
 		c.asking.Go(func() { c.ask(n, e) })
 	}
 	return nil, &LaterError{e.err}
 }
 
+// forget drops what is known not to be: who names it again has it asked for again.
+func (c *Client) forget() {
+	for n, e := range c.ids {
+		if e.schema == nil && !e.asking {
+			delete(c.ids, n)
+			c.unknown--
+		}
+	}
+}
+
 // ask asks until there is an answer that counts.
 func (c *Client) ask(n name, e *entry) {
 	wait, unknown := firstWait, 0
 	for {
-		s, err := c.fetch(c.ctx, n.get)
+		s, err := c.fetchInTurn(n)
 		if errors.Is(err, ErrUnknown) {
 			unknown++
 		} else {
@@ -187,6 +213,12 @@ func (c *Client) ask(n name, e *entry) {
 			e.err = fmt.Errorf("schema %s: the registry says that it does not know it; it is asked again", n)
 		}
 		e.until = time.Now().Add(forget)
+		if done {
+			c.waiting--
+		}
+		if s != nil {
+			c.unknown--
+		}
 		c.mu.Unlock()
 		if done || c.ctx.Err() != nil {
 			return
@@ -200,6 +232,17 @@ func (c *Client) ask(n name, e *entry) {
 			return
 		}
 		wait = min(2*wait, longestWait)
+	}
+}
+
+// fetchInTurn is fetch, of which only some run at a time.
+func (c *Client) fetchInTurn(n name) (*Schema, error) {
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+		return c.fetch(c.ctx, n.get)
+	case <-c.ctx.Done():
+		return nil, c.ctx.Err()
 	}
 }
 
@@ -250,10 +293,16 @@ func (c *Client) fetch(ctx context.Context, get func(context.Context, *sr.Client
 	for _, server := range c.servers {
 		found, err := get(ctx, server)
 		if err == nil {
+			err = notEmpty(found)
+		}
+		if err == nil {
 			out := &Schema{ID: int32(found.ID), Type: found.Type.String(), Text: found.Schema.Schema}
 			if out.References, err = references(ctx, server, found.References, map[string]bool{}); err == nil {
 				return out, nil
 			}
+		}
+		if typ := otherType.FindStringSubmatch(fmt.Sprint(err)); typ != nil { // it is an answer: no format of ours reads such a schema
+			return &Schema{ID: int32(found.ID), Type: typ[1]}, nil
 		}
 		if last = explain(err); errors.Is(last, ErrUnknown) {
 			return nil, last
@@ -262,18 +311,32 @@ func (c *Client) fetch(ctx context.Context, get func(context.Context, *sr.Client
 	return nil, last
 }
 
-// references gives the schemas that refs name, with those that these use before them.
+// otherType is how package sr tells of a schema type that it does not know.
+var otherType = regexp.MustCompile(`unknown schema type "([^"]*)"`)
+
+// notEmpty keeps an answer of something on the way from being taken for a schema.
+func notEmpty(s sr.SubjectSchema) error {
+	if s.Schema.Schema == "" {
+		return errors.New("the answer has no schema: is there a schema registry at source.schema_registry.urls?")
+	}
+	return nil
+}
+
+// references gives the schemas that refs name, with those that these use before them. Of two versions under one name the first one counts that is met from
+// above, as registries themselves resolve them. A version that was deleted is one still: schemas that use it have stayed.
 func references(ctx context.Context, server *sr.Client, refs []sr.SchemaReference, seen map[string]bool) ([]Reference, error) {
 	var out []Reference
 	for _, ref := range refs {
-		key := fmt.Sprintf("%s/%s/%d", ref.Name, ref.Subject, ref.Version)
-		if seen[key] {
+		if seen[ref.Name] {
 			continue
 		}
-		if seen[key] = true; len(seen) > maxRefs {
+		if seen[ref.Name] = true; len(seen) > maxRefs {
 			return nil, fmt.Errorf("more than %d referenced schemas", maxRefs)
 		}
-		found, err := server.SchemaByVersion(ctx, ref.Subject, ref.Version)
+		found, err := server.SchemaByVersion(sr.WithParams(ctx, sr.ShowDeleted), ref.Subject, ref.Version)
+		if err == nil {
+			err = notEmpty(found)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("its reference %s, version %d of subject %s: %w", ref.Name, ref.Version, ref.Subject, notUnknown(err))
 		}

@@ -16,7 +16,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -332,5 +334,156 @@ func writeCertificate(t *testing.T, path string, server *httptest.Server) {
 	data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// answers is a registry that gives a text for each path with its query; what it lacks it does not know.
+func answers(t *testing.T, texts map[string]string) (c *Client, asked func(path string) int) {
+	t.Helper()
+	var mu sync.Mutex
+	counts := map[string]int{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		counts[r.URL.RequestURI()]++
+		mu.Unlock()
+		text, ok := texts[r.URL.RequestURI()]
+		if !ok {
+			w.WriteHeader(http.StatusNotFound)
+			text = `{"error_code":40403,"message":"not found"}`
+		}
+		_, _ = w.Write([]byte(text))
+	}))
+	t.Cleanup(server.Close)
+	return client(t, Config{URLs: []string{server.URL}}, nil), func(path string) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return counts[path]
+	}
+}
+
+// TestAnswersWithoutASchema: an answer of something on the way is no schema, and is asked for again, also where a reference is.
+func TestAnswersWithoutASchema(t *testing.T) {
+	texts := map[string]string{
+		"/schemas/ids/1": `{}`, "/schemas/ids/2": `{"schema":""}`, "/schemas/ids/3": `{"schema":"\"r\"","references":[{"name":"r","subject":"s","version":1}]}`,
+		"/subjects/s/versions/1?deleted=true": `{}`,
+	}
+	c, asked := answers(t, texts)
+	for id, path := range map[int32]string{1: "/schemas/ids/1", 2: "/schemas/ids/2", 3: "/subjects/s/versions/1?deleted=true"} {
+		for asked(path) < 2 {
+			s, err := c.ByID(id)
+			if _, later := errors.AsType[*LaterError](err); !later {
+				t.Fatalf("%d: %+v, %v", id, s, err)
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		if _, err := c.ByID(id); err == nil || !strings.Contains(err.Error(), "the answer has no schema") {
+			t.Errorf("%d: %v", id, err)
+		}
+	}
+}
+
+// TestReferences: a deleted version is one still, and of two versions under one name the one counts that is met first, as in Confluent's registry.
+func TestReferences(t *testing.T) {
+	c, asked := answers(t, map[string]string{
+		"/schemas/ids/1":                      `{"schema":"top","schemaType":"PROTOBUF","references":[{"name":"a","subject":"a","version":1},{"name":"b","subject":"b","version":1},{"name":"c","subject":"c","version":3}]}`,
+		"/subjects/a/versions/1?deleted=true": `{"schema":"a1","references":[{"name":"c","subject":"c","version":1}]}`,
+		"/subjects/b/versions/1?deleted=true": `{"schema":"b1","references":[{"name":"c","subject":"c","version":2}]}`,
+		"/subjects/c/versions/1?deleted=true": `{"schema":"c1"}`, "/subjects/c/versions/2?deleted=true": `{"schema":"c2"}`, "/subjects/c/versions/3?deleted=true": `{"schema":"c3"}`,
+	})
+	s, err := wait(t, byID(c, 1))
+	if err != nil || !slices.Equal(s.References, []Reference{{"c", "c1"}, {"a", "a1"}, {"b", "b1"}}) || asked("/subjects/c/versions/2?deleted=true") > 0 {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// TestDeletedReferences is TestReferences by franz-go's registry, which gives deleted versions to who asks for them.
+func TestDeletedReferences(t *testing.T) {
+	fake := srfake.New()
+	t.Cleanup(fake.Close)
+	admin, err := sr.NewClient(sr.URLs(fake.URL()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin.CreateSchema(t.Context(), "base", sr.Schema{Schema: number}); err != nil {
+		t.Fatal(err)
+	}
+	top, err := admin.CreateSchema(t.Context(), "top", sr.Schema{Schema: `{"type":"record","name":"t","fields":[{"name":"x","type":"n"}]}`,
+		References: []sr.SchemaReference{{Name: "n", Subject: "base", Version: 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, subject := range []string{"top", "base"} { // the one that uses it first
+		if _, err := admin.DeleteSubject(t.Context(), subject, sr.SoftDelete); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s, err := wait(t, byID(client(t, Config{URLs: []string{fake.URL()}}, nil), int32(top.ID))); err != nil || len(s.References) != 1 || s.References[0].Text != number {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// TestOtherTypes: a type that nobody here reads is an answer, and nothing to wait for.
+func TestOtherTypes(t *testing.T) {
+	c, asked := answers(t, map[string]string{
+		"/schemas/ids/1": `{"schema":"x","schemaType":"thrift"}`, "/schemas/ids/2": `{"schema":"x","references":[{"name":"r","subject":"s","version":1}]}`,
+		"/subjects/s/versions/1?deleted=true": `{"schema":"x","schemaType":"THRIFT"}`,
+	})
+	for id := int32(1); id <= 2; id++ {
+		if s, err := wait(t, byID(c, id)); err != nil || s.Type != "THRIFT" {
+			t.Errorf("%d: %+v, %v", id, s, err)
+		}
+	}
+	if n := asked("/schemas/ids/1"); n != 1 {
+		t.Errorf("asked %d times", n)
+	}
+}
+
+// TestUnknownIdsAreBounded: ids that messages make up are asked for beside each other, and are forgotten when they are too many; what is known stays.
+func TestUnknownIdsAreBounded(t *testing.T) {
+	c, _ := answers(t, map[string]string{"/schemas/ids/1": `{"schema":"\"int\""}`})
+	known, err := wait(t, byID(c, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	for id := int32(2); id < 200; id++ {
+		_, _ = c.ByID(id)
+	}
+	for id := int32(2); id < 200; id++ {
+		if _, err := wait(t, byID(c, id)); !errors.Is(err, ErrUnknown) {
+			t.Fatal(err)
+		}
+	}
+	if took := time.Since(begin); took > 20*time.Second { // 0.6 s each, one after the other: two minutes
+		t.Errorf("198 ids took %v", took)
+	}
+	for id := int32(1000); id < 1000+2*maxAsking; id++ {
+		if _, err := c.ByID(id); !errors.As(err, new(*LaterError)) {
+			t.Fatal(err)
+		}
+	}
+	c.mu.Lock()
+	waiting := c.waiting
+	for i := range int32(maxUnknown) { // of which many were answered
+		if n := (name{id: -1 - i}); c.ids[n] == nil {
+			c.ids[n] = &entry{err: ErrUnknown}
+			c.unknown++
+		}
+	}
+	c.mu.Unlock()
+	if waiting > maxAsking {
+		t.Errorf("%d are asked for at once", waiting)
+	}
+	if _, err := wait(t, byID(c, 999_999)); !errors.Is(err, ErrUnknown) {
+		t.Error(err)
+	}
+	c.mu.Lock()
+	kept, unknown := len(c.ids), c.unknown
+	c.mu.Unlock()
+	if kept > maxAsking+2 || unknown != kept-1 {
+		t.Errorf("%d ids are kept, of which %d unknown", kept, unknown)
+	}
+	if again, err := c.ByID(1); again != known || err != nil {
+		t.Errorf("%v, %v", again, err)
 	}
 }
