@@ -3,6 +3,8 @@ package pipeline
 import (
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"kafkadelta/checkpoint"
 )
 
@@ -11,13 +13,41 @@ import (
 // it has of it, the client fetches nothing of it, and after a while it is read again from the message that it was held up at.
 
 const (
-	// patience is how long a lane waits for one message: a registry that is well answers sooner.
+	// patience is how long a lane waits for messages, one or many with little between them: a registry that is well answers sooner.
 	patience = time.Second
 	// impatience is for how long a lane does not wait at all after it has waited in vain: a partition each second would be no flow.
 	impatience = 10 * time.Second
 	// heldUpPause is after which time a partition is tried again.
 	heldUpPause = 2 * time.Second
+	// aheadOf is how many messages behind one that is waited for have their schemas asked for meanwhile.
+	aheadOf = 500
 )
+
+// mayWait tells whether the lane waits for a message, and counts that it does: what one partition makes it wait for, message by message, is time of all.
+func (l *lane) mayWait(wait time.Duration) bool {
+	now := l.d.Now()
+	if now.Sub(l.waitedAt) > impatience {
+		l.waited = 0
+	}
+	if l.waited >= patience || now.Before(l.impatient) {
+		return false
+	}
+	l.waited, l.waitedAt = l.waited+wait, now
+	return true
+}
+
+// lookAhead has decoders ask for what the next messages need, beside each other, so that a partition with many unknown schemas does not stand still for each.
+func (l *lane) lookAhead(records []*kgo.Record) {
+	d, ok := l.rows.Decoder.(interface{ WrittenBy(*kgo.Record) string })
+	if !ok {
+		return
+	}
+	for _, r := range records[:min(len(records), aheadOf)] {
+		if !r.Attrs.IsControl() {
+			d.WrittenBy(r)
+		}
+	}
+}
 
 // hold passes over the partition from where its span ends.
 func (l *lane) hold(m message, span *checkpoint.Span, cause error) {

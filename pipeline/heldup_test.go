@@ -1,12 +1,15 @@
 package pipeline_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	compute "kafkadelta/columns"
 	"kafkadelta/pipeline"
@@ -146,4 +149,63 @@ func TestHeldUpAgainAndAgain(t *testing.T) {
 			})
 		})
 	}
+}
+
+// asking is a decoder that has an answer for each message of partition 0 a while after it has been asked for it, by Append or WrittenBy.
+type asking struct {
+	pipeline.Decoder
+	asked map[int64]time.Time
+}
+
+func (d asking) Append(r *kgo.Record) error {
+	if r.Partition == 0 && d.pending(r) {
+		return later{errors.New("the registry has not said yet that it does not know the schema")}
+	}
+	return d.Decoder.Append(r)
+}
+
+func (d asking) WrittenBy(r *kgo.Record) string {
+	d.pending(r)
+	return ""
+}
+
+func (d asking) pending(r *kgo.Record) bool {
+	at, ok := d.asked[r.Offset]
+	if !ok {
+		at = time.Now()
+		d.asked[r.Offset] = at
+	}
+	return time.Since(at) < 600*time.Millisecond
+}
+
+// TestManyWaitsAreOnePartitions: messages that each wait for less than a lane's patience hold up the other partition no longer than one does, and are waited for
+// beside each other.
+func TestManyWaitsAreOnePartitions(t *testing.T) {
+	parallelWorld(t, 2, func(w *world) {
+		k := w.join(soon, func(s *setup) {
+			s.Lanes = 1
+			asked := map[int64]time.Time{} // of the only lane
+			s.NewDecoder = func(l *sink.Layout) (pipeline.Decoder, *compute.Plan, error) {
+				d, made, err := newDecoder(l)
+				return asking{d, asked}, made, err
+			}
+		})
+		w.eventually("the worker is ready", func() bool { return k.Ready() == nil })
+		w.produce(1, 5)
+		w.eventually("the other partition flows", func() bool { return w.txn(1) == 4 })
+		w.produce(0, 100) // a minute, one after the other
+		time.Sleep(200 * time.Millisecond)
+		begin := time.Now()
+		w.produce(1, 10)
+		w.eventually("the other partition is committed", func() bool { return w.txn(1) == 14 })
+		if took := time.Since(begin); took > 10*time.Second {
+			t.Errorf("the other partition waited for %v", took)
+		}
+		w.landed()
+		if took := time.Since(begin); took > 30*time.Second {
+			t.Errorf("the messages were waited for one after the other: %v", took)
+		}
+		k.stop()
+		w.exactlyOnce()
+	})
 }

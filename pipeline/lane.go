@@ -74,6 +74,8 @@ type lane struct {
 	stopped   map[checkpoint.Partition]bool
 	heldUp    map[checkpoint.Partition]int64 // message.from of what is passed over, until the partition is read again
 	impatient time.Time                      // until when no message is waited for
+	waited    time.Duration                  // for messages, since it last did not for a while
+	waitedAt  time.Time
 }
 
 // heldRecord keeps a message until its row has passed the table's rules.
@@ -312,6 +314,7 @@ func (l *lane) take(m message) error {
 			}
 			if held, ok := errors.AsType[*heldUpError](err); ok {
 				all = i // the others come again
+				l.lookAhead(m.records[i+1:])
 				l.hold(m, span, held.cause)
 				return nil
 			}
@@ -372,7 +375,6 @@ func (e *stopError) Error() string { return e.cause.Error() }
 
 // append decodes one message, waits where the decoder asks for it, and applies on_error.
 func (l *lane) append(r *kgo.Record) error {
-	var waited time.Duration
 	for {
 		err := l.rows.Decoder.Append(r)
 		if err == nil {
@@ -392,7 +394,7 @@ func (l *lane) append(r *kgo.Record) error {
 				return errStopped
 			}
 			wait := later.RetryLater()
-			if wait > 0 && (waited >= patience || l.d.Now().Before(l.impatient)) {
+			if wait > 0 && !l.mayWait(wait) {
 				return &heldUpError{err}
 			}
 			if err := backoff.Sleep(l.d.ctx, wait); err != nil {
@@ -401,7 +403,6 @@ func (l *lane) append(r *kgo.Record) error {
 			if l.want.Load().generation != l.have.generation {
 				return errReset // the message may be of a partition that was given away
 			}
-			waited += wait
 			continue
 		}
 		if e, ok := errors.AsType[evolve](err); ok {
