@@ -239,11 +239,13 @@ func (c *compiler) record(w, r *node, n *decode.Node, b *decode.Builder, childre
 			if err != nil {
 				return nil, &decode.Mismatch{Path: column.Path, Detail: fmt.Sprintf("the default of the reader's schema: %v", err)}
 			}
+			before := c.growth
+			c.growth = 1
 			if m.value, err = c.value(rf.typ, rf.typ, column, m.b); err != nil {
 				return nil, err
 			}
 			m.text = text
-			c.growth += len(text)
+			c.growth = max(before, (len(text)+1)*c.growth) // a record that lacks the field may be a byte
 		}
 		out.missing = append(out.missing, m)
 	}

@@ -462,3 +462,26 @@ func TestReadersOfOtherNames(t *testing.T) {
 		b.Release()
 	}
 }
+
+// TestGrowthOfDefaults: each item that lacks a field gets its default, whose symbols may be long.
+func TestGrowthOfDefaults(t *testing.T) {
+	symbol := strings.Repeat("S", 1000)
+	item := func(more string) string {
+		return recordOf(`{"name":"a","type":{"type":"array","items":{"type":"record","name":"i","fields":[{"name":"x","type":"int"}` + more + `]}}}`)
+	}
+	reader := parsed(t, item(`,{"name":"y","type":{"type":"array","items":{"type":"enum","name":"e","symbols":["`+symbol+`"]}},"default":[`+strings.Repeat(`"`+symbol+`",`, 999)+`"`+symbol+`"]}`))
+	table, err := TableSchema(reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writer := parsed(t, item(""))
+	d := New(planFor(t, table, decode.Config{}), Options{Framing: Bare(writer), Reader: reader})
+	if _, growth, err := d.compile(writer, reader); err != nil || growth < 1000*1000 {
+		t.Fatalf("a byte may become %d, %v: a million", growth, err)
+	}
+	n := 3000 // 3 GB of text in 3 kB
+	value := append(append(varint(int64(n)), bytesOf(0, n)...), 0)
+	if e, ok := errors.AsType[*decode.PoisonError](d.Append(&kgo.Record{Value: value})); !ok || e.Reason != decode.ReasonTooLarge {
+		t.Errorf("got %v", e)
+	}
+}

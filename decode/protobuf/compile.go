@@ -357,7 +357,7 @@ func (c *compiler) enum(f *field, e protoreflect.EnumDescriptor) {
 		}
 		longest = max(longest, len(v.Name()))
 	}
-	c.growth += longest // also for each message that lacks the field
+	c.growth = max(c.growth, longest) // of one column; also for each message within the message that lacks the field, none of which is less than a byte
 }
 
 func (c *compiler) messageField(f *field, fd protoreflect.FieldDescriptor, m protoreflect.MessageDescriptor, n *decode.Node) error {

@@ -659,3 +659,23 @@ func TestBuiltInImports(t *testing.T) {
 		t.Errorf("a reference: %v", fields)
 	}
 }
+
+// TestGrowthIsOfOneColumn: many enums with long names make no message too large, since each column has its own 2 GiB.
+func TestGrowthIsOfOneColumn(t *testing.T) {
+	var enums strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&enums, "E%d e%d = %d; enum E%d { %s_%d = 0; }", i, i, i+2, i, strings.Repeat("N", 200), i)
+	}
+	typ := parsed(t, `syntax = "proto3"; message Top { bytes a = 1; `+enums.String()+` }`)
+	table, err := TableSchema(typ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := New(planFor(t, table, decode.Config{}), Bare(typ))
+	rec := &kgo.Record{Value: append(binary.AppendUvarint([]byte{0x0a}, 1<<20), make([]byte, 1<<20)...)}
+	for range 3 {
+		if err := d.Append(rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
