@@ -54,6 +54,7 @@ type Builder struct {
 	Offsets  []int32    // string, binary, list, map: Len+1 ends; Offsets[0] is 0
 	Children []*Builder // struct: its fields; list: the element; map: one struct of key and value
 
+	sparse uint8   // batches in a row that have filled little of the buffers
 	absent *absent // what AppendAbsent appends; nil: null
 }
 
@@ -337,8 +338,41 @@ func (b *Builder) Bytes() int {
 	return n
 }
 
-// reset empties the builder and keeps its memory.
+// maxSparse is how many batches keep buffers that they fill to less than a quarter, if these are larger than keepAlways.
+const (
+	maxSparse  = 8
+	keepAlways = 1 << 20
+	maxKept    = 16 << 20 // of a buffer: more is of one very large message
+)
+
+// giveBack leaves very large buffers, which one message made, to the batch that was made of them.
+func (b *Builder) giveBack() {
+	if cap(b.Data) > maxKept {
+		b.Data = nil
+	}
+	if 4*cap(b.Offsets) > maxKept {
+		b.Offsets = append(make([]int32, 0, minCapacity/4), 0)
+	}
+	if cap(b.Valid) > maxKept {
+		b.Valid = nil
+	}
+	for _, c := range b.Children {
+		c.giveBack()
+	}
+}
+
+// reset empties the builder and keeps its memory, unless batches have not needed it for a while.
 func (b *Builder) reset() {
+	size := cap(b.Data) + 4*cap(b.Offsets) + cap(b.Valid)
+	if size > keepAlways && len(b.Data)+4*len(b.Offsets)+len(b.Valid) < size/4 {
+		b.sparse++
+	} else {
+		b.sparse = 0
+	}
+	if b.sparse == maxSparse {
+		b.allocate(minCapacity, minCapacity/4)
+		b.sparse = 0
+	}
 	b.Len, b.Nulls, b.Valid, b.Data = 0, 0, b.Valid[:0], b.Data[:0]
 	if b.hasOffsets() {
 		b.Offsets = b.Offsets[:1]

@@ -194,6 +194,9 @@ func (r *Rows) NewBatch() arrow.RecordBatch {
 	for _, c := range columns {
 		c.Release()
 	}
+	for _, b := range r.Columns {
+		b.giveBack()
+	}
 	r.n, r.weight, r.leased = 0, 0, true
 	return batch
 }

@@ -258,3 +258,45 @@ func TestErrorsTellTheirKind(t *testing.T) {
 		t.Errorf("got %v", later)
 	}
 }
+
+// TestLargeBuffersAreGivenBack: what one very large message made grow is left to its batch, and what some large ones did after batches that have no need of it.
+func TestLargeBuffersAreGivenBack(t *testing.T) {
+	r := newRows(t, Config{}, nullable("a", tString), nullable("l", arrow.ListOf(tLong)))
+	capacity := func() int {
+		return cap(r.Columns[0].Data) + cap(r.Columns[1].Children[0].Data)
+	}
+	batch := func(size int) {
+		rec := &kgo.Record{Value: []byte("x")}
+		if err := r.Begin(rec); err != nil {
+			t.Fatal(err)
+		}
+		r.Columns[0].AppendBytes(make([]byte, size))
+		for range size / 8 {
+			r.Columns[1].Children[0].AppendInt64(1)
+		}
+		r.Columns[1].EndRow()
+		r.Commit(rec)
+		b := r.NewBatch()
+		defer b.Release()
+		if got := len(b.Column(0).(*array.String).Value(0)); got != size || b.Column(1).(*array.List).ListValues().Len() != size/8 {
+			t.Fatalf("%d bytes of %d", got, size)
+		}
+	}
+	batch(maxKept + 1)
+	if n := capacity(); n > 1<<20 {
+		t.Errorf("%d bytes are kept of one message", n)
+	}
+	batch(4 << 20)
+	for i := range 2 * maxSparse {
+		batch(100)
+		if n := capacity(); i < maxSparse-2 && n < 8<<20 || i == 2*maxSparse-1 && n > 1<<20 {
+			t.Errorf("%d bytes are kept after %d small batches", n, i+1)
+		}
+	}
+	for range 2 * maxSparse {
+		batch(4 << 20)
+	}
+	if n := capacity(); n < 8<<20 {
+		t.Errorf("%d bytes are kept of batches that need them", n)
+	}
+}

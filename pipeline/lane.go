@@ -24,6 +24,11 @@ const (
 	batchRows     = 8192
 	batchBytes    = 4 << 20
 	minBatchBytes = 512 << 10
+	// batchGrowth is how many bytes of memory a byte of a batch's messages may become: more end the batch sooner. It is looked at behind
+	// messages of largeMessage bytes or more, and behind each lookEvery-th.
+	batchGrowth  = 4
+	largeMessage = 1 << 10
+	lookEvery    = 16
 	// laneQueue is the number of messages (of up to a poll of one partition each) that may wait for a lane.
 	laneQueue = 4
 	// dropTimeout bounds the deletion of files that were finished and then dropped. What it misses, VACUUM removes.
@@ -324,7 +329,7 @@ func (l *lane) take(m message) error {
 		span.Records, span.Rows = span.Records+1, span.Rows+1
 		l.held = append(l.held, heldRecord{r, span})
 		l.heldBytes += len(r.Value)
-		if len(l.held) >= batchRows || l.heldBytes >= most {
+		if len(l.held) >= batchRows || l.heldBytes >= most || (len(r.Value) >= largeMessage || len(l.held)%lookEvery == 0) && l.decoded() >= batchGrowth*most {
 			if err := l.write(); err != nil {
 				return err
 			}
@@ -337,6 +342,14 @@ func (l *lane) take(m message) error {
 		l.d.tell(func() { l.d.freed(m) })
 	}
 	return nil
+}
+
+// decoded is the size of the decoder's rows in memory; 0 where it does not tell.
+func (l *lane) decoded() int {
+	if d, ok := l.rows.Decoder.(interface{ Bytes() int }); ok {
+		return d.Bytes()
+	}
+	return 0
 }
 
 // poison is how a decoder says that a message can never become a row.

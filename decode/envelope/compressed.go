@@ -150,6 +150,9 @@ func (d *Compressed) Decompress(rec *kgo.Record) ([]byte, error) {
 // Builders are the rows that are held.
 func (d *Compressed) Builders() *decode.Rows { return d.inner.Builders() }
 
+// Bytes is the size of the rows in memory.
+func (d *Compressed) Bytes() int { return d.inner.Builders().Bytes() }
+
 // NewBatch returns the rows as the decoder's NewBatch does.
 func (d *Compressed) NewBatch() arrow.RecordBatch {
 	d.shrink()

@@ -65,6 +65,9 @@ func (d *Keyed) Append(rec *kgo.Record) error {
 // WrittenBy tells the schema of a message's value.
 func (d *Keyed) WrittenBy(rec *kgo.Record) string { return d.value.WrittenBy(rec) }
 
+// Bytes is the size of the rows in memory.
+func (d *Keyed) Bytes() int { return d.key.Builders().Bytes() + d.value.Builders().Bytes() }
+
 // NewBatch returns the rows as a batch of exactly the table's schema and starts a new one. Release it before the next Append.
 func (d *Keyed) NewBatch() arrow.RecordBatch {
 	key, value := d.key.NewBatch(), d.value.NewBatch()

@@ -74,6 +74,9 @@ func (d *Decoder) WrittenBy(*kgo.Record) string { return "" }
 // Builders are the rows that are held.
 func (d *Decoder) Builders() *decode.Rows { return d.rows }
 
+// Bytes is the size of the rows in memory.
+func (d *Decoder) Bytes() int { return d.rows.Bytes() }
+
 // NewBatch returns the rows as a batch of exactly the table's schema and starts a new one. The batch's buffers are the
 // decoder's: release it before the next Append, or the decoder has to allocate new ones.
 func (d *Decoder) NewBatch() arrow.RecordBatch { return d.rows.NewBatch() }
