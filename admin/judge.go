@@ -256,18 +256,21 @@ func (v *verifier) tookBack(o *OtherCommit, t *track, s *span) (took, unsure boo
 }
 
 // keeps reports whether the table has what a unit has brought, as far as RESTOREs go: one may have brought back what an earlier one took.
-func (l *ledger) keeps(u *unit) bool {
-	at, came := l.snap.Version(), max(u.version, l.baseVersion())
+func (l *ledger) keeps(u *unit) bool { return l.takenBy(max(u.version, l.baseVersion())) < 0 }
+
+// takenBy is the RESTORE that took back what a version has brought; -1 for none.
+func (l *ledger) takenBy(version int64) int64 {
+	at := l.snap.Version()
 	for _, r := range l.restores { // newest first
 		switch {
-		case r.version > at || r.version <= came:
-		case r.to < came:
-			return false
+		case r.version > at || r.version <= version:
+		case r.to < version:
+			return r.version
 		default:
 			at = r.to
 		}
 	}
-	return true
+	return -1
 }
 
 // standKey is a stream's partition at a version.

@@ -23,7 +23,7 @@ type Options struct {
 	// Since and Until bound the versions that are verified: what the versions after Since and up to Until have brought. -1 is
 	// everything, and the newest version.
 	Since, Until int64
-	// Letters is the dead-letter table's store, where Explain looks for the reasons; nil for none.
+	// Letters is the dead-letter table's store, where Explain looks for the reasons, and Verify for what a RESTORE took; nil for none.
 	Letters delta.LogStore
 	// Kafka is what the table is compared with. Nil: the table is verified by itself.
 	Kafka Kafka
@@ -66,6 +66,11 @@ func verify(ctx context.Context, store delta.LogStore, o Options) (*verifier, er
 		return nil, fmt.Errorf("reading the table's files: %w", err)
 	}
 	v.judge()
+	if o.Letters != nil && !v.since {
+		if err := v.compareLetters(ctx, o.Letters); err != nil {
+			return nil, fmt.Errorf("comparing with the dead-letter table: %w", err)
+		}
+	}
 	if o.Kafka != nil {
 		if err := v.compare(ctx); err != nil {
 			return nil, fmt.Errorf("comparing with Kafka: %w", err)

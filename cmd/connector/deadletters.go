@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"kafkadelta/admin"
+	"kafkadelta/checkpoint"
 	"kafkadelta/pipeline"
 	"kafkadelta/sink"
 	"kafkadelta/storage"
@@ -64,8 +65,30 @@ func (c config) deadLetters(ctx context.Context, o runOptions, observe func(oper
 		return nil, err
 	}
 	return func(ctx context.Context, events sink.Events) (*sink.Table, error) {
-		return openLetters(ctx, store, c.DeadLetters.URI, true, c.Pipeline.WriterMemory(o.share, o.memory, lettersPart), log, events)
+		table, err := openLetters(ctx, store, c.DeadLetters.URI, true, c.Pipeline.WriterMemory(o.share, o.memory, lettersPart), log, events)
+		if err != nil {
+			return nil, err
+		}
+		if taken, err := admin.LettersTakenBack(ctx, store, c.Name, true); err == nil && taken != nil { // what can't be read is read by others
+			log.Warn("the dead-letter table was restored: what that took is not delivered again, run connector verify", "version", taken.Version)
+		}
+		return table, nil
 	}, nil
+}
+
+// refuseTakenMarks refuses to replay letters whose marks a RESTORE of the dead-letter table took: they are rows already.
+func (c config) refuseTakenMarks(ctx context.Context, letters storage.Store) error {
+	taken, err := admin.LettersTakenBack(ctx, letters, c.Name, false)
+	switch {
+	case err != nil:
+		return adminError("reading dead-letter table "+open.Redact(c.DeadLetters.URI), err)
+	case taken == nil || !taken.Marks:
+		return nil
+	}
+	return adminError("replaying", &checkpoint.RefusedError{
+		Cause:  fmt.Sprintf("%s, marks of replays as well: letters that are rows already would become rows once more", taken),
+		Remedy: fmt.Sprintf("as long as nothing else came since, a RESTORE of the dead-letter table to version %d brings back what that took; else have the messages read again by `connector rewind`, after their rows were deleted", taken.Version-1),
+	})
 }
 
 // lettersPart of what a lane has for data files is what it has for those of dead letters besides.

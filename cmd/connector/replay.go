@@ -59,6 +59,9 @@ If it is interrupted, run it again.
 			if err != nil {
 				return err
 			}
+			if err := c.refuseTakenMarks(cmd.Context(), letters); err != nil {
+				return err
+			}
 			filter.Connector, filter.Offset = c.Name, -1
 			done, err := replay.Run(cmd.Context(), c.replayOptions(stream, table, streams, letters, filter, messages))
 			if err != nil {

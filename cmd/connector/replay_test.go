@@ -153,6 +153,73 @@ func TestReplayAfterARestoreToBeforeARewind(t *testing.T) {
 	}
 }
 
+// TestARestoreOfTheDeadLetterTable takes dead letters, which nobody brings again, and marks, without which letters would be replayed once more.
+func TestARestoreOfTheDeadLetterTable(t *testing.T) {
+	r := newReplayable(t)
+	tables, letters := replayStores(t, r)
+	verify := func(code int, says string) {
+		t.Helper()
+		if o := command(t, "verify", "-c", r.config); o.code != code || !strings.Contains(o.stdout, says) {
+			t.Errorf("verify ends with %d, want %d: %s%s", o.code, code, o.stdout, o.stderr)
+		}
+	}
+	run := func() outcome { return mustRun(t, "run", "-c", r.config, "--until-end", "--log-level", "warn") }
+	const warning = "the dead-letter table was restored"
+	withLetters := newestOf(t, letters)
+	mustRun(t, "dead-letters", "replay", "-c", r.config)
+	marked := newestOf(t, letters)
+	takeBack(t, letters, "RESTORE", withLetters)
+	verify(exitOK, ": ok\n") // they are all there
+	o := command(t, "dead-letters", "replay", "-c", r.config)
+	if o.code != exitRefused || !strings.Contains(o.stderr, "become rows once more") || !strings.Contains(o.stderr, fmt.Sprintf("to version %d ", marked)) {
+		t.Errorf("replay ends with %d: %s", o.code, o.stderr)
+	}
+	if o := run(); !strings.Contains(o.stderr, warning) {
+		t.Errorf("a start does not warn: %s", o.stderr)
+	}
+	bringBack(t, letters, marked)
+	mustRun(t, "dead-letters", "replay", "-c", r.config)
+	replayedOnce(t, tables, letters)
+	if o := run(); strings.Contains(o.stderr, warning) {
+		t.Errorf("a start warns of what was brought back: %s", o.stderr)
+	}
+	takeBack(t, letters, "RESTORE", 0)
+	verify(exitFaults, "10 dead letters of offsets [0, 50) are not in the dead-letter table, and nobody brings them again")
+	mustRun(t, "rewind", "-c", r.config, "--to", "earliest", "--yes") // has them read again
+	run()
+	verify(exitOK, ": ok\n")
+}
+
+// bringBack has another engine put all files of an earlier version back, as a RESTORE to it.
+func bringBack(t *testing.T, store storage.Store, to int64) {
+	t.Helper()
+	version := newestOf(t, store)
+	commit := fmt.Sprintf(`{"commitInfo":{"timestamp":%d,"operation":"RESTORE","operationParameters":{"version":%d}}}`+"\n", time.Now().UnixMilli(), to)
+	has := map[string]bool{}
+	for _, v := range []int64{version, to} {
+		snap, err := delta.OpenSnapshot(t.Context(), store, v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for a, err := range snap.Files(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v == to && !has[a.Path] {
+				text, err := json.Marshal(map[string]any{"add": a})
+				if err != nil {
+					t.Fatal(err)
+				}
+				commit += string(text) + "\n"
+			}
+			has[a.Path] = true
+		}
+	}
+	if err := store.PutIfAbsent(t.Context(), fmt.Sprintf("_delta_log/%020d.json", version+1), []byte(commit)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // inMemory copies a folder.
 func inMemory(t *testing.T, folder string) *memory.Store {
 	t.Helper()
