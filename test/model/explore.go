@@ -48,7 +48,7 @@ func (m *Model) first() Table {
 }
 
 func (m *Model) start() State {
-	s := State{Left: m.Budget}
+	s := State{Left: m.Budget, Last: absent}
 	if m.Pin {
 		s.Start = [maxPartitions]int8{absent, absent}
 	}

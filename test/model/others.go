@@ -98,19 +98,19 @@ func (m *Model) rewind(s *State, to [maxPartitions]int8) bool {
 		s.Counted &^= placesOf(p) &^ ((1<<to[p] - 1) << place(p, 0))
 	}
 	e.After.Gen++
-	e.After.Restored, e.After.Ended = false, false
+	e.After.Restored, e.After.LastGone, e.After.Ended, s.Last = false, false, false, absent
 	return true
 }
 
 // restore takes the rows back to those of the first n versions; Delta leaves the txns where they are.
 func (m *Model) restore(s *State, n int8) bool {
 	then, now := s.at(n, m.first()), s.at(s.Versions, m.first())
-	if then.Gen != now.Gen || then.Restored || then.Txn == now.Txn {
-		return false // what a RESTORE across a rewind means is for its operator to say
+	if then.Gen != now.Gen || then.Restored || s.Last < n {
+		return false // what a RESTORE across a rewind means is for its operator to say, and this one takes nothing
 	}
 	s.Left.Restore--
 	e := m.foreign(s, restores)
-	e.After.Restored = true
+	e.After.Restored, e.After.LastGone = true, true
 	for p := range m.Partitions {
 		s.Rows[p] &= 1<<(2*then.Txn[p]) - 1
 	}

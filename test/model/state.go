@@ -40,6 +40,7 @@ type State struct {
 	Expired uint8               // partitions whose txn a log checkpoint has forgotten
 	Gone    [maxPartitions]int8 // first offset that Kafka still has
 	Counted uint8               // places below that which spans count as lost
+	Last    int8                // version of the last unit with rows; absent for none since a rewind
 
 	Dead DeadLetters
 	Left Budget
@@ -70,7 +71,8 @@ type Table struct {
 	Txn      [maxPartitions]int8 // next offset; absent
 	Gen      int8
 	Schema   int8
-	Restored bool // rows were rolled back below the txns
+	Restored bool // rows were rolled back below the txns: the truth, which no worker can read
+	LastGone bool // the table lacks files of the stream's last unit with rows, which a txn names
 	Ended    bool // the stream was
 }
 
@@ -236,17 +238,37 @@ func (m *Model) tidy(s *State) {
 			known = min(known, s.Units[u].Read)
 		}
 	}
+	if s.Left.Restore == 0 {
+		s.Last = 0 // which a RESTORE alone would look at
+	}
+	lookBack := m.lookBack(s)
 	for v := range s.Versions {
 		e := &s.Log[v]
 		e.Units &= live
 		e.GhostUnits &= live
 		if v < known && m.Without == nothing && !m.plain {
+			kind := e.Kind
 			*e = Entry{After: e.After}
 			if v < known-1 && s.Left.Restore == 0 {
 				*e = Entry{}
 			}
+			if v >= lookBack {
+				e.Kind = kind &^ breaks
+			}
 		}
 	}
+}
+
+// lookBack is the oldest version that anybody who looks back for a RESTORE may come to.
+func (m *Model) lookBack(s *State) int8 {
+	if m.Budget.Restore == 0 {
+		return s.Versions
+	}
+	at := max(s.Versions-2, s.Cleaned) // a snapshot may be one version old
+	for at > s.Cleaned && s.Log[at].Kind&(commits|rewinds|restores) == 0 {
+		at--
+	}
+	return at
 }
 
 // settled tells whether a proposal can never be carried again.

@@ -67,6 +67,9 @@ func (m *Model) land(s *State, p Put) {
 		if !m.lacks(k1) {
 			s.Counted |= fl.Lost
 		}
+		if !fl.is(pins) && fl.First != fl.Next {
+			s.Last, e.After.LastGone = v, false
+		}
 		for part := range m.Partitions {
 			if !has(fl.Parts, part) {
 				continue

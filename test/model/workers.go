@@ -18,7 +18,7 @@ func (m *Model) claim(s *State, w, part int, n int8, lost bool) bool {
 			s.Start[part] = next
 		}
 	}
-	if next == absent || table.Ended || table.Restored && !m.blindToRestore(s, n) && !(lost && m.lacks(a6Lost)) {
+	if next == absent || table.Ended || m.seesRestore(s, n) && !(lost && m.lacks(a6Lost)) {
 		return false
 	}
 	k.Own |= bit(part)
@@ -27,17 +27,21 @@ func (m *Model) claim(s *State, w, part int, n int8, lost bool) bool {
 	return true
 }
 
-// blindToRestore: without A6 nobody looks whether the rows are those that the txns speak of.
-func (m *Model) blindToRestore(s *State, n int8) bool {
-	if m.lacks(a6Spans) { // looks into the log alone, as far as it goes
-		for v := s.Cleaned; v < n; v++ {
-			if s.Log[v].Kind&restores != 0 {
-				return false
-			}
-		}
-		return true
+// seesRestore is the look back of rule A6 from a snapshot of the first n versions: through the log to the stream's last commit, and where that was cleaned,
+// at the files of the last unit with rows (A6a). What stands in a place that was cleaned is not looked at. It does not ask whether there was a RESTORE.
+func (m *Model) seesRestore(s *State, n int8) bool {
+	if m.lacks(a6Start) {
+		return false
 	}
-	return m.lacks(a6Start)
+	for v := n - 1; v >= s.Cleaned; v-- {
+		switch kind := s.Log[v].Kind; {
+		case kind&restores != 0:
+			return true
+		case kind&(commits|rewinds) != 0:
+			return false
+		}
+	}
+	return s.Cleaned > 0 && s.at(n, m.first()).LastGone && !m.lacks(a6Spans)
 }
 
 // reseek drops what a worker holds and has it read again where the table stands.
@@ -510,9 +514,6 @@ func (m *Model) follow(s *State, w int) bool {
 			m.reseek(s, w)
 			return true
 		}
-	}
-	if s.at(s.Versions, m.first()).Restored && !m.blindToRestore(s, s.Versions) {
-		return m.letGo(s, w)
 	}
 	if m.Budget.Clean == 0 {
 		return false // having read on matters only where versions go away
