@@ -406,3 +406,24 @@ func TestOneCleanedLogHidesLittle(t *testing.T) {
 		})
 	}
 }
+
+// TestARestoreOfATableBehindARewindOfTheCatalog: where a table has got nothing since the catalog was rewound, no start notices a RESTORE of it. Verify does.
+func TestARestoreOfATableBehindARewindOfTheCatalog(t *testing.T) {
+	c := newCountry(t)
+	c.brings(0, 0, 10, "de", "us")
+	c.brings(1, 0, 10, "de", "us")
+	c.rewind(c.rewinding(map[int32]int64{1: 8}))
+	c.brings(1, 8, 12, "de")
+	c.wantOK()
+	town := c.inTown("us")
+	var removes []any
+	for _, a := range town.live() {
+		removes = append(removes, removeOf(a, true))
+	}
+	version := town.foreign("RESTORE", removes...)
+	town.edit(version, `"operation":"RESTORE"`, `"operation":"RESTORE","operationParameters":{"version":0}`)
+	if _, worst := c.verifies(); worst != admin.Faulty {
+		t.Errorf("the verdict is %q", worst)
+	}
+	wantFault(t, town.verify(), admin.Restored, "took back 5 rows of offsets [0, 10)")
+}
