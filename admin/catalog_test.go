@@ -93,7 +93,9 @@ func (c *country) decides(partition int32, first, next int64, keys ...string) {
 		rows := batchOf(layout.Schema, topic, places)
 		c.check(w.Write(ctx, rows))
 		rows.Release()
-		parcels[key], err = w.FinishRouted(ctx, layout, from, []checkpoint.Span{{Partition: at, First: first, Next: next, Rows: int64(len(places))}})
+		sealed, err := w.Seal()
+		c.check(err)
+		parcels[key], err = sealed.Routed(ctx, layout, from, []checkpoint.Span{{Partition: at, First: first, Next: next, Rows: int64(len(places))}})
 		c.check(err)
 	}
 	u, err := c.table.NewWriter(catalog).Finish([]checkpoint.Span{{Partition: at, First: first, Next: next, Records: next - first, Routed: next - first}})

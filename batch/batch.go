@@ -24,7 +24,7 @@ type Config struct {
 	Interval time.Duration `yaml:"interval"`
 	// Freshness is, in mode adaptive, how old a message may be when the table has it, by its timestamp in Kafka. Default 5s.
 	Freshness time.Duration `yaml:"freshness"`
-	// Bytes is the size of a lane's Parquet output, in bytes, past which it is flushed. Default 128 MiB.
+	// Bytes is the size of a lane's Parquet output, in bytes, past which all are flushed: that of the lanes on average, or Most in one. Default 128 MiB.
 	Bytes int64 `yaml:"bytes" unit:"bytes"`
 	// Rows is the number of rows past which a lane is flushed. Default 0: no limit.
 	Rows int64 `yaml:"rows"`
@@ -69,6 +69,9 @@ func (c Config) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Most is how much more than Bytes one lane may have while others have less, in bytes.
+func (c Config) Most() int64 { return c.Bytes + c.Bytes/4 }
 
 // Ledger is the account of one lane since its last flush.
 type Ledger struct {

@@ -197,6 +197,15 @@ func (w *LetterWriter) reset() {
 // Finish makes a parcel of what was added since the last one; nil for nothing. It is to be written before the unit that decides about
 // it is committed (rule D1).
 func (w *LetterWriter) Finish(ctx context.Context, spans []checkpoint.Span) (*sink.Parcel, error) {
+	finish, err := w.Seal(ctx)
+	if err != nil || finish == nil {
+		return nil, err
+	}
+	return finish(ctx, spans)
+}
+
+// Seal implements burier.
+func (w *LetterWriter) Seal(ctx context.Context) (sealedLetters, error) {
 	if err := w.write(ctx); err != nil || !w.written {
 		return nil, err
 	}
@@ -209,7 +218,14 @@ func (w *LetterWriter) Finish(ctx context.Context, spans []checkpoint.Span) (*si
 		}
 		w.marks = nil
 	}
-	return w.writer.FinishParcel(ctx, w.stream, spans, again)
+	sealed, err := w.writer.Seal()
+	if err != nil {
+		return nil, err
+	}
+	stream := w.stream
+	return func(ctx context.Context, spans []checkpoint.Span) (*sink.Parcel, error) {
+		return sealed.Parcel(ctx, stream, spans, again)
+	}, nil
 }
 
 // Abort forgets what was added since the last Finish.
@@ -259,7 +275,7 @@ func (l *lane) poisons(reason string) poisonCounter {
 }
 
 // newLetters gives a lane the place of its dead letters; nil for none.
-func (d *dispatcher) newLetters() (burier, error) {
+func (d *dispatcher) newLetters(uploads *sink.Uploads) (burier, error) {
 	switch {
 	case d.producer != nil:
 		return newLetterTopic(d.producer), nil
@@ -268,6 +284,7 @@ func (d *dispatcher) newLetters() (burier, error) {
 		if err != nil { // no interface with nothing in it
 			return nil, err
 		}
+		w.writer.Share(uploads)
 		return w, nil
 	}
 	return nil, nil

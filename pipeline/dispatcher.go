@@ -104,7 +104,7 @@ type dispatcher struct {
 	pollMu     sync.Mutex
 	stopPoll   context.CancelFunc
 	inFlight   atomic.Int64 // bytes dispatched and not yet decoded
-	laneDue    atomic.Bool  // a lane has reached a size limit
+	laneDue    atomic.Bool  // lanes have said in this epoch that they are full
 	wait       sync.WaitGroup
 }
 
@@ -262,7 +262,7 @@ func (d *dispatcher) housekeep() {
 // mayPoll is the back-pressure: while it says no, nothing is taken from the client, whose own buffer is bounded, so that
 // it stops fetching. The group's heartbeats go on.
 func (d *dispatcher) mayPoll() bool {
-	return d.inFlight.Load() < int64(d.part(maxInFlight, minInFlight)) && !(d.closing != nil && d.laneDue.Load())
+	return d.inFlight.Load() < int64(d.part(maxInFlight, minInFlight)) && !(d.closing != nil && d.full())
 }
 
 func (d *dispatcher) nextDeadline() time.Time {
@@ -307,7 +307,7 @@ func (d *dispatcher) pollOnce(ctx context.Context) {
 	d.pollMu.Lock()
 	d.stopPoll = cancel
 	d.pollMu.Unlock()
-	if len(d.events) > 0 || d.laneDue.Load() && d.closing == nil {
+	if len(d.events) > 0 || d.full() && d.closing == nil {
 		cancel()
 	}
 	d.polls++

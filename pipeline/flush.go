@@ -67,7 +67,22 @@ func (d *dispatcher) flushDue(now time.Time) bool {
 	if !d.epoch.toCommit {
 		return len(d.epoch.parts) > 0 && now.Sub(d.epoch.touched) >= idleAdvance
 	}
-	return d.laneDue.Load() || !now.Before(d.epoch.deadline)
+	return d.full() || !now.Before(d.epoch.deadline)
+}
+
+// full reports whether lanes have filled their files: those that have any on average, or one of them far more than its own. Were the first one to
+// decide, the files of the others would be smaller than the target.
+func (d *dispatcher) full() bool {
+	sum, lanes := int64(0), int64(0)
+	for _, l := range d.lanes {
+		switch filled := l.filled.Load(); {
+		case filled >= d.Flush.Most():
+			return true
+		case filled > 0:
+			sum, lanes = sum+filled, lanes+1
+		}
+	}
+	return lanes > 0 && sum >= lanes*d.Flush.Bytes
 }
 
 // flush closes the filling epoch: a marker goes to every lane, and a new epoch begins.
@@ -113,7 +128,7 @@ func (d *dispatcher) flushed(e *epoch, u *sink.Unit, counted tally, stopped []ch
 		}
 	}
 	if e.waiting == 0 {
-		d.laneDue.Store(false) // what set it belongs to this epoch; a lane that is full again says so again
+		d.laneDue.Store(false) // what set it may belong to this epoch; lanes that are full again say so again
 		d.commits <- e         // there is room: at most one epoch is closing
 	}
 }

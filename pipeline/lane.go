@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +15,11 @@ import (
 	"kafkadelta/internal/backoff"
 	"kafkadelta/sink"
 )
+
+// dropping is the context of a deletion for whoever may have been cut off.
+func dropping(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), dropTimeout)
+}
 
 const (
 	// batchRows and batchBytes (of messages) bound one Arrow batch: small enough for the cache, large enough to amortise
@@ -59,9 +62,11 @@ type setup struct {
 
 // lane is one goroutine that owns a decoder, a writer with its open files, and the account of what it took.
 type lane struct {
-	d    *dispatcher
-	in   chan message
-	want atomic.Pointer[setup]
+	d       *dispatcher
+	in      chan message
+	want    atomic.Pointer[setup]
+	uploads *sink.Uploads // of all its writers
+	filled  atomic.Int64  // what it has of the flush's limit, in bytes
 
 	// Of the lane's goroutine.
 	have      setup
@@ -91,7 +96,10 @@ type heldRecord struct {
 
 func (d *dispatcher) startLanes(n int) error {
 	for range n {
-		l := &lane{d: d, in: make(chan message, laneQueue), ledger: batch.NewLedger(), reasons: map[string]poisonCounter{}, stopped: map[checkpoint.Partition]bool{}, heldUp: map[checkpoint.Partition]int64{}}
+		l := &lane{
+			d: d, in: make(chan message, laneQueue), uploads: sink.NewUploads(func() int64 { return d.memory() / uploadsPart / int64(n) }),
+			ledger: batch.NewLedger(), reasons: map[string]poisonCounter{}, stopped: map[checkpoint.Partition]bool{}, heldUp: map[checkpoint.Partition]int64{},
+		}
 		l.want.Store(&setup{generation: 1, table: d.layout, layout: d.layout})
 		if err := l.begin(*l.want.Load()); err != nil {
 			return err
@@ -148,6 +156,7 @@ func (l *lane) run() {
 		}
 	}
 	l.drop()
+	l.uploads.Wait()
 }
 
 // begin compiles what the setup asks for.
@@ -157,13 +166,14 @@ func (l *lane) begin(s setup) error {
 	if err != nil {
 		return err
 	}
-	if l.letters, err = l.d.newLetters(); err != nil {
+	if l.letters, err = l.d.newLetters(l.uploads); err != nil {
 		return err
 	}
-	if l.router, err = l.d.newRouter(s.layout); err != nil {
+	if l.router, err = l.d.newRouter(s.layout, l.uploads); err != nil {
 		return err
 	}
 	l.rows, l.writer, l.broken = rows, l.d.table.NewWriter(s.layout), false
+	l.writer.Share(l.uploads)
 	return nil
 }
 
@@ -227,7 +237,7 @@ func (l *lane) goOn(next *sink.Layout) error {
 func (l *lane) drop() {
 	if l.writer != nil {
 		// The last drop comes when everything else has ended, and still is to leave no files behind.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(l.d.ctx), dropTimeout)
+		ctx, cancel := dropping(l.d.ctx)
 		defer cancel()
 		l.writer.Abort(ctx)
 		if l.router != nil {
@@ -241,6 +251,7 @@ func (l *lane) drop() {
 		l.rows.Decoder.Reset()
 	}
 	l.ledger.Reset()
+	l.filled.Store(0)
 	l.d.quota.giveBack(l.tally)
 	l.tally = tally{}
 	l.held, l.heldBytes = l.held[:0], 0
@@ -508,7 +519,11 @@ func (l *lane) checkDue() {
 	if l.letters != nil {
 		bytes += l.letters.size()
 	}
-	if l.d.Flush.Due(bytes, l.ledger.Rows()) && !l.d.laneDue.Swap(true) {
+	if l.d.Flush.Rows > 0 && l.ledger.Rows() >= l.d.Flush.Rows {
+		bytes = max(bytes, l.d.Flush.Most())
+	}
+	l.filled.Store(bytes)
+	if l.d.full() && !l.d.laneDue.Swap(true) {
 		l.d.wake()
 	}
 }
@@ -546,59 +561,4 @@ func (l *lane) writeWithout(misfits map[int]Misfit) error {
 		l.heldBytes = 0
 	}
 	return l.write() // checked again, which computes the table's columns for these rows
-}
-
-// flush answers a marker: what the lane took of the epoch becomes a unit. The answer is always sent, once.
-func (l *lane) flush(e *epoch) {
-	unit, err := l.finish()
-	counted := l.tally
-	var stopped []checkpoint.Partition
-	if err != nil {
-		l.fail(err)
-	} else {
-		l.tally = tally{}
-		stopped = slices.Collect(maps.Keys(l.stopped))
-	}
-	l.d.tell(func() { l.d.flushed(e, unit, counted, stopped) })
-}
-
-func (l *lane) finish() (*sink.Unit, error) {
-	if l.broken {
-		return nil, nil
-	}
-	if err := l.write(); err != nil {
-		return nil, err
-	}
-	spans := l.ledger.Spans()
-	if len(spans) == 0 {
-		l.ledger.Reset()
-		return nil, nil
-	}
-	var parcel *sink.Parcel
-	if l.letters != nil {
-		var err error
-		if parcel, err = l.letters.Finish(l.d.ctx, spans); err != nil {
-			return nil, err
-		}
-	}
-	if l.router != nil {
-		for i, s := range spans {
-			spans[i].Rows, spans[i].Routed = 0, s.Rows
-		}
-	}
-	unit, err := l.writer.Finish(spans)
-	if err == nil && l.router != nil {
-		err = l.router.finish(l.d.ctx, unit, spans)
-	}
-	if err == nil && parcel != nil {
-		err = unit.Attach(parcel)
-	}
-	if err != nil {
-		if parcel != nil {
-			parcel.Discard(l.d.ctx)
-		}
-		return nil, err
-	}
-	l.ledger.Reset()
-	return unit, nil
 }

@@ -19,13 +19,16 @@ import (
 type burier interface {
 	// add takes a dead letter, which is the caller's again afterwards.
 	add(ctx context.Context, l *letter) error
-	// Finish ends those since the last flush, before the unit is made that counts them. The parcel is nil where there is none to decide about.
-	Finish(ctx context.Context, spans []checkpoint.Span) (*sink.Parcel, error)
+	// Seal ends those since the last flush. What it returns, nil for nothing, waits until they are where they are to be, before the unit is committed
+	// that counts them; the parcel is nil where there is none to decide about. When its context is done, they are given up.
+	Seal(ctx context.Context) (sealedLetters, error)
 	// Abort forgets those since the last flush.
 	Abort(ctx context.Context)
 	// size is what they take of the flush's limit, in bytes.
 	size() int64
 }
+
+type sealedLetters func(ctx context.Context, spans []checkpoint.Span) (*sink.Parcel, error)
 
 // letterTopic sends a lane's dead letters to a topic, at least once: before the unit that passes over them is committed, all brokers have
 // them. A unit that is dropped after that is read again, and they are sent again.
@@ -36,8 +39,16 @@ type letterTopic struct {
 
 // flight is what was sent since the last flush.
 type flight struct {
-	mu  sync.Mutex
-	err error
+	mu     sync.Mutex
+	err    error
+	flying int
+	ended  chan struct{} // nil until it is waited for
+}
+
+func (f *flight) sent() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.flying++
 }
 
 func (f *flight) done(err error) {
@@ -45,6 +56,25 @@ func (f *flight) done(err error) {
 	defer f.mu.Unlock()
 	if f.err == nil {
 		f.err = err
+	}
+	if f.flying--; f.flying == 0 && f.ended != nil {
+		close(f.ended)
+	}
+}
+
+// wait waits until all brokers have what was sent. Nothing more is sent.
+func (f *flight) wait(ctx context.Context) error {
+	f.mu.Lock()
+	ended := make(chan struct{})
+	if f.ended = ended; f.flying == 0 {
+		close(ended)
+	}
+	f.mu.Unlock()
+	select {
+	case <-ended:
+		return f.err
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -75,19 +105,15 @@ func (t *letterTopic) add(ctx context.Context, l *letter) error {
 	add("connector", l.stream)
 	add("generation", strconv.FormatInt(l.generation, 10))
 	add("time", l.now.UTC().Format(time.RFC3339Nano))
+	t.flight.sent()
 	t.producer.Send(ctx, &kgo.Record{Key: l.Key, Value: l.Value, Headers: headers}, t.flight.done)
 	return nil
 }
 
-func (t *letterTopic) Finish(ctx context.Context, _ []checkpoint.Span) (*sink.Parcel, error) {
-	if err := t.producer.Flush(ctx); err != nil {
-		return nil, err
-	}
+func (t *letterTopic) Seal(context.Context) (sealedLetters, error) {
 	f := t.flight
 	t.flight = &flight{}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return nil, f.err
+	return func(ctx context.Context, _ []checkpoint.Span) (*sink.Parcel, error) { return nil, f.wait(ctx) }, nil
 }
 
 func (t *letterTopic) Abort(context.Context) { t.flight = &flight{} }

@@ -3,12 +3,13 @@ package pipeline
 // DefaultMemory is what a pipeline holds where nothing else is said, in bytes.
 const DefaultMemory = 512 << 20
 
-// Of the memory, an eighth each is for fetches as the brokers sent them, and for messages that wait to be decoded (maxInFlight); a quarter is for the open
-// data files of all lanes, with the rows that are collected for them. The rest is for what has no bound of its own: fetches that are larger once
-// they are decompressed, batches, uploads, and garbage.
+// Of the memory, an eighth each is for fetches as the brokers sent them, for messages that wait to be decoded (maxInFlight), and for what is encoded and waits
+// for the store; a quarter is for the open data files of all lanes, with the rows that are collected for them. The rest is for what has no bound of
+// its own: fetches that are larger once they are decompressed, batches, and garbage.
 const (
 	fetchedPart = 8
 	filesPart   = 4
+	uploadsPart = 8
 )
 
 func (o Options) memory() int64 {

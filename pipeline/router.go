@@ -24,6 +24,7 @@ import (
 // with those of the message before.
 type router struct {
 	d       *dispatcher
+	uploads *sink.Uploads
 	layout  *sink.Layout // of the catalog, which rows are written under
 	keys    []keyColumn
 	schema  *arrow.Schema // of the keys
@@ -39,7 +40,7 @@ type router struct {
 	memory int64 // that they take
 }
 
-// finishing is how many tables are finished at a time.
+// finishing is how many notes of tables are written, or parcels discarded, at a time.
 const finishing = 16
 
 // destination is a table, or why there is none.
@@ -71,11 +72,11 @@ type keyColumn struct {
 }
 
 // newRouter is nil where all rows go to one table.
-func (d *dispatcher) newRouter(layout *sink.Layout) (*router, error) {
+func (d *dispatcher) newRouter(layout *sink.Layout, uploads *sink.Uploads) (*router, error) {
 	if d.tables == nil {
 		return nil, nil
 	}
-	r := &router{d: d, divider: d.table.NewDivider(len(d.tables.Parts))}
+	r := &router{d: d, uploads: uploads, divider: d.table.NewDivider(len(d.tables.Parts))}
 	r.begin()
 	return r, r.adopt(layout)
 }
@@ -407,6 +408,7 @@ func (r *router) openOne(ctx context.Context, to *destination) (err error) {
 		return fmt.Errorf("table %s: %w", to.key, err)
 	}
 	to.writer = to.table.NewRoutedWriter(r.layout, r.manifest)
+	to.writer.Share(r.uploads)
 	return nil
 }
 
@@ -459,51 +461,95 @@ func (r *router) bytes() int64 {
 	return n
 }
 
-// finish makes parcels of what was written, and has the unit decide about them (rule T1). Spans are the unit's.
-func (r *router) finish(ctx context.Context, u *sink.Unit, spans []checkpoint.Span) error {
+// seal encodes what is left of the unit. What it returns makes parcels of it, and has the unit decide about them (rule T1); without a unit, or when the
+// context is done, all is given up. Spans are the unit's.
+func (r *router) seal(ctx context.Context, spans []checkpoint.Span) (func(context.Context, *sink.Unit) error, error) {
 	if err := r.divider.Rest(r.writer(ctx)); err != nil {
-		return err
+		return nil, err
 	}
-	origin := r.d.tables.origin()
-	keys := slices.DeleteFunc(slices.Sorted(maps.Keys(r.byKey)), func(key string) bool { return r.byKey[key].writer == nil })
-	finished := make([]*sink.Parcel, len(keys))
-	var tables errgroup.Group // a cloud takes some ten milliseconds for each file and note
-	tables.SetLimit(finishing)
-	for i, key := range keys {
+	f := &sealedTables{catalog: r.d.table, manifest: r.manifest, origin: r.d.tables.origin()}
+	for _, key := range slices.Sorted(maps.Keys(r.byKey)) {
 		to := r.byKey[key]
+		if to.writer == nil {
+			continue
+		}
+		files, err := to.writer.Seal()
+		if err != nil {
+			f.giveUp(ctx)
+			return nil, err
+		}
 		var own []checkpoint.Span
 		for _, s := range spans {
 			if s.Routed > 0 {
 				own = append(own, checkpoint.Span{Partition: s.Partition, First: s.First, Next: s.Next, Rows: to.rows[s.Partition]})
 			}
 		}
-		tables.Go(func() (err error) {
-			finished[i], err = to.writer.FinishRouted(ctx, to.layout, origin, own)
+		f.tables = append(f.tables, sealedTable{key, files, to.layout, own})
+		to.writer = nil
+		r.note(to)
+	}
+	r.begin()
+	return f.finish, nil
+}
+
+// sealedTables are the rows of a unit for many tables.
+type sealedTables struct {
+	catalog  *sink.Table
+	manifest int64
+	origin   sink.Origin
+	tables   []sealedTable
+}
+
+type sealedTable struct {
+	key    string
+	files  *sink.Sealed
+	layout *sink.Layout
+	spans  []checkpoint.Span
+}
+
+func (f *sealedTables) finish(ctx context.Context, u *sink.Unit) error {
+	if len(f.tables) == 0 {
+		return nil
+	}
+	if u == nil {
+		f.giveUp(ctx)
+		return nil
+	}
+	finished := make([]*sink.Parcel, len(f.tables))
+	var notes errgroup.Group // a cloud takes some ten milliseconds for each
+	notes.SetLimit(finishing)
+	for i, t := range f.tables {
+		notes.Go(func() (err error) {
+			finished[i], err = t.files.Routed(ctx, t.layout, f.origin, t.spans)
 			return err
 		})
 	}
-	err := tables.Wait()
-	parcels := map[string]*sink.Parcel{}
-	for i, p := range finished {
-		if to := r.byKey[keys[i]]; p != nil {
-			parcels[to.key], to.writer = p, nil
-			r.note(to)
-		}
-	}
-	if err == nil && len(parcels) > 0 {
-		err = r.d.table.Consign(ctx, u, r.manifest, origin.Generation, parcels)
-	}
-	if err != nil {
+	if err := notes.Wait(); err != nil {
+		cleanup, cancel := dropping(ctx)
+		defer cancel()
 		var discards errgroup.Group
 		discards.SetLimit(finishing)
-		for _, p := range parcels {
-			discards.Go(func() error { p.Discard(ctx); return nil })
+		for _, p := range finished {
+			if p != nil {
+				discards.Go(func() error { p.Discard(cleanup); return nil })
+			}
 		}
 		_ = discards.Wait() // they tell no error
 		return err
 	}
-	r.begin()
-	return nil
+	parcels := map[string]*sink.Parcel{}
+	for i, p := range finished {
+		parcels[f.tables[i].key] = p
+	}
+	return f.catalog.Consign(ctx, u, f.manifest, f.origin.Generation, parcels)
+}
+
+func (f *sealedTables) giveUp(ctx context.Context) {
+	cleanup, cancel := dropping(ctx)
+	defer cancel()
+	for _, t := range f.tables {
+		t.files.Abort(cleanup)
+	}
 }
 
 // abort gives up what was written of the unit.

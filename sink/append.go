@@ -49,12 +49,10 @@ func (t *Table) applied(app AppTxn) (version int64, already bool) {
 // FinishAppend closes all files and returns the unit that they make, for Append. It may be of no rows: then its version
 // moves the txn alone. After an error the Writer is only good for Abort; an *Error is final.
 func (w *Writer) FinishAppend() (*Unit, error) {
-	if err := w.finishAll(); err != nil {
-		return nil, err
-	}
-	u := &Unit{ID: w.unit, files: w.done, layout: w.layout, app: &AppTxn{}}
-	w.reset()
-	return u, nil
+	return finish(w, func(s *Sealed) (*Unit, error) {
+		files, err := s.wait()
+		return &Unit{ID: s.id, files: files, layout: s.layout, app: &AppTxn{}}, err
+	})
 }
 
 // Append lands a unit of FinishAppend in one version, and returns that. It goes through lost races, lost answers and a

@@ -84,7 +84,9 @@ func (c *city) consigned(catalog *sink.Table, at map[int32]int64, keys ...string
 			s.Rows, s.Routed = n, 0
 			rows = append(rows, s)
 		}
-		parcels[key], err = w.FinishRouted(ctx, own, sink.Origin{Name: stream, Generation: catalog.Generation()}, rows)
+		sealed, err := w.Seal()
+		c.check(err)
+		parcels[key], err = sealed.Routed(ctx, own, sink.Origin{Name: stream, Generation: catalog.Generation()}, rows)
 		c.check(err)
 	}
 	u := c.unit(catalog, spans...)

@@ -108,35 +108,37 @@ func (t *Table) NewParcelWriter(layout *Layout) *Writer {
 	return w
 }
 
-// FinishParcel closes all files and writes down what they are, and of which stream. Spans are those of the other table's unit; it is named by them if
-// the files get lost. Again, which may be nil, is what GiveUp hands back then, to make the rows again. After an error the Writer is only
-// good for Abort; an *Error is final.
+// FinishParcel is Seal, and then Sealed.Parcel.
 func (w *Writer) FinishParcel(ctx context.Context, stream string, spans []checkpoint.Span, again json.RawMessage) (*Parcel, error) {
-	if err := w.finishAll(); err != nil {
+	s, err := w.Seal()
+	if err != nil {
 		return nil, err
 	}
-	return w.finishParcel(ctx, &parcelNote{Version: parcelVersion, Table: w.layout.table, Stream: stream, Spans: spans, Again: again})
+	return s.Parcel(ctx, stream, spans, again)
 }
 
-// finishParcel writes the note of finished files.
-func (w *Writer) finishParcel(ctx context.Context, n *parcelNote) (*Parcel, error) {
-	id, err := strconv.ParseInt(w.unit, 16, 64)
+// parcel writes the note of the files.
+func (s *Sealed) parcel(ctx context.Context, n *parcelNote) (*Parcel, error) {
+	id, err := strconv.ParseInt(s.id, 16, 64)
 	if err != nil {
 		return nil, &Error{Op: "finishing a parcel", Err: err}
 	}
-	p := &Parcel{ID: id, table: w.table, unit: &Unit{ID: w.unit, files: w.done, layout: w.layout, note: parcelName(id)}}
-	n.Adds, n.layout, n.Rows = p.unit.adds(nil), w.layout, w.layout.shape
+	files, err := s.wait()
+	if err != nil {
+		return nil, err
+	}
+	p := &Parcel{ID: id, table: s.table, unit: &Unit{ID: s.id, files: files, layout: s.layout, note: parcelName(id)}}
+	n.Version, n.Adds, n.layout, n.Rows = parcelVersion, p.unit.adds(nil), s.layout, s.layout.shape
 	note, err := json.Marshal(n)
 	if err != nil {
 		return nil, &Error{Op: "finishing a parcel", Err: err}
 	}
-	if err := w.table.store.Put(ctx, p.unit.note, note); err != nil {
+	if err := s.table.store.Put(ctx, p.unit.note, note); err != nil {
 		return nil, orFinal(fmt.Errorf("writing %s: %w", p.unit.note, err))
 	}
 	if n.made, _ = p.unit.born(); !n.made.IsZero() {
-		w.table.keepNote(id, n)
+		s.table.keepNote(id, n)
 	}
-	w.reset()
 	return p, nil
 }
 

@@ -60,23 +60,11 @@ func (t *Table) NewRoutedWriter(layout *Layout, manifest int64) *Writer {
 	return w
 }
 
-// Rest finishes the open files. The unit goes on in others.
-func (w *Writer) Rest() error { return w.finishAll() }
+// Rest seals the open files. The unit goes on in others.
+func (w *Writer) Rest() error { return w.sealAll() }
 
 // Open is the number of files that are open.
 func (w *Writer) Open() int { return len(w.open) }
-
-// FinishRouted closes all files and writes down what they are (rule T1). Spans are those of the catalog's unit that have rows of other tables, with
-// as many as this table gets. After an error the Writer is only good for Abort; an *Error is final.
-func (w *Writer) FinishRouted(ctx context.Context, table *Layout, from Origin, spans []checkpoint.Span) (*Parcel, error) {
-	if err := w.finishAll(); err != nil {
-		return nil, err
-	}
-	for i, s := range spans {
-		spans[i] = checkpoint.Span{Partition: s.Partition, First: s.First, Next: s.Next, Records: s.Rows, Rows: s.Rows}
-	}
-	return w.finishParcel(ctx, &parcelNote{Version: parcelVersion, Table: table.table, Routed: &routedNote{from, spans}})
-}
 
 // enterTables has the catalog know of tables that units have rows for (rule T6).
 func (t *Table) enterTables(tx *delta.Transaction, units []*Unit) {

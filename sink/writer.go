@@ -8,10 +8,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"golang.org/x/sync/errgroup"
 
 	"kafkadelta/checkpoint"
 	"kafkadelta/delta"
@@ -26,11 +24,12 @@ const DefaultMemory = datafile.DefaultMemory
 var extensions = map[string]string{"zstd": "zstd.parquet", "snappy": "snappy.parquet", "none": "parquet"}
 
 // Writer writes the data files of one unit after the other, for one lane: one open file per combination of partition
-// values. It belongs to one goroutine.
+// values. It belongs to one goroutine. What it has encoded is put in the background.
 type Writer struct {
-	table  *Table
-	layout *Layout
-	split  splitter
+	table   *Table
+	layout  *Layout
+	uploads *Uploads
+	split   splitter
 
 	newID  func() string
 	unit   string // id of the unit being written
@@ -38,8 +37,8 @@ type Writer struct {
 	open   map[string]*partFile
 	held   held
 	memory int64 // that the open files take
-	done   []file
-	bytes  int64 // of finished files
+	sealed []*partFile
+	bytes  int64 // of sealed files
 }
 
 func (t *Table) memory() int64 {
@@ -55,18 +54,32 @@ func (t *Table) OpenMemory() int64 { return max(t.memory()/heldPart*(heldPart-1)
 // leastOpenMemory is what open files have at least: with less, files of a few rows would be finished again and again.
 const leastOpenMemory = 8 << 20
 
-// partFile is the open data file of one combination of partition values.
+// partFile is a data file of one combination of partition values.
 type partFile struct {
 	*datafile.File
+	name   string
 	key    string
 	values map[string]*string
-	memory int64 // that it took when it was last looked at
+	memory int64   // that it took when it was last looked at
+	put    *upload // nil before the first byte
+	begin  func(ctx context.Context, name string) *upload
+}
+
+// Create implements datafile.Creator. The object itself is opened in the background.
+func (f *partFile) Create(ctx context.Context, name string) (datafile.Writer, error) {
+	f.put = f.begin(ctx, name)
+	return f.put, nil
 }
 
 // NewWriter returns a writer for the layout. Nothing is opened before the first row.
 func (t *Table) NewWriter(layout *Layout) *Writer {
-	return &Writer{table: t, layout: layout, split: layoutSplitter(layout), newID: newUnitID, unit: newUnitID(), open: map[string]*partFile{}}
+	return &Writer{
+		table: t, layout: layout, uploads: NewUploads(t.memory), split: layoutSplitter(layout), newID: newUnitID, unit: newUnitID(), open: map[string]*partFile{},
+	}
 }
+
+// Share has files put by the uploads that other Writers of the lane have too. It comes before the first row.
+func (w *Writer) Share(u *Uploads) { w.uploads = u }
 
 // Write appends a batch with the layout's schema. The batch's buffers may be reused when Write returns. After an error
 // the Writer is only good for Abort; an *Error is final.
@@ -137,7 +150,7 @@ func (w *Writer) add(f *partFile, rows arrow.RecordBatch) error {
 	return err
 }
 
-// makeRoom finishes the largest files, until the open ones take no more than that, or as many as are put at a time.
+// makeRoom seals the largest files, until the open ones take no more than that, or as many as are put at a time.
 func (w *Writer) makeRoom(most int64) error {
 	files := slices.SortedFunc(maps.Values(w.open), func(a, b *partFile) int {
 		return cmp.Or(cmp.Compare(b.memory, a.memory), cmp.Compare(a.key, b.key))
@@ -147,7 +160,7 @@ func (w *Writer) makeRoom(most int64) error {
 		left -= files[n].memory
 		n++
 	}
-	return w.finish(files[:n])
+	return w.seal(files[:n])
 }
 
 // file returns the open file for the partition values of the given row, whose key is `key`.
@@ -174,64 +187,42 @@ func (w *Writer) file(ctx context.Context, key []byte, rb arrow.RecordBatch, row
 	name := fmt.Sprintf("%spart-%05d-%s.c000.%s", folder.String(), w.number, w.unit, extensions[w.table.cfg.Parquet.Compression])
 	w.number++
 	w.table.opts.Log.Debug("data file begins", "file", name)
-	df, err := datafile.New(ctx, w.table.store, name, w.layout.files.Schema, datafile.Options{
+	f := &partFile{name: name, key: string(key), values: values, begin: w.upload}
+	var err error
+	f.File, err = datafile.New(ctx, f, name, w.layout.files.Schema, datafile.Options{
 		Config: w.table.cfg.Parquet, Stats: w.layout.files.Stats, TightBounds: w.layout.files.TightBounds, Engine: w.table.opts.Engine, Memory: w.table.memory(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("opening data file %s: %w", name, err)
 	}
-	f := &partFile{File: df, key: string(key), values: values}
 	w.open[f.key] = f
 	return f, nil
 }
 
-// putting is how many files of one Writer are put, or deleted, at a time: a cloud takes some ten milliseconds for each, however small it is.
-const putting = 16
+func (w *Writer) upload(ctx context.Context, name string) *upload {
+	return w.uploads.begin(ctx, w.table.opts.Now, func(ctx context.Context) (datafile.Writer, error) { return w.table.store.Create(ctx, name) })
+}
 
-// finish encodes the rest of open files one after the other, and meanwhile puts those that are encoded. After an error some of the files may
-// still be open; what was put is in done, for Abort to delete.
-func (w *Writer) finish(files []*partFile) error {
-	finished := make([]*file, len(files))
-	var puts errgroup.Group
-	puts.SetLimit(putting)
-	var failed atomic.Bool
-	for i, f := range files {
-		if failed.Load() {
-			break
+// seal encodes the rest of open files one after the other; what is encoded is put meanwhile, and nobody waits for that.
+func (w *Writer) seal(files []*partFile) error {
+	for _, f := range files {
+		if err := f.Seal(); err != nil {
+			return fmt.Errorf("finishing a data file: %w", err)
 		}
+		f.put.seal()
 		delete(w.open, f.key)
 		w.memory -= f.memory
-		err := f.Seal()
-		puts.Go(func() error {
-			var info datafile.Info
-			if err == nil {
-				info, err = f.Close()
-			}
-			if err != nil {
-				failed.Store(true)
-				_ = f.Abort() // the error says more
-				return fmt.Errorf("finishing a data file: %w", err)
-			}
-			w.table.opts.Log.Debug("data file ends", "file", info.Name, "rows", info.Rows, "bytes", info.Size)
-			finished[i] = &file{info, f.values, w.table.opts.Now()}
-			return nil
-		})
+		w.sealed = append(w.sealed, f)
+		w.bytes += f.Bytes()
 	}
-	err := puts.Wait()
-	for _, f := range finished {
-		if f != nil {
-			w.done = append(w.done, *f)
-			w.bytes += f.Size
-		}
-	}
-	return err
+	return nil
 }
 
 // Relayout goes on under another layout, which what was written before must fit (Layout.Fits): it stays part of the unit. After an error the
 // Writer is only good for Abort; an *Error is final.
 func (w *Writer) Relayout(next *Layout) error {
 	if !w.layout.equal(next) {
-		if err := w.finishAll(); err != nil {
+		if err := w.sealAll(); err != nil {
 			return err
 		}
 		w.split = layoutSplitter(next)
@@ -255,48 +246,36 @@ func (w *Writer) Bytes() int64 {
 // Finish closes all files and returns the unit that they and the spans make. The Writer goes on with the next unit.
 // After an error it is only good for Abort; an *Error is final.
 func (w *Writer) Finish(spans []checkpoint.Span) (*Unit, error) {
-	if err := w.finishAll(); err != nil {
-		return nil, err
-	}
-	u := &Unit{ID: w.unit, Spans: spans, files: w.done, layout: w.layout}
-	var rows, expected int64
-	for _, f := range u.files {
-		rows += f.Rows
-	}
-	for _, s := range spans {
-		expected += s.Rows
-		if err := s.Validate(); err != nil {
-			return nil, &Error{Op: "closing a flush", Err: err}
-		}
-	}
-	if rows != expected {
-		return nil, &Error{Op: "closing a flush", Err: fmt.Errorf("the files hold %d rows, but the spans tell %d", rows, expected)}
-	}
-	w.reset()
-	return u, nil
+	return finish(w, func(s *Sealed) (*Unit, error) { return s.unit(spans) })
 }
 
-func (w *Writer) finishAll() error {
+// finish seals the unit, waits until the store has it, and makes of it what it is for.
+func finish[T any](w *Writer, of func(*Sealed) (T, error)) (made T, err error) {
+	if err = w.sealAll(); err != nil {
+		return made, err
+	}
+	if made, err = of(w.all()); err == nil {
+		w.reset()
+	}
+	return made, err
+}
+
+func (w *Writer) sealAll() error {
 	if err := w.writeHeld(); err != nil {
 		return orFinal(err)
 	}
-	return orFinal(w.finish(slices.SortedFunc(maps.Values(w.open), func(a, b *partFile) int { return cmp.Compare(a.key, b.key) })))
+	return orFinal(w.seal(slices.SortedFunc(maps.Values(w.open), func(a, b *partFile) int { return cmp.Compare(a.key, b.key) })))
 }
 
-// Abort gives up what was written since the last Finish. The Writer can be used again.
+// Abort gives up what was written since the last Finish or Seal. The Writer can be used again.
 func (w *Writer) Abort(ctx context.Context) {
-	for _, f := range w.open {
-		if err := f.Abort(); err != nil {
-			w.table.opts.Log.Debug("giving up a data file", "error", err)
-		}
-	}
-	w.table.Discard(ctx, []*Unit{{ID: w.unit, files: w.done}})
+	w.all().Abort(ctx)
 	w.reset()
 }
 
 func (w *Writer) reset() {
 	w.held.drop()
-	w.unit, w.number, w.done, w.bytes, w.memory = w.newID(), 0, nil, 0, 0
+	w.unit, w.number, w.sealed, w.bytes, w.memory = w.newID(), 0, nil, 0, 0
 	clear(w.open)
 }
 

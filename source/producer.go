@@ -35,9 +35,6 @@ func (p *Producer) Send(ctx context.Context, r *kgo.Record, done func(error)) {
 	p.client.Produce(ctx, r, func(_ *kgo.Record, err error) { done(p.explain(err)) })
 }
 
-// Flush waits until everything that was sent is done.
-func (p *Producer) Flush(ctx context.Context) error { return p.client.Flush(ctx) }
-
 // Close closes the connections, and gives up what is under way.
 func (p *Producer) Close() { p.client.Close() }
 

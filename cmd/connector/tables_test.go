@@ -259,10 +259,14 @@ func TestATableFollowsItsCatalogThroughRewinds(t *testing.T) {
 		batch := rows.NewBatch()
 		err = w.Write(t.Context(), batch)
 		batch.Release()
-		if err == nil {
-			_, err = w.FinishRouted(t.Context(), layout, sink.Origin{Name: "s", Generation: generation}, spans)
-		}
 		if err != nil {
+			t.Fatal(err)
+		}
+		sealed, err := w.Seal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := sealed.Routed(t.Context(), layout, sink.Origin{Name: "s", Generation: generation}, spans); err != nil {
 			t.Fatal(err)
 		}
 		if done, err := table.Deliver(t.Context(), []int64{id}, slots); err != nil || !done {

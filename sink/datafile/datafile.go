@@ -22,7 +22,7 @@ import (
 )
 
 // Writer streams one new object. Nothing is visible before Close returns nil; a failed Close means that the object may
-// exist, whole. Abort removes what was staged. Exactly one of Close and Abort is called.
+// exist, whole. Abort removes what was staged. Exactly one of Close and Abort is called. What is written is never changed any more: a Writer may keep it.
 type Writer = interface {
 	io.Writer
 	Close() error

@@ -149,14 +149,13 @@ func (e *encoder) paged() bool {
 
 // writePageIndex writes the ranges of all pages, then the places of all pages (PageIndex.md).
 func (e *encoder) writePageIndex() {
-	var scratch []byte
 	indexes := func(index func(i int, c *columnMeta, to []byte) []byte, at func(c *columnMeta) *place) {
 		for g := range e.groups {
 			for i := range e.groups[g].columns {
 				c := &e.groups[g].columns[i]
-				scratch = index(i, c, scratch[:0])
-				*at(c) = place{e.out.n, int32(len(scratch))}
-				e.out.write(scratch)
+				written := index(i, c, nil)
+				*at(c) = place{e.out.n, int32(len(written))}
+				e.out.write(written)
 			}
 		}
 	}

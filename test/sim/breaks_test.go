@@ -246,8 +246,8 @@ var breaks = []broken{
 	{
 		"D1", "what is known of a dead-letter file is written while the commit that names it is under way", changes{{
 			parcelGo,
-			"	if err := w.table.store.Put(ctx, p.unit.note, note); err != nil {\n		return nil, orFinal(fmt.Errorf(\"writing %s: %w\", p.unit.note, err))\n	}\n",
-			"	go func() { _ = w.table.store.Put(context.WithoutCancel(ctx), p.unit.note, note) }()\n",
+			"	if err := s.table.store.Put(ctx, p.unit.note, note); err != nil {\n		return nil, orFinal(fmt.Errorf(\"writing %s: %w\", p.unit.note, err))\n	}\n",
+			"	go func() { _ = s.table.store.Put(context.WithoutCancel(ctx), p.unit.note, note) }()\n",
 		}},
 	},
 	{

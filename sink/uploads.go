@@ -1,0 +1,212 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"kafkadelta/sink/datafile"
+)
+
+// Uploads puts data files in the background, for the Writers of one lane: they encode, and what they have encoded goes to the store meanwhile. A
+// Writer waits only where so much waits for the store that there is no memory for more. An upload that fails says so in the next write to its file, or
+// once the file is waited for.
+type Uploads struct {
+	limit func() int64 // bytes that may wait for the store, of all files together
+
+	mu      sync.Mutex
+	taken   sync.Cond // some bytes wait no more
+	waiting []*upload // that have something to do
+	working int       // goroutines
+	bytes   int64
+	all     sync.WaitGroup
+}
+
+// putting is how many files are put, or deleted, at a time: a cloud takes some ten milliseconds for each, however small it is.
+const putting = 16
+
+// NewUploads returns one in which about so many bytes may wait for the store. The limit is asked anew each time.
+func NewUploads(limit func() int64) *Uploads {
+	u := &Uploads{limit: limit}
+	u.taken.L = &u.mu
+	return u
+}
+
+// Wait waits until no goroutine is left, which is soon after all files were waited for or given up.
+func (u *Uploads) Wait() { u.all.Wait() }
+
+// upload is the object of one data file, as the file's encoder sees it: writes and Close. All but ctx, create, now and object is guarded by the
+// mutex of Uploads.
+type upload struct {
+	in     *Uploads
+	ctx    context.Context //nolint:containedctx // of the object
+	cancel context.CancelFunc
+	create func(context.Context) (datafile.Writer, error)
+	now    func() time.Time
+	object datafile.Writer // of the goroutine at work
+
+	queue    [][]byte
+	sealed   bool      // nothing is written any more
+	busy     bool      // it waits for a goroutine, or has one
+	err      error     // the first
+	finished time.Time // when the object was there; zero while it is not, or where nobody can tell
+	over     bool
+	done     chan struct{} // closed then
+}
+
+var errGivenUp = errors.New("the data file was given up")
+
+func (u *Uploads) begin(ctx context.Context, now func() time.Time, create func(context.Context) (datafile.Writer, error)) *upload {
+	f := &upload{in: u, create: create, now: now, done: make(chan struct{})}
+	f.ctx, f.cancel = context.WithCancel(ctx)
+	return f
+}
+
+// Write takes bytes that are not changed any more, and waits while too many others wait.
+func (f *upload) Write(p []byte) (int, error) {
+	u := f.in
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if f.err == nil && !u.hasRoom(len(p)) {
+		defer context.AfterFunc(f.ctx, u.taken.Broadcast)()
+		for f.err == nil && !u.hasRoom(len(p)) && f.ctx.Err() == nil {
+			u.taken.Wait()
+		}
+	}
+	if err := errors.Join(f.err, f.ctx.Err()); err != nil {
+		return 0, err
+	}
+	f.queue = append(f.queue, p)
+	u.bytes += int64(len(p))
+	f.wake()
+	return len(p), nil
+}
+
+// hasRoom lets one write in where none waits, however large.
+func (u *Uploads) hasRoom(n int) bool { return u.bytes == 0 || u.bytes+int64(n) <= u.limit() }
+
+// seal has the object closed once all of it was put. It does not wait.
+func (f *upload) seal() {
+	f.in.mu.Lock()
+	defer f.in.mu.Unlock()
+	f.sealed = true
+	f.wake()
+}
+
+// giveUp ends the upload, whatever it is at. It does not wait.
+func (f *upload) giveUp() {
+	f.cancel()
+	f.in.mu.Lock()
+	defer f.in.mu.Unlock()
+	if !f.over {
+		f.fail(errGivenUp)
+		f.wake()
+	}
+}
+
+// Close waits until the object is there.
+func (f *upload) Close() error {
+	f.seal()
+	<-f.done
+	return f.err
+}
+
+// Abort gives up, and waits until nothing is left of it.
+func (f *upload) Abort() error {
+	f.giveUp()
+	<-f.done
+	return nil
+}
+
+// wake gives the upload to a goroutine.
+func (f *upload) wake() {
+	u := f.in
+	if f.busy || f.over {
+		return
+	}
+	f.busy = true
+	u.waiting = append(u.waiting, f)
+	if u.working < putting {
+		u.working++
+		u.all.Go(u.work)
+	}
+}
+
+func (u *Uploads) work() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for len(u.waiting) > 0 {
+		f := u.waiting[0]
+		u.waiting = slices.Delete(u.waiting, 0, 1)
+		for f.busy {
+			f.step()
+		}
+	}
+	u.working--
+}
+
+// step does what comes next. The mutex is held, but while the store is waited for.
+func (f *upload) step() {
+	u := f.in
+	switch {
+	case f.err != nil:
+		for _, p := range f.queue {
+			u.bytes -= int64(len(p))
+		}
+		f.queue = nil
+		u.taken.Broadcast()
+		u.mu.Unlock()
+		if f.object != nil {
+			_ = f.object.Abort() // why it is aborted says more
+		}
+		u.mu.Lock()
+		f.end()
+	case len(f.queue) > 0:
+		p := f.queue[0]
+		f.queue = slices.Delete(f.queue, 0, 1)
+		u.mu.Unlock()
+		err := f.put(p)
+		u.mu.Lock()
+		u.bytes -= int64(len(p))
+		u.taken.Broadcast()
+		f.fail(err)
+	case f.sealed:
+		u.mu.Unlock()
+		err := f.object.Close()
+		u.mu.Lock()
+		if err == nil {
+			f.finished = f.now()
+		}
+		f.fail(err)
+		f.end()
+	default:
+		f.busy = false
+	}
+}
+
+func (f *upload) fail(err error) {
+	if f.err == nil {
+		f.err = err
+	}
+}
+
+func (f *upload) put(p []byte) error {
+	if f.object == nil {
+		object, err := f.create(f.ctx)
+		if err != nil {
+			return fmt.Errorf("opening the object: %w", err)
+		}
+		f.object = object
+	}
+	_, err := f.object.Write(p)
+	return err
+}
+
+func (f *upload) end() {
+	f.busy, f.over, f.object = false, true, nil
+	f.cancel()
+	close(f.done)
+}
