@@ -373,13 +373,14 @@ func (d *dispatcher) dispatch(f kgo.FetchTopicPartition) {
 		part: p.Partition, first: p.next, records: records, generation: p.lane.wanted().generation,
 		epoch: p.epoch, from: p.validFrom, leader: p.leader, again: p.waits,
 	}
-	messages := int64(0)
+	messages, bytes := int64(0), int64(0)
 	for _, r := range records {
-		m.bytes += int64(len(r.Value) + len(r.Key))
+		bytes += int64(len(r.Value) + len(r.Key))
 		if !r.Attrs.IsControl() {
 			messages++
 		}
 	}
+	m.bytes = bytes + int64(len(records))*source.RecordMemory
 	if !d.send(p, m) {
 		return
 	}
@@ -388,7 +389,7 @@ func (d *dispatcher) dispatch(f kgo.FetchTopicPartition) {
 		now := d.Now()
 		d.epoch.holds(records[0].Timestamp, d.pace.by(now, records[0].Timestamp))
 	}
-	d.Metrics.taken(messages, m.bytes)
+	d.Metrics.taken(messages, bytes)
 }
 
 // assignLane gives the partition its lane for the filling epoch.

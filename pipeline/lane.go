@@ -44,7 +44,7 @@ type message struct {
 	first      int64 // where the partition's account stands
 	lost       int64 // offsets from first on that are gone, in the place of records
 	records    []*kgo.Record
-	bytes      int64
+	bytes      int64 // that the records take in memory
 	generation int64
 	epoch      int64            // in which it was dispatched
 	from       int64            // validFrom of the partition then: it tells what was read before a seek from what comes after

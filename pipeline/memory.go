@@ -3,9 +3,9 @@ package pipeline
 // DefaultMemory is what a pipeline holds where nothing else is said, in bytes.
 const DefaultMemory = 512 << 20
 
-// Of the memory, an eighth each is for fetches as the brokers sent them, for messages that wait to be decoded (maxInFlight), and for what is encoded and waits
-// for the store; a quarter is for the open data files of all lanes, with the rows that are collected for them. The rest is for what has no bound of
-// its own: fetches that are larger once they are decompressed, batches, and garbage.
+// Of the memory, an eighth each is for what the client has fetched, decompressed and as records; for messages that wait to be decoded (maxInFlight), which a poll may
+// exceed by what was fetched; and for what is encoded and waits for the store. A quarter is for the open data files of all lanes, with the rows that
+// are collected for them. The rest is for what has no bound of its own: batches, single messages that are larger than all that, and garbage.
 const (
 	fetchedPart = 8
 	filesPart   = 4

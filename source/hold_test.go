@@ -57,7 +57,8 @@ func TestManyBrokers(t *testing.T) {
 			}
 			time.Sleep(time.Duration(700+170*i) * time.Millisecond) // so that the brokers' long polls are at another stage each time
 		}
-		for partitions, want := range map[int]int32{brokers: held / brokers, 2: held / 2, 0: held} {
+		const guess = 4 // how much larger what is fetched may get, before anything worth mentioning was
+		for partitions, want := range map[int]int32{brokers: held / guess / brokers, 2: held / guess / 2, 0: held / guess} {
 			s.Hold(held, partitions)
 			time.Sleep(2 * time.Second) // nothing comes, and each broker is asked again
 			if got := asked.Load(); got != want {

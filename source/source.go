@@ -48,12 +48,13 @@ type Source struct {
 	admin   *kadm.Client
 	stopped context.CancelFunc
 	refused *refusals
+	expands *expansion
 }
 
 // maxFetch bounds the bytes that one broker sends at once, minFetch is what a client asks for at least. A larger message comes all the same.
 const (
 	maxFetch = 16 << 20
-	minFetch = 256 << 10
+	minFetch = 64 << 10
 )
 
 // followerFor is how long a partition is read from a follower before its leader is asked once more who is to be read from (KIP-392). What a
@@ -71,10 +72,10 @@ func New(cfg Config, group string, cb Callbacks, extra ...kgo.Opt) (*Source, err
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // lives as long as the client
-	refused := &refusals{}
+	refused, expands := &refusals{}, &expansion{ratio: firstRatio}
 	opts = append(opts,
 		kgo.WithContext(ctx),
-		kgo.WithHooks(refused),
+		kgo.WithHooks(refused, expands),
 		kgo.AdjustFetchOffsetsFn(func(ctx context.Context, at map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 			return positions(ctx, cb, at)
 		}),
@@ -95,7 +96,7 @@ func New(cfg Config, group string, cb Callbacks, extra ...kgo.Opt) (*Source, err
 		cancel()
 		return nil, fmt.Errorf("setting up the Kafka client: %w", err)
 	}
-	return &Source{cfg: cfg, group: group, client: client, admin: kadm.NewClient(client), stopped: cancel, refused: refused}, nil
+	return &Source{cfg: cfg, group: group, client: client, admin: kadm.NewClient(client), stopped: cancel, refused: refused, expands: expands}, nil
 }
 
 func clientOptions(cfg Config, group string, stale func(error)) ([]kgo.Opt, error) {
@@ -298,13 +299,14 @@ func (s *Source) Poll(ctx context.Context, most int) kgo.Fetches {
 	return s.refused.add(s.client.PollRecords(ctx, most))
 }
 
-// Hold has the client hold about so many bytes of fetches at most, for that many assigned partitions, as the brokers send them: compressed, if the
-// topic is. It holds one fetch of each broker, so each is asked for its part, but not for less than minFetch; one larger message comes all the
-// same. All brokers are asked at once, however many, since one to which nothing comes keeps its answer back for FetchMaxWait.
+// Hold has the client hold about so many bytes of fetches at most, for that many assigned partitions: decompressed, and with what records take besides,
+// as it has seen fetches get larger lately. It holds one fetch of each broker, so each is asked for its part, but not for less than minFetch; one larger
+// message, or batch, comes all the same. All brokers are asked at once, however many, since one to which nothing comes keeps its answer back for FetchMaxWait.
+// One goroutine calls it.
 func (s *Source) Hold(bytes int64, partitions int) {
 	brokers := max(min(len(s.client.DiscoveredBrokers()), partitions), 1)
-	fetch := min(max(bytes/int64(brokers), minFetch), maxFetch)
-	s.client.UpdateFetchMaxBytes(int32(fetch), int32(max(fetch/4, minFetch)))
+	fetch := min(max(int64(float64(bytes)/float64(brokers)/s.expands.look()), minFetch), maxFetch)
+	s.client.UpdateFetchMaxBytes(int32(fetch), int32(max(fetch/4, minFetch/4)))
 }
 
 // Seek sets where owned partitions are read from next. Polls that begin afterwards return nothing from before.

@@ -1,0 +1,201 @@
+//go:build !race
+
+package pipeline_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"runtime/debug"
+	"runtime/metrics"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/pipeline"
+	"kafkadelta/sink"
+	"kafkadelta/sink/datafile"
+	"kafkadelta/source"
+	"kafkadelta/storage"
+	"kafkadelta/storage/local"
+)
+
+// heldRun is a pipeline in a process of its own, whose memory is looked at.
+type heldRun struct {
+	Brokers []string
+	Folder  string
+	Limit   int64
+	Delay   time.Duration // of the store, for each 8 MiB
+}
+
+// heldVariable has TestHeldProcess be such a process.
+const heldVariable = "PIPELINE_TEST_HELD"
+
+// TestHeldProcess is that process. It prints the most memory that it has had from the system, in bytes.
+func TestHeldProcess(t *testing.T) {
+	text, ok := os.LookupEnv(heldVariable)
+	if !ok {
+		t.Skip("a process of TestMemoryIsHeld")
+	}
+	var r heldRun
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
+		t.Fatal(err)
+	}
+	debug.SetMemoryLimit(r.Limit)
+	store, err := local.New(r.Folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := pipeline.Options{
+		Config: pipeline.DefaultConfig(), Name: stream, Source: source.DefaultConfig(), UntilEnd: true, Now: time.Now,
+		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Metrics: pipeline.NewMetrics(stream, time.Now), NewDecoder: newDecoder,
+		Memory: func() int64 { return r.Limit },
+	}
+	o.Source.Brokers, o.Source.Topic, o.Lanes, o.Flush.Interval = r.Brokers, topic, 2, 2*time.Second
+	o.OpenTable = func(ctx context.Context, events sink.Events) (*sink.Table, error) {
+		cfg := sink.DefaultConfig()
+		cfg.URI = r.Folder
+		return sink.Open(ctx, slowStore{store, r.Delay}, cfg, sink.Options{
+			Name: stream, Create: createSchema(t, columns), Engine: "kafkadelta/test", Memory: o.WriterMemory(1, o.Memory, 1), Now: time.Now, Log: o.Log, Events: events,
+		})
+	}
+	stop, peak := make(chan struct{}), make(chan uint64)
+	go func() {
+		sample := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+		most, ticker := uint64(0), time.NewTicker(5*time.Millisecond)
+		defer ticker.Stop()
+		for {
+			metrics.Read(sample)
+			most = max(most, sample[0].Value.Uint64()-sample[1].Value.Uint64())
+			select {
+			case <-ticker.C:
+			case <-stop:
+				peak <- most
+				return
+			}
+		}
+	}()
+	err = pipeline.Run(t.Context(), o)
+	close(stop)
+	if fmt.Printf("%s%d\n", heldMark, <-peak); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const heldMark = "at most: "
+
+// slowStore is a store whose network is slow.
+type slowStore struct {
+	storage.Store
+	each time.Duration
+}
+
+func (s slowStore) Create(ctx context.Context, name string) (datafile.Writer, error) {
+	w, err := s.Store.Create(ctx, name)
+	return slowWriter{w, s.each}, err
+}
+
+type slowWriter struct {
+	datafile.Writer
+	each time.Duration
+}
+
+func (w slowWriter) Write(p []byte) (int, error) {
+	time.Sleep(w.each * time.Duration(len(p)) / (8 << 20))
+	return w.Writer.Write(p)
+}
+
+// TestMemoryIsHeld: whatever the size of messages, however they are compressed and however many brokers have them, the process takes no more than its limit. The
+// collector keeps garbage below that, and can do nothing about what is held.
+func TestMemoryIsHeld(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a minute")
+	}
+	const partitions, brokers = 6, 3
+	for name, tc := range map[string]struct {
+		size, messages int
+		codec          kgo.CompressionCodec
+		repeats        int // how often a message repeats itself
+		limit          int64
+	}{
+		"200 bytes, zstd":   {200, 1_000_000, kgo.ZstdCompression(), 100, 128 << 20},
+		"10 KB, zstd":       {10 << 10, 30_000, kgo.ZstdCompression(), 10, 128 << 20},
+		"1 MB, zstd":        {1 << 20, 300, kgo.ZstdCompression(), 20, 192 << 20},
+		"1 MB, as they are": {1 << 20, 200, kgo.NoCompression(), 1, 192 << 20},
+		"10 MB, zstd":       {10 << 20, 30, kgo.ZstdCompression(), 20, 512 << 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kafka, err := kfake.NewCluster(kfake.NumBrokers(brokers), kfake.SeedTopics(partitions, topic), kfake.BrokerConfigs(map[string]string{"message.max.bytes": "20000000"}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(kafka.Close)
+			produceSized(t, kafka.ListenAddrs(), tc.size, tc.messages, partitions, tc.repeats, tc.codec)
+			text, err := json.Marshal(heldRun{kafka.ListenAddrs(), t.TempDir(), tc.limit, 300 * time.Millisecond})
+			if err != nil {
+				t.Fatal(err)
+			}
+			command := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHeldProcess$")
+			command.Env = append(os.Environ(), heldVariable+"="+string(text), "GOMAXPROCS=2")
+			var told bytes.Buffer
+			command.Stderr = &told
+			out, err := command.Output()
+			if err != nil {
+				t.Fatalf("%v: %s", err, told.String())
+			}
+			var peak int64
+			if _, told, _ := strings.Cut(string(out), heldMark); told != "" {
+				_, err = fmt.Sscan(told, &peak)
+			}
+			if err != nil || peak == 0 {
+				t.Fatalf("%v: %s", err, out)
+			}
+			t.Logf("at most %d MiB of %d", peak>>20, tc.limit>>20)
+			if peak > tc.limit/20*21 { // the collector aims at it
+				t.Errorf("the process had %d MiB, its limit is %d MiB", peak>>20, tc.limit>>20)
+			}
+		})
+	}
+}
+
+// produceSized sends messages of a size, in batches as producers make them, which compress as well as they repeat themselves.
+func produceSized(t *testing.T, addrs []string, size, messages int, partitions int32, repeats int, codec kgo.CompressionCodec) {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(addrs...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(codec),
+		kgo.ProducerBatchMaxBytes(int32(max(1_000_000, size+size/8))), kgo.BrokerMaxWriteBytes(1<<30), kgo.ProducerLinger(50*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	random := rand.New(rand.NewPCG(1, 2))
+	part := make([]byte, max(size/repeats/2, 1))
+	var wait sync.WaitGroup
+	var failed error
+	for i := range messages {
+		for k := range part {
+			part[k] = byte(random.Uint32())
+		}
+		text := strings.Repeat(hex.EncodeToString(part), repeats)
+		wait.Add(1)
+		client.Produce(t.Context(), &kgo.Record{Topic: topic, Partition: int32(i) % partitions, Value: fmt.Appendf(nil, `{"n": %d, "text": %q}`, i, text)}, func(_ *kgo.Record, err error) {
+			if err != nil {
+				failed = err
+			}
+			wait.Done()
+		})
+	}
+	wait.Wait()
+	if failed != nil {
+		t.Fatal(failed)
+	}
+}

@@ -1,0 +1,43 @@
+package source
+
+import (
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// RecordMemory is what a record takes besides its key, value and headers, in bytes.
+const RecordMemory = int64(unsafe.Sizeof(kgo.Record{})) + 2*int64(unsafe.Sizeof(&kgo.Record{}))
+
+// expansion measures how much larger fetches are in memory than on the wire: decompressed, and as records.
+type expansion struct {
+	wire, held atomic.Int64 // bytes of fetches since the last look
+	ratio      float64      // of whoever looks
+}
+
+// A guess before the first fetch, since compressed JSON is some times as large. Less than leastWire is too little to judge by.
+const (
+	firstRatio = 4
+	leastWire  = 32 << 10
+)
+
+var _ kgo.HookFetchBatchRead = (*expansion)(nil)
+
+// OnFetchBatchRead is called by the client for each batch of a fetch.
+func (e *expansion) OnFetchBatchRead(_ kgo.BrokerMetadata, _ string, _ int32, m kgo.FetchBatchMetrics) {
+	e.wire.Add(int64(m.CompressedBytes))
+	e.held.Add(int64(m.UncompressedBytes) + int64(m.NumRecords)*RecordMemory)
+}
+
+// look tells how many times as large fetches get. It believes at once what is larger, and slowly what is smaller.
+func (e *expansion) look() float64 {
+	if e.wire.Load() >= leastWire {
+		now := float64(e.held.Swap(0)) / float64(e.wire.Swap(0))
+		if now < e.ratio {
+			now = e.ratio - (e.ratio-now)/8
+		}
+		e.ratio = max(now, 1)
+	}
+	return e.ratio
+}
