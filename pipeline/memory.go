@@ -31,5 +31,14 @@ func (c Config) WriterMemory(share int, memory func() int64, tables int) func() 
 	return func() int64 { return Options{Memory: memory}.memory() / filesPart / writers }
 }
 
+// A store holds up to four parts of each file that is larger than one, while it is put, and parts of 8 MiB are the largest that pay.
+const (
+	largestPart = 8 << 20
+	leastPart   = 256 << 10
+)
+
+// PartSize is how large the parts are to be in which a pipeline's store gets a large file, in bytes. Memory is as in Options.
+func PartSize(memory func() int64) int { return Options{Memory: memory}.part(largestPart, leastPart) }
+
 // hold has the client fetch no more at once than there is memory for. Pipelines come and go, and so do partitions.
 func (d *dispatcher) hold() { d.source.Hold(d.memory()/fetchedPart, len(d.parts)) }

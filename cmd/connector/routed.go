@@ -18,7 +18,7 @@ func (c config) routed(catalog storage.Store) admin.Routed {
 	if !c.divided() {
 		return admin.Routed{}
 	}
-	stores := c.keyStores(nil)
+	stores := c.keyStores(nil, 0)
 	return admin.Routed{
 		Open:   func(ctx context.Context, key string) (delta.LogStore, error) { return stores(ctx, key) },
 		Settle: func(ctx context.Context, giveUp bool) ([]string, error) { return c.settleAll(ctx, catalog, giveUp) },

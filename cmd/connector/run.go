@@ -118,7 +118,7 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 	if o.hub != nil {
 		o.hub.runs(c.Name, metrics.Ready, gatherers...)
 	}
-	store, err := openStore(ctx, c.tableURI(), c.Storage, metrics.Request)
+	store, err := openStoreOf(ctx, c.tableURI(), c.Storage, metrics.Request, pipeline.PartSize(o.memory))
 	if err != nil {
 		return unlessStopped(&configError{fmt.Errorf("table.uri: %w", err)})
 	}

@@ -12,7 +12,12 @@ import (
 
 // openStore opens the store of a table. Observe is told of each request to it; it may be nil.
 func openStore(ctx context.Context, uri string, c open.Config, observe func(operation, outcome string)) (storage.Store, error) {
-	return open.Open(ctx, uri, open.Options{Config: c, Getenv: os.Getenv, Observe: observe})
+	return openStoreOf(ctx, uri, c, observe, 0)
+}
+
+// openStoreOf is openStore with the size of parts, as open.Options.Part.
+func openStoreOf(ctx context.Context, uri string, c open.Config, observe func(operation, outcome string), part int) (storage.Store, error) {
+	return open.Open(ctx, uri, open.Options{Config: c, Getenv: os.Getenv, Observe: observe, Part: part})
 }
 
 // storeFlags are shared by the commands about tables.

@@ -16,6 +16,7 @@ import (
 
 	"kafkadelta/internal/storetest"
 	"kafkadelta/storage"
+	"kafkadelta/storage/remote"
 )
 
 var errCut = errors.New("connection reset by peer")
@@ -185,12 +186,14 @@ func TestNothingShowsOfAnAbortedStream(t *testing.T) {
 	}
 }
 
+const firstBlock = remote.DefaultPart
+
 func TestBlocks(t *testing.T) {
 	total := 0
 	for n := range blocksLimit {
-		total += blockSize(n)
+		total += blockSize(firstBlock, n)
 	}
-	if last := blockSize(blocksLimit - 1); last > 4000<<20 || total < 2<<40 {
+	if last := blockSize(firstBlock, blocksLimit-1); last > 4000<<20 || total < 2<<40 {
 		t.Errorf("blocks grow to %d bytes and hold %d", last, total)
 	}
 	a, b := randomID(), randomID()
@@ -211,7 +214,7 @@ func TestTooManyBlocks(t *testing.T) {
 	}
 	w := created.(*writer)
 	w.blocks = make([]string, blocksLimit)
-	if _, err := w.Write(make([]byte, blockSize(blocksLimit)+1)); err == nil || !strings.Contains(err.Error(), "50000 blocks") {
+	if _, err := w.Write(make([]byte, blockSize(firstBlock, blocksLimit)+1)); err == nil || !strings.Contains(err.Error(), "50000 blocks") {
 		t.Errorf("got %v", err)
 	}
 	if err := w.Close(); err == nil {

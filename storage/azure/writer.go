@@ -13,16 +13,15 @@ import (
 )
 
 // Limits of a stream. A blob has at most 50,000 blocks (learn.microsoft.com/rest/api/storageservices/put-block), so blocks
-// double in size each 10,000: 2.5 TiB at most, in blocks of at most 128 MiB. Memory is one block that fills and those in flight.
+// double in size each 10,000: 2.4 TiB of blocks of 8 MiB at first, the last of 128 MiB; less of smaller ones. Memory is one block that fills and those in flight.
 const (
-	firstBlock  = 8 << 20
 	blocksGrow  = 10_000
 	blocksLimit = 50_000
 	inFlight    = 3
 )
 
 // blockSize is the size of block number n of a stream, from 0.
-func blockSize(n int) int { return firstBlock << (n / blocksGrow) }
+func blockSize(first, n int) int { return first << (n / blocksGrow) }
 
 // writer streams one object. Bytes that fit into one block are sent in one put at Close, so that small objects cost one
 // request. Its context is that of Create.
@@ -32,6 +31,7 @@ type writer struct {
 	store  *Store
 	name   string
 	id     string // of this attempt: the blocks of another one for the same name never mix in
+	first  int    // size of the first block
 	data   []byte // the block that fills
 	blocks []string
 	free   chan []byte // buffers to use again; its capacity is that of blocks in flight
@@ -47,7 +47,7 @@ func (s *Store) Create(ctx context.Context, name string) (storage.Writer, error)
 	if err := check(ctx, "create", name); err != nil {
 		return nil, err
 	}
-	w := &writer{store: s, name: name, id: randomID(), free: make(chan []byte, inFlight)}
+	w := &writer{store: s, name: name, id: randomID(), first: s.client.PartSize(0), free: make(chan []byte, inFlight)}
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	for range inFlight {
 		w.free <- nil
@@ -62,7 +62,7 @@ func (w *writer) Write(p []byte) (int, error) {
 		if err := w.usable(); err != nil {
 			return written, err
 		}
-		n := min(len(p), blockSize(len(w.blocks))-len(w.data))
+		n := min(len(p), blockSize(w.first, len(w.blocks))-len(w.data))
 		w.data = append(w.data, p[:n]...)
 		p, written = p[n:], written+n
 		if len(p) == 0 {
@@ -100,7 +100,7 @@ func (w *writer) stage() error {
 	}
 	data, id := w.data, blockID(w.id, len(w.blocks))
 	w.blocks = append(w.blocks, id)
-	if size := blockSize(len(w.blocks)); cap(next) < size {
+	if size := blockSize(w.first, len(w.blocks)); cap(next) < size {
 		next = make([]byte, 0, size)
 	}
 	w.data = next[:0]

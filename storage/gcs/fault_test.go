@@ -15,6 +15,7 @@ import (
 
 	"kafkadelta/internal/storetest"
 	contract "kafkadelta/storage"
+	"kafkadelta/storage/remote"
 )
 
 func isInsert(r *http.Request) bool { return query(r).Get("uploadType") == "multipart" }
@@ -69,6 +70,8 @@ func TestLostAnswerOfALoser(t *testing.T) {
 		t.Fatalf("read %q", got)
 	}
 }
+
+const chunk = remote.DefaultPart
 
 // pattern is content of which no part repeats at a chunk's distance.
 func pattern(size int) string {
@@ -143,6 +146,26 @@ func TestLengthsOfStreams(t *testing.T) {
 		if got := seen.String(); got != want || string(b.objects["t/x"].data) != content {
 			t.Errorf("%d bytes: requests %s, want %s; or another content", size, got, want)
 		}
+	}
+}
+
+// TestSmallChunks: a stream that is to take little memory is sent in smaller chunks, of a multiple of 256 KiB.
+func TestSmallChunks(t *testing.T) {
+	b, seen := newBucket(t), &requests{}
+	server := httptest.NewServer(b)
+	defer server.Close()
+	client := remote.New(remote.Options{Explain: explain, Observe: seen.observe, Part: 600 << 10})
+	defer client.HTTP.CloseIdleConnections()
+	s, err := connect(Location{Bucket: "bucket", Folder: "t"}, Config{Endpoint: server.URL}, env(), client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := pattern(1<<20 + 1)
+	if err := stream(t.Context(), s, content); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := seen.String(), "part ok, part ok, part ok, complete ok"; got != want || string(b.objects["t/x"].data) != content {
+		t.Errorf("requests %s, want %s: to begin, and three chunks; or another content", got, want)
 	}
 }
 

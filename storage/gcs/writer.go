@@ -11,19 +11,18 @@ import (
 	"kafkadelta/storage/remote"
 )
 
-// Limits of a stream. Memory is one chunk that fills and one that is sent meanwhile.
-const (
-	chunk     = 8 << 20 // as Google advises: a multiple of 256 KiB, not less than 8 MiB
-	abortTime = 10 * time.Second
-)
+// abortTime bounds the end of an upload that is given up.
+const abortTime = 10 * time.Second
 
 // writer streams one object. Bytes that fit into one chunk are sent in one put at Close, so that small objects cost one
-// request; what is larger becomes a resumable upload, whose chunks are sent one after the other.
+// request; what is larger becomes a resumable upload, whose chunks are sent one after the other. Google asks for a multiple of 256 KiB, and advises 8 MiB. Memory is
+// one chunk that fills and one that is sent meanwhile.
 type writer struct {
 	ctx    context.Context // that of Create: it rules the whole stream
 	cancel context.CancelFunc
 	store  *Store
 	name   string
+	chunk  int    // size of a chunk
 	data   []byte // the chunk that fills
 	spare  []byte // the memory of the one before
 	failed error  // the first, which every later call answers
@@ -43,7 +42,7 @@ func (s *Store) Create(ctx context.Context, name string) (contract.Writer, error
 	if err := check(ctx, "create", name); err != nil {
 		return nil, err
 	}
-	w := &writer{store: s, name: name}
+	w := &writer{store: s, name: name, chunk: s.client.PartSize(0)}
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	return w, nil
 }
@@ -55,7 +54,7 @@ func (w *writer) Write(p []byte) (int, error) {
 		if err := w.usable(); err != nil {
 			return written, err
 		}
-		n := min(len(p), chunk-len(w.data))
+		n := min(len(p), w.chunk-len(w.data))
 		w.data = append(w.data, p[:n]...)
 		p, written = p[n:], written+n
 		if len(p) == 0 {

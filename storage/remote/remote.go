@@ -9,6 +9,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"math/rand/v2"
@@ -39,7 +40,15 @@ type Options struct {
 	Observe func(operation, outcome string)
 	// RootCAs are the certificates to trust; nil: the system's.
 	RootCAs *x509.CertPool
+	// Part is the size of a stream's parts, in bytes: up to DefaultPart, which 0 stands for. A stream holds one that fills and some that are sent.
+	Part int
 }
+
+// DefaultPart is the size of parts that pays, in bytes.
+const DefaultPart = 8 << 20
+
+// partUnit is what parts are a multiple of, since Google Cloud Storage asks for it.
+const partUnit = 256 << 10
 
 // Client sends the requests of one store. Its methods may be called from any goroutine.
 type Client struct {
@@ -49,6 +58,7 @@ type Client struct {
 	wait    func(context.Context, time.Duration) error
 	mu      sync.Mutex
 	budget  int
+	part    int
 }
 
 // New returns a client with its own connections.
@@ -58,7 +68,13 @@ func New(o Options) *Client {
 		explain: o.Explain,
 		wait:    wait,
 		budget:  budgetSize,
+		part:    cmp.Or(o.Part, DefaultPart),
 	}
+}
+
+// PartSize is that of a stream's parts, in bytes, of a service that takes none below least.
+func (c *Client) PartSize(least int) int {
+	return min(max(c.part/partUnit*partUnit, least, partUnit), DefaultPart)
 }
 
 // Operation is one call of a store's method, or one step of it.

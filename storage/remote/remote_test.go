@@ -249,3 +249,13 @@ func TestStillConnection(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestPartSize(t *testing.T) {
+	for _, tc := range []struct{ part, least, want int }{
+		{0, 0, 8 << 20}, {1 << 30, 0, 8 << 20}, {3<<20 + 1, 0, 3 << 20}, {3 << 20, 5 << 20, 5 << 20}, {1, 0, 256 << 10}, {600 << 10, 0, 512 << 10},
+	} {
+		if got := New(Options{Part: tc.part}).PartSize(tc.least); got != tc.want {
+			t.Errorf("parts of %d, at least %d, have %d bytes, want %d", tc.part, tc.least, got, tc.want)
+		}
+	}
+}

@@ -19,15 +19,15 @@ import (
 )
 
 // Limits of a multipart upload: S3 takes at most 10,000 parts of at least 5 MiB. Parts grow with their number, so that
-// 5 TiB, the largest object, fit; the first thousand are of one size, as some stores ask for (R2).
+// 4.8 TiB fit, and with parts of 8 MiB 5 TiB, the largest object; the first thousand are of one size, as some stores ask for (R2).
 const (
-	firstPart  = 8 << 20
+	leastPart  = 5 << 20
 	sameParts  = 1000 // parts until the size doubles
 	partsAhead = 2    // that are sent while the next one fills
 	abortTime  = 30 * time.Second
 )
 
-func partSize(number int) int { return firstPart << ((number - 1) / sameParts) }
+func partSize(first, number int) int { return first << ((number - 1) / sameParts) }
 
 // writer streams one object: small ones in one put at Close, others in parts while they are written.
 type writer struct {
@@ -36,6 +36,7 @@ type writer struct {
 	store  *Store
 	name   string
 	id     string
+	first  int         // size of the first part
 	part   []byte      // being filled
 	number int         // of that part, from 1
 	upload string      // id of the multipart upload; "" before the first full part
@@ -54,7 +55,7 @@ func (s *Store) Create(ctx context.Context, name string) (storage.Writer, error)
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	w := &writer{ctx: ctx, cancel: cancel, store: s, name: name, id: rand.Text(), number: 1, slots: make(chan []byte, partsAhead)}
+	w := &writer{ctx: ctx, cancel: cancel, store: s, name: name, id: rand.Text(), first: s.remote.PartSize(leastPart), number: 1, slots: make(chan []byte, partsAhead)}
 	for range partsAhead {
 		w.slots <- nil
 	}
@@ -68,10 +69,10 @@ func (w *writer) Write(p []byte) (int, error) {
 	}
 	written := 0
 	for len(p) > 0 {
-		n := min(len(p), partSize(w.number)-len(w.part))
+		n := min(len(p), partSize(w.first, w.number)-len(w.part))
 		w.part = append(w.part, p[:n]...)
 		p, written = p[n:], written+n
-		if len(w.part) == partSize(w.number) {
+		if len(w.part) == partSize(w.first, w.number) {
 			if err := w.send(); err != nil {
 				return written, err
 			}
@@ -108,8 +109,8 @@ func (w *writer) send() error {
 	}
 	number, data := int32(w.number), w.part
 	w.number++
-	if cap(next) < partSize(w.number) {
-		next = make([]byte, 0, partSize(w.number))
+	if cap(next) < partSize(w.first, w.number) {
+		next = make([]byte, 0, partSize(w.first, w.number))
 	}
 	w.part = next
 	w.sent.Go(func() {
