@@ -205,7 +205,7 @@ func (w *LetterWriter) Finish(ctx context.Context, spans []checkpoint.Span) (*si
 }
 
 // Seal implements burier.
-func (w *LetterWriter) Seal(ctx context.Context) (sealedLetters, error) {
+func (w *LetterWriter) Seal(ctx context.Context) (SealedLetters, error) {
 	if err := w.write(ctx); err != nil || !w.written {
 		return nil, err
 	}

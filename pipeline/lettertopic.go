@@ -21,14 +21,16 @@ type burier interface {
 	add(ctx context.Context, l *letter) error
 	// Seal ends those since the last flush. What it returns, nil for nothing, waits until they are where they are to be, before the unit is committed
 	// that counts them; the parcel is nil where there is none to decide about. When its context is done, they are given up.
-	Seal(ctx context.Context) (sealedLetters, error)
+	Seal(ctx context.Context) (SealedLetters, error)
 	// Abort forgets those since the last flush.
 	Abort(ctx context.Context)
 	// size is what they take of the flush's limit, in bytes.
 	size() int64
 }
 
-type sealedLetters func(ctx context.Context, spans []checkpoint.Span) (*sink.Parcel, error)
+// SealedLetters waits until dead letters are where they are to be: in a parcel, which is nil where there is none to decide about, or in a topic. Spans are those of the
+// unit that counts them.
+type SealedLetters func(ctx context.Context, spans []checkpoint.Span) (*sink.Parcel, error)
 
 // letterTopic sends a lane's dead letters to a topic, at least once: before the unit that passes over them is committed, all brokers have
 // them. A unit that is dropped after that is read again, and they are sent again.
@@ -110,7 +112,7 @@ func (t *letterTopic) add(ctx context.Context, l *letter) error {
 	return nil
 }
 
-func (t *letterTopic) Seal(context.Context) (sealedLetters, error) {
+func (t *letterTopic) Seal(context.Context) (SealedLetters, error) {
 	f := t.flight
 	t.flight = &flight{}
 	return func(ctx context.Context, _ []checkpoint.Span) (*sink.Parcel, error) { return nil, f.wait(ctx) }, nil

@@ -13,7 +13,7 @@ import (
 type sealed struct {
 	spans   []checkpoint.Span
 	files   *sink.Sealed
-	letters sealedLetters                           // nil for none
+	letters SealedLetters                           // nil for none
 	tables  func(context.Context, *sink.Unit) error // rows of many tables; nil for none
 }
 
