@@ -18,11 +18,10 @@ type Uploads struct {
 	limit func() int64 // bytes that may wait for the store, of all files together
 
 	mu      sync.Mutex
-	taken   sync.Cond // some bytes wait no more
+	taken   sync.Cond // some bytes wait no more, or a goroutine has ended
 	waiting []*upload // that have something to do
 	working int       // goroutines
 	bytes   int64
-	all     sync.WaitGroup
 }
 
 // putting is how many files are put, or deleted, at a time: a cloud takes some ten milliseconds for each, however small it is.
@@ -35,8 +34,14 @@ func NewUploads(limit func() int64) *Uploads {
 	return u
 }
 
-// Wait waits until no goroutine is left, which is soon after all files were waited for or given up.
-func (u *Uploads) Wait() { u.all.Wait() }
+// Wait waits until no goroutine is at work, which is soon after all files were waited for or given up.
+func (u *Uploads) Wait() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for u.working > 0 {
+		u.taken.Wait()
+	}
+}
 
 // upload is the object of one data file, as the file's encoder sees it: writes and Close. All but ctx, create, now and object is guarded by the
 // mutex of Uploads.
@@ -131,7 +136,7 @@ func (f *upload) wake() {
 	u.waiting = append(u.waiting, f)
 	if u.working < putting {
 		u.working++
-		u.all.Go(u.work)
+		go u.work()
 	}
 }
 
@@ -146,6 +151,7 @@ func (u *Uploads) work() {
 		}
 	}
 	u.working--
+	u.taken.Broadcast()
 }
 
 // step does what comes next. The mutex is held, but while the store is waited for.
