@@ -298,6 +298,20 @@ func TestDescriptorsAsSchemas(t *testing.T) {
 	}
 }
 
+// TestNamedTypes: a type is found by its full name, also a nested one.
+func TestNamedTypes(t *testing.T) {
+	schema, err := Parse(t.Context(), "schema 1", nested)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"shop.Other": "", "shop.Other.Inner": "", "shop.Inner": `no message type "shop.Inner"`, "": "has 2 message types"} {
+		typ, err := schema.Named(name)
+		if want == "" && (err != nil || string(typ.descriptor.FullName()) != name) || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: %v, %v", name, typ, err)
+		}
+	}
+}
+
 // TestFramingAfterFraming: what is kept of the message before is not taken for another type's, nor after a failure.
 func TestFramingAfterFraming(t *testing.T) {
 	schema, err := Parse(t.Context(), "schema 1", nested)

@@ -167,23 +167,37 @@ func FromDescriptorSet(data []byte, name string) (*Type, error) {
 // First is the first message type of the file.
 func (s *Schema) First() (*Type, error) { return s.at([]int{0}) }
 
-// Named is the message type of a full name, or the only one of the file for an empty name.
+// Named is the message type of a full name, of the file or nested in one of its types, or the only one of the file for an empty name.
 func (s *Schema) Named(name string) (*Type, error) {
 	messages := s.file.Messages()
 	if name == "" && messages.Len() == 1 {
 		return s.First()
 	}
+	if path := pathTo(messages, protoreflect.FullName(name)); path != nil {
+		return s.at(path)
+	}
 	var names []string
 	for i := range messages.Len() {
 		names = append(names, string(messages.Get(i).FullName()))
-		if protoreflect.FullName(name) == messages.Get(i).FullName() {
-			return s.at([]int{i})
-		}
 	}
 	if name == "" {
 		return nil, fmt.Errorf("the file has %d message types: name one of %v", len(names), names)
 	}
-	return nil, fmt.Errorf("the file has no message type %q: name one of %v", name, names)
+	return nil, fmt.Errorf("the file has no message type %q: name one of %v, or one nested in them", name, names)
+}
+
+// pathTo is the path of indexes to a type; nil for none.
+func pathTo(types protoreflect.MessageDescriptors, name protoreflect.FullName) []int {
+	for i := range types.Len() {
+		m := types.Get(i)
+		if m.FullName() == name {
+			return []int{i}
+		}
+		if path := pathTo(m.Messages(), name); path != nil {
+			return append([]int{i}, path...)
+		}
+	}
+	return nil
 }
 
 // at is the type at a path of indexes: of the file's message types, then of each one's nested types.

@@ -124,20 +124,23 @@ func (e expectation) serialized(t testing.TB, r *schemaRegistry, what string, br
 
 // schemaStream is a stream whose table is made from the registry's schemas, with keys.
 func schemaStream(t testing.TB, r *schemaRegistry, what string, topic string, brokers []string) stream {
-	format := strings.TrimSuffix(what, "-header")
+	format, _, _ := strings.Cut(what, "-")
 	source := fmt.Sprintf("  format: %s\n  schema_registry: {urls: [%q]}\n  key: {format: %s, framing: registry}\n", format, r.front.URL, format)
 	if format == "json" {
 		source += "  json: {framing: registry}\n"
+	}
+	if what == "protobuf-imports" {
+		source += "  protobuf: {message: shop.Orders.Order}\n"
 	}
 	return stream{name: "e2e-" + topic, topic: topic, brokers: brokers, table: filepath.Join(t.TempDir(), "table"), source: source}
 }
 
 // TestSerializers reads what Confluent's own serializers for Python have written, by two schemas of each format, with the schema's id before the
-// value and its GUID in a header, with keys of the same format, while the registry fails in each way once: the tables have each row, as delta-rs and DuckDB read them.
+// value and its GUID in a header, with references to other schemas, with keys of the same format, while the registry fails in each way once: the tables have each row, as delta-rs and DuckDB read them.
 func TestSerializers(t *testing.T) {
 	t.Parallel()
 	brokers := realKafka(t).brokers()
-	for _, what := range []string{"avro", "protobuf", "json", "avro-header", "protobuf-header", "json-header"} {
+	for _, what := range []string{"avro", "protobuf", "json", "avro-header", "protobuf-header", "json-header", "avro-imports", "protobuf-imports", "json-imports"} {
 		t.Run(what, func(t *testing.T) {
 			r := newRegistry(t)
 			topic := "serialized-" + what + "-" + strconv.FormatInt(time.Now().UnixNano(), 36)
