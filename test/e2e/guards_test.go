@@ -334,7 +334,8 @@ func TestGuardTxnRetention(t *testing.T) {
 	}
 }
 
-// TestPartitionsAreAdded adds partitions to a topic under a running worker and under a stopped one.
+// TestPartitionsAreAdded adds partitions to a topic under a running worker and under a stopped one, of which retention removes messages before a
+// worker comes.
 func TestPartitionsAreAdded(t *testing.T) {
 	g := newGuarded(t, "guard-added", 2)
 	add := func(to int) {
@@ -356,8 +357,17 @@ func TestPartitionsAreAdded(t *testing.T) {
 	g.stop(p)
 	add(5)
 	g.produce(10, 0, 1, 2, 3, 4)
+	g.remove(4, 3) // which no worker has met
+	g.refused(run(t, g.config), exitRefused, "guard-added[4]", "offsets 0 to 2 (3)", "source.on_data_loss: continue")
+	g.source += "  on_data_loss: continue\n"
+	g.config = g.write(t)
 	untilEnd(t, g.config)
-	g.whole()
+	for offset := range int64(3) {
+		delete(g.sent, place{4, offset})
+	}
+	if v := g.whole(); len(v.Partitions) != 5 || v.Partitions[4].Lost != 3 {
+		t.Errorf("verify tells of %+v, want 3 lost offsets of partition 4", v.Partitions)
+	}
 }
 
 // TestStaticMembership restarts a worker that has an instance id within the session timeout: the partitions of the others don't move.
