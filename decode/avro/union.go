@@ -190,7 +190,7 @@ func ofOne(w, r *node, n *decode.Node) *node {
 func (c *compiler) union(w, r *node, n *decode.Node, b *decode.Builder) (value, error) {
 	fields, has := members(w, r, n)
 	null := slices.IndexFunc(w.branches, func(b *node) bool { return b.kind == kindNull })
-	if len(w.branches) == 2 && null >= 0 && !has {
+	if len(w.branches) == 2 && null >= 0 && ofOne(w.branches[1-null], r, n) == nil {
 		v, err := c.value(w.branches[1-null], r, n, b)
 		v.nullable = uint8(null + 1)
 		return v, err

@@ -59,6 +59,8 @@ func TestUnionsGoByName(t *testing.T) {
 		{"numbered records in another order", `[` + b + `,` + a + `]`, "", isA, numberedRecords, map[string]any{"member0": rowA, "member1": nil}, ""},
 		{"numbers, of equal columns by the reader's order", `["string",` + enum + `]`, `[` + enum + `,"string"]`, isText,
 			arrow.StructOf(nullable("member0", text), nullable("member1", text)), map[string]any{"member0": nil, "member1": "s"}, ""},
+		{"a record with a field of a member's name", `["null",{"type":"record","name":"R","fields":[{"name":"member_r","type":"int"}]}]`, "",
+			goavro.Union("R", map[string]any{"member_r": 4}), arrow.StructOf(nullable("member_r", i32)), map[string]any{"member_r": 4.0}, ""},
 		{"grown from one type, of that", `["null","int","string"]`, "", isInt, i32, 7.0, ""},
 		{"grown from one type, of another", `["null","int","string"]`, "", isText, i32, nil, "string into INT"},
 		{"int and long", `["null","long","int"]`, "", isInt, arrow.PrimitiveTypes.Int64, "7", ""},
