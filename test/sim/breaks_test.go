@@ -337,7 +337,7 @@ var breaks = []broken{
 	{
 		"T3", "a unit with rows of other tables does not wait for those before it", changes{{
 			tablesGo,
-			"	settled, err := sink.SettleRows(ctx, d.table, parts, d.tables.decided)\n	if err == nil {", "	settled, err := sink.SettleRows(ctx, d.table, nil, d.tables.decided)\n	if err == nil {",
+			"	settled, err := sink.SettleRows(ctx, d.table, parts, d.tables.decided)\n	if err == nil {", "	settled, err := sink.SettleRows(ctx, d.table, parts[:0], d.tables.decided)\n	if err == nil {",
 		}, {
 			tablesGo,
 			"	if d.tables == nil {\n		return nil\n	}\n	_, err := sink.SettleRows(", "	if d.tables == nil || d.table != nil {\n		return nil\n	}\n	_, err := sink.SettleRows(",
