@@ -257,10 +257,8 @@ func (w *world) restoreAtRest() {
 		}
 	}
 	if isBack {
-		p := w.start()
-		p.set(trouble{slow: w.usual.slow}) // one in a hundred requests fails otherwise, and a long log is opened as a whole
-		come = append(come, p)
-		w.refuses(p, must)
+		come = append(come, w.start())
+		w.refuses(come[len(come)-1], must)
 		for i := range w.present() {
 			w.rewindRestored(i)
 		}
