@@ -321,6 +321,7 @@ func FuzzDecodeUnit(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		u.Version = max(u.Version, FormatOf(u.Spans)) // a text may name an older form than its spans need
 		if u2, err := DecodeUnit(again); err != nil || !reflect.DeepEqual(u, u2) {
 			t.Errorf("%+v was encoded as %s, which reads as %+v, %v", u, again, u2, err)
 		}
