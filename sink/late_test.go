@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -142,12 +143,11 @@ func TestWhatIsReadAsTheContextEndsIsNotForgotten(t *testing.T) {
 				next := b.unit(table, span(0, 3, 3))
 				tt.befalls(b)
 				ctx, cancel := context.WithCancel(t.Context())
-				n := 0
+				var n atomic.Int64
 				b.store.SetHook(func(faultstore.Op) {
-					if n == at {
+					if n.Add(1) > int64(at) {
 						cancel()
 					}
-					n++
 				})
 				_, _, err := table.Follow(ctx)
 				cut = ctx.Err() != nil
