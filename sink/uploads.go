@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,7 +82,7 @@ func (f *upload) Write(p []byte) (int, error) {
 			u.taken.Wait()
 		}
 	}
-	if err := errors.Join(f.err, f.ctx.Err()); err != nil {
+	if err := cmp.Or(f.err, f.ctx.Err()); err != nil { // one that is over has a context that is done, too
 		return 0, err
 	}
 	f.queue = append(f.queue, p)
