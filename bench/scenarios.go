@@ -102,13 +102,11 @@ func scenariosCommand(ctx context.Context, args []string) (m measurement, err er
 	if err := s.validate(f.Args()); err != nil {
 		return m, err
 	}
-	if s.root, err = moduleRoot(ctx); err != nil {
+	var leave func() error
+	if s.root, s.work, leave, err = workplace(ctx, s.dir); err != nil {
 		return m, err
 	}
-	if s.work, err = os.MkdirTemp(s.dir, "kafkadelta-bench-"); err != nil {
-		return m, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(s.work)) }()
+	defer func() { err = errors.Join(err, leave()) }()
 	r, err := s.run(ctx)
 	m.kind, m.result = "scenarios-", r
 	return m, err

@@ -47,13 +47,11 @@ func suiteCommand(ctx context.Context, args []string) (m measurement, err error)
 
 func runSuite(ctx context.Context, o options) (r result, err error) {
 	s := &suite{options: o}
-	if s.root, err = moduleRoot(ctx); err != nil {
+	var leave func() error
+	if s.root, s.work, leave, err = workplace(ctx, o.dir); err != nil {
 		return r, err
 	}
-	if s.work, err = os.MkdirTemp(o.dir, "kafkadelta-bench-"); err != nil {
-		return r, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(s.work)) }()
+	defer func() { err = errors.Join(err, leave()) }()
 	defer func() { err = errors.Join(err, s.dropWorktree()) }()
 	r = result{
 		Format: resultFormat, At: time.Now().UTC().Truncate(time.Second), Machine: describeMachine(ctx, s.root),
@@ -171,6 +169,17 @@ func moduleRoot(ctx context.Context) (string, error) {
 		return "", errors.New("this is not the connector's module: run it from the repository's root")
 	}
 	return root, nil
+}
+
+// workplace is where a command works: the module's root, and a new folder within dir, which leave removes.
+func workplace(ctx context.Context, dir string) (root, work string, leave func() error, err error) {
+	if root, err = moduleRoot(ctx); err != nil {
+		return "", "", nil, err
+	}
+	if work, err = os.MkdirTemp(dir, "kafkadelta-bench-"); err != nil {
+		return "", "", nil, err
+	}
+	return root, work, func() error { return os.RemoveAll(work) }, nil
 }
 
 // build builds what is measured: this revision, and the one to compare with.

@@ -452,6 +452,13 @@ func TestDeliveryThatARevocationCutsOff(t *testing.T) {
 	}
 }
 
+// failures are how an operation of a store fails: whether it was done, and whether the worker dies with it.
+var failures = []struct {
+	name   string
+	landed bool
+	crash  bool
+}{{"fails", false, false}, {"lands then fails", true, false}, {"the worker dies before", false, true}, {"the worker dies after", true, true}}
+
 // inTurn fails operation 0, 1, and so on, until there is none of that number three times in a row: runs differ by an operation or two.
 func inTurn(t *testing.T, fail func(i int) (had bool)) {
 	t.Helper()
@@ -468,11 +475,7 @@ func inTurn(t *testing.T, fail func(i int) (had bool)) {
 // TestEveryStoreOperationOfDeadLettersFailsInTurn is TestEveryStoreOperationFailsInTurn with dead letters: a failure, and in the second
 // half a crash, between every two operations on either table.
 func TestEveryStoreOperationOfDeadLettersFailsInTurn(t *testing.T) {
-	for _, kind := range []struct {
-		name   string
-		landed bool
-		crash  bool
-	}{{"fails", false, false}, {"lands then fails", true, false}, {"the worker dies before", false, true}, {"the worker dies after", true, true}} {
+	for _, kind := range failures {
 		for _, of := range []string{"stream", "letters"} {
 			t.Run(of+"/"+kind.name, func(t *testing.T) {
 				hit := map[string]int{}

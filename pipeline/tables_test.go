@@ -199,11 +199,7 @@ func TestHeadersAndStructsNameTables(t *testing.T) {
 // TestEveryStoreOperationOfTablesFailsInTurn fails, and in the second half kills the worker, between every two operations on the catalog or a
 // table. The worker that follows has another verdict on some messages: what the first has decided stays (rule T1).
 func TestEveryStoreOperationOfTablesFailsInTurn(t *testing.T) {
-	for _, kind := range []struct {
-		name   string
-		landed bool
-		crash  bool
-	}{{"fails", false, false}, {"lands then fails", true, false}, {"the worker dies before", false, true}, {"the worker dies after", true, true}} {
+	for _, kind := range failures {
 		for _, of := range []string{"catalog", "table"} {
 			t.Run(of+"/"+kind.name, func(t *testing.T) {
 				hit := map[string]int{}
