@@ -272,6 +272,28 @@ func TestComputedColumns(t *testing.T) {
 	}
 }
 
+// TestSymbolsWithoutColumn: a column may be computed from an enum that has none of its own, where nothing else looks at its symbol.
+func TestSymbolsWithoutColumn(t *testing.T) {
+	writer := recordOf(`{"name":"kind","type":{"type":"enum","name":"k","symbols":["ONE","TWO"]}},{"name":"n","type":"int"}`)
+	table := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int32, Nullable: true}, {Name: "short", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+	cfg := decode.Config{Columns: map[string]decode.Column{"short": {From: "kind", Cast: "substring(1, 2)"}}}
+	d := New(planFor(t, table, cfg), Options{Framing: Bare(parsed(t, writer))})
+	for _, symbol := range []int64{2, 10, -1} {
+		err := d.Append(&kgo.Record{Value: append(varint(symbol), 8)})
+		if e, ok := errors.AsType[*decode.PoisonError](err); !ok || e.Reason != decode.ReasonInvalidAvro || e.Path != "kind" || !strings.Contains(e.Detail, fmt.Sprint("has no symbol ", symbol)) {
+			t.Errorf("symbol %d: %v", symbol, err)
+		}
+	}
+	if err := d.Append(&kgo.Record{Value: append(varint(1), 8)}); err != nil {
+		t.Fatal(err)
+	}
+	b := d.NewBatch()
+	defer b.Release()
+	if got, want := rowShown(b, 0), map[string]any{"n": 4.0, "short": "TW"}; b.NumRows() != 1 || !equal(got, want) {
+		t.Errorf("%d rows, the first is %v", b.NumRows(), got)
+	}
+}
+
 // TestFramings tells schemas by id and by fingerprint, and what is wrong where they can't be told.
 func TestFramings(t *testing.T) {
 	one, two := recordOf(`{"name":"a","type":"int"}`), recordOf(`{"name":"b","type":"string"},{"name":"a","type":"int"}`)

@@ -161,13 +161,17 @@ func (d *Decoder) plain(v *value, p int) int {
 		case end < 0:
 			return d.truncated(p)
 		case i < 0 || i >= int64(len(v.symbols)):
-			return d.fail(decode.ReasonInvalidAvro, p, "%s has no symbol %d", v.typ, i)
+			return d.noSymbol(v, p, i)
 		}
 		v.b.AppendString(v.symbols[i])
 		return end
 	default:
 		return d.text(v, p)
 	}
+}
+
+func (d *Decoder) noSymbol(v *value, p int, symbol int64) int {
+	return d.fail(decode.ReasonInvalidAvro, p, "%s has no symbol %d", v.typ, symbol)
 }
 
 // number decodes an int or a long.
