@@ -44,11 +44,17 @@ func (m *Model) first() Table {
 	if m.Added {
 		t.Txn[1] = absent
 	}
+	if m.Budget.Cut > 0 { // its first message was brought by another program, which knew of no leader epochs
+		t.Txn[0] = 1
+	}
 	return t
 }
 
 func (m *Model) start() State {
 	s := State{Left: m.Budget, Last: absent}
+	if m.Budget.Cut > 0 {
+		s.Rows[0] = 1
+	}
 	if m.Pin {
 		s.Start = [maxPartitions]int8{absent, absent}
 	}

@@ -152,7 +152,7 @@ func (m *Model) complete(s *State) (done, refused bool) {
 	for _, of := range s.Dead.Of {
 		gone = gone || of != 0 && of != s.Dead.Catalog+1
 	}
-	return done && pending == 0, table.Restored || table.Ended || s.Expired != 0 || gone || s.Dead.Removed != 0
+	return done && pending == 0, table.Restored || table.Ended || s.Expired != 0 || gone || s.Dead.Removed != 0 || s.cutBelow(table)
 }
 
 // assign gives a partition without an owner to the first worker that holds nothing.

@@ -136,6 +136,7 @@ func (m *Model) ageSteps(s *State, step stepper) {
 
 // endSteps: retention removes messages, the stream is ended (A1d), a table is removed (T6), or the catalog lost and made anew (T7).
 func (m *Model) endSteps(s *State, step stepper) {
+	m.cutSteps(s, step)
 	for p := range m.Partitions {
 		if s.Left.Retain > 0 && s.Gone[p] < m.Messages {
 			step(opRetain, p, 0, 0, func(t *State) bool { t.Left.Retain--; t.Gone[p]++; return true })

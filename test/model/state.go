@@ -40,6 +40,9 @@ type State struct {
 	Expired uint8               // partitions whose txn a log checkpoint has forgotten
 	Gone    [maxPartitions]int8 // first offset that Kafka still has
 	Counted uint8               // places below that which spans count as lost
+	Cut     int8                // offset + 1 from which on Kafka's log of partition 0, the only one then, has other messages than it had; 0 for none
+	Short   bool                // and nothing was written there since
+	Anew    bool                // the topic is another one of the same name
 	Last    int8                // version of the last unit with rows; absent for none since a rewind
 
 	Dead DeadLetters
@@ -74,6 +77,7 @@ type Table struct {
 	Restored bool // rows were rolled back below the txns: the truth, which no worker can read
 	LastGone bool // the table lacks files of the stream's last unit with rows, which a txn names
 	Ended    bool // the stream was
+	Epoch    int8 // of the log, as of the last message in the table; as in a Unit
 }
 
 // Unit is the files of one flush.
@@ -82,6 +86,7 @@ type Unit struct {
 	First, Next [maxPartitions]int8
 	Read        int8 // versions below were read when its bases were (rv + 1); absent while its base has not landed
 	Gen, Schema int8
+	Epoch       int8  // of the log that its last message is of: 1, 2 for one that was cut back; 0 where nobody knows, or Kafka's log stays what it is
 	Dead        uint8 // places that are dead letters
 	Lost        uint8 // places that Kafka had no longer
 	Tidied      uint8 // tables that have these, and beside which nothing is known of the file any more
@@ -106,6 +111,7 @@ type Worker struct {
 	Read   [maxPartitions]int8 // versions below were read as JSON since the claim and don't touch it
 	Gen    int8
 	Schema int8
+	Epoch  int8 // of the last message taken
 	Phase  uint8
 	Hand   [2]int8 // units + 1: the one to land, and one filled on top of it
 	Known  int8    // versions below were judged for Hand[0]; 0: only those that its unit says
@@ -135,7 +141,7 @@ type Put struct {
 
 // Budget is how often each thing may still happen.
 type Budget struct {
-	Acquire, Lost, Twice, Rewind, Refresh, Clean, Meta, Restore, Age, Vacuum, Expire, Newer, Replay, Retain, End, Remove, Anew int8
+	Acquire, Lost, Twice, Rewind, Refresh, Clean, Meta, Restore, Age, Vacuum, Expire, Newer, Replay, Retain, End, Remove, Anew, Cut int8
 }
 
 func bit(i int) uint8              { return 1 << i }
@@ -336,6 +342,7 @@ func (s *State) unitKey(u int) uint64 {
 	k = k<<5 | uint64(fl.Read+1)
 	k = k<<3 | uint64(fl.Gen)
 	k = k<<3 | uint64(fl.Schema)
+	k = k<<2 | uint64(fl.Epoch)
 	k = k<<7 | uint64(fl.Flags)
 	k = k<<8 | uint64(fl.Dead|fl.Lost)
 	k = k<<maxTables | uint64(fl.Tidied)
@@ -421,7 +428,7 @@ func (k *Worker) keys() [4]uint64 {
 		a = a<<8 | uint64(k.Pos[p]+1)
 		a = a<<8 | uint64(k.Read[p]+1)
 	}
-	b := uint64(k.Hand[0])<<40 | uint64(k.Hand[1])<<32 | uint64(k.Gen)<<24 | uint64(k.Schema)<<16 | uint64(k.Known)<<8
+	b := uint64(k.Hand[0])<<40 | uint64(k.Hand[1])<<32 | uint64(k.Gen)<<24 | uint64(k.Schema)<<16 | uint64(k.Known)<<8 | uint64(k.Epoch)<<1
 	if k.Newer {
 		b |= 1
 	}

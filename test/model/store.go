@@ -67,6 +67,7 @@ func (m *Model) land(s *State, p Put) {
 		if !m.lacks(k1) {
 			s.Counted |= fl.Lost
 		}
+		m.landEpoch(s, fl, &e.After)
 		if !fl.is(pins) && fl.First != fl.Next {
 			s.Last, e.After.LastGone = v, false
 		}

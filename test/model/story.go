@@ -45,6 +45,7 @@ const (
 	opEnd
 	opRemove
 	opAnew
+	opCut
 	opTake
 	opCount // not one
 )
@@ -237,6 +238,11 @@ func (n *names) otherText(before, after *State, t Step) string {
 		return fmt.Sprintf("somebody removes table %d", t.A)
 	case opAnew:
 		return "the catalog is lost, and an empty one is made in its place"
+	case opCut:
+		return fmt.Sprintf([...]string{
+			"Kafka's log of p0 loses its messages from offset %d on", "an election cuts Kafka's log of p0 back to offset %d, and it grows again",
+			"the topic is made anew, and has other messages from offset %d on",
+		}[t.B], t.A)
 	case opTake:
 		return "a VACUUM that has found the file before takes it"
 	default:

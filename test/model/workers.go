@@ -18,10 +18,11 @@ func (m *Model) claim(s *State, w, part int, n int8, lost bool) bool {
 			s.Start[part] = next
 		}
 	}
-	if next == absent || table.Ended || m.seesRestore(s, n) && !(lost && m.lacks(a6Lost)) {
+	if next == absent || table.Ended || m.seesRestore(s, n) && !(lost && m.lacks(a6Lost)) || m.refusesLog(s, next, table.Epoch) {
 		return false
 	}
 	k.Own |= bit(part)
+	k.Epoch = table.Epoch
 	k.Pos[part], k.Read[part] = next, n
 	k.Gen, k.Schema = max(k.Gen, table.Gen), max(k.Schema, table.Schema)
 	return true
@@ -154,7 +155,7 @@ func (m *Model) judgeByValue(s *State, u int) judgement {
 func (m *Model) flush(s *State, w int, next [maxPartitions]int8, parts uint8) bool {
 	k := &s.Workers[w]
 	u := m.freeUnit(s)
-	if u < 0 {
+	if u < 0 || m.refusesLog(s, k.Pos[0], k.Epoch) {
 		return false
 	}
 	fl := Unit{Parts: parts, Gen: k.Gen, Schema: k.Schema, Read: s.Versions}
@@ -170,6 +171,7 @@ func (m *Model) flush(s *State, w int, next [maxPartitions]int8, parts uint8) bo
 			s.fail(FalseBelief) // offsets are reported when they are flushed
 		}
 	}
+	m.takeEpoch(s, k, &fl)
 	m.judgeMessages(k, &fl)
 	if k.Phase == idle {
 		k.Hand[0], k.Phase, k.Known = int8(u+1), ready, 0
