@@ -176,17 +176,26 @@ func tableType(t arrow.DataType, path string) (arrow.DataType, error) {
 	switch t := t.(type) {
 	case *arrow.StructType:
 		fields, err := tableFields(t.Fields(), path+".")
-		return arrow.StructOf(fields...), err
+		if err != nil {
+			return nil, err
+		}
+		return arrow.StructOf(fields...), nil
 	case *arrow.MapType:
 		key, err := tableType(t.KeyType(), path+".key")
 		if err != nil {
 			return nil, err
 		}
 		value, err := tableType(t.ItemType(), path+".value")
-		return arrow.MapOf(key, value), err
+		if err != nil {
+			return nil, err
+		}
+		return arrow.MapOf(key, value), nil
 	case arrow.ListLikeType:
 		element, err := tableType(t.Elem(), path+".element")
-		return arrow.ListOf(element), err
+		if err != nil {
+			return nil, err
+		}
+		return arrow.ListOf(element), nil
 	case *arrow.DictionaryType:
 		return tableType(t.ValueType, path)
 	case *arrow.TimestampType:

@@ -86,6 +86,8 @@ func TestSchemaFiles(t *testing.T) {
 		{name: "s.arrow", text: arrowFile(t, false, types...), want: ofTypes},
 		{name: "s.arrows", text: arrowFile(t, true, types...), want: ofTypes},
 		{name: "s.arrow", text: arrowFile(t, true, column("t", arrow.FixedWidthTypes.Time32ms)), want: "field t is time32[ms]"},
+		{name: "s.arrow", text: arrowFile(t, true, column("l", arrow.ListOf(arrow.FixedWidthTypes.Time64us))), want: "field l.element is time64[us]"},
+		{name: "s.arrow", text: arrowFile(t, true, column("m", arrow.MapOf(arrow.BinaryTypes.String, arrow.FixedWidthTypes.Time64us))), want: "field m.value is time64[us]"},
 		{name: "s.arrow", text: "ARROW1", want: "neither an Arrow file nor a stream"},
 		{name: "s.avsc", text: `{}`, want: "s.avsc"},
 		{name: "s.avsc", text: `{}`, fragment: "#x", want: "leave out #x"},

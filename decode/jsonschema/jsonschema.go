@@ -338,15 +338,24 @@ func (d *deriver) typ(all []*jsonschema.Schema, path string) (arrow.DataType, er
 		return arrow.BinaryTypes.String, nil
 	case kindArray:
 		element, err := d.typ(s.elements, path+".element") // of no schema: anything
-		return arrow.ListOf(element), err
+		if err != nil {
+			return nil, err
+		}
+		return arrow.ListOf(element), nil
 	case kindObject:
 		switch {
 		case len(s.names) > 0:
 			fields, err := d.fields(s, path)
-			return arrow.StructOf(fields...), err
+			if err != nil {
+				return nil, err
+			}
+			return arrow.StructOf(fields...), nil
 		case len(s.values) > 0:
 			value, err := d.typ(s.values, path+".value")
-			return arrow.MapOf(arrow.BinaryTypes.String, value), err
+			if err != nil {
+				return nil, err
+			}
+			return arrow.MapOf(arrow.BinaryTypes.String, value), nil
 		}
 		return arrow.BinaryTypes.String, nil // its JSON text
 	case 0:

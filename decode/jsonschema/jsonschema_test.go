@@ -60,6 +60,11 @@ func TestTableSchema(t *testing.T) {
 		{"circles", properties(`"a":{"$ref":"#/properties/b"},"b":{"$ref":"#/properties/a"}`), "circle", nil},
 		{"several types", properties(`"a":{"type":["string","integer"]}`), "field a has values of several types", nil},
 		{"several schemas", properties(`"a":{"oneOf":[{"type":"string"},{"type":"integer"}]}`), "field a: its values are of one of several schemas", nil},
+		{"items of several types", properties(`"tags":{"type":"array","items":{"type":["string","integer"]}}`), "field tags.element has values of several types", nil},
+		{"items of several schemas", properties(`"tags":{"type":"array","items":{"anyOf":[{"type":"string"},{"type":"integer"}]}}`), "field tags.element: its values are of one of several schemas", nil},
+		{"items of nothing", properties(`"tags":{"type":"array","items":{"type":"null"}}`), "field tags.element has nothing but nulls", nil},
+		{"other properties of several types", properties(`"m":{"type":"object","additionalProperties":{"type":["string","integer"]}}`), "field m.value has values of several types", nil},
+		{"an array within a struct", properties(`"s":{"type":"object","properties":{"tags":{"type":"array","items":{"type":"null"}}}}`), "field s.tags.element has nothing but nulls", nil},
 		{"nothing", properties(`"a":{"type":"null"}`), "field a has nothing but nulls", nil},
 		{"no object", `{"type":"string"}`, "names no properties", nil},
 		{"no properties", `{"type":"object"}`, "names no properties", nil},
@@ -79,5 +84,18 @@ func TestTableSchema(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestGivenFields: a field of a list or a map that no column can hold may be given, too.
+func TestGivenFields(t *testing.T) {
+	text := `{"type":"object","properties":{"tags":{"type":"array","items":{"type":["string","integer"]}},"m":{"type":"object","additionalProperties":{"type":"null"}},"n":{"type":"integer"}}}`
+	s, err := MessageSchema(func(path string) bool { return path == "tags" || path == "m" }, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := arrow.NewSchema([]arrow.Field{{Name: "tags", Type: arrow.Null, Nullable: true}, {Name: "m", Type: arrow.Null, Nullable: true}, {Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
+	if !s.Equal(want) {
+		t.Errorf("%s", s)
 	}
 }
