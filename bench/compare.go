@@ -85,9 +85,8 @@ func compareFiles(args []string) error {
 	if err != nil {
 		return err
 	}
-	if before.Machine.CPU != after.Machine.CPU || before.Machine.Cores != after.Machine.Cores || before.Settings.Messages != after.Settings.Messages ||
-		before.Settings.Broker != after.Settings.Broker || before.Settings.Compression != after.Settings.Compression {
-		fmt.Println("These were measured under different conditions: machine, messages, broker or compression differ.")
+	if before.Machine.CPU != after.Machine.CPU || before.Machine.Cores != after.Machine.Cores || before.Settings.conditions() != after.Settings.conditions() {
+		fmt.Println("These were measured under different conditions: machine, messages, partitions, broker, compression or configuration differ.")
 	}
 	return printComparison(os.Stdout, before.Machine.Commit, after.Machine.Commit, pick(before, variantNow), pick(after, variantNow))
 }

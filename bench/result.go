@@ -66,6 +66,12 @@ type settings struct {
 	Against     string `json:"against,omitzero"` // revision of the runs of variant "against"
 }
 
+// conditions are the settings that move the figures.
+func (s settings) conditions() settings {
+	s.Rounds, s.Against = 0, ""
+	return s
+}
+
 // Variants of the code that a run used.
 const (
 	variantNow     = ""

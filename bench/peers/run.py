@@ -12,7 +12,8 @@ seconds, with Snappy. So each run also has its commits and the bytes of its data
 
 The warm figure, messages/s from the first commit to the last, leaves the start out, and what a JVM takes until it is compiled; use --messages 10000000 to have one worth reading.
 
-A figure's CPU seconds and memory are those of the process and all its children, looked at every 20 ms. Wall time goes from the process's start to
+A figure's CPU seconds are those of the process and all its children, as the kernel counts them when they end, or, of children that nobody waits for, as they were seen last,
+every 20 ms. Memory is the most that they had together at such a look, or that one of them ever had, if that is more (VmHWM). Wall time goes from the process's start to
 its end; start-up (of a JVM, say) is in it, and for the connector and kafka-delta-ingest, which join a group, what the broker has a new group wait
 (group.initial.rebalance.delay.ms, which is recorded). kafka-delta-ingest does not end by itself with all its rows written: it is stopped
 when the table has all rows, and its wall time ends with the commit before the last, which only waits for a timer; messages/s
@@ -24,6 +25,8 @@ import json
 import os
 import pathlib
 import platform
+import re
+import resource
 import shutil
 import signal
 import statistics
@@ -66,6 +69,7 @@ class Tree(threading.Thread):
     def __init__(self, pid):
         super().__init__(daemon=True)
         self.pid, self.seconds, self.peak, self.done = pid, {}, 0, threading.Event()
+        self.before = ended_children()
         self.start()
 
     def run(self):
@@ -74,8 +78,11 @@ class Tree(threading.Thread):
             for pid in self.members():
                 try:
                     stat = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                    most = re.search(r"VmHWM:\s*(\d+) kB", pathlib.Path(f"/proc/{pid}/status").read_text())
                 except OSError:
                     continue
+                if most:  # a process that is ending has none
+                    self.peak = max(self.peak, int(most[1]) << 10)
                 self.seconds[pid] = (int(stat[11]) + int(stat[12])) / TICK
                 resident += int(stat[21]) * os.sysconf("SC_PAGE_SIZE")
             self.peak = max(self.peak, resident)
@@ -93,9 +100,16 @@ class Tree(threading.Thread):
         return found
 
     def end(self):
+        """Returns the CPU seconds and the peak, once the process has been waited for."""
         self.done.set()
         self.join()
-        return sum(self.seconds.values()), self.peak
+        return max(sum(self.seconds.values()), ended_children() - self.before), self.peak
+
+
+def ended_children():
+    """CPU seconds of all children, and theirs, that have ended and been waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def commits_of(table):
