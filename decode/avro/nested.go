@@ -166,11 +166,14 @@ func (d *Decoder) mapping(v *value, p int) int {
 		}
 		v.b.EndRow()
 	}
+	left := d.items
 	for i := range v.lookups {
+		d.items = items // each reads again what the entries were counted for
 		if at := d.found[base+i]; end >= 0 && at >= 0 && d.value(&v.lookups[i].value, at) < 0 {
 			end = failed
 		}
 	}
+	d.items = left
 	d.found = d.found[:base]
 	return end
 }
@@ -250,12 +253,13 @@ func (d *Decoder) union(v *value, p int) int {
 	return end
 }
 
-// compute feeds the columns that are computed from the value in [p, end).
-func (d *Decoder) compute(v *value, p, end int) int {
+// compute feeds the columns that are computed from the value in [p, end). items is what was left before it: a copy has the same ones, and each is counted alone.
+func (d *Decoder) compute(v *value, p, end, items int) int {
 	for i := range v.computed {
 		c := &v.computed[i]
 		switch {
 		case c.Cast == decode.CastNone:
+			d.items = items
 			if d.value(&c.value, p) < 0 {
 				return failed
 			}

@@ -2,6 +2,7 @@ package avro
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/big"
 	"math/rand/v2"
@@ -374,7 +375,8 @@ func planFor(t testing.TB, table *arrow.Schema, cfg decode.Config) *decode.Plan 
 	return plan
 }
 
-// FuzzAgainstGoavro holds that random values of random schemas come out of goavro's encoder and this decoder as they went in.
+// FuzzAgainstGoavro holds that random values of random schemas come out of goavro's encoder and this decoder as they went in, also into columns of other names, and
+// into several of them.
 func FuzzAgainstGoavro(f *testing.F) {
 	for seed := range uint64(300) {
 		f.Add(seed)
@@ -397,18 +399,19 @@ func FuzzAgainstGoavro(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}
-		d := New(planFor(t, table, decode.Config{}), Options{Framing: Bare(s)})
-		var want []any
+		other, cfg, computed := g.computed(s.root, table, false)
+		d, of := New(planFor(t, table, decode.Config{}), Options{Framing: Bare(s)}), New(planFor(t, other, cfg), Options{Framing: Bare(s)})
+		var want, wantOf []any
 		for range 20 {
 			native, row := g.value(s.root)
 			message, err := codec.BinaryFromNative(nil, native)
 			if err != nil {
 				t.Fatalf("%s: goavro: %v", text, err)
 			}
-			if err := d.Append(&kgo.Record{Value: message}); err != nil {
-				t.Fatalf("%s\n%v: %v", text, native, err)
+			if err := errors.Join(d.Append(&kgo.Record{Value: message}), of.Append(&kgo.Record{Value: message})); err != nil {
+				t.Fatalf("%s\n%v\n%v: %v", text, cfg.Columns, native, err)
 			}
-			want = append(want, row)
+			want, wantOf = append(want, row), append(wantOf, computed(row))
 			if len(message) > 0 { // and nothing is left of one that is cut off, or longer
 				for _, broken := range [][]byte{message[:len(message)-1], append(slices.Clip(message), 0)} {
 					if err := d.Append(&kgo.Record{Value: broken}); err == nil {
@@ -417,20 +420,27 @@ func FuzzAgainstGoavro(f *testing.F) {
 				}
 			}
 		}
-		b := d.NewBatch()
-		defer b.Release()
-		if err := validate(b); err != nil {
-			t.Fatalf("%s: %v", text, err)
-		}
-		if b.NumRows() != int64(len(want)) {
-			t.Fatalf("%d rows of %d", b.NumRows(), len(want))
-		}
-		for i := range want {
-			if got := rowShown(b, i); !equal(got, want[i]) {
-				t.Fatalf("%s\nrow %d\ngot  %v\nwant %v", text, i, got, want[i])
-			}
-		}
+		holds(t, string(text), d, want)
+		holds(t, fmt.Sprintf("%s\n%v", text, cfg.Columns), of, wantOf)
 	})
+}
+
+// holds compares the rows that a decoder holds.
+func holds(t *testing.T, what string, d *Decoder, want []any) {
+	t.Helper()
+	b := d.NewBatch()
+	defer b.Release()
+	if err := validate(b); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	if b.NumRows() != int64(len(want)) {
+		t.Fatalf("%s: %d rows of %d", what, b.NumRows(), len(want))
+	}
+	for i := range want {
+		if got := rowShown(b, i); !equal(got, want[i]) {
+			t.Fatalf("%s\nrow %d\ngot  %v\nwant %v", what, i, got, want[i])
+		}
+	}
 }
 
 func equal(a, b any) bool { return fmt.Sprint(a) == fmt.Sprint(b) }

@@ -294,6 +294,60 @@ func TestSymbolsWithoutColumn(t *testing.T) {
 	}
 }
 
+// TestRenamedListsAndMaps: lists and maps of small items may have another column, or several, also one that is found by a map's key.
+func TestRenamedListsAndMaps(t *testing.T) {
+	numbers, text := arrow.ListOf(arrow.PrimitiveTypes.Int32), arrow.BinaryTypes.String
+	const n = 40
+	var ones, trues, firsts, empties []any
+	for range n {
+		ones, trues, firsts, empties = append(ones, 1.0), append(trues, true), append(firsts, "A"), append(empties, "")
+	}
+	whole := append(append(varint(n), bytesOf(2, n)...), 0)
+	for _, tt := range []struct {
+		name, typ string
+		value     []byte
+		column    arrow.DataType
+		from      string
+		want      any
+	}{
+		{"ints", `{"type":"array","items":"int"}`, whole, numbers, "a", ones},
+		{"booleans", `{"type":"array","items":"boolean"}`, append(append(varint(n), bytesOf(1, n)...), 0), arrow.ListOf(arrow.FixedWidthTypes.Boolean), "a", trues},
+		{"symbols", `{"type":"array","items":{"type":"enum","name":"e","symbols":["A"]}}`, append(append(varint(n), bytesOf(0, n)...), 0), arrow.ListOf(text), "a", firsts},
+		{"empty texts", `{"type":"array","items":"string"}`, append(append(varint(n), bytesOf(0, n)...), 0), arrow.ListOf(text), "a", empties},
+		{"or null", `["null",{"type":"array","items":"int"}]`, append([]byte{2}, whole...), numbers, "a", ones},
+		{"of a map's key", `{"type":"map","values":{"type":"array","items":"int"}}`, slices.Concat([]byte{4, 2, 'k'}, whole, []byte{2, 'x'}, whole, []byte{0}), numbers, "a.k", ones},
+		{"of a record", `{"type":"record","name":"i","fields":[{"name":"x","type":{"type":"array","items":"int"}}]}`, whole, numbers, "a.x", ones},
+		{"a map", `{"type":"map","values":{"type":"array","items":"int"}}`, append(append([]byte{2, 2, 'k'}, whole...), 0), arrow.MapOf(text, numbers), "a", map[string]any{"k": ones}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			writer := parsed(t, recordOf(`{"name":"a","type":`+tt.typ+`},{"name":"b","type":{"type":"array","items":"null"}}`))
+			var fields []arrow.Field
+			cfg := decode.Config{Columns: map[string]decode.Column{}}
+			want := map[string]any{}
+			for i := range 3 {
+				name := fmt.Sprint("c", i)
+				fields = append(fields, arrow.Field{Name: name, Type: tt.column, Nullable: true})
+				cfg.Columns[name] = decode.Column{From: tt.from}
+				want[name] = tt.want
+			}
+			d := New(planFor(t, arrow.NewSchema(fields, nil), cfg), Options{Framing: Bare(writer)})
+			if err := d.Append(&kgo.Record{Value: append(slices.Clone(tt.value), 0)}); err != nil {
+				t.Fatal(err)
+			}
+			// What is read several times is counted once: the items of the nulls behind it are bounded as before.
+			err := d.Append(&kgo.Record{Value: append(append(slices.Clone(tt.value), varint(n)...), 0)})
+			if e, ok := errors.AsType[*decode.PoisonError](err); !ok || e.Reason != decode.ReasonTooLarge || e.Path != "b" {
+				t.Errorf("%d nulls more: %v", n, err)
+			}
+			b := d.NewBatch()
+			defer b.Release()
+			if got := rowShown(b, 0); b.NumRows() != 1 || !equal(got, want) {
+				t.Errorf("got  %v\nwant %v", got, want)
+			}
+		})
+	}
+}
+
 // TestFramings tells schemas by id and by fingerprint, and what is wrong where they can't be told.
 func TestFramings(t *testing.T) {
 	one, two := recordOf(`{"name":"a","type":"int"}`), recordOf(`{"name":"b","type":"string"},{"name":"a","type":"int"}`)

@@ -89,9 +89,10 @@ func (d *Decoder) value(v *value, p int) int {
 		}
 		p = at
 	}
+	items := d.items
 	end := d.plain(v, p)
 	if end >= 0 && v.extra {
-		end = d.compute(v, p, end)
+		end = d.compute(v, p, end, items)
 	}
 	if end < 0 {
 		return d.within(v.path)
