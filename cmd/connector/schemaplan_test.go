@@ -104,6 +104,36 @@ table: {uri: %q, schema_evolution: %s, columns: {day: {from: n, cast: date}}}
 	}
 }
 
+// TestSchemaPlanWithinLists: a field of a list's items that no column can hold is dropped by its path, and where the table has a column for it the others are followed.
+func TestSchemaPlanWithinLists(t *testing.T) {
+	for format, schema := range map[string]sr.Schema{
+		"avro": {Type: sr.TypeAvro, Schema: `{"type":"record","name":"r","fields":[{"name":"items","type":{"type":"array","items":{"type":"record","name":"item","fields":[
+			{"name":"x","type":"string"},{"name":"child","type":["null","item"]},{"name":"fresh","type":"string"}]}}}]}`},
+		"protobuf": {Type: sr.TypeProtobuf, Schema: `syntax = "proto3"; message R { message Item { string x = 1; Item child = 2; string fresh = 3; } repeated Item items = 1; }`},
+	} {
+		fake, client := fakeRegistry(t)
+		if _, err := client.CreateSchema(t.Context(), "t-value", schema); err != nil {
+			t.Fatal(err)
+		}
+		has := filepath.Join(t.TempDir(), "has")
+		mustRun(t, "table", "create", has, "--schema", "items ARRAY<STRUCT<x: STRING, child: STRUCT<x: STRING>>>")
+		config := func(table, columns string) string {
+			return file(t, "c.yaml", fmt.Sprintf("name: n\nsource: {brokers: [b:1], topic: t, format: %s, schema_registry: {urls: [%q]}}\ntable: {uri: %q, schema_evolution: add_columns, kafka_metadata: {enabled: false}%s}\n",
+				format, fake.URL(), table, columns))
+		}
+		fresh := filepath.Join(t.TempDir(), "fresh")
+		for name, tt := range map[string]struct{ config, out, err string }{
+			"a table that has it": {config(has, ""), "adds     column items.element.fresh STRING\n", ""},
+			"it is dropped":       {config(fresh, ", columns: {items.element.child: {drop: true}}"), "adds     column items ARRAY<STRUCT<x: STRING, fresh: STRING>>\n", ""},
+			"nothing is said":     {config(fresh, ""), "", "field items.element.child"},
+		} {
+			if o := command(t, "schema", "plan", "-c", tt.config); o.stdout != tt.out || !strings.Contains(o.stderr, tt.err) {
+				t.Errorf("%s, %s: exit code %d, %s%s, want\n%s%s", format, name, o.code, o.stdout, o.stderr, tt.out, tt.err)
+			}
+		}
+	}
+}
+
 // TestSchemaPlanOfJSON: what a column of JSON takes however it is written is no matter, and what it may not take is told.
 func TestSchemaPlanOfJSON(t *testing.T) {
 	fake, client := fakeRegistry(t)

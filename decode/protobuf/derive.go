@@ -62,11 +62,14 @@ func (d *deriver) field(f protoreflect.FieldDescriptor, path string) (arrow.Data
 		}
 		return arrow.MapOf(key, value), nil
 	}
-	t, err := d.single(f, path)
-	if err == nil && f.IsList() {
-		t = arrow.ListOf(t)
+	if !f.IsList() {
+		return d.single(f, path)
 	}
-	return t, err
+	element, err := d.single(f, path+".element")
+	if err != nil {
+		return nil, err
+	}
+	return arrow.ListOf(element), nil
 }
 
 func (d *deriver) single(f protoreflect.FieldDescriptor, path string) (arrow.DataType, error) {
@@ -100,10 +103,13 @@ func (d *deriver) single(f protoreflect.FieldDescriptor, path string) (arrow.Dat
 	default:
 	}
 	fields, err := d.fields(m, path)
-	if err == nil && len(fields) == 0 {
-		err = fmt.Errorf("field %s: the message type %s has no fields: drop it in table.columns", path, m.FullName())
+	switch {
+	case err != nil:
+		return nil, err
+	case len(fields) == 0:
+		return nil, fmt.Errorf("field %s: the message type %s has no fields: drop it in table.columns", path, m.FullName())
 	}
-	return arrow.StructOf(fields...), err
+	return arrow.StructOf(fields...), nil
 }
 
 // known is what a well-known type is to us.

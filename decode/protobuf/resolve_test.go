@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -451,6 +452,28 @@ func TestSchemas(t *testing.T) {
 	}
 	if _, err := FromDescriptorSet([]byte("no set"), "x"); err == nil {
 		t.Error("a broken set was read")
+	}
+}
+
+// TestPathsWithinLists: fields of a repeated field are named as in tables, with what their lists call an element.
+func TestPathsWithinLists(t *testing.T) {
+	typ := parsed(t, `syntax = "proto3"; message Top { message Item { string x = 1; Item child = 2; repeated Empty none = 3; message Empty {} } repeated Item items = 1; }`)
+	asked := map[string]bool{}
+	s, err := MessageSchema(typ, func(path string) bool { asked[path] = true; return strings.HasPrefix(path, "items.element.") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := func(name string, t arrow.DataType) arrow.Field {
+		return arrow.Field{Name: name, Type: t, Nullable: true}
+	}
+	want := arrow.NewSchema([]arrow.Field{f("items", arrow.ListOf(arrow.StructOf(f("x", arrow.BinaryTypes.String), f("child", arrow.Null), f("none", arrow.Null))))}, nil)
+	if !s.Equal(want) || !maps.Equal(asked, map[string]bool{"items.element.child": true, "items.element.none": true}) {
+		t.Errorf("asked for %v, got %s", asked, s)
+	}
+	for given, says := range map[string]string{"": "field items.element.child: the message type Top.Item contains itself", "items.element.child": "field items.element.none.element: the message type Top.Item.Empty has no fields"} {
+		if _, err := MessageSchema(typ, func(path string) bool { return path == given }); err == nil || !strings.HasPrefix(err.Error(), says) {
+			t.Errorf("%q is given: %v", given, err)
+		}
 	}
 }
 
