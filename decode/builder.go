@@ -314,6 +314,55 @@ func (b *Builder) Truncate(n int) {
 	}
 }
 
+// remove takes out those rows from first on, to the end, that gone marks. The rows behind them move up, in their order.
+func (b *Builder) remove(first int, gone []bool) {
+	to := first
+	for i, gone := range gone {
+		if gone {
+			continue
+		}
+		if first+i != to {
+			b.move(first+i, to)
+		}
+		to++
+	}
+	b.Truncate(to)
+}
+
+// move puts row i in the place of row to, which comes before it. What was between the two is lost.
+func (b *Builder) move(i, to int) {
+	switch null := b.IsNull(i); {
+	case null == b.IsNull(to):
+	case null:
+		b.clearValid(to)
+		b.Nulls++
+	default:
+		b.Valid[to/8] |= 1 << (to % 8)
+		b.Nulls--
+	}
+	switch {
+	case b.Kind == KindStruct:
+		for _, c := range b.Children {
+			c.move(i, to)
+		}
+	case b.hasOffsets():
+		from, n, at := b.Offsets[i], b.Offsets[i+1]-b.Offsets[i], b.Offsets[to]
+		b.Offsets[to+1] = at + n
+		if b.Kind == KindString || b.Kind == KindBinary {
+			copy(b.Data[at:], b.Data[from:from+n])
+			break
+		}
+		for k := range int(n) {
+			b.Children[0].move(int(from)+k, int(at)+k)
+		}
+	case b.Kind == KindBool:
+		bit := b.Data[i/8] >> (i % 8) & 1
+		b.Data[to/8] = b.Data[to/8]&^(1<<(to%8)) | bit<<(to%8)
+	default:
+		copy(b.Data[to*b.Width:], b.Data[i*b.Width:(i+1)*b.Width])
+	}
+}
+
 // truncateValid drops the validity bits from row n on and counts the nulls that went with them.
 func (b *Builder) truncateValid(n int) {
 	full := n / 8

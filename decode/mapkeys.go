@@ -9,7 +9,7 @@ import (
 // KeySet finds equal keys among the entries of one map. The zero value is ready.
 type KeySet struct {
 	slots []int32 // open addressing: row + 1 - first
-	Drop  []bool  // after FindDoubles: entries that a later one replaces
+	drop  []bool  // after findDoubles: entries that a later one replaces
 }
 
 // smallMap is up to how many entries comparing each with each is quicker than hashing.
@@ -17,8 +17,16 @@ const smallMap = 12
 
 var keySeed = maphash.MakeSeed()
 
-// FindDoubles tells whether the keys from row first on have equal ones, and marks in Drop which to leave out.
-func (s *KeySet) FindDoubles(keys *Builder, first int) (found bool) {
+// LastWins leaves the last of equal keys among a map's entries from row first on, with which its row is about to end. Entries move, so
+// that nothing is decoded a second time: with maps in maps, each would double the time of all below it.
+func (s *KeySet) LastWins(entries *Builder, first int) {
+	if s.findDoubles(entries.Children[0], first) {
+		entries.remove(first, s.drop)
+	}
+}
+
+// findDoubles tells whether the keys from row first on have equal ones, and marks in drop which to leave out.
+func (s *KeySet) findDoubles(keys *Builder, first int) (found bool) {
 	n := keys.Len - first
 	if n < 2 {
 		return false
@@ -37,19 +45,19 @@ func (s *KeySet) FindDoubles(keys *Builder, first int) (found bool) {
 	if cap(s.slots) < size {
 		s.slots = make([]int32, size)
 	}
-	if cap(s.Drop) < n {
-		s.Drop = make([]bool, n)
+	if cap(s.drop) < n {
+		s.drop = make([]bool, n)
 	}
-	s.slots, s.Drop = s.slots[:size], s.Drop[:n]
+	s.slots, s.drop = s.slots[:size], s.drop[:n]
 	clear(s.slots)
-	clear(s.Drop)
+	clear(s.drop)
 	for i := range n {
 		h := hashRow(keys, first+i) & uint64(size-1)
 		for s.slots[h] != 0 && !equalRows(keys, first+int(s.slots[h])-1, first+i) {
 			h = (h + 1) & uint64(size-1)
 		}
 		if s.slots[h] != 0 {
-			s.Drop[s.slots[h]-1] = true
+			s.drop[s.slots[h]-1] = true
 			found = true
 		}
 		s.slots[h] = int32(i + 1)

@@ -163,6 +163,54 @@ func TestBuildersAgainstArrow(t *testing.T) {
 	}
 }
 
+// TestRemovedRowsAgainstArrow takes random rows out of what is appended, and compares with arrow's builders, which have never had them.
+func TestRemovedRowsAgainstArrow(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(2, 2))
+	list := arrow.ListOf(arrow.StructOf(nullable("v", everyType), nullable("deep", arrow.ListOf(arrow.MapOf(tString, everyType)))))
+	rows := newRows(t, Config{}, nullable("v", list))
+	for round := range 30 {
+		ref := array.NewListBuilder(arrowMemory, list.Elem())
+		for range 5 {
+			rec := &kgo.Record{}
+			if err := rows.Begin(rec); err != nil {
+				t.Fatal(err)
+			}
+			b := rows.Columns[0]
+			first := b.Children[0].Len
+			gone := make([]bool, rnd.IntN(40))
+			ref.Append(true)
+			for i := range gone {
+				if gone[i] = rnd.IntN(3) == 0; gone[i] {
+					appendRandom(rnd, b.Children[0], nil)
+				} else {
+					appendRandom(rnd, b.Children[0], ref.ValueBuilder())
+				}
+			}
+			b.Children[0].remove(first, gone)
+			b.EndRow()
+			rows.Commit(rec)
+		}
+		batch, want := rows.NewBatch(), ref.NewArray()
+		if got := batch.Column(0); !array.Equal(got, want) {
+			t.Fatalf("round %d\ngot  %v\nwant %v", round, got, want)
+		}
+		if got, want := nullsBelow(batch.Column(0).Data()), nullsBelow(want.Data()); got != want {
+			t.Fatalf("round %d: %d nulls are counted, want %d", round, got, want)
+		}
+		batch.Release()
+		want.Release()
+		ref.Release()
+	}
+}
+
+func nullsBelow(d arrow.ArrayData) int {
+	n := d.NullN()
+	for _, c := range d.Children() {
+		n += nullsBelow(c)
+	}
+	return n
+}
+
 func TestBuffersAreUsedAgain(t *testing.T) {
 	rows := newRows(t, Config{}, nullable("n", tLong))
 	add := func() {

@@ -3,7 +3,6 @@ package avro
 import (
 	"encoding/binary"
 	"math"
-	"slices"
 	"unicode/utf8"
 
 	"kafkadelta/decode"
@@ -157,13 +156,9 @@ func (d *Decoder) mapping(v *value, p int) int {
 	if v.b != nil {
 		first = v.b.Children[0].Len
 	}
-	end := d.entries(v, p, base, nil)
+	end := d.entries(v, p, base)
 	if end >= 0 && v.b != nil {
-		if entries := v.b.Children[0]; d.Keys.FindDoubles(entries.Children[0], first) { // rare: once more, without them
-			entries.Truncate(first)
-			d.items = items
-			end = d.entries(v, p, base, slices.Clone(d.Keys.Drop))
-		}
+		d.Keys.LastWins(v.b.Children[0], first)
 		v.b.EndRow()
 	}
 	left := d.items
@@ -178,9 +173,9 @@ func (d *Decoder) mapping(v *value, p int) int {
 	return end
 }
 
-// entries decodes a map's blocks, but for the entries that drop marks.
-func (d *Decoder) entries(v *value, p, base int, drop []bool) int {
-	for at := 0; ; {
+// entries decodes a map's blocks.
+func (d *Decoder) entries(v *value, p, base int) int {
+	for {
 		n, next := d.count(p)
 		if next < 0 || n == 0 {
 			return next
@@ -196,7 +191,7 @@ func (d *Decoder) entries(v *value, p, base int, drop []bool) int {
 					d.found[base+i] = next
 				}
 			}
-			if v.b == nil || drop != nil && drop[at] {
+			if v.b == nil {
 				p = d.skip(v.typ.items, next)
 			} else {
 				p = d.entry(v, key, next)
@@ -204,7 +199,6 @@ func (d *Decoder) entries(v *value, p, base int, drop []bool) int {
 			if p < 0 {
 				return p
 			}
-			at++
 		}
 	}
 }

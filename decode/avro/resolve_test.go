@@ -1,6 +1,7 @@
 package avro
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -493,6 +494,31 @@ func TestGrowthIsBounded(t *testing.T) {
 	value := append(append(varint(int64(n)), bytesOf(0, n)...), 0)
 	if e, ok := errors.AsType[*decode.PoisonError](d.Append(&kgo.Record{Value: value})); !ok || e.Reason != decode.ReasonTooLarge {
 		t.Errorf("got %v", e)
+	}
+}
+
+// TestEqualKeysOfMapsInMapsAreLinear: each level's key comes twice. Were an entry decoded again for that, 40 levels would take 2^40 steps. (So many does Arrow
+// take for an array of the type, so that the builders are looked at.)
+func TestEqualKeysOfMapsInMapsAreLinear(t *testing.T) {
+	const levels = 40
+	typ, value, column := `"int"`, []byte{14}, arrow.PrimitiveTypes.Int32
+	for range levels { // the first of the two values is an empty map, or 0
+		typ, value, column = `{"type":"map","values":`+typ+`}`, slices.Concat([]byte{4, 2, 'k', 0, 2, 'k'}, value, []byte{0}), arrow.MapOf(arrow.BinaryTypes.String, column)
+	}
+	d := New(planFor(t, arrow.NewSchema([]arrow.Field{nullable("a", column)}, nil), decode.Config{}), Options{Framing: Bare(parsed(t, recordOf(`{"name":"a","type":`+typ+`}`)))})
+	if err := d.Append(&kgo.Record{Value: value}); err != nil {
+		t.Fatal(err)
+	}
+	b := d.Builders().Columns[0]
+	for level := range levels {
+		entries := b.Children[0]
+		if keys := entries.Children[0]; b.Len != 1 || entries.Len != 1 || keys.Len != 1 || string(keys.Data) != "k" {
+			t.Fatalf("level %d: %d maps with %d entries and the keys %q", level, b.Len, entries.Len, keys.Data)
+		}
+		b = entries.Children[1]
+	}
+	if !bytes.Equal(b.Data, []byte{7, 0, 0, 0}) {
+		t.Errorf("the innermost value is %v", b.Data)
 	}
 }
 

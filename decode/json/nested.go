@@ -1,7 +1,6 @@
 package json
 
 import (
-	"slices"
 	"strconv"
 
 	"kafkadelta/decode"
@@ -36,31 +35,23 @@ func (d *Decoder) list(f *field, p int) int {
 func (d *Decoder) mapValue(f *field, p int) int {
 	entries := f.b.Children[0]
 	first := entries.Len
-	end := d.entries(f, p+1, nil)
+	end := d.entries(f, p+1)
 	if end < 0 {
 		return end
 	}
-	if d.keys.FindDoubles(entries.Children[0], first) {
-		// Rare: read the object again, leaving out the entries that a later one replaces. A map below may need the
-		// set of keys too, so this one is copied.
-		drop := slices.Clone(d.keys.Drop)
-		entries.Truncate(first)
-		if end = d.entries(f, p+1, drop); end < 0 {
-			return end
-		}
-	}
+	d.keys.LastWins(entries, first)
 	f.b.EndRow()
 	return end
 }
 
-// entries decodes a map's entries from p on, but for those that drop marks.
-func (d *Decoder) entries(f *field, p int, drop []bool) (end int) {
+// entries decodes a map's entries from p on.
+func (d *Decoder) entries(f *field, p int) (end int) {
 	entries := f.b.Children[0]
 	p = d.space(p)
 	if d.at(p) == '}' {
 		return p + 1
 	}
-	for i := 0; ; i++ {
+	for {
 		if d.at(p) != '"' {
 			return d.syntax(p, "a field name in quotes")
 		}
@@ -68,24 +59,16 @@ func (d *Decoder) entries(f *field, p int, drop []bool) (end int) {
 		if end < 0 {
 			return end
 		}
-		if drop != nil && drop[i] {
-			if p = d.colon(end); p >= 0 {
-				p = d.skip(p, f.depth+1)
-			}
-		} else {
-			if end = d.mapKey(f.key, text, p, end); end < 0 {
-				return d.within(f.key.path)
-			}
-			if p = d.colon(end); p >= 0 {
-				if p = d.value(f.elem, p); p < 0 {
-					return d.within(f.elem.path)
-				}
-				entries.EndRow()
-			}
+		if end = d.mapKey(f.key, text, p, end); end < 0 {
+			return d.within(f.key.path)
 		}
-		if p < 0 {
+		if p = d.colon(end); p < 0 {
 			return p
 		}
+		if p = d.value(f.elem, p); p < 0 {
+			return d.within(f.elem.path)
+		}
+		entries.EndRow()
 		p = d.space(p)
 		switch d.at(p) {
 		case ',':

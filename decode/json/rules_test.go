@@ -1,6 +1,7 @@
 package json
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
@@ -319,6 +320,31 @@ func TestComputedColumns(t *testing.T) {
 				t.Errorf("got %s %v, want %s", got, poison, test.want)
 			}
 		})
+	}
+}
+
+// TestEqualKeysOfMapsInMapsAreLinear: each level's key comes twice. Were an entry decoded again for that, 40 levels would take 2^40 steps. (So many does Arrow
+// take for an array of the type, so that the builders are looked at.)
+func TestEqualKeysOfMapsInMapsAreLinear(t *testing.T) {
+	const levels = 40
+	typ, message := tInt, `7`
+	for range levels {
+		typ, message = arrow.MapOf(tString, typ), `{"k":null,"k":`+message+`}`
+	}
+	d := newDecoder(t, arrow.NewSchema([]arrow.Field{nullable("v", typ)}, nil), decode.Config{})
+	if err := d.Append(&kgo.Record{Value: []byte(`{"v":` + message + `}`)}); err != nil {
+		t.Fatal(err)
+	}
+	b := d.Builders().Columns[0]
+	for level := range levels {
+		entries := b.Children[0]
+		if keys := entries.Children[0]; b.Len != 1 || entries.Len != 1 || keys.Len != 1 || string(keys.Data) != "k" {
+			t.Fatalf("level %d: %d maps with %d entries and the keys %q", level, b.Len, entries.Len, keys.Data)
+		}
+		b = entries.Children[1]
+	}
+	if !bytes.Equal(b.Data, []byte{7, 0, 0, 0}) || b.Nulls != 0 {
+		t.Errorf("the innermost value is %v", b.Data)
 	}
 }
 

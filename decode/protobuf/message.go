@@ -111,7 +111,7 @@ func (d *Decoder) message(m *message, in []byte, row int) bool {
 func (d *Decoder) items(f *field, typ protowire.Type, u uint64, s []byte) bool {
 	switch {
 	case f.isMap:
-		if typ == protowire.BytesType && !d.entry(f, s, nil) {
+		if typ == protowire.BytesType && !d.entry(f, s) {
 			return d.within(f.path)
 		}
 	case f.elem != nil:
@@ -230,13 +230,9 @@ func (d *Decoder) finish(m *message, in []byte, row int) bool {
 	for _, f := range m.fields {
 		switch {
 		case f.isMap || f.isList:
-			if !d.endItems(f, in) {
-				return d.within(f.path)
-			}
+			d.endItems(f)
 			for _, also := range f.also {
-				if !d.endItems(also, in) {
-					return d.within(f.path)
-				}
+				d.endItems(also)
 			}
 		case f.b != nil && f.b.Len != row || f.b == nil && d.came(f):
 		case f.required && !d.partial:
@@ -326,8 +322,8 @@ func (d *Decoder) element(f *field, typ protowire.Type, u uint64, s []byte) bool
 	return true
 }
 
-// entry takes one entry of a map, unless drop says that a later one replaces it; drop is only asked in a second round.
-func (d *Decoder) entry(f *field, in []byte, drop *dropped) bool {
+// entry takes one entry of a map.
+func (d *Decoder) entry(f *field, in []byte) bool {
 	var key, value datum
 	var parts []byte
 	for p := 0; p < len(in); {
@@ -366,7 +362,7 @@ func (d *Decoder) entry(f *field, in []byte, drop *dropped) bool {
 		}
 	}
 	for name, l := range f.lookups {
-		if string(key.s) != name || drop != nil {
+		if string(key.s) != name {
 			continue
 		}
 		for i := range l.computed {
@@ -378,7 +374,7 @@ func (d *Decoder) entry(f *field, in []byte, drop *dropped) bool {
 			return d.within(l.path)
 		}
 	}
-	if f.b == nil || drop.next() {
+	if f.b == nil {
 		return true
 	}
 	if !d.single(f.key, key.u, key.s) {
@@ -402,49 +398,13 @@ type datum struct {
 	s []byte
 }
 
-// dropped goes through the entries of a map.
-type dropped struct {
-	drop []bool
-	at   int
-}
-
-func (d *dropped) next() bool {
-	if d == nil {
-		return false
+// endItems ends the row of a list or a map. Of equal keys the last one counts.
+func (d *Decoder) endItems(f *field) {
+	if f.b == nil {
+		return
 	}
-	d.at++
-	return d.drop[d.at-1]
-}
-
-// endItems ends the row of a list or a map.
-func (d *Decoder) endItems(f *field, in []byte) bool {
-	switch {
-	case f.b == nil:
-	case f.isMap:
-		return d.endMap(f, in)
-	default:
-		f.b.EndRow()
-	}
-	return true
-}
-
-// endMap ends the row of a map. Of equal keys the last one counts.
-func (d *Decoder) endMap(f *field, in []byte) bool {
-	entries := f.b.Children[0]
-	first := int(f.b.Offsets[f.b.Len])
-	if d.Keys.FindDoubles(entries.Children[0], first) { // rare: once more, without them
-		drop := &dropped{drop: slices.Clone(d.Keys.Drop)}
-		entries.Truncate(first)
-		for p := 0; p < len(in); {
-			number, typ, n := tag(in, p)
-			p += n
-			_, s, n := payload(number, typ, in[p:])
-			p += n
-			if number == f.number && typ == protowire.BytesType && !d.entry(f, s, drop) {
-				return false
-			}
-		}
+	if f.isMap {
+		d.Keys.LastWins(f.b.Children[0], int(f.b.Offsets[f.b.Len]))
 	}
 	f.b.EndRow()
-	return true
 }

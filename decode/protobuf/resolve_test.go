@@ -1,6 +1,7 @@
 package protobuf
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -651,6 +652,39 @@ func TestPartsInPartsAreLinear(t *testing.T) {
 	defer b.Release()
 	if got := fmt.Sprint(rowShown(b, 0)); got != "map[all:map[k:map[n:"+want+" x:5]] n:"+want+"]" {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// TestEqualKeysOfMapsInMapsAreLinear: each level's key comes twice. Were an entry decoded again for that, 40 levels would take 2^40 steps. (So many does Arrow
+// take for an array of the type, so that the builders are looked at.)
+func TestEqualKeysOfMapsInMapsAreLinear(t *testing.T) {
+	const levels = 40
+	typ := parsed(t, `syntax = "proto3"; message Top { map<string, Top> all = 1; int32 x = 2; }`)
+	part := func(number byte, message []byte) []byte {
+		return append(binary.AppendUvarint([]byte{number<<3 | 2}, uint64(len(message))), message...)
+	}
+	f := func(name string, t arrow.DataType) arrow.Field {
+		return arrow.Field{Name: name, Type: t, Nullable: true}
+	}
+	fields, message := []arrow.Field{f("x", arrow.PrimitiveTypes.Int32)}, []byte{0x10, 7}
+	for range levels {
+		fields = []arrow.Field{f("all", arrow.MapOf(text, arrow.StructOf(fields...)))}
+		message = slices.Concat(part(1, part(1, []byte("k"))), part(1, slices.Concat(part(1, []byte("k")), part(2, message))))
+	}
+	d := New(planFor(t, arrow.NewSchema(fields, nil), decode.Config{}), Bare(typ))
+	if err := d.Append(&kgo.Record{Value: message}); err != nil {
+		t.Fatal(err)
+	}
+	b := d.Builders().Columns[0]
+	for level := range levels {
+		entries := b.Children[0]
+		if keys := entries.Children[0]; b.Len != 1 || entries.Len != 1 || keys.Len != 1 || string(keys.Data) != "k" {
+			t.Fatalf("level %d: %d maps with %d entries and the keys %q", level, b.Len, entries.Len, keys.Data)
+		}
+		b = entries.Children[1].Children[0]
+	}
+	if !bytes.Equal(b.Data, []byte{7, 0, 0, 0}) {
+		t.Errorf("the innermost value is %v", b.Data)
 	}
 }
 
