@@ -124,7 +124,7 @@ func eachLetter(ctx context.Context, store delta.LogStore, snap *delta.Snapshot,
 				return fmt.Errorf("reading the deletion vector of %s: %w", a.Path, err)
 			}
 		}
-		more, err := readLetters(ctx, store, &a, dead, func(l *Letter) bool { return !f.wants(l) || visit(l) })
+		more, err := readLetters(ctx, memory.DefaultAllocator, store, &a, dead, func(l *Letter) bool { return !f.wants(l) || visit(l) })
 		if err != nil {
 			return fmt.Errorf("reading %s: %w", a.Path, err)
 		}
@@ -135,7 +135,7 @@ func eachLetter(ctx context.Context, store delta.LogStore, snap *delta.Snapshot,
 	return nil
 }
 
-func readLetters(ctx context.Context, store delta.LogStore, a *delta.Add, dead *delta.RowSet, visit func(*Letter) bool) (more bool, err error) {
+func readLetters(ctx context.Context, mem memory.Allocator, store delta.LogStore, a *delta.Add, dead *delta.RowSet, visit func(*Letter) bool) (more bool, err error) {
 	src, err := openObject(ctx, store, nameOf(a.Path), a.Size)
 	if err != nil {
 		return false, err
@@ -148,35 +148,57 @@ func readLetters(ctx context.Context, store delta.LogStore, a *delta.Add, dead *
 			err = src.err
 		}
 	}()
-	pf, err := file.NewParquetReader(src, file.WithReadProps(parquet.NewReaderProperties(memory.DefaultAllocator)))
+	pf, err := file.NewParquetReader(src, file.WithReadProps(parquet.NewReaderProperties(mem)))
 	if err != nil {
 		return false, err
 	}
-	fr, err := pqarrow.NewFileReader(pf, pqarrow.ArrowReadProperties{BatchSize: batchRows}, memory.DefaultAllocator)
+	row := int64(0)
+	for group := range pf.NumRowGroups() {
+		more, err := readGroupOfLetters(ctx, mem, pf, group, func(r letterReader) bool {
+			for i := range int(r.NumRows()) {
+				if dead == nil || !dead.Has(row+int64(i)) {
+					if l := r.letter(i); !visit(&l) {
+						return false
+					}
+				}
+			}
+			row += r.NumRows()
+			return true
+		})
+		if err != nil || !more {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// lettersBytes bounds a batch of letters, by what its row group has for each on average, without compression.
+const lettersBytes = 16 << 20
+
+// readGroupOfLetters reads a row group in batches, which never have rows of two: whoever writes one bounds its bytes, and letters may be as large as
+// messages are.
+func readGroupOfLetters(ctx context.Context, mem memory.Allocator, pf *file.Reader, group int, visit func(letterReader) bool) (more bool, err error) {
+	md := pf.MetaData().RowGroup(group)
+	each := max(md.TotalByteSize()/max(md.NumRows(), 1), 1)
+	fr, err := pqarrow.NewFileReader(pf, pqarrow.ArrowReadProperties{BatchSize: min(max(lettersBytes/each, 1), batchRows)}, mem)
 	if err != nil {
 		return false, err
 	}
-	batches, err := fr.GetRecordReader(ctx, nil, nil)
+	batches, err := fr.GetRecordReader(ctx, nil, []int{group})
 	if err != nil {
 		return false, err
 	}
 	defer batches.Release()
-	for row := int64(0); ; {
+	for {
 		rb, err := batches.Read()
 		if errors.Is(err, io.EOF) {
 			return true, nil
 		} else if err != nil {
 			return false, err
 		}
-		r := letterReader{rb}
-		for i := range int(rb.NumRows()) {
-			if dead == nil || !dead.Has(row+int64(i)) {
-				if l := r.letter(i); !visit(&l) {
-					return false, nil
-				}
-			}
+		if !visit(letterReader{rb}) {
+			return false, nil
 		}
-		row += rb.NumRows()
 	}
 }
 

@@ -28,8 +28,9 @@ import (
 // Bounds of what is replayed in one commit, and of one Arrow batch, as in the pipeline.
 const (
 	lettersOfPart = 50_000
-	bytesOfPart   = 64 << 20 // of keys, values and headers
+	bytesOfPart   = 64 << 20 // as all bytes here, of keys, values and headers
 	rowsOfBatch   = 8192
+	bytesOfBatch  = 4 << 20
 )
 
 // cleanupTimeout bounds the deletion of files that were written and are not part of a table. What it misses, VACUUM removes.
@@ -171,6 +172,7 @@ type part struct {
 	rows       *sink.Writer
 	marks      *pipeline.LetterWriter
 	held       []*kgo.Record // of the rows in the decoder
+	heldBytes  int
 	good       int64
 }
 
@@ -264,7 +266,8 @@ func (p *part) take(ctx context.Context, record *kgo.Record) error {
 	for {
 		err := p.made.Decoder.Append(record)
 		if err == nil {
-			if p.held = append(p.held, record); len(p.held) < rowsOfBatch {
+			p.held = append(p.held, record)
+			if p.heldBytes += pipeline.Size(record); len(p.held) < rowsOfBatch && p.heldBytes < bytesOfBatch {
 				return nil
 			}
 			return p.flush(ctx)
@@ -314,7 +317,7 @@ func (p *part) evolve(ctx context.Context, want *arrow.Schema) error {
 // decoded again. What the filter leaves out by now stays a dead letter.
 func (p *part) flush(ctx context.Context) error {
 	held := p.held
-	p.held = nil
+	p.held, p.heldBytes = nil, 0
 	if len(held) == 0 {
 		return nil
 	}

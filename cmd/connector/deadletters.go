@@ -174,6 +174,9 @@ func deadLettersListCommand() *cobra.Command {
 					return true
 				}
 				if found++; len(letters) < limit {
+					if f.output != "json" { // the lines don't tell them, and they may be large
+						l.Key, l.Value, l.Headers = nil, nil, nil
+					}
 					letters = append(letters, *l)
 				}
 				return true

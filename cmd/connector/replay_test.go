@@ -16,12 +16,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/twmb/franz-go/pkg/sr"
 
 	"kafkadelta/admin"
 	"kafkadelta/checkpoint"
+	"kafkadelta/columns"
 	"kafkadelta/delta"
 	"kafkadelta/internal/kafkatest"
+	"kafkadelta/pipeline"
 	"kafkadelta/replay"
 	"kafkadelta/sink"
 	"kafkadelta/storage"
@@ -34,13 +37,13 @@ import (
 type replayable struct {
 	config, table, letters string
 	now                    func() time.Time // of replayIn; nil for the clock
+	decoders               func(pipeline.NewDecoder) pipeline.NewDecoder
 }
 
 // newReplayable runs a stream of 100 messages. Of each ten, two have their id under another name than the configuration has asked for
 // first, and one has none at all.
 func newReplayable(t *testing.T) replayable {
 	t.Helper()
-	cluster := kafkatest.Start(t, "numbers", 2)
 	var values [][]byte
 	for i := range 100 {
 		switch i % 10 {
@@ -52,6 +55,13 @@ func newReplayable(t *testing.T) replayable {
 			values = append(values, fmt.Appendf(nil, `{"id":%d,"number":{"id":%d}}`, i, i))
 		}
 	}
+	return replayableOf(t, values)
+}
+
+// replayableOf is a stream that has run over such messages.
+func replayableOf(t *testing.T, values [][]byte) replayable {
+	t.Helper()
+	cluster := kafkatest.Start(t, "numbers", 2)
 	kafkatest.Produce(t, cluster.ListenAddrs(), "numbers", 2, values)
 	r := replayable{table: filepath.Join(t.TempDir(), "table"), letters: filepath.Join(t.TempDir(), "letters")}
 	text := fmt.Sprintf(`name: numbers
@@ -101,6 +111,41 @@ func TestReplay(t *testing.T) {
 		t.Errorf("the next run says %s", o.stderr)
 	}
 	mustRun(t, "verify", "-c", r.config)
+}
+
+// TestReplayOfLargeLetters: of letters with 900 kB each no more are decoded into a batch than make 4 MiB.
+func TestReplayOfLargeLetters(t *testing.T) {
+	var values [][]byte
+	for i := range 12 {
+		values = append(values, fmt.Appendf(nil, `{"number":{"id":%d},"pad":"%0900000d"}`, i, i))
+	}
+	r := replayableOf(t, values)
+	var batches []int
+	r.decoders = func(compile pipeline.NewDecoder) pipeline.NewDecoder {
+		return func(layout *sink.Layout) (pipeline.Decoder, *columns.Plan, error) {
+			d, plan, err := compile(layout)
+			return batchCounter{d, &batches}, plan, err
+		}
+	}
+	table, letters := replayStores(t, r)
+	if err := r.replayIn(t.Context(), t, table, letters); err != nil {
+		t.Fatal(err)
+	}
+	if want := []int{5, 5, 2}; !slices.Equal(batches, want) {
+		t.Errorf("the batches have %v letters, want %v", batches, want)
+	}
+}
+
+// batchCounter notes how many rows batches have.
+type batchCounter struct {
+	pipeline.Decoder
+	batches *[]int
+}
+
+func (c batchCounter) NewBatch() arrow.RecordBatch {
+	rb := c.Decoder.NewBatch()
+	*c.batches = append(*c.batches, int(rb.NumRows()))
+	return rb
 }
 
 // TestReplayOfAFormerGeneration: what a rewind reads again is not replayed as well.
@@ -265,6 +310,9 @@ func (r replayable) replayIn(ctx context.Context, t *testing.T, table, letters s
 	options := c.replayOptions(stream, dead, table, letters, admin.LetterFilter{Connector: c.Name, Partition: -1, Offset: -1}, messages)
 	if r.now != nil {
 		options.Now = r.now
+	}
+	if r.decoders != nil {
+		options.NewDecoder = r.decoders(options.NewDecoder)
 	}
 	_, err = replay.Run(ctx, options)
 	return err
