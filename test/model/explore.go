@@ -17,6 +17,7 @@ type Bounds struct {
 	Pin                   bool  // the stream has not started: starts are to be pinned, under the policy `latest`
 	Added                 bool  // partition 1 was added to the topic, and nothing of it is in the table
 	Twins                 bool  // partition 1 is the first one again, by another stream: one of the two may begin
+	Markers               bool  // the last offset is a control record, and a partition that has lost messages is refused
 	DeadMask              uint8 // places that are dead letters
 	Tables                int   // that they go to, as rows of a catalog; 0: to the one dead-letter table
 	Budget                Budget
@@ -168,7 +169,7 @@ func (x *explorer) expand(from *State, parent uint32, deeper *level, r *Result) 
 		if !isNew {
 			return
 		}
-		if bad == Fine && x.Live && (x.Without == nothing || x.Without == a3) && !x.completes(*s) {
+		if bad == Fine && x.Live && x.looksOn() && !x.completes(*s) {
 			bad = Stuck
 		}
 		if bad != Fine {
@@ -178,6 +179,11 @@ func (x *explorer) expand(from *State, parent uint32, deeper *level, r *Result) 
 		}
 		deeper.add(s, index)
 	})
+}
+
+// looksOn tells whether it is asked of each state if the rest can still be brought in: the other mutants break something before.
+func (m *Model) looksOn() bool {
+	return m.Without == nothing || m.lacks(a3) || m.lacks(k2) || m.lacks(k6)
 }
 
 // story follows the hashes back from a state and tells the steps that lead to it. It walks without renaming anything, so

@@ -51,7 +51,7 @@ func (m *Model) check(s *State) Violation {
 			case rows > 1:
 				return Doubled
 			case m.Twins: // of one of them
-			case o < table.Txn[p] && rows == 0 && !table.Restored:
+			case o < table.Txn[p] && rows == 0 && !table.Restored && !m.isMarker(o):
 				return Lost
 			case o >= table.Txn[p] && rows > 0:
 				return TxnsRows
@@ -143,7 +143,7 @@ func (m *Model) complete(s *State) (done, refused bool) {
 	table := s.at(s.Versions, m.first())
 	done = true
 	for p := range m.Partitions {
-		done = done && (table.Txn[p] == m.Messages || m.Twins && table.Txn[1-p] == m.Messages)
+		done = done && (table.Txn[p] == m.Messages || m.Twins && table.Txn[1-p] == m.Messages || m.isMarker(table.Txn[p]) && s.Gone[p] <= table.Txn[p])
 	}
 	pending, gone := m.pending(s), false
 	for u := range s.Units {
@@ -152,7 +152,7 @@ func (m *Model) complete(s *State) (done, refused bool) {
 	for _, of := range s.Dead.Of {
 		gone = gone || of != 0 && of != s.Dead.Catalog+1
 	}
-	return done && pending == 0, table.Restored || table.Ended || s.Expired != 0 || gone || s.Dead.Removed != 0 || s.cutBelow(table)
+	return done && pending == 0, table.Restored || table.Ended || s.Expired != 0 && !m.lacks(k6) || gone || s.Dead.Removed != 0 || s.cutBelow(table) || m.lostBefore(s, table)
 }
 
 // assign gives a partition without an owner to the first worker that holds nothing.
@@ -199,8 +199,8 @@ func (m *Model) proceed(s *State, w int) {
 		var next [maxPartitions]int8
 		var parts uint8
 		for p := range m.Partitions {
-			if has(k.Own, p) && k.Pos[p] < m.Messages {
-				next[p] = m.Messages
+			if has(k.Own, p) && k.Pos[p] < m.takes() {
+				next[p] = m.takes()
 				parts |= bit(p)
 			}
 		}

@@ -1,6 +1,6 @@
 package model
 
-// What may befall Kafka's log of a partition (rules K3 to K5). There is one partition then, and one such event.
+// What may befall Kafka's log of a partition (rules K2 to K5). There is one partition then, and one such event.
 
 // Ways in which a log comes to have other messages at offsets that it had before.
 const (
@@ -30,9 +30,12 @@ func (m *Model) cutSteps(s *State, step stepper) {
 	}
 }
 
-// refusesLog tells whether a worker that is to read on from an offset, and knows the epoch of the message before it, finds that the log is not what it was.
+// refusesLog tells whether a worker that is to read on from an offset, and knows the epoch of the message before it, finds that the log is not what it was, or
+// has less than it had (K1).
 func (m *Model) refusesLog(s *State, next, epoch int8) bool {
 	switch beyond := s.Cut != 0 && next >= s.Cut; {
+	case m.Markers && s.Gone[0] > next:
+		return true
 	case s.Anew:
 		return !m.lacks(k5)
 	case beyond && s.Short && !m.lacks(k3):
@@ -68,4 +71,27 @@ func (m *Model) landEpoch(s *State, fl *Unit, table *Table) {
 // cutBelow: the table has messages that Kafka's log had, and for which it has others now. Whoever starts has to refuse.
 func (s *State) cutBelow(table Table) bool {
 	return s.Cut != 0 && (s.Anew || table.Epoch != 2 && table.Txn[0] >= s.Cut)
+}
+
+// isMarker tells of the offset of a control record.
+func (m *Model) isMarker(offset int8) bool { return m.Markers && offset == m.Messages-1 }
+
+// takes is up to where spans go.
+func (m *Model) takes() int8 {
+	if m.Markers && m.lacks(k2) {
+		return m.Messages - 1
+	}
+	return m.Messages
+}
+
+// retentionTakes tells whether retention may remove the first offset that Kafka has. A control record is removed long after the 10 minutes in which a
+// worker that has nothing else to take commits its offset (K2).
+func (m *Model) retentionTakes(s *State, p int) bool {
+	txn := s.at(s.Versions, m.first()).Txn[p]
+	return !m.isMarker(s.Gone[p]) || txn > s.Gone[p] || m.lacks(k2) && txn == s.Gone[p]
+}
+
+// lostBefore: whoever starts has to refuse, since messages were removed before they were read. Control records are none.
+func (m *Model) lostBefore(s *State, table Table) bool {
+	return m.Markers && s.Gone[0] > table.Txn[0] && !m.isMarker(table.Txn[0])
 }

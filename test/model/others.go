@@ -138,7 +138,7 @@ func (m *Model) ageSteps(s *State, step stepper) {
 func (m *Model) endSteps(s *State, step stepper) {
 	m.cutSteps(s, step)
 	for p := range m.Partitions {
-		if s.Left.Retain > 0 && s.Gone[p] < m.Messages {
+		if s.Left.Retain > 0 && s.Gone[p] < m.Messages && m.retentionTakes(s, p) {
 			step(opRetain, p, 0, 0, func(t *State) bool { t.Left.Retain--; t.Gone[p]++; return true })
 		}
 	}

@@ -66,9 +66,11 @@ const (
 	e1
 	e2
 	k1
+	k2
 	k3
 	k4
 	k5
+	k6
 	ruleCount // not one
 )
 
@@ -83,8 +85,7 @@ type Mutant struct {
 }
 
 // Mutants are all of them, by the order of docs/exactly-once.md. P2 and P5 have none: P2 says where proposals lie, and P5 is
-// hygiene: the model never lets a proposal expire, and still holds. Nor have T6a, which is about what two configurations say, and K2 and K6, about what Kafka's brokers and
-// clocks say.
+// hygiene: the model never lets a proposal expire, and still holds. Nor has T6a, which is about what two configurations say.
 var Mutants = []Mutant{
 	{c1, "C1", "the next version is tried without a look at the winner", Doubled, 8, fencing},
 	{c1Touch, "C1a", "txns are compared by value, not by whether they were touched", Generation, 9, goingBack},
@@ -146,7 +147,9 @@ var Mutants = []Mutant{
 	{e1, "E1", "the schema that rows need comes in a commit after theirs", Schema, 4, changing},
 	{e2, "E2", "who changes the schema does not look whether others have changed it", Schema, 5, changingTwice},
 	{k1, "K1", "what retention has removed before it was read is passed over, and not counted", Lost, 5, adding},
+	{k2, "K2", "the txn stays before control records until a message follows", Stuck, 6, marking},
 	{k3, "K3", "nobody looks whether Kafka's log ends before the table's offset", Lost, 5, cuttingBack},
 	{k4, "K4", "leader epochs are not compared: a log that has grown again is taken for the one before", Lost, 8, cuttingBack},
 	{k5, "K5", "a topic that was made anew is taken for the one before", Lost, 8, cuttingBack},
+	{k6, "K6", "a log checkpoint forgets what is old by the clock of who writes it", Stuck, 3, jumping},
 }

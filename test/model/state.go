@@ -118,6 +118,7 @@ type Worker struct {
 	Put    Put     // what was sent last
 
 	Newer bool // another verdict on messages: a newer version of the program
+	Ahead bool // its clock is
 	Apply Applying
 }
 
@@ -141,7 +142,7 @@ type Put struct {
 
 // Budget is how often each thing may still happen.
 type Budget struct {
-	Acquire, Lost, Twice, Rewind, Refresh, Clean, Meta, Restore, Age, Vacuum, Expire, Newer, Replay, Retain, End, Remove, Anew, Cut int8
+	Acquire, Lost, Twice, Rewind, Refresh, Clean, Meta, Restore, Age, Vacuum, Expire, Newer, Replay, Retain, End, Remove, Anew, Cut, Jump int8
 }
 
 func bit(i int) uint8              { return 1 << i }
@@ -431,6 +432,9 @@ func (k *Worker) keys() [4]uint64 {
 	b := uint64(k.Hand[0])<<40 | uint64(k.Hand[1])<<32 | uint64(k.Gen)<<24 | uint64(k.Schema)<<16 | uint64(k.Known)<<8 | uint64(k.Epoch)<<1
 	if k.Newer {
 		b |= 1
+	}
+	if k.Ahead {
+		b |= 1 << 4
 	}
 	return [4]uint64{a, b, k.Put.key(), k.Apply.key()}
 }

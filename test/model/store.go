@@ -94,7 +94,7 @@ func (m *Model) land(s *State, p Put) {
 func (m *Model) count(s *State, u, part int) {
 	fl := &s.Units[u]
 	for o := fl.First[part]; o < fl.Next[part]; o++ {
-		if has(fl.Dead|fl.Lost, place(part, o)) {
+		if has(fl.Dead|fl.Lost, place(part, o)) || m.isMarker(o) {
 			continue
 		}
 		if n := s.Rows[part] >> (2 * o) & 3; n < 3 {

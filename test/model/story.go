@@ -22,6 +22,8 @@ const (
 	opPut
 	opReadBack
 	opLetGo
+	opJump
+	opForget
 	opArrive
 	opTimeout
 	opLate
@@ -127,6 +129,10 @@ func (n *names) text(before, after *State, t Step, partitions int) string {
 		return n.readBack(before, after, t)
 	case opLetGo:
 		return "crashes, or gives up all it has" + n.removed(before, after)
+	case opJump:
+		return "has its clock jump ahead"
+	case opForget:
+		return fmt.Sprintf("writes a log checkpoint, and forgets the txn of p%d, which is past the retention by its clock", t.A)
 	default:
 		return n.otherText(before, after, t)
 	}

@@ -50,7 +50,7 @@ func (m *Model) reseek(s *State, w int) {
 	k := &s.Workers[w]
 	own := k.Own
 	before := *k
-	*k = Worker{Newer: k.Newer, Apply: k.Apply}
+	*k = Worker{Newer: k.Newer, Ahead: k.Ahead, Apply: k.Apply}
 	for p := range m.Partitions {
 		if !has(own, p) {
 			continue
@@ -471,6 +471,20 @@ func (m *Model) workerSteps(s *State, w int, emit func(*State, Step)) {
 		})
 	}
 	m.deadLetterSteps(s, w, step)
+	m.clockSteps(s, w, step)
+}
+
+// clockSteps: a clock jumps ahead. Whoever writes a log checkpoint takes by it for past the retention what is not, unless the store's time counts as well (K6).
+func (m *Model) clockSteps(s *State, w int, step stepper) {
+	k := &s.Workers[w]
+	if s.Left.Jump > 0 && k.Own != 0 {
+		step(opJump, 0, 0, 0, func(t *State) bool { t.Left.Jump--; t.Workers[w].Ahead = true; return true })
+	}
+	for p := range m.Partitions {
+		if k.Ahead && m.lacks(k6) && !has(s.Expired, p) {
+			step(opForget, p, 0, 0, func(t *State) bool { t.Expired |= bit(p); return true })
+		}
+	}
 }
 
 type stepper func(op Op, a, b, c int, do func(t *State) bool)
@@ -575,7 +589,7 @@ func (m *Model) flushSteps(s *State, w int, step stepper) {
 		if !has(k.Own, p) {
 			return
 		}
-		for e := k.Pos[p] + 1; e <= m.Messages; e++ {
+		for e := k.Pos[p] + 1; e <= m.takes(); e++ {
 			if m.Partitions == 1 || e == k.Pos[p]+1 || e == m.Messages {
 				next[p] = e
 				choose(p+1, parts|bit(p))

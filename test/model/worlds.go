@@ -37,6 +37,8 @@ var (
 	pinning        = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Pin: true, Live: true, Budget: Budget{Acquire: 4}}
 	adding         = Bounds{Workers: 2, Partitions: 2, Messages: 2, Versions: 4, Added: true, Live: true, Budget: Budget{Acquire: 3, Retain: 1}}
 	cuttingBack    = Bounds{Workers: 2, Partitions: 1, Messages: 3, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Lost: 1, Cut: 1}}
+	marking        = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Markers: true, Live: true, Budget: Budget{Acquire: 3, Lost: 1, Retain: 2}}
+	jumping        = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 3, Live: true, Budget: Budget{Acquire: 3, Jump: 1}}
 	twins          = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 3, Pin: true, Twins: true, Live: true, Budget: Budget{Acquire: 4}}
 	ending         = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Combining: true, Live: true, Budget: Budget{Acquire: 3, End: 1, Rewind: 1}}
 	sharing        = Bounds{Workers: 2, Partitions: 2, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 3}}
@@ -72,6 +74,8 @@ var Worlds = []World{
 	{"pinning", "the first start under `latest`", Small, pinning},
 	{"adding", "a partition that was added, of which retention removes messages before they are read", Small, adding},
 	{"cutting back", "Kafka's log is cut back, or its topic made anew, under a table that was taken over", Small, cuttingBack},
+	{"marking", "retention removes messages and the control record behind them", Small, marking},
+	{"jumping", "a worker's clock is ahead", Small, jumping},
 	{"twins", "two streams of one topic, which both begin", Small, twins},
 	{"ending", "the stream is ended, and a rewind has it go on", Small, ending},
 	{"sharing", "units of two partitions", Small, sharing},
