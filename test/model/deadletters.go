@@ -33,6 +33,7 @@ type DeadLetters struct {
 	Removed  uint8                // tables that somebody has removed
 	Catalog  int8                 // how many there were before this one
 	Of       [maxTables]int8      // catalog + 1 that each of the tables has rows of; 0 for none
+	Values   uint8                // of rows that each table has, two bits a table; only where a worker may name tables by others
 	AtRisk   bool                 // a table names a file that was old by then; only where a rule is missing
 }
 
@@ -118,6 +119,9 @@ func (m *Model) judgeMessages(k *Worker, fl *Unit) {
 	}
 	if fl.Dead != 0 && !m.lacks(d1) {
 		fl.Flags |= deadFile
+	}
+	if k.Other {
+		fl.Flags |= otherRoute
 	}
 }
 
@@ -341,7 +345,8 @@ func (m *Model) applyDead(s *State, w int, lost bool) bool {
 	s.Dead.Removed &^= bit(table)
 	s.Dead.Of[table] = s.Dead.Catalog + 1
 	s.Dead.AtRisk = s.Dead.AtRisk || m.lacks(c8Deliver) && fl.is(old) // else it is a copy
-	m.bury(s, fl.Dead&m.placesOfTable(table))
+	m.bury(s, fl.Dead&m.placesFor(fl, table))
+	m.mixes(s, fl, table)
 	for p := range m.Partitions {
 		txn := followed(table, p)
 		switch {
@@ -374,7 +379,7 @@ func (m *Model) refuse(s *State, w, table int, fl *Unit) bool {
 	there := true
 	for p := range m.Partitions {
 		for o := range m.Messages {
-			if has(fl.Dead&m.placesOfTable(table), place(p, o)) {
+			if has(fl.Dead&m.placesFor(fl, table), place(p, o)) {
 				there = there && s.buried(p, o) > 0
 			}
 		}
@@ -407,10 +412,32 @@ func (m *Model) placesOfTable(table int) (places uint8) {
 	return places
 }
 
+// placesFor are those whose rows a unit has for a table: with other values, what is the other one's.
+func (m *Model) placesFor(fl *Unit, table int) uint8 { return m.placesOfTable(fl.valueFor(table)) }
+
+func (fl *Unit) valueFor(table int) int {
+	if fl.is(otherRoute) {
+		return 1 - table
+	}
+	return table
+}
+
+// mixes notes of which value the rows are that come to a table (T6a).
+func (m *Model) mixes(s *State, fl *Unit, table int) {
+	if m.Budget.Other == 0 {
+		return
+	}
+	value := fl.valueFor(table)
+	s.Dead.Values |= bit(2*table + value)
+	if has(s.Dead.Values, 2*(1-table)+value) {
+		s.fail(Astray)
+	}
+}
+
 // concerned are the txns of the tables that a unit has rows of, of one partition.
 func (m *Model) concerned(fl *Unit, part int) (txns uint8) {
 	for t := range max(m.Tables, 1) {
-		if fl.Dead&placesOf(part)&m.placesOfTable(t) != 0 {
+		if fl.Dead&placesOf(part)&m.placesFor(fl, t) != 0 {
 			txns |= bit(followed(t, part))
 		}
 	}

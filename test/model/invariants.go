@@ -19,6 +19,7 @@ const (
 	DeadTwice                // I11: a dead letter is there twice
 	Stuck                    // I12: nothing can bring the rest of the messages into the table
 	Ended                    // I13: something of a stream lands that was ended
+	Astray                   // I14: rows of one value are in two tables
 	violationCount           // not one
 )
 
@@ -27,7 +28,7 @@ var violationTexts = [violationCount]string{
 	"a worker takes for landed what is not in the table", "rows of a generation that is over",
 	"rows that do not fit the table's schema", "the stream goes on over rows that were rolled back",
 	"a version carries row ids of another place", "a dead letter is lost", "a dead letter is doubled", "the stream is stuck",
-	"something lands of a stream that was ended",
+	"something lands of a stream that was ended", "rows of one value are in two tables",
 }
 
 func (v Violation) String() string { return violationTexts[v] }
@@ -111,6 +112,7 @@ func (m *Model) completes(s State) bool {
 	var owned uint8
 	for w := range m.Workers {
 		k := &s.Workers[w]
+		k.Other = false // an operator mends its configuration
 		if k.Own&owned != 0 || k.Own == 0 && k.Phase != idle && !s.Units[k.Hand[0]-1].is(pins) {
 			p := k.Put
 			waits := k.Phase == waiting

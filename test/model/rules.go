@@ -62,6 +62,7 @@ const (
 	t4
 	t5
 	t6
+	t6Route
 	t7
 	e1
 	e2
@@ -85,7 +86,7 @@ type Mutant struct {
 }
 
 // Mutants are all of them, by the order of docs/exactly-once.md. P2 and P5 have none: P2 says where proposals lie, and P5 is
-// hygiene: the model never lets a proposal expire, and still holds. Nor has T6a, which is about what two configurations say.
+// hygiene: the model never lets a proposal expire, and still holds.
 var Mutants = []Mutant{
 	{c1, "C1", "the next version is tried without a look at the winner", Doubled, 8, fencing},
 	{c1Touch, "C1a", "txns are compared by value, not by whether they were touched", Generation, 9, goingBack},
@@ -143,6 +144,7 @@ var Mutants = []Mutant{
 	{t4, "T4", "the manifest goes with the first table that has followed", DeadLost, 12, dividing},
 	{t5, "T5", "rows that are gone before a table has them count as delivered", DeadLost, 11, dividedLost},
 	{t6, "T6", "a table that was removed is made again", DeadLost, 14, dividedRemoved},
+	{t6Route, "T6a", "a worker goes on whose configuration names the tables by other values", Astray, 15, dividedOther},
 	{t7, "T7", "a table takes the rows of whichever catalog", DeadTwice, 15, dividedAnew},
 	{e1, "E1", "the schema that rows need comes in a commit after theirs", Schema, 4, changing},
 	{e2, "E2", "who changes the schema does not look whether others have changed it", Schema, 5, changingTwice},

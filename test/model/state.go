@@ -101,6 +101,7 @@ const (
 	deadFile   // its dead-letter file is written
 	deadVacuum // and has been removed by a VACUUM
 	pins
+	otherRoute // its rows go to tables that are named by other values; only where a rule is missing
 	noManifest // which tables it has rows of can't be told any more; only where a rule is missing
 )
 
@@ -119,6 +120,7 @@ type Worker struct {
 
 	Newer bool // another verdict on messages: a newer version of the program
 	Ahead bool // its clock is
+	Other bool // its configuration names tables by other values than the catalog does
 	Apply Applying
 }
 
@@ -142,7 +144,7 @@ type Put struct {
 
 // Budget is how often each thing may still happen.
 type Budget struct {
-	Acquire, Lost, Twice, Rewind, Refresh, Clean, Meta, Restore, Age, Vacuum, Expire, Newer, Replay, Retain, End, Remove, Anew, Cut, Jump int8
+	Acquire, Lost, Twice, Rewind, Refresh, Clean, Meta, Restore, Age, Vacuum, Expire, Newer, Replay, Retain, End, Remove, Anew, Cut, Jump, Other int8
 }
 
 func bit(i int) uint8              { return 1 << i }
@@ -344,7 +346,7 @@ func (s *State) unitKey(u int) uint64 {
 	k = k<<3 | uint64(fl.Gen)
 	k = k<<3 | uint64(fl.Schema)
 	k = k<<2 | uint64(fl.Epoch)
-	k = k<<7 | uint64(fl.Flags)
+	k = k<<8 | uint64(fl.Flags)
 	k = k<<8 | uint64(fl.Dead|fl.Lost)
 	k = k<<maxTables | uint64(fl.Tidied)
 	var in uint64
@@ -435,6 +437,9 @@ func (k *Worker) keys() [4]uint64 {
 	}
 	if k.Ahead {
 		b |= 1 << 4
+	}
+	if k.Other {
+		b |= 1 << 5
 	}
 	return [4]uint64{a, b, k.Put.key(), k.Apply.key()}
 }

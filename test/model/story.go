@@ -13,6 +13,7 @@ const (
 	opAcquire Op = iota
 	opPin
 	opUpgrade
+	opOther
 	opFollow
 	opFlush
 	opRefresh
@@ -105,6 +106,8 @@ func (n *names) text(before, after *State, t Step, partitions int) string {
 		return "prepares to pin all starts that are absent"
 	case opUpgrade:
 		return "runs a newer program, which judges messages differently"
+	case opOther:
+		return "runs with a configuration that names the tables by other values"
 	case opFollow:
 		return "looks at the log and reads its claims again"
 	case opFlush:

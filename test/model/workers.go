@@ -18,7 +18,7 @@ func (m *Model) claim(s *State, w, part int, n int8, lost bool) bool {
 			s.Start[part] = next
 		}
 	}
-	if next == absent || table.Ended || m.seesRestore(s, n) && !(lost && m.lacks(a6Lost)) || m.refusesLog(s, next, table.Epoch) {
+	if next == absent || table.Ended || k.Other && !m.lacks(t6Route) || m.seesRestore(s, n) && !(lost && m.lacks(a6Lost)) || m.refusesLog(s, next, table.Epoch) {
 		return false
 	}
 	k.Own |= bit(part)
@@ -50,7 +50,7 @@ func (m *Model) reseek(s *State, w int) {
 	k := &s.Workers[w]
 	own := k.Own
 	before := *k
-	*k = Worker{Newer: k.Newer, Ahead: k.Ahead, Apply: k.Apply}
+	*k = Worker{Newer: k.Newer, Ahead: k.Ahead, Other: k.Other, Apply: k.Apply}
 	for p := range m.Partitions {
 		if !has(own, p) {
 			continue
@@ -515,6 +515,9 @@ func (m *Model) idleSteps(s *State, w int, step stepper) {
 		}
 		if k.Own == 0 && !k.Newer && s.Left.Newer > 0 {
 			step(opUpgrade, 0, 0, 0, func(t *State) bool { t.Left.Newer--; t.Workers[w].Newer = true; return true })
+		}
+		if k.Own == 0 && s.Left.Other > 0 {
+			step(opOther, 0, 0, 0, func(t *State) bool { t.Left.Other--; t.Workers[w].Other = true; return true })
 		}
 	}
 	if k.Own != 0 {

@@ -50,6 +50,7 @@ var (
 	dividedLost    = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, DeadMask: 0b11, Tables: 2, Live: true, Budget: Budget{Acquire: 2, Lost: 1, Vacuum: 1}}
 	dividedRemoved = Bounds{Workers: 2, Partitions: 1, Messages: 3, Versions: 3, DeadMask: 0b111, Tables: 2, Live: true, Budget: Budget{Acquire: 2, Remove: 1}}
 	dividedAnew    = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, DeadMask: 0b11, Tables: 2, Live: true, Budget: Budget{Acquire: 3, Anew: 1}}
+	dividedOther   = Bounds{Workers: 2, Partitions: 1, Messages: 3, Versions: 3, DeadMask: 0b111, Tables: 2, Live: true, Budget: Budget{Acquire: 2, Other: 1}}
 	replaying      = Bounds{Workers: 2, Partitions: 1, Messages: 1, Versions: 3, DeadMask: 0b1, Live: true, Budget: Budget{Acquire: 2, Lost: 1, Replay: 2}}
 )
 
@@ -87,6 +88,7 @@ var Worlds = []World{
 	{"many tables, lost rows", "rows that are gone before their table has them", Small, dividedLost},
 	{"many tables, a removed one", "somebody removes a table", Small, dividedRemoved},
 	{"many tables, another catalog", "the catalog is lost, and another one made in its place", Small, dividedAnew},
+	{"many tables, other values", "a worker whose configuration names the tables by other values", Small, dividedOther},
 	{"replaying", "a replay of dead letters", Small, replaying},
 
 	{"three workers", "crash, a lost answer, late puts and combining together", Usual, Bounds{
