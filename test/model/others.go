@@ -122,6 +122,9 @@ func (m *Model) restore(s *State, n int8) bool {
 func (m *Model) ageSteps(s *State, step stepper) {
 	for u := range s.Units {
 		fl := &s.Units[u]
+		if s.Left.Sweep > 0 && fl.is(published) && !fl.Swept {
+			step(opSweep, u, 0, 0, func(t *State) bool { return m.sweep(t, u) })
+		}
 		if fl.Parts == 0 || fl.First == fl.Next {
 			continue
 		}
@@ -132,6 +135,16 @@ func (m *Model) ageSteps(s *State, step stepper) {
 			step(opVacuum, u, 0, 0, func(t *State) bool { t.Left.Vacuum--; t.remove(u); return true })
 		}
 	}
+}
+
+// sweep deletes a proposal that has been there for long (P5). Its files stay: it may be on its way in somebody's commit, and its owner may put it.
+func (m *Model) sweep(s *State, u int) bool {
+	s.Left.Sweep--
+	s.Units[u].Swept = true
+	if m.lacks(p5) {
+		s.remove(u)
+	}
+	return true
 }
 
 // endSteps: retention removes messages, the stream is ended (A1d), a table is removed (T6), or the catalog lost and made anew (T7).

@@ -31,6 +31,7 @@ const (
 	p3Meta
 	p4Attempt
 	p4Value
+	p5
 	a1Pin
 	a1PinOnce
 	a1Refuse
@@ -85,8 +86,7 @@ type Mutant struct {
 	Bounds  Bounds
 }
 
-// Mutants are all of them, by the order of docs/exactly-once.md. P2 and P5 have none: P2 says where proposals lie, and P5 is
-// hygiene: the model never lets a proposal expire, and still holds.
+// Mutants are all of them, by the order of docs/exactly-once.md. P2 has none: it says where proposals lie.
 var Mutants = []Mutant{
 	{c1, "C1", "the next version is tried without a look at the winner", Doubled, 8, fencing},
 	{c1Touch, "C1a", "txns are compared by value, not by whether they were touched", Generation, 9, goingBack},
@@ -113,6 +113,7 @@ var Mutants = []Mutant{
 	{p3Meta, "P3a", "a commit with metaData carries proposals", Schema, 7, changing},
 	{p4Attempt, "P4", "only own attempts are recognised, not the unit's id in another's commit", Dangling, 8, combining},
 	{p4Value, "P4a", "a proposal counts as landed when the newest txns are its own values", FalseBelief, 8, combining},
+	{p5, "P5", "whoever deletes a proposal that has expired deletes the unit's files as well", Dangling, 6, sweeping},
 	{a1Pin, "A1", "`latest` is resolved at each assignment until the first commit", Lost, 6, pinning},
 	{a1PinOnce, "A1a", "starts are pinned again over those of another worker", TxnsRows, 10, pinning},
 	{a1Refuse, "A1b", "a txn that is gone means: read from the beginning", Doubled, 9, refreshing},

@@ -90,6 +90,7 @@ type Unit struct {
 	Dead        uint8 // places that are dead letters
 	Lost        uint8 // places that Kafka had no longer
 	Tidied      uint8 // tables that have these, and beside which nothing is known of the file any more
+	Swept       bool  // its proposal has expired: nobody finds it any more, and who has read it may carry it
 	Flags       uint8
 }
 
@@ -144,7 +145,7 @@ type Put struct {
 
 // Budget is how often each thing may still happen.
 type Budget struct {
-	Acquire, Lost, Twice, Rewind, Refresh, Clean, Meta, Restore, Age, Vacuum, Expire, Newer, Replay, Retain, End, Remove, Anew, Cut, Jump, Other int8
+	Acquire, Lost, Twice, Rewind, Refresh, Clean, Meta, Restore, Age, Vacuum, Expire, Newer, Replay, Retain, End, Remove, Anew, Cut, Jump, Other, Sweep int8
 }
 
 func bit(i int) uint8              { return 1 << i }
@@ -227,7 +228,7 @@ func (m *Model) tidy(s *State) {
 	}
 	live |= s.Dead.units()
 	for u := range s.Units {
-		if s.Units[u].is(published) && (m.Without != nothing || !m.settled(s, u)) {
+		if s.Units[u].is(published) && !s.Units[u].Swept && (m.Without != nothing || !m.settled(s, u)) {
 			live |= bit(u)
 		}
 		if !has(live, u) {

@@ -39,6 +39,7 @@ const (
 	opForeignMeta
 	opRestore
 	opClean
+	opSweep
 	opAge
 	opVacuum
 	opExpire
@@ -229,6 +230,8 @@ func (n *names) otherText(before, after *State, t Step) string {
 		return fmt.Sprintf("somebody restores the table of version %d in version %d", t.A-1, before.Versions)
 	case opClean:
 		return fmt.Sprintf("the log is cleaned: versions below %d are gone", t.A)
+	case opSweep:
+		return fmt.Sprintf("the proposal of %s expires, and is deleted%s", n.name(t.A), n.removed(before, after))
 	case opAge:
 		return fmt.Sprintf("the files of %s grow old", n.name(t.A))
 	case opVacuum:

@@ -327,7 +327,7 @@ func (m *Model) cargo(s *State, own uint8, yield func(uint8)) {
 	}
 	for u := range s.Units {
 		fl := &s.Units[u]
-		if fl.Parts == 0 || !fl.is(published) || has(own, u) || fl.is(old) && !m.lacks(c8Carry) {
+		if fl.Parts == 0 || !fl.is(published) || fl.Swept || has(own, u) || fl.is(old) && !m.lacks(c8Carry) {
 			continue
 		}
 		if got, _ := m.judge(s, u, fl.Read); got != fits && (!m.lacks(p3Judge) || got == isIn) {
@@ -622,8 +622,8 @@ func (m *Model) readySteps(s *State, w int, step stepper) {
 	if m.waitsForDeadLetters(s, u) {
 		return
 	}
-	if m.Combining && !fl.is(published) && !fl.is(old) {
-		step(opPublish, u, 0, 0, func(t *State) bool { t.Units[u].Flags |= published; return true })
+	if m.Combining && (!fl.is(published) || fl.Swept) && !fl.is(old) {
+		step(opPublish, u, 0, 0, func(t *State) bool { t.Units[u].Flags |= published; t.Units[u].Swept = false; return true })
 	}
 	if m.lacks(p1) && fl.is(published) && fl.Read < s.Versions {
 		step(opRestamp, u, 0, 0, func(t *State) bool { t.Units[u].Read = s.Versions; return true })

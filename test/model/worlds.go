@@ -32,6 +32,7 @@ var (
 	cleaning       = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Clean: 1, Lost: 1, Twice: 1}}
 	ghosts         = Bounds{Workers: 3, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 4, Clean: 1}}
 	combining      = Bounds{Workers: 3, Partitions: 2, Messages: 1, Versions: 3, Combining: true, Live: true, Budget: Budget{Acquire: 3, Lost: 1}}
+	sweeping       = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 3, Combining: true, Live: true, Budget: Budget{Acquire: 3, Sweep: 1}}
 	ageing         = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 3, Combining: true, Live: true, Budget: Budget{Acquire: 3, Age: 1, Vacuum: 1}}
 	pipelining     = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Pipelining: true, Combining: true, Live: true, Budget: Budget{Acquire: 2, Lost: 1}}
 	pinning        = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Pin: true, Live: true, Budget: Budget{Acquire: 4}}
@@ -70,6 +71,7 @@ var Worlds = []World{
 	{"combining", "proposals, crash and a lost answer", Small, combining},
 	{"refreshing together", "proposals, also of refreshes", Small, Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Combining: true, Live: true,
 		Budget: Budget{Acquire: 3, Refresh: 1}}},
+	{"sweeping", "proposals that expire while they are carried, and are left again", Small, sweeping},
 	{"ageing", "proposals, files that grow old, an orphan cleaning", Small, ageing},
 	{"pipelining", "a unit on top of one that has not landed", Small, pipelining},
 	{"pinning", "the first start under `latest`", Small, pinning},
