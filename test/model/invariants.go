@@ -54,7 +54,7 @@ func (m *Model) check(s *State) Violation {
 			case m.Twins: // of one of them
 			case o < table.Txn[p] && rows == 0 && !table.Restored && !m.isMarker(o):
 				return Lost
-			case o >= table.Txn[p] && rows > 0:
+			case o >= table.Txn[p] && rows > 0 && !table.Restored: // a RESTORE to before a rewind brings such back
 				return TxnsRows
 			}
 		}

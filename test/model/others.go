@@ -102,20 +102,33 @@ func (m *Model) rewind(s *State, to [maxPartitions]int8) bool {
 	return true
 }
 
-// restore takes the rows back to those of the first n versions; Delta leaves the txns where they are.
+// restore takes the rows back to those of the first n versions; Delta leaves the txns where they are. Behind a rewind, it brings back what was read again,
+// as the rows of the generation of then: one of each message below its txns.
 func (m *Model) restore(s *State, n int8) bool {
 	then, now := s.at(n, m.first()), s.at(s.Versions, m.first())
-	if then.Gen != now.Gen || then.Restored || s.Last < n {
-		return false // what a RESTORE across a rewind means is for its operator to say, and this one takes nothing
+	across := then.Gen != now.Gen
+	switch {
+	case then.Restored:
+		return false
+	case !across && s.Last < n:
+		return false // it takes nothing
+	case across && s.Last == absent && s.Left.Clean > 0:
+		return false // the log may be cleaned, and no txn names a unit since the rewind: a start can't tell, and warns
 	}
 	s.Left.Restore--
 	e := m.foreign(s, restores)
-	e.After.Restored, e.After.LastGone = true, true
+	e.After.Restored, e.After.LastGone = true, s.Last != absent
 	for p := range m.Partitions {
+		if across {
+			s.Rows[p] = oneOfEach
+		}
 		s.Rows[p] &= 1<<(2*then.Txn[p]) - 1
 	}
 	return true
 }
+
+// oneOfEach are Rows with one of each offset.
+const oneOfEach = 0b01010101
 
 // ageSteps: files grow old, and an orphan cleaning takes old ones that no version names. A put is not under way for as
 // long as that takes (the open question of docs/exactly-once.md).

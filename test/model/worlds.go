@@ -28,6 +28,7 @@ var (
 	changingAhead  = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Pipelining: true, Live: true, Budget: Budget{Acquire: 2, Lost: 1, Meta: 1}}
 	changingTwice  = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Meta: 2}}
 	restoring      = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 2, Restore: 1, Rewind: 1, Clean: 1, Meta: 1}}
+	restoringPast  = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 6, Live: true, Budget: Budget{Acquire: 3, Restore: 1, Rewind: 2}}
 	forgetting     = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Clean: 1}}
 	cleaning       = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Clean: 1, Lost: 1, Twice: 1}}
 	ghosts         = Bounds{Workers: 3, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 4, Clean: 1}}
@@ -65,6 +66,7 @@ var Worlds = []World{
 	{"changing ahead", "a worker changes the schema, with a unit on top", Small, changingAhead},
 	{"changing twice", "two workers change the schema, or one and others", Small, changingTwice},
 	{"restoring", "a RESTORE, its repair by a rewind, a schema change, a cleaned log", Small, restoring},
+	{"restoring past a rewind", "a RESTORE to before a rewind, and its repair by another one", Small, restoringPast},
 	{"forgetting", "a cleaned log", Small, forgetting},
 	{"cleaning", "a cleaned log and a lost answer", Small, cleaning},
 	{"ghosts", "a late put into a cleaned log, seen by a third", Small, ghosts},
