@@ -2,6 +2,7 @@ package decode
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -62,6 +63,14 @@ func (e *PoisonError) Found() string { return e.Detail }
 
 // WrittenBy tells by which schema the message was read; a pipeline asks by this method.
 func (e *PoisonError) WrittenBy() string { return e.Schema }
+
+// WrittenWith names the message's schema where err is a PoisonError that does not know of it.
+func WrittenWith(err error, schema string) error {
+	if e, ok := errors.AsType[*PoisonError](err); ok {
+		e.Schema = schema
+	}
+	return err
+}
 
 // RetryLaterError says that nothing was appended and that the same message may succeed later: after the batch was
 // taken (After is 0), or once something outside is back, such as a schema registry.

@@ -114,7 +114,7 @@ func (s *Shell[W, P]) Append(rec *kgo.Record) error {
 	}
 	s.Batch.Growth = c.growth
 	if err := s.Batch.Begin(rec); err != nil {
-		return err
+		return WrittenWith(err, s.Name(written))
 	}
 	if !s.Row(c.program, rec.Value, begin) {
 		s.Batch.Rollback()

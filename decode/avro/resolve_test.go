@@ -492,7 +492,7 @@ func TestGrowthIsBounded(t *testing.T) {
 	d := New(planFor(t, table, decode.Config{}), Options{Framing: Bare(s)})
 	n := 30_000 // 3 GB of text in 30 kB
 	value := append(append(varint(int64(n)), bytesOf(0, n)...), 0)
-	if e, ok := errors.AsType[*decode.PoisonError](d.Append(&kgo.Record{Value: value})); !ok || e.Reason != decode.ReasonTooLarge {
+	if e, ok := errors.AsType[*decode.PoisonError](d.Append(&kgo.Record{Value: value})); !ok || e.Reason != decode.ReasonTooLarge || e.Schema != "schema 7" {
 		t.Errorf("got %v", e)
 	}
 }

@@ -56,9 +56,6 @@ func NewFramed(plan *decode.Plan, f Framing) *Decoder {
 // *decode.PoisonError when the message can never be one, and an error that asks to try again when the batch has no room for
 // it, or its schema can't be had now; both leave the rows as they were. It keeps no reference to the record.
 func (d *Decoder) Append(rec *kgo.Record) error {
-	if err := d.rows.Begin(rec); err != nil {
-		return err
-	}
 	value := rec.Value
 	d.schema = "" // a tombstone has none
 	if d.framing != nil && value != nil {
@@ -67,6 +64,9 @@ func (d *Decoder) Append(rec *kgo.Record) error {
 			return d.unframed(rec, err)
 		}
 		d.schema, value = schema, value[begin:]
+	}
+	if err := d.rows.Begin(rec); err != nil {
+		return decode.WrittenWith(err, d.schema)
 	}
 	n := len(value)
 	if n+padding > len(d.buf) {

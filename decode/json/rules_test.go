@@ -348,6 +348,26 @@ func TestEqualKeysOfMapsInMapsAreLinear(t *testing.T) {
 	}
 }
 
+// TestLargestMessages: a message that no batch can hold is poison that tells its schema.
+func TestLargestMessages(t *testing.T) {
+	plan, err := decode.NewPlan(arrow.NewSchema([]arrow.Field{nullable("a", tInt)}, nil), decode.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := NewFramed(plan, Registry(decode.ValueSchemaHeader, func(ref decode.SchemaRef) (string, error) { return ref.String(), nil }))
+	rec := &kgo.Record{Topic: "t", Partition: 2, Offset: 7, Value: []byte("\x00\x00\x00\x00\x09{}")}
+	for part := make([]byte, 128<<20); len(rec.Headers) < 16; { // 2 GiB, which a batch can't address
+		rec.Headers = append(rec.Headers, kgo.RecordHeader{Key: "h", Value: part})
+	}
+	if e, ok := errors.AsType[*decode.PoisonError](d.Append(rec)); !ok || e.Reason != decode.ReasonTooLarge || e.Schema != "schema id 9" || e.Offset != 7 {
+		t.Errorf("got %v", e)
+	}
+	rec.Headers = nil
+	if err := d.Append(rec); err != nil || d.Rows() != 1 {
+		t.Errorf("without its headers: %v", err)
+	}
+}
+
 // TestFramedMessagesAreKnown: whoever forgot to say that a registry's serializers wrote the messages is told.
 func TestFramedMessagesAreKnown(t *testing.T) {
 	_, poison := decodeOne(t, arrow.NewSchema([]arrow.Field{nullable("a", tInt)}, nil), decode.Config{}, []byte("\x00\x00\x00\x00\x01{}"))

@@ -502,7 +502,7 @@ func TestGrowthIsBounded(t *testing.T) {
 	}
 	d := New(planFor(t, table, decode.Config{}), Bare(typ))
 	value := append(binary.AppendUvarint([]byte{0x0a}, 30_000), make([]byte, 30_000)...) // 3 GB of text in 30 kB
-	if e, ok := errors.AsType[*decode.PoisonError](d.Append(&kgo.Record{Value: value})); !ok || e.Reason != decode.ReasonTooLarge {
+	if e, ok := errors.AsType[*decode.PoisonError](d.Append(&kgo.Record{Value: value})); !ok || e.Reason != decode.ReasonTooLarge || e.Schema != "schema 7" {
 		t.Errorf("got %v", e)
 	}
 }
