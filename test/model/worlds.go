@@ -38,8 +38,8 @@ var (
 	pipelining     = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Pipelining: true, Combining: true, Live: true, Budget: Budget{Acquire: 2, Lost: 1}}
 	pinning        = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Pin: true, Live: true, Budget: Budget{Acquire: 4}}
 	adding         = Bounds{Workers: 2, Partitions: 2, Messages: 2, Versions: 4, Added: true, Live: true, Budget: Budget{Acquire: 3, Retain: 1}}
-	cuttingBack    = Bounds{Workers: 2, Partitions: 1, Messages: 3, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Lost: 1, Cut: 1}}
-	marking        = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Markers: true, Live: true, Budget: Budget{Acquire: 3, Lost: 1, Retain: 2}}
+	cuttingBack    = Bounds{Workers: 2, Partitions: 1, Messages: 3, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Cut: 1}}
+	marking        = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Markers: true, Live: true, Budget: Budget{Acquire: 3, Retain: 2}}
 	jumping        = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 3, Live: true, Budget: Budget{Acquire: 3, Jump: 1}}
 	twins          = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 3, Pin: true, Twins: true, Live: true, Budget: Budget{Acquire: 4}}
 	ending         = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Combining: true, Live: true, Budget: Budget{Acquire: 3, End: 1, Rewind: 1}}
