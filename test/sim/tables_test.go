@@ -15,6 +15,7 @@ import (
 	"kafkadelta/admin"
 	"kafkadelta/checkpoint"
 	"kafkadelta/delta"
+	"kafkadelta/internal/backoff"
 	"kafkadelta/pipeline"
 	"kafkadelta/sink"
 )
@@ -318,12 +319,13 @@ func (p *process) routing(config sink.Config, o sink.Options) *pipeline.Routing 
 		Open: func(ctx context.Context, key, known string, events sink.Events) (*sink.Table, error) {
 			own := o
 			own.Follows, own.Create, own.Log, own.Events = true, nil, o.Log.With("table", key), events
-			if known == "" {
+			for wait := (backoff.Backoff{}); known == "" && own.Create == nil; {
 				snapshot, err := delta.OpenSnapshot(ctx, p.stores[0], -1)
-				if err != nil {
+				if err == nil {
+					own.Create = snapshot.Schema()
+				} else if err := backoff.Sleep(ctx, wait.Next()); err != nil { // the store fails at times
 					return nil, err
 				}
-				own.Create = snapshot.Schema()
 			}
 			cfg := config
 			cfg.URI = "memory://" + key
