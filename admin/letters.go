@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -152,6 +153,7 @@ func readLetters(ctx context.Context, mem memory.Allocator, store delta.LogStore
 	if err != nil {
 		return false, err
 	}
+	pf.MetaData().FileMetaData.KeyValueMetadata = nil // what its writer had in memory (ARROW:schema) is no matter: the Parquet types decide
 	row := int64(0)
 	for group := range pf.NumRowGroups() {
 		more, err := readGroupOfLetters(ctx, mem, pf, group, func(r letterReader) bool {
@@ -189,6 +191,9 @@ func readGroupOfLetters(ctx context.Context, mem memory.Allocator, pf *file.Read
 		return false, err
 	}
 	defer batches.Release()
+	if err := checkLetters(batches.Schema()); err != nil {
+		return false, err
+	}
 	for {
 		rb, err := batches.Read()
 		if errors.Is(err, io.EOF) {
@@ -202,7 +207,30 @@ func readGroupOfLetters(ctx context.Context, mem memory.Allocator, pf *file.Read
 	}
 }
 
-// letterReader reads rows of a file of dead letters by the names of their columns. What is not there, or of another type, is empty.
+// letterTypes are the types that files may have for columns of letters.
+var letterTypes = map[string][]arrow.Type{
+	"topic": {arrow.STRING}, "partition": {arrow.INT32, arrow.INT64}, "offset": {arrow.INT32, arrow.INT64}, "timestamp": {arrow.TIMESTAMP},
+	"key": {arrow.BINARY}, "value": {arrow.BINARY}, "headers": {arrow.LIST}, "schema_id": {arrow.STRING}, "reason": {arrow.STRING}, "field_path": {arrow.STRING},
+	"error": {arrow.STRING}, "connector": {arrow.STRING}, "generation": {arrow.INT32, arrow.INT64}, "time": {arrow.TIMESTAMP},
+}
+
+// checkLetters refuses a file whose columns letterReader can't read: a letter whose mark is missed would be replayed twice.
+func checkLetters(schema *arrow.Schema) error {
+	for _, f := range schema.Fields() {
+		types, known := letterTypes[f.Name]
+		if known && (!slices.Contains(types, f.Type.ID()) || f.Type.ID() == arrow.LIST && !isHeader(f.Type.(*arrow.ListType).Elem())) {
+			return fmt.Errorf("its column %s has the type %s: another writer has written the file against the table's schema: have that rewrite it with the table's types", f.Name, f.Type)
+		}
+	}
+	return nil
+}
+
+func isHeader(t arrow.DataType) bool {
+	s, ok := t.(*arrow.StructType)
+	return ok && s.NumFields() == 2 && s.Field(0).Type.ID() == arrow.STRING && s.Field(1).Type.ID() == arrow.BINARY
+}
+
+// letterReader reads rows of a file of dead letters by the names of their columns. What is not there is empty.
 type letterReader struct{ arrow.RecordBatch }
 
 func cell[T arrow.Array](r letterReader, name string, i int) (T, bool) {
@@ -264,15 +292,8 @@ func (r letterReader) headers(i int) []LetterHeader {
 	if !ok {
 		return headers
 	}
-	entries, ok := list.ListValues().(*array.Struct)
-	if !ok || entries.NumField() != 2 {
-		return headers
-	}
-	keys, isText := entries.Field(0).(*array.String)
-	values, isBytes := entries.Field(1).(*array.Binary)
-	if !isText || !isBytes {
-		return headers
-	}
+	entries := list.ListValues().(*array.Struct)
+	keys, values := entries.Field(0).(*array.String), entries.Field(1).(*array.Binary)
 	for from, to := list.ValueOffsets(i); from < to; from++ {
 		h := LetterHeader{Key: keys.Value(int(from))}
 		if !values.IsNull(int(from)) {
