@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/klauspost/compress/gzip"
@@ -25,12 +26,15 @@ const (
 	batchBytes = 4 << 20
 	// keepBuffer is the largest buffer that is kept from batch to batch.
 	keepBuffer = 1 << 20
+	// leastWindow of zstd is taken whatever the limit: what is compressed as a stream names one of some MiB, however short it is. RFC 8878 (3.1.1.1.2)
+	// asks for it.
+	leastWindow = 8 << 20
 )
 
 // Compressed decompresses values before they are decoded.
 type Compressed struct {
 	inner      Decoder
-	decompress func(dst, src []byte) ([]byte, error) // errTooLarge where it becomes longer than limit
+	decompress func(dst, src []byte) ([]byte, error) // errTooLarge where it becomes longer than limit, errWindow where it asks for a larger window
 	codec      string
 	limit      int
 	buf        []byte
@@ -38,8 +42,11 @@ type Compressed struct {
 	rec        kgo.Record // with its value decompressed
 }
 
-// errTooLarge says that a value becomes larger than the limit.
-var errTooLarge = errors.New("too large")
+// errTooLarge says that a value becomes larger than the limit, errWindow that its frame names a window that may.
+var (
+	errTooLarge = errors.New("too large")
+	errWindow   = errors.New("the window is too large")
+)
 
 // NewCompressed returns a decoder of values that are compressed with the codec, and become at most limit bytes. inner may be nil for
 // Decompress alone.
@@ -49,13 +56,16 @@ func NewCompressed(codec string, limit int, inner Decoder) (*Compressed, error) 
 	case Gzip:
 		d.decompress = gunzip(limit)
 	case Zstd:
-		r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(limit)), zstd.WithDecoderLowmem(true))
+		r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(d.window())), zstd.WithDecoderLowmem(true)) // of windows, too
 		if err != nil {
 			return nil, fmt.Errorf("decompressing zstd: %w", err)
 		}
 		d.decompress = func(dst, src []byte) ([]byte, error) {
 			out, err := r.DecodeAll(src, dst)
-			if errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+			switch {
+			case errors.Is(err, zstd.ErrWindowSizeExceeded):
+				err = errWindow
+			case len(out) > limit, errors.Is(err, zstd.ErrDecoderSizeExceeded):
 				err = errTooLarge
 			}
 			return out, err
@@ -65,6 +75,9 @@ func NewCompressed(codec string, limit int, inner Decoder) (*Compressed, error) 
 	}
 	return d, nil
 }
+
+// window is the largest window that is taken, in bytes.
+func (d *Compressed) window() int { return max(d.limit, leastWindow) }
 
 // gunzip reuses one reader.
 func gunzip(limit int) func(dst, src []byte) ([]byte, error) {
@@ -139,9 +152,13 @@ func (d *Compressed) Decompress(rec *kgo.Record) ([]byte, error) {
 		return out, nil
 	}
 	e := &decode.PoisonError{Topic: rec.Topic, Partition: rec.Partition, Offset: rec.Offset}
-	if errors.Is(err, errTooLarge) {
+	switch {
+	case errors.Is(err, errTooLarge):
 		e.Reason, e.Detail = decode.ReasonTooLarge, fmt.Sprintf("%d bytes of %s become more than %d: source.max_decompressed is the limit", len(rec.Value), d.codec, d.limit)
-	} else {
+	case errors.Is(err, errWindow):
+		e.Reason = decode.ReasonTooLarge
+		e.Detail = fmt.Sprintf("its %d bytes of %s need a window of more than %d: raise source.max_decompressed to its size, or compress with a smaller one (zstd --long=%d)", len(rec.Value), d.codec, d.window(), bits.Len(uint(d.window()))-1)
+	default:
 		e.Reason, e.Detail = decode.ReasonInvalidCompression, fmt.Sprintf("the value of %d bytes, which begins with %s, is not %s: %v", len(rec.Value), decode.Shorten(rec.Value[:min(len(rec.Value), 8)]), d.codec, err)
 	}
 	return nil, e

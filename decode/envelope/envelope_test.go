@@ -201,6 +201,38 @@ func compressed(t testing.TB, codec string, limit int) *Compressed {
 	return d
 }
 
+// framed is data as a frame of zstd, uncompressed, that names a window of 2^log bytes and no size (RFC 8878, 3.1.1).
+func framed(log int, data string) []byte {
+	header := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, byte(log-10) << 3}
+	block := len(data)<<3 | 1 // the last one, as it is
+	return append(append(header, byte(block), byte(block>>8), byte(block>>16)), data...)
+}
+
+// TestWindows: a short value that names a large window, as whoever compresses a stream does, is a row however low the limit is for what it becomes.
+func TestWindows(t *testing.T) {
+	const value = `{"a":"x"}`
+	for _, tt := range []struct {
+		limit, window int // the window as a power of two
+		want          string
+	}{
+		{1 << 10, 10, ""}, {1 << 10, 23, ""}, {1 << 20, 21, ""}, {4 << 20, 23, ""}, {8 << 20, 23, ""}, {64 << 20, 26, ""}, {128 << 20, 27, ""},
+		{1 << 20, 24, "more than 8388608: raise source.max_decompressed to its size, or compress with a smaller one (zstd --long=23)"},
+		{64 << 20, 27, "more than 67108864: raise source.max_decompressed to its size, or compress with a smaller one (zstd --long=26)"},
+	} {
+		d := compressed(t, Zstd, tt.limit)
+		err := d.Append(&kgo.Record{Value: framed(tt.window, value)})
+		if tt.want != "" && (reason(err) != decode.ReasonTooLarge || !strings.Contains(err.Error(), tt.want)) || tt.want == "" && err != nil {
+			t.Errorf("a window of 2^%d bytes under a limit of %d: %v, want %q", tt.window, tt.limit, err, tt.want)
+		}
+		for what, value := range map[string][]byte{"alone": framed(23, strings.Repeat(" ", 1<<10)+"1"), "in parts": append(framed(23, strings.Repeat(" ", 1<<9)), framed(23, strings.Repeat(" ", 1<<9)+"1")...)} {
+			if _, err := compressed(t, Zstd, 1<<10).Decompress(&kgo.Record{Value: value}); reason(err) != decode.ReasonTooLarge {
+				t.Errorf("a byte more than the limit, %s: %v", what, err)
+			}
+		}
+		d.Reset()
+	}
+}
+
 // TestCompression: what was compressed comes out, and what is broken, cut off or too large is poison by its own reason.
 func TestCompression(t *testing.T) {
 	for _, codec := range []string{Gzip, Zstd} {
