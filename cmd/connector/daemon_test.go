@@ -116,6 +116,56 @@ func TestTopicsOfAPattern(t *testing.T) {
 	}
 }
 
+// TestPatternLeavesDeadLettersOut: a topic of dead letters is not read though the pattern matches it.
+func TestPatternLeavesDeadLettersOut(t *testing.T) {
+	for to, letters := range map[string]string{"orders-dead": "orders-dead", "{topic}.dlq": "orders-eu.dlq", "orders-{topic}-dead": "orders-orders-eu-dead"} {
+		t.Run(letters, func(t *testing.T) { // whose folder has no {topic} in its name
+			cluster := kafkatest.Start(t, "orders-eu", 1)
+			if err := cluster.CreateTopic(letters, 1, nil); err != nil {
+				t.Fatal(err)
+			}
+			folder := t.TempDir()
+			config := file(t, "c.yaml", fmt.Sprintf("name: shop\nsource: {brokers: [%q], topic_pattern: \"orders-.*\"}\ntable: {uri: %q, schema: \"n BIGINT\"}\non_error: dead_letter\ndead_letters: {topic: %q}\nhttp: {listen: \"off\"}\n",
+				cluster.ListenAddrs()[0], filepath.Join(folder, "{topic}"), to))
+			kafkatest.Produce(t, cluster.ListenAddrs(), "orders-eu", 1, append(values(10), []byte("no JSON")))
+			for range 2 {
+				mustRun(t, "run", "-c", config, "--until-end")
+			}
+			if got := rowCount(t, filepath.Join(folder, "orders-eu")); got != 10 {
+				t.Errorf("%d rows", got)
+			}
+			if tables, err := os.ReadDir(folder); err != nil || len(tables) != 1 {
+				t.Errorf("tables: %v, %v", tables, err)
+			}
+			if o := mustRun(t, "validate", "-c", config); !strings.Contains(o.stdout, "each topic that matches orders-.*, but for "+to+" of dead letters, goes to") {
+				t.Error(o.stdout)
+			}
+		})
+	}
+}
+
+// TestTopicsOfDeadLetters: the names that a pattern leaves out.
+func TestTopicsOfDeadLetters(t *testing.T) {
+	for _, tt := range []struct{ pattern, to, topic string }{
+		{".*", "", "a"}, {".*", "dead", "deadly"}, {".*", "{topic}.dlq", ".dlq"}, {".*", "{topic}.dlq", "a.dlq.x"}, {"a.*|b\\.dlq", "{topic}.dlq", "b.dlq"},
+		{".*", "x-{topic}", "x-"}, {".*", "{topic}-{topic}", "a-b"}, {".*", "{topic}-{topic}", "ab-a"}, {".*", "{topic}{topic}", "abc"}, {".*", "long-{topic}", "a"},
+		{"-", "dead", "dead"},
+	} {
+		c := config{Source: sourceSection{TopicPattern: tt.pattern}, DeadLetters: deadLettersConfig{Topic: tt.to}}
+		if want := tt.pattern != "-"; c.matches(tt.topic) != want {
+			t.Errorf("%s is left out: %+v", tt.topic, tt)
+		}
+	}
+	for _, tt := range []struct{ to, topic string }{
+		{"dead", "dead"}, {"{topic}.dlq", "a.dlq"}, {"{topic}.dlq", "a.dlq.dlq"}, {"x-{topic}", "x-a"}, {"x-{topic}-y", "x-a-y"}, {"{topic}-{topic}", "ab-ab"}, {"{topic}{topic}", "abab"},
+	} {
+		c := config{Source: sourceSection{TopicPattern: ".*"}, DeadLetters: deadLettersConfig{Topic: tt.to}}
+		if c.matches(tt.topic) {
+			t.Errorf("%s is read: %+v", tt.topic, tt)
+		}
+	}
+}
+
 // TestFolderOfFiles: one process for all files of a folder.
 func TestFolderOfFiles(t *testing.T) {
 	cluster := kafkatest.Start(t, "one", 1)
@@ -423,6 +473,7 @@ func TestRestarts(t *testing.T) {
 func TestPipelineSettings(t *testing.T) {
 	const rest = "\nhttp: {listen: \"off\"}\n"
 	for settings, want := range map[string]string{
+		"name: n\nsource: {brokers: [b:1], topics: [a, a.dlq]}\ntable: {uri: \"/{topic}\"}\non_error: dead_letter\ndead_letters: {topic: \"{topic}.dlq\"}":     `source.topics has "a.dlq", the dead_letters.topic of a: each`,
 		"name: n\nsource: {brokers: [b:1], topics: [a, a]}\ntable: {uri: \"/{topic}\"}":                                                                        `source.topics has "a" twice`,
 		"name: n\nsource: {brokers: [b:1], topic: t, topics: [a]}\ntable: {uri: \"/{topic}\"}":                                                                 "exclude each other",
 		"name: n\nsource: {brokers: [b:1], topic_pattern: \"(\"}\ntable: {uri: \"/{topic}\"}":                                                                  "source.topic_pattern",

@@ -296,6 +296,9 @@ func showValid(ctx context.Context, w io.Writer, file string, c config) error {
 	if c.manyTopics() {
 		example = c.forTopic(patternTopic)
 		topic = "each topic that matches " + c.Source.TopicPattern
+		if to := c.DeadLetters.Topic; to != "" {
+			topic += ", but for " + to + " of dead letters,"
+		}
 		if c.Source.TopicPattern == "" {
 			topic = "each of the topics " + strings.Join(c.Source.Topics, ", ")
 		}

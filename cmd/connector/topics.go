@@ -29,10 +29,26 @@ func (c config) pattern() (*regexp.Regexp, error) {
 	return re, nil
 }
 
-// matches tells whether source.topic_pattern finds a topic. It was validated.
+// matches tells whether source.topic_pattern finds a topic. It was validated. A topic that dead letters of what it finds go to is none: they
+// would come back as messages.
 func (c config) matches(topic string) bool {
 	re, err := c.pattern()
-	return err == nil && re.MatchString(topic)
+	return err == nil && re.MatchString(topic) && !c.getsLetters(topic, re)
+}
+
+// getsLetters tells whether dead_letters.topic is a topic, for one that the pattern may find where it has {topic} in it.
+func (c config) getsLetters(topic string, found *regexp.Regexp) bool {
+	to := c.DeadLetters.Topic
+	marks := strings.Count(to, topicMark)
+	if marks == 0 {
+		return to == topic
+	}
+	first, length := strings.Index(to, topicMark), len(topic)-len(strings.ReplaceAll(to, topicMark, "")) // of what stands for all marks together
+	if length <= 0 || length%marks != 0 {
+		return false
+	}
+	of := topic[first : first+length/marks]
+	return strings.ReplaceAll(to, topicMark, of) == topic && found.MatchString(of)
 }
 
 // forTopic is the pipeline of one of many topics.
@@ -103,6 +119,9 @@ func (c config) validateTopics() error {
 		examples = []config{c.forTopic(patternTopic)}
 	}
 	for _, e := range examples {
+		if to := e.DeadLetters.Topic; to != e.Source.Kafka.Topic && slices.Contains(c.Source.Topics, to) {
+			bad("source.topics has %q, the dead_letters.topic of %s: each dead letter would come back as a message", to, e.Source.Kafka.Topic)
+		}
 		if err := e.validate(); err != nil {
 			errs = append(errs, err)
 			break // they differ in the topic alone
