@@ -27,6 +27,25 @@ const (
 	KeySchemaHeader   = "__key_schema_id"
 )
 
+// Remember has find asked once for each schema that it gives, so that messages of several schemas in turn cost no more than a look-up in a map. One decoder
+// uses it.
+func Remember[S any](find func(SchemaRef) (S, error)) func(SchemaRef) (S, error) {
+	known := map[SchemaRef]S{}
+	return func(ref SchemaRef) (S, error) {
+		if s, ok := known[ref]; ok {
+			return s, nil
+		}
+		s, err := find(ref)
+		if err == nil {
+			if len(known) >= maxPrograms {
+				clear(known)
+			}
+			known[ref] = s
+		}
+		return s, err
+	}
+}
+
 // Framed is how a record tells its schema in a registry: in from, whose bytes go on at next, as Protobuf's message indexes do.
 // Where that is a header, the value has nothing but the message.
 type Framed struct {

@@ -16,8 +16,9 @@ func Bare(s *Schema) Framing {
 }
 
 // Registry is the framing of a schema registry, whose serializers may use the header. A schema comes from find, whose errors are
-// handed on; it is not asked again for the schema of the message before. One decoder uses it.
+// handed on; it is not asked again for a schema that it gave. One decoder uses it.
 func Registry(header string, find func(decode.SchemaRef) (*Schema, error)) Framing {
+	find = decode.Remember(find)
 	var last decode.SchemaRef
 	var schema *Schema
 	return func(rec *kgo.Record) (*Schema, int, error) {

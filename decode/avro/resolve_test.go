@@ -433,6 +433,35 @@ func TestFramings(t *testing.T) {
 	}
 }
 
+// TestSchemasInTurn: a decoder asks for a schema once, however messages of several take turns, but again for one that it did not get.
+func TestSchemasInTurn(t *testing.T) {
+	schema, asked := parsed(t, recordOf(`{"name":"a","type":"int"}`)), map[int32]int{}
+	framing := Registry(decode.ValueSchemaHeader, func(ref decode.SchemaRef) (*Schema, error) {
+		if asked[ref.ID]++; ref.ID == 3 {
+			return nil, errors.New("later")
+		}
+		return schema, nil
+	})
+	rec := &kgo.Record{Value: []byte{0, 0, 0, 0, 0, 2}}
+	for range 10 {
+		for id := range byte(4) {
+			rec.Value[4] = id
+			if got, begin, err := framing(rec); (err != nil) != (id == 3) || err == nil && (got != schema || begin != 5) {
+				t.Fatalf("schema %d: %v, %d, %v", id, got, begin, err)
+			}
+		}
+	}
+	if want := map[int32]int{0: 1, 1: 1, 2: 1, 3: 10}; !maps.Equal(asked, want) {
+		t.Errorf("schemas are asked for %v times, want %v", asked, want)
+	}
+	if n := testing.AllocsPerRun(100, func() {
+		rec.Value[4] = (rec.Value[4] + 1) % 3
+		_, _, _ = framing(rec)
+	}); n != 0 {
+		t.Errorf("a change of schemas allocates %v times", n)
+	}
+}
+
 // TestSchemas are texts that are no schemas, and some that look as if they were none.
 func TestSchemas(t *testing.T) {
 	for _, tt := range []struct{ text, err string }{

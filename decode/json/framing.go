@@ -13,12 +13,12 @@ import (
 type Framing func(rec *kgo.Record) (schema string, begin int, err error)
 
 // Registry is the framing of a schema registry, whose serializers may use the header. known says whether the registry has the
-// schema, and gives its name; its errors are handed on. It is not asked again for the schema of the message before. One decoder
-// uses it.
+// schema, and gives its name; its errors are handed on. It is not asked again for a schema whose name it gave. One decoder uses it.
 //
 // The schema itself is not used: what a message holds goes into the table's columns by the rules of package json, which are
 // stricter where it counts, and its producer has checked the message already.
 func Registry(header string, known func(decode.SchemaRef) (name string, err error)) Framing {
+	known = decode.Remember(known)
 	var last decode.SchemaRef
 	var name string
 	return func(rec *kgo.Record) (string, int, error) {

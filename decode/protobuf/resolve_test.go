@@ -340,8 +340,10 @@ func TestFramingAfterFraming(t *testing.T) {
 		{[]byte{0, 0, 0, 0, 1, 2, 2, 8, 6}, nil, "shop.Other", 7, 3},
 		{[]byte{0, 0, 0, 0, 2, 2, 2, 8, 6}, nil, "", 0, 4},
 		{[]byte{0, 0, 0, 0, 2, 2, 2, 8, 6}, nil, "", 0, 5},
-		{[]byte{0, 0, 0, 0, 1, 2, 2, 8, 6}, nil, "shop.Other", 7, 6},
-		{[]byte{0, 0, 0, 0, 1, 2}, nil, "", 0, 6},
+		{[]byte{0, 0, 0, 0, 1, 2, 2, 8, 6}, nil, "shop.Other", 7, 5},
+		{[]byte{0, 0, 0, 0, 1, 4, 2, 2, 16, 6}, nil, "shop.Other.Inner", 8, 5},
+		{[]byte{0, 0, 0, 0, 1, 0, 8, 5}, nil, "shop.Order", 6, 5},
+		{[]byte{0, 0, 0, 0, 1, 2}, nil, "", 0, 5},
 	} {
 		rec := &kgo.Record{Value: tt.value}
 		if tt.header != nil {
