@@ -6,10 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -168,6 +171,47 @@ http: {listen: "off"}
 	want := []string{`{"_key":null,"a":2}`, `{"_key":{"id":1,"region":"eu"},"a":1}`, `{"_key":{"id":2,"region":"us"},"a":5}`}
 	if got := rowsOf(t, config, "_key", "a"); !slices.Equal(got, want) {
 		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// TestUnknownSchemasOfKeysAreAskedForBesideEachOther: of 20 messages whose keys name each a schema that the registry does not know, which it has to say three times,
+// the first are waited for one by one, and the others together.
+func TestUnknownSchemasOfKeysAreAskedForBesideEachOther(t *testing.T) {
+	const messages = 20
+	var mu sync.Mutex
+	open, beside := map[string]int{}, 0 // answers by id, until the third
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		id := r.URL.Path
+		if open[id] == 0 && len(open) > 0 {
+			beside++
+		}
+		if open[id]++; open[id] == 3 {
+			delete(open, id)
+		}
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = fmt.Fprint(w, `{"error_code":40403,"message":"Schema not found"}`)
+	}))
+	t.Cleanup(front.Close)
+	cluster := kafkatest.Start(t, "k", 1)
+	var records []*kgo.Record
+	for i := range byte(messages) {
+		records = append(records, &kgo.Record{Key: []byte{0, 0, 0, 0, 1 + i, 2, 'k'}, Value: []byte(`{"a":1}`)})
+	}
+	produce(t, cluster.ListenAddrs(), "k", append(records, &kgo.Record{Value: []byte(`{"a":2}`)})...)
+	config := file(t, "c.yaml", fmt.Sprintf(`name: k
+source: {brokers: [%q], topic: k, key: {format: avro}, schema_registry: {urls: [%q]}}
+table: {uri: %q, schema: "a BIGINT, _key STRING"}
+on_error: skip
+http: {listen: "off"}
+`, cluster.ListenAddrs()[0], front.URL, filepath.Join(t.TempDir(), "table")))
+	mustRun(t, "run", "-c", config, "--until-end")
+	if got := rowsOf(t, config, "a"); !slices.Equal(got, []string{`{"a":2}`}) {
+		t.Errorf("the rows are %s", got)
+	}
+	if beside < messages/2 {
+		t.Errorf("%d of %d schemas were asked for beside another", beside, messages)
 	}
 }
 

@@ -42,7 +42,7 @@ func NewKeyed(schema *arrow.Schema, column int, value, key Decoder) *Keyed {
 // Append decodes a record. A record without a key has a null in the key's column. What the decoders return is returned; each error
 // leaves the rows as they were.
 func (d *Keyed) Append(rec *kgo.Record) error {
-	d.rec.Topic, d.rec.Partition, d.rec.Offset, d.rec.Headers, d.rec.Value = rec.Topic, rec.Partition, rec.Offset, rec.Headers, rec.Key
+	d.turn(rec)
 	var err error
 	if rec.Key == nil {
 		err = d.key.Builders().AppendNull(&d.rec)
@@ -62,8 +62,19 @@ func (d *Keyed) Append(rec *kgo.Record) error {
 	return nil
 }
 
-// WrittenBy tells the schema of a message's value.
-func (d *Keyed) WrittenBy(rec *kgo.Record) string { return d.value.WrittenBy(rec) }
+// turn makes a record's key the value that the key's decoder reads.
+func (d *Keyed) turn(rec *kgo.Record) {
+	d.rec.Topic, d.rec.Partition, d.rec.Offset, d.rec.Headers, d.rec.Value = rec.Topic, rec.Partition, rec.Offset, rec.Headers, rec.Key
+}
+
+// WrittenBy tells the schema of a message's value. What is not known yet is asked for, as the value's decoder does, and the key's schema beside it.
+func (d *Keyed) WrittenBy(rec *kgo.Record) string {
+	if rec.Key != nil {
+		d.turn(rec)
+		d.key.WrittenBy(&d.rec)
+	}
+	return d.value.WrittenBy(rec)
+}
 
 // Bytes is the size of the rows in memory.
 func (d *Keyed) Bytes() int { return d.key.Builders().Bytes() + d.value.Builders().Bytes() }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -134,6 +135,24 @@ func TestKeys(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSchemasOfKeysAreAskedForAhead: WrittenBy asks for the key's schema beside the value's, and for none where there is no key.
+func TestSchemasOfKeysAreAskedForAhead(t *testing.T) {
+	var asked []string
+	framing := func(what string) json.Framing {
+		return json.Registry("", func(ref decode.SchemaRef) (string, error) {
+			asked = append(asked, fmt.Sprint(what, " ", ref.ID))
+			return "", &decode.RetryLaterError{Cause: errors.New("the registry is slow")}
+		})
+	}
+	a, key := column("a", arrow.PrimitiveTypes.Int64), column("key", arrow.BinaryTypes.String)
+	d := NewKeyed(arrow.NewSchema([]arrow.Field{a, key}, nil), 1, json.NewFramed(plan(t, a), framing("value")), json.NewSingle(plan(t, key), framing("key")))
+	d.WrittenBy(&kgo.Record{Key: []byte{0, 0, 0, 0, 1}, Value: []byte{0, 0, 0, 0, 2}})
+	d.WrittenBy(&kgo.Record{Value: []byte{0, 0, 0, 0, 3}})
+	if want := []string{"key 1", "value 2", "value 3"}; !slices.Equal(asked, want) {
+		t.Errorf("asked for %q, want %q", asked, want)
 	}
 }
 
