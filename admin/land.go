@@ -28,7 +28,7 @@ func openForWriting(ctx context.Context, store delta.LogStore, w Writer) (*delta
 	if err := delta.CheckWrites(ctx, store); err != nil {
 		return nil, err
 	}
-	return delta.Open(ctx, store, delta.Options{Now: w.Now, Engine: w.Engine})
+	return delta.Open(ctx, store, delta.Options{Now: w.Now, Engine: w.Engine, Lasting: checkpoint.Lasts})
 }
 
 // land commits what build makes of the newest version, in one version on top of it, and returns that, or the newest version where build makes

@@ -194,6 +194,13 @@ func IsStreams(appID, name string) bool {
 		appID == ReplayAppID(name) || appID == FilterAppID(name)
 }
 
+// Lasts tells whether an app id is of what a table must know of a stream as long as it has rows of it, however long no worker runs (rule A4b): all
+// but a partition's offset and leader epoch, and the last unit. While the table knows the topic's identity, it misses offsets that have expired (A1b).
+func Lasts(appID string) bool {
+	name, _, marked := strings.Cut(appID, "#") // which is in no name
+	return marked && IsStreams(appID, name) && appID != LastUnitAppID(name) && !strings.HasPrefix(appID, name+leaderMark)
+}
+
 // StreamOf finds the stream that an app id belongs to among those whose identity the table's txns (app id, version) hold;
 // false for the id of anybody else.
 func StreamOf(appID string, txns iter.Seq2[string, int64]) (name string, ok bool) {
@@ -342,17 +349,29 @@ func (p Progress) Pins(name string, id Identity, partitions int32) (missing []in
 		}
 	}
 	for n := range partitions {
-		if _, ok := p.Last[n]; ok {
-			continue
+		if _, ok := p.Last[n]; !ok {
+			missing = append(missing, n)
 		}
-		if n < pinned {
-			return nil, false, &RefusedError{
-				Cause: fmt.Sprintf("the table has lost the offset of partition %d of stream %q (no txn %q, but %d partitions were pinned)",
-					n, name, AppID(name, n), pinned),
-				Remedy: fmt.Sprintf("most likely delta.setTransactionRetentionDuration let it expire: unset that property, and say from where to go on with `connector rewind --to-offsets %d=OFFSET`", n),
-			}
-		}
-		missing = append(missing, n)
+	}
+	if at, _ := slices.BinarySearch(missing, pinned); at > 0 {
+		return nil, false, lostError(name, pinned, missing[:at])
 	}
 	return missing, p.Fresh(), nil
+}
+
+// lostError refuses to go on with partitions whose offsets the table has no longer (rule A1b).
+func lostError(name string, pinned int32, lost []int32) *RefusedError {
+	more, each := "", make([]string, 0, len(lost))
+	if len(lost) > 1 {
+		more = fmt.Sprintf(", and %d more", len(lost)-1)
+	}
+	for _, n := range lost {
+		each = append(each, fmt.Sprintf("%d=OFFSET", n))
+	}
+	return &RefusedError{
+		Cause: fmt.Sprintf("the table has lost the offset of partition %d of stream %q%s (no txn %q, but %d partitions were pinned)",
+			lost[0], name, more, AppID(name, lost[0]), pinned),
+		Remedy: fmt.Sprintf("most likely delta.setTransactionRetentionDuration let it expire while no worker ran: unset that property, and say from where to go on with `connector rewind --to-offsets %s`: "+
+			"the larger of what the consumer group was told and of max(_kafka.offset) + 1 of the partition's rows. Where there are neither, --to-time of when the stream ran last loses nothing", strings.Join(each, ",")),
+	}
 }

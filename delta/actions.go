@@ -90,12 +90,18 @@ type Sidecar struct {
 
 // Txn is the txn action: the progress of one application (PROTOCOL.md, "Transaction Identifiers"). Version may go down:
 // the protocol does not ask for monotonic versions. LastUpdated is in milliseconds since the epoch; a commit of this
-// package always writes it (rule C4), because retention drops txns without it.
+// package always writes it (rule C4), because retention drops txns without it, and those that it has not reached yet are kept.
 type Txn struct {
 	AppID       string `json:"appId"`
 	Version     int64  `json:"version"`
 	LastUpdated *int64 `json:"lastUpdated,omitempty"`
 }
+
+// lasting is the LastUpdated of a txn that never expires: 9999-12-31T00:00:00Z, which others can count in microseconds, too.
+const lasting int64 = 253_402_214_400_000
+
+// Lasts tells of a txn that never expires. It does not say when it was written.
+func (t Txn) Lasts() bool { return t.LastUpdated != nil && *t.LastUpdated == lasting }
 
 // DomainMetadata is the domainMetadata action (PROTOCOL.md, "Domain Metadata"); Removed is a tombstone.
 type DomainMetadata struct {

@@ -23,6 +23,9 @@ import (
 type Options struct {
 	Now    func() time.Time // clock of commits; required
 	Engine string           // engineInfo of commits, such as "kafkadelta/1.2.3"
+	// Lasting tells which txns that commits write no log checkpoint may forget, whoever makes it and whatever the table's
+	// delta.setTransactionRetentionDuration (see Txn.Lasts). nil: all may be.
+	Lasting func(appID string) bool
 }
 
 // state is what one version of a table says besides its files (PROTOCOL.md, "Action Reconciliation").

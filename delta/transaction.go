@@ -281,7 +281,9 @@ func (t *Table) build(tx *Transaction, next *state, version int64, id string) ([
 		err = errors.Join(err, appendAction(&b, "metaData", c.Metadata))
 	}
 	for i := range c.Txns {
-		c.Txns[i].LastUpdated = &now
+		if c.Txns[i].LastUpdated = &now; t.opts.Lasting != nil && t.opts.Lasting(c.Txns[i].AppID) {
+			c.Txns[i].LastUpdated = new(lasting)
+		}
 		err = errors.Join(err, appendAction(&b, "txn", &c.Txns[i]))
 	}
 	for _, d := range c.Domains {

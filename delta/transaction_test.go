@@ -37,6 +37,41 @@ func commit(t *testing.T, table *delta.Table, tx *delta.Transaction, want delta.
 	}
 }
 
+// TestTxnsThatLast: what is written so is in each log checkpoint, whenever it is made, and expires for nobody (rule A4b).
+func TestTxnsThatLast(t *testing.T) {
+	c := newClock()
+	s := created(t, c, "a INT")
+	table, err := delta.Open(t.Context(), s, delta.Options{Now: c.now, Engine: "test", Lasting: func(appID string) bool { return appID == "for good" }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	putLog(t, s, 1, `{"metaData":{"id":"t","format":{"provider":"parquet","options":{}},"schemaString":"{\"type\":\"struct\",\"fields\":[{\"name\":\"a\",\"type\":\"integer\",\"nullable\":true,\"metadata\":{}}]}","partitionColumns":[],"configuration":{"delta.setTransactionRetentionDuration":"interval 1 day"}}}`)
+	tx := appendOf("for good", 7)
+	tx.Txns = append(tx.Txns, delta.Txn{AppID: "app", Version: 8})
+	commit(t, table, tx, delta.Conflict)
+	if _, err := table.Next(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	commit(t, table, tx, delta.Committed)
+	if txn, ok := table.Txn("for good"); !ok || !txn.Lasts() || txn.Version != 7 {
+		t.Errorf("the txn is %+v", txn)
+	}
+	if txn, ok := table.Txn("app"); !ok || txn.Lasts() {
+		t.Errorf("the other txn is %+v", txn)
+	}
+	c.add(1000 * 24 * time.Hour)
+	if _, err := delta.WriteLogCheckpoint(t.Context(), s, table.Version(), delta.CheckpointOptions{Now: c.now}); err != nil {
+		t.Fatal(err)
+	}
+	after := open(t, s, c)
+	if txn, ok := after.Txn("for good"); !ok || !txn.Lasts() || txn.Version != 7 {
+		t.Errorf("after a log checkpoint the txn is %+v", txn)
+	}
+	if txn, ok := after.Txn("app"); ok {
+		t.Errorf("after a log checkpoint the other txn is still there: %+v", txn)
+	}
+}
+
 func TestCommitWritesWhatTheProtocolAsks(t *testing.T) {
 	c := newClock()
 	s := created(t, c, "a INT, p STRING", "p")

@@ -45,8 +45,11 @@ func (t *Table) refreshDue(appID string) bool {
 
 func (t *Table) writtenBefore(appID string, since time.Time) bool {
 	txn, ok := t.log.Txn(appID)
-	if !ok || txn.LastUpdated == nil {
-		return ok
+	switch {
+	case !ok || txn.Lasts():
+		return false
+	case txn.LastUpdated == nil:
+		return true
 	}
 	// A clock that was ahead when it was written says nothing: it counts as old once it is as far ahead as it might be behind.
 	at, now := time.UnixMilli(*txn.LastUpdated), t.opts.Now()

@@ -134,7 +134,7 @@ func (t *Table) openOrCreate(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	options := delta.Options{Now: t.opts.Now, Engine: t.opts.Engine}
+	options := delta.Options{Now: t.opts.Now, Engine: t.opts.Engine, Lasting: checkpoint.Lasts}
 	log, err := delta.Open(ctx, t.store, options)
 	if errors.Is(err, delta.ErrNotTable) {
 		if t.opts.Create == nil {

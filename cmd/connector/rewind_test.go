@@ -2,13 +2,16 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"kafkadelta/admin"
+	"kafkadelta/delta"
 	"kafkadelta/internal/kafkatest"
+	"kafkadelta/storage/local"
 )
 
 func TestRewindCommand(t *testing.T) {
@@ -42,6 +45,53 @@ func TestRewindCommand(t *testing.T) {
 	}
 	if o := mustRun(t, "rewind", "-c", config, "--to-table-version", "2", "--dry-run"); !strings.Contains(o.stdout, "0          50    50  stays") {
 		t.Errorf("to a version of the table: %s", o.stdout)
+	}
+}
+
+// TestOffsetsThatHaveExpired: a stream stands still until a log checkpoint forgets its offsets. It is refused, whether or not the group knows it, and goes on without
+// loss or doubling as the refusal says (rule A4b).
+func TestOffsetsThatHaveExpired(t *testing.T) {
+	for name, tt := range map[string]struct {
+		first, rows int
+		start       string
+		remedy      []string
+	}{
+		"of rows":                    {10, 20, "earliest", []string{"--to-offsets", "0=5,1=5"}},
+		"of a start that was pinned": {0, 10, "latest", []string{"--to-time", time.Now().Add(-time.Minute).UTC().Format(time.RFC3339)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cluster := kafkatest.Start(t, "numbers", 2)
+			if tt.first > 0 {
+				kafkatest.Produce(t, cluster.ListenAddrs(), "numbers", 2, values(tt.first))
+			}
+			table := filepath.Join(t.TempDir(), "table")
+			text := fmt.Sprintf("name: numbers\nsource: {brokers: [%q], topic: numbers, start: %s, group: GROUP}\ntable: {uri: %q, schema: \"n BIGINT\", properties: {delta.setTransactionRetentionDuration: interval 1 second}}\nhttp: {listen: \"off\"}\n",
+				cluster.ListenAddrs()[0], tt.start, table)
+			config := file(t, "c.yaml", strings.Replace(text, "GROUP", "numbers", 1))
+			mustRun(t, "run", "-c", config, "--until-end", "--log-level", "error")
+			kafkatest.Produce(t, cluster.ListenAddrs(), "numbers", 2, values(10))
+			store, err := local.New(table)
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(1100 * time.Millisecond)
+			appendText(t, table, "{\"n\":1}\n") // by the store's clock of this version offsets have expired
+			version := inspected(t, table).Version
+			if _, err := delta.WriteLogCheckpoint(t.Context(), store, version, delta.CheckpointOptions{Now: time.Now}); err != nil {
+				t.Fatal(err)
+			}
+			forgotten := file(t, "forgotten.yaml", strings.Replace(text, "GROUP", "another", 1)) // as Kafka does after 7 days
+			for _, c := range []string{config, forgotten} {
+				if o := command(t, "run", "-c", c, "--until-end"); o.code != exitRefused || !strings.Contains(o.stderr, "delta.setTransactionRetentionDuration") || !strings.Contains(o.stderr, "--to-offsets 0=OFFSET,1=OFFSET") {
+					t.Fatalf("exit code %d, want a refusal: %s", o.code, o.stderr)
+				}
+			}
+			mustRun(t, append([]string{"rewind", "-c", config, "--yes"}, tt.remedy...)...)
+			mustRun(t, "run", "-c", config, "--until-end", "--log-level", "error")
+			if o := mustRun(t, "verify", "-c", config); !strings.Contains(o.stdout, fmt.Sprintf("%d rows (1 of them of no stream)", tt.rows+1)) {
+				t.Errorf("verify says %s, want %d rows", o.stdout, tt.rows)
+			}
+		})
 	}
 }
 

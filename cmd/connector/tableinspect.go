@@ -192,6 +192,9 @@ func inspectSnapshot(ctx context.Context, uri string, s *delta.Snapshot) (inspec
 	}
 	maps.Copy(i.Properties, m.Configuration)
 	for t := range s.Txns() {
+		if t.Lasts() {
+			t.LastUpdated = nil
+		}
 		i.Txns = append(i.Txns, inspectedTxn{t.AppID, t.Version, t.LastUpdated})
 	}
 	slices.SortFunc(i.Txns, func(a, b inspectedTxn) int { return strings.Compare(a.AppID, b.AppID) })

@@ -202,9 +202,9 @@ var breaks = []broken{
 		}},
 	},
 	{
-		"A4a", "of the streams in a commit only the own one is kept from expiring", changes{{
-			commitGo,
-			"		streams[r.Name] = true\n", "		streams[t.opts.Name] = true\n",
+		"A4b", "what is known of a stream as a whole expires like offsets", changes{{
+			tableGo,
+			", Lasting: checkpoint.Lasts}", "}",
 		}},
 	},
 	{

@@ -218,11 +218,10 @@ func (w *world) readMetaData(version int64, data json.RawMessage) {
 // readUnits takes over what a version says of units and txns, and what rows it has brought.
 func (w *world) readUnits(version int64, actions []line, own map[place]string) {
 	l := w.ledger
-	txns, ends, names, made := l.takeTxns(version, actions), map[string]int64{}, map[string]bool{}, int64(0)
+	txns, ends, names := l.takeTxns(version, actions), map[string]int64{}, map[string]bool{}
 	for _, a := range actions {
 		if a.Txn != nil {
-			made = a.Txn.LastUpdated
-			l.updated[a.Txn.AppID] = made
+			l.updated[a.Txn.AppID] = a.Txn.LastUpdated
 			if before, ok := l.furthest[a.Txn.AppID]; !ok || before < a.Txn.Version {
 				l.furthest[a.Txn.AppID] = a.Txn.Version
 			}
@@ -247,7 +246,7 @@ func (w *world) readUnits(version int64, actions []line, own map[place]string) {
 			names[u.Name] = u.Rewind == nil // which an operator writes
 		}
 	}
-	w.readMarks(version, made, names)
+	w.readMarks(version, names)
 	_, isReplay := txns[checkpoint.ReplayAppID(streamName)]
 	for at, path := range own {
 		if !isReplay {
@@ -263,24 +262,18 @@ func (w *world) readUnits(version int64, actions []line, own map[place]string) {
 	}
 }
 
-// readMarks looks whether what belongs to the streams of a version as a whole was written anew where it was due: it must not expire.
-func (w *world) readMarks(version, made int64, names map[string]bool) {
-	if w.properties[txnRetention] == "" {
-		return
-	}
+// readMarks looks whether what belongs to the streams of a version as a whole was written so that it never expires.
+func (w *world) readMarks(version int64, names map[string]bool) {
 	for _, app := range sorted(w.ledger.updated) {
 		name, mark, marked := strings.Cut(app, "#")
-		if !marked || !names[name] || mark == "last" || strings.HasPrefix(mark, "leader/") || strings.HasPrefix(mark, "dl/") || strings.HasPrefix(mark, "rows/") {
+		if !marked || !names[name] || mark == "last" || strings.HasPrefix(mark, "leader/") {
 			continue
 		}
-		if age := time.Duration(made-w.ledger.updated[app]) * time.Millisecond; age > txnsAreDue+attempts {
-			w.fault("A4: version %d has units of %s, and leaves its txn %s as it was written %v before", version, name, app, age)
+		if at := time.UnixMilli(w.ledger.updated[app]); at.UTC().Year() != 9999 {
+			w.fault("A4b: version %d has units of %s, and its txn %s is of %v and expires", version, name, app, at)
 		}
 	}
 }
-
-// attempts is how long a version may be tried: what was not due at the first attempt may be at the last.
-const attempts = 30 * time.Second
 
 // readReplayed takes over a row that a replay has brought.
 func (w *world) readReplayed(version int64, at place) {

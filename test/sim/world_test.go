@@ -35,7 +35,6 @@ const (
 	ruleText = "n % 7 <> 0"
 	// txnRetention is 4 minutes where it is set: txns are due after the first.
 	txnRetention = "delta.setTransactionRetentionDuration"
-	txnsAreDue   = time.Minute
 	txnsExpire   = 4 * time.Minute
 	keepLog      = "interval 65 seconds"
 	logRetention = 65 * time.Second
