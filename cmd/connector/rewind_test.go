@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -92,6 +93,39 @@ func TestOffsetsThatHaveExpired(t *testing.T) {
 				t.Errorf("verify says %s, want %d rows", o.stdout, tt.rows)
 			}
 		})
+	}
+}
+
+// TestAllTxnsHaveExpired: earlier versions let everything expire that the table knew of a stream. What the refusal says then neither loses nor doubles rows.
+func TestAllTxnsHaveExpired(t *testing.T) {
+	config, table := filledTable(t)
+	logs, err := filepath.Glob(filepath.Join(table, "_delta_log", "*.json"))
+	if err != nil || len(logs) < 3 {
+		t.Fatal(logs, err)
+	}
+	for _, path := range logs {
+		text := regexp.MustCompile(`"lastUpdated":\d+`).ReplaceAllString(readAll(t, path), `"lastUpdated":1`)
+		text = strings.Replace(text, `"configuration":{`, `"configuration":{"delta.setTransactionRetentionDuration":"interval 1 day",`, 1)
+		if err := os.WriteFile(path, []byte(strings.Replace(text, `day",}`, `day"}`, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store, err := local.New(table)
+	if err == nil {
+		_, err = delta.WriteLogCheckpoint(t.Context(), store, inspected(t, table).Version, delta.CheckpointOptions{Now: time.Now})
+	}
+	if err != nil || len(txnsOf(t, table)) > 0 {
+		t.Fatalf("%v; the txns are %v, want none", err, txnsOf(t, table))
+	}
+	brokers := regexp.MustCompile(`127\.[^"]+`).FindString(readAll(t, config))
+	kafkatest.Produce(t, []string{brokers}, "numbers", 2, values(10))
+	if o := command(t, "run", "-c", config, "--until-end"); o.code != exitRefused || !strings.Contains(o.stderr, "`connector adopt --from-group`") {
+		t.Fatalf("exit code %d, want a refusal: %s", o.code, o.stderr)
+	}
+	mustRun(t, "adopt", "-c", config, "--from-group", "numbers", "--yes")
+	mustRun(t, "run", "-c", config, "--until-end", "--log-level", "error")
+	if o := mustRun(t, "verify", "-c", config); !strings.Contains(o.stdout, "110 rows") {
+		t.Errorf("verify says %s, want 110 rows", o.stdout)
 	}
 }
 
