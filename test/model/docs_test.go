@@ -51,7 +51,7 @@ func TestDocumentHasEveryMutant(t *testing.T) {
 		}
 	}
 	for _, part := range regexp.MustCompile(`\*\*([A-Z]\d+[a-z])\*\*`).FindAllStringSubmatch(text, -1) {
-		exempt := slices.Contains([]string{"C1e", "A4a", "T5a", "T5b"}, part[1])
+		exempt := slices.Contains([]string{"C1e", "A4a", "A4b", "T5a", "T5b"}, part[1])
 		if strings.Contains(text, "\n| "+part[1]+" |") == exempt {
 			t.Errorf("%s: a mutant is missing, or one of a part that is said to have none", part[1])
 		}
