@@ -28,7 +28,7 @@ have become good to the stream's table, exactly once, and marks them. It may run
 still bad stay; so do those whose messages a rewind has had read again since.
 
 Run it after the cause is mended: a column was added or widened, a rule dropped, a schema registered, a decoder corrected.
-If it is interrupted, run it again.
+If it is interrupted, run it again. What it waits for, such as a schema registry that is down, it tells on standard error.
 
 ` + exitCodesHelp,
 		Example: `  connector dead-letters replay -c connector.yaml --reason out_of_range`,
@@ -41,8 +41,8 @@ If it is interrupted, run it again.
 			if c.divided() {
 				return &configError{errors.New("dead letters of a stream whose table.uri has values can't be replayed: mend the cause, and have their offsets read again by `connector rewind --to-offsets`, after what came behind them was deleted from the tables")}
 			}
-			quiet := slog.New(slog.DiscardHandler)
-			messages, err := openFormat(cmd.Context(), c.Source, quiet)
+			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn})) // of what it waits for
+			messages, err := openFormat(cmd.Context(), c.Source, log)
 			if err != nil {
 				return &configError{err}
 			}
@@ -51,11 +51,11 @@ If it is interrupted, run it again.
 			if err != nil {
 				return &configError{fmt.Errorf("table.uri: %w", err)}
 			}
-			stream, err := sink.Open(cmd.Context(), streams, c.Table.Sink, sink.Options{Name: c.Name, Engine: engine(), Now: time.Now, Log: quiet})
+			stream, err := sink.Open(cmd.Context(), streams, c.Table.Sink, sink.Options{Name: c.Name, Engine: engine(), Now: time.Now, Log: log})
 			if err != nil {
 				return err
 			}
-			table, err := openLetters(cmd.Context(), letters, c.DeadLetters.URI, false, nil, quiet, sink.Events{})
+			table, err := openLetters(cmd.Context(), letters, c.DeadLetters.URI, false, nil, log, sink.Events{})
 			if err != nil {
 				return err
 			}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -146,6 +147,44 @@ func (c batchCounter) NewBatch() arrow.RecordBatch {
 	rb := c.Decoder.NewBatch()
 	*c.batches = append(*c.batches, int(rb.NumRows()))
 	return rb
+}
+
+// TestReplayTellsWhatItWaitsFor: a schema registry that is down.
+func TestReplayTellsWhatItWaitsFor(t *testing.T) {
+	fake, client := fakeRegistry(t)
+	schema, err := client.CreateSchema(t.Context(), "numbers-value", sr.Schema{Type: sr.TypeJSON, Schema: `{"type":"object","properties":{"id":{"type":"integer"}}}`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster := kafkatest.Start(t, "numbers", 1)
+	kafkatest.Produce(t, cluster.ListenAddrs(), "numbers", 1, [][]byte{append(binary.BigEndian.AppendUint32([]byte{0}, uint32(schema.ID)), `{"id":"x"}`...)})
+	config := file(t, "c.yaml", fmt.Sprintf(`name: numbers
+source: {brokers: [%q], topic: numbers, json: {framing: registry}, schema_registry: {urls: [%q]}}
+table: {uri: %q, schema: "id BIGINT"}
+on_error: dead_letter
+dead_letters: {uri: %q}
+http: {listen: "off"}
+`, cluster.ListenAddrs()[0], fake.URL(), filepath.Join(t.TempDir(), "table"), filepath.Join(t.TempDir(), "letters")))
+	mustRun(t, "run", "-c", config, "--until-end", "--log-level", "error")
+	if o := mustRun(t, "dead-letters", "replay", "-c", config); o.stderr != "" || !strings.Contains(o.stdout, "0 dead letters were replayed, 1 are still bad") {
+		t.Errorf("with the registry: %s%s", o.stdout, o.stderr)
+	}
+	fake.Close()
+	ctx, stop := context.WithTimeout(t.Context(), commandLimit)
+	defer stop()
+	var stdout, stderr buffer
+	ended := make(chan int, 1)
+	go func() { ended <- run(ctx, []string{"dead-letters", "replay", "-c", config}, &stdout, &stderr) }()
+	for ctx.Err() == nil && !strings.Contains(stderr.String(), "the schema registry does not answer") {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if ctx.Err() != nil {
+		t.Errorf("it waits without a word: %s", stderr.String())
+	}
+	stop()
+	if code := <-ended; code == exitOK {
+		t.Errorf("exit code %d: %s", code, stdout.String())
+	}
 }
 
 // TestReplayOfAFormerGeneration: what a rewind reads again is not replayed as well.
