@@ -241,6 +241,7 @@ func (w *LetterWriter) size() int64 { return w.sized }
 
 // bury takes note of a message that can't become a row, and whose offset is counted already.
 func (l *lane) bury(r *kgo.Record, span *checkpoint.Span, cause error) error {
+	defer func() { l.letter = letter{} }() // as letGo
 	l.letter = letterOf(r, cause, l.d.Name, l.d.table.Generation(), l.d.Now())
 	l.poisons(l.letter.reason).Inc()
 	if tooMany := l.d.quota.take(&l.tally, cause); tooMany != nil {

@@ -74,7 +74,7 @@ type lane struct {
 	writer    *sink.Writer
 	router    *router // nil: all rows go to one table
 	letters   burier  // nil for none
-	letter    letter  // the latest; used again
+	letter    letter  // that is being added; used again
 	reasons   map[string]poisonCounter
 	ledger    *batch.Ledger
 	tally     tally        // of what it holds
@@ -254,9 +254,15 @@ func (l *lane) drop() {
 	l.filled.Store(0)
 	l.d.quota.giveBack(l.tally)
 	l.tally = tally{}
-	l.held, l.heldBytes = l.held[:0], 0
+	l.letGo()
 	clear(l.stopped)
 	clear(l.heldUp)
+}
+
+// letGo forgets the messages held. A record keeps all that was fetched with it in memory, and a lane to which nothing comes would keep it for as long.
+func (l *lane) letGo() {
+	clear(l.held)
+	l.held, l.heldBytes = l.held[:0], 0
 }
 
 // fail makes the lane void, and has its partitions read again after a while.
@@ -487,7 +493,7 @@ func (l *lane) write() error {
 	}
 	l.ledger.AddRows(n)
 	l.d.Metrics.rows(n)
-	l.held, l.heldBytes = l.held[:0], 0
+	l.letGo()
 	l.checkDue()
 	return nil
 }
@@ -556,6 +562,7 @@ func (l *lane) writeWithout(misfits map[int]Misfit) error {
 			kept = append(kept, h)
 		}
 	}
+	clear(l.held[len(kept):])
 	l.held = kept
 	if len(kept) == 0 {
 		l.heldBytes = 0
