@@ -121,26 +121,31 @@ func TestMemoryIsHeld(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute")
 	}
-	const partitions, brokers = 6, 3
 	for name, tc := range map[string]struct {
-		size, messages int
-		codec          kgo.CompressionCodec
-		repeats        int // how often a message repeats itself
-		limit          int64
+		brokers    int
+		partitions int32
+		limit      int64
+		send       func(p *heldProducer)
 	}{
-		"200 bytes, zstd":   {200, 1_000_000, kgo.ZstdCompression(), 100, 128 << 20},
-		"10 KB, zstd":       {10 << 10, 30_000, kgo.ZstdCompression(), 10, 128 << 20},
-		"1 MB, zstd":        {1 << 20, 300, kgo.ZstdCompression(), 20, 192 << 20},
-		"1 MB, as they are": {1 << 20, 200, kgo.NoCompression(), 1, 192 << 20},
-		"10 MB, zstd":       {10 << 20, 30, kgo.ZstdCompression(), 20, 512 << 20},
+		"200 bytes, zstd":   {3, 6, 128 << 20, func(p *heldProducer) { p.sized(200, 1_000_000, 100, kgo.ZstdCompression()) }},
+		"10 KB, zstd":       {3, 6, 128 << 20, func(p *heldProducer) { p.sized(10<<10, 30_000, 10, kgo.ZstdCompression()) }},
+		"1 MB, zstd":        {3, 6, 192 << 20, func(p *heldProducer) { p.sized(1<<20, 300, 20, kgo.ZstdCompression()) }},
+		"1 MB, as they are": {3, 6, 192 << 20, func(p *heldProducer) { p.sized(1<<20, 200, 1, kgo.NoCompression()) }},
+		"10 MB, zstd":       {3, 6, 512 << 20, func(p *heldProducer) { p.sized(10<<20, 30, 20, kgo.ZstdCompression()) }},
+		// These get some 40 times as large in memory, and one broker sends of four partitions at once.
+		"log lines, zstd": {1, 8, 128 << 20, func(p *heldProducer) { p.lines(1_500_000, kgo.ZstdCompression()) }},
+		"log lines as they are, then zstd": {1, 8, 128 << 20, func(p *heldProducer) {
+			p.lines(1_000_000, kgo.NoCompression())
+			p.lines(1_000_000, kgo.ZstdCompression())
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			kafka, err := kfake.NewCluster(kfake.NumBrokers(brokers), kfake.SeedTopics(partitions, topic), kfake.BrokerConfigs(map[string]string{"message.max.bytes": "20000000"}))
+			kafka, err := kfake.NewCluster(kfake.NumBrokers(tc.brokers), kfake.SeedTopics(tc.partitions, topic), kfake.BrokerConfigs(map[string]string{"message.max.bytes": "20000000"}))
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(kafka.Close)
-			produceSized(t, kafka.ListenAddrs(), tc.size, tc.messages, partitions, tc.repeats, tc.codec)
+			tc.send(&heldProducer{t, kafka.ListenAddrs(), tc.partitions})
 			text, err := json.Marshal(heldRun{kafka.ListenAddrs(), t.TempDir(), tc.limit, 300 * time.Millisecond})
 			if err != nil {
 				t.Fatal(err)
@@ -168,26 +173,55 @@ func TestMemoryIsHeld(t *testing.T) {
 	}
 }
 
-// produceSized sends messages of a size, in batches as producers make them, which compress as well as they repeat themselves.
-func produceSized(t *testing.T, addrs []string, size, messages int, partitions int32, repeats int, codec kgo.CompressionCodec) {
-	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(addrs...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(codec),
-		kgo.ProducerBatchMaxBytes(int32(max(1_000_000, size+size/8))), kgo.BrokerMaxWriteBytes(1<<30), kgo.ProducerLinger(50*time.Millisecond))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+// heldProducer sends messages in batches as producers make them.
+type heldProducer struct {
+	t          *testing.T
+	addrs      []string
+	partitions int32
+}
+
+// sized sends messages of a size, which compress as well as they repeat themselves.
+func (p *heldProducer) sized(size, messages, repeats int, codec kgo.CompressionCodec) {
+	text := repeating(size, repeats)
+	p.send(size, messages, codec, func(i int) *kgo.Record {
+		return &kgo.Record{Value: fmt.Appendf(nil, `{"n": %d, "text": %q}`, i, text())}
+	})
+}
+
+// repeating makes texts of a size that repeat themselves so often.
+func repeating(size, repeats int) func() string {
 	random := rand.New(rand.NewPCG(1, 2))
 	part := make([]byte, max(size/repeats/2, 1))
-	var wait sync.WaitGroup
-	var failed error
-	for i := range messages {
+	return func() string {
 		for k := range part {
 			part[k] = byte(random.Uint32())
 		}
-		text := strings.Repeat(hex.EncodeToString(part), repeats)
+		return strings.Repeat(hex.EncodeToString(part), repeats)
+	}
+}
+
+// lines sends messages of some 85 bytes that have little to tell.
+func (p *heldProducer) lines(messages int, codec kgo.CompressionCodec) {
+	p.send(100, messages, codec, func(i int) *kgo.Record {
+		return &kgo.Record{Value: fmt.Appendf(nil, `{"n":%d,"level":"info","text":"request handled","path":"/api/v1/items","status":200}`, i)}
+	})
+}
+
+func (p *heldProducer) send(largest, messages int, codec kgo.CompressionCodec, message func(i int) *kgo.Record) {
+	p.t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(p.addrs...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(codec),
+		kgo.ProducerBatchMaxBytes(int32(max(1_000_000, largest+largest/8))), kgo.BrokerMaxWriteBytes(1<<30), kgo.ProducerLinger(50*time.Millisecond))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer client.Close()
+	var wait sync.WaitGroup
+	var failed error
+	for i := range messages {
+		r := message(i)
+		r.Topic, r.Partition = topic, int32(i)%p.partitions
 		wait.Add(1)
-		client.Produce(t.Context(), &kgo.Record{Topic: topic, Partition: int32(i) % partitions, Value: fmt.Appendf(nil, `{"n": %d, "text": %q}`, i, text)}, func(_ *kgo.Record, err error) {
+		client.Produce(p.t.Context(), r, func(_ *kgo.Record, err error) {
 			if err != nil {
 				failed = err
 			}
@@ -196,6 +230,6 @@ func produceSized(t *testing.T, addrs []string, size, messages int, partitions i
 	}
 	wait.Wait()
 	if failed != nil {
-		t.Fatal(failed)
+		p.t.Fatal(failed)
 	}
 }

@@ -16,9 +16,12 @@ type expansion struct {
 	ratio      float64      // of whoever looks
 }
 
-// A guess before the first fetch, since compressed JSON is some times as large. Less than leastWire is too little to judge by.
+// What comes may always be other than what came: JSON of 100 bytes in zstd gets 30 to 50 times as large, mostly as records. So the first fetch is small (firstRatio), what was
+// not compressed so far may get leastRatio times as large all the same, and a fetch that then does gets no more than some times what may be held. Less than
+// leastWire is too little to judge by.
 const (
-	firstRatio = 4
+	firstRatio = 256
+	leastRatio = 16
 	leastWire  = 32 << 10
 )
 
@@ -30,14 +33,14 @@ func (e *expansion) OnFetchBatchRead(_ kgo.BrokerMetadata, _ string, _ int32, m 
 	e.held.Add(int64(m.UncompressedBytes) + int64(m.NumRecords)*RecordMemory)
 }
 
-// look tells how many times as large fetches get. It believes at once what is larger, and slowly what is smaller.
+// look tells how many times as large fetches may get. It believes at once what is larger, and slowly what is smaller, but nothing below leastRatio.
 func (e *expansion) look() float64 {
 	if e.wire.Load() >= leastWire {
 		now := float64(e.held.Swap(0)) / float64(e.wire.Swap(0))
 		if now < e.ratio {
 			now = e.ratio - (e.ratio-now)/8
 		}
-		e.ratio = max(now, 1)
+		e.ratio = max(now, leastRatio)
 	}
 	return e.ratio
 }

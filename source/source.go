@@ -300,7 +300,8 @@ func (s *Source) Poll(ctx context.Context, most int) kgo.Fetches {
 }
 
 // Hold has the client hold about so many bytes of fetches at most, for that many assigned partitions: decompressed, and with what records take besides,
-// as it has seen fetches get larger lately. It holds one fetch of each broker, so each is asked for its part, but not for less than minFetch; one larger
+// as it has seen fetches get larger lately. The first is small, and each after it may be an eighth larger, up to a 16th of these bytes on the wire: what came so far was
+// perhaps not compressed, and what comes next is. It holds one fetch of each broker, so each is asked for its part, but not for less than minFetch; one larger
 // message, or batch, comes all the same. All brokers are asked at once, however many, since one to which nothing comes keeps its answer back for FetchMaxWait.
 // One goroutine calls it.
 func (s *Source) Hold(bytes int64, partitions int) {
