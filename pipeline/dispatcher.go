@@ -375,7 +375,7 @@ func (d *dispatcher) dispatch(f kgo.FetchTopicPartition) {
 	}
 	messages, bytes := int64(0), int64(0)
 	for _, r := range records {
-		bytes += int64(len(r.Value) + len(r.Key))
+		bytes += int64(Size(r))
 		if !r.Attrs.IsControl() {
 			messages++
 		}

@@ -79,7 +79,7 @@ type lane struct {
 	ledger    *batch.Ledger
 	tally     tally        // of what it holds
 	held      []heldRecord // messages of the rows in the decoder
-	heldBytes int          // of their values
+	heldBytes int          // of their keys, values and headers
 	broken    bool         // writing failed: everything is void until the next setup
 	stopped   map[checkpoint.Partition]bool
 	heldUp    map[checkpoint.Partition]int64 // message.from of what is passed over, until the partition is read again
@@ -345,7 +345,7 @@ func (l *lane) take(m message) error {
 		span.Next, span.Epoch = r.Offset+1, checkpoint.EpochOf(r.LeaderEpoch)
 		span.Records, span.Rows = span.Records+1, span.Rows+1
 		l.held = append(l.held, heldRecord{r, span})
-		l.heldBytes += len(r.Value)
+		l.heldBytes += Size(r)
 		if len(l.held) >= batchRows || l.heldBytes >= most || (len(r.Value) >= largeMessage || len(l.held)%lookEvery == 0) && l.decoded() >= batchGrowth*most {
 			if err := l.write(); err != nil {
 				return err

@@ -138,6 +138,12 @@ func TestMemoryIsHeld(t *testing.T) {
 			p.lines(1_000_000, kgo.NoCompression())
 			p.lines(1_000_000, kgo.ZstdCompression())
 		}},
+		"headers of 20 KB": {3, 6, 128 << 20, func(p *heldProducer) {
+			text := repeating(20<<10, 10)
+			p.send(21<<10, 15_000, kgo.ZstdCompression(), func(i int) *kgo.Record {
+				return &kgo.Record{Value: fmt.Appendf(nil, `{"n": %d}`, i), Headers: []kgo.RecordHeader{{Key: "trace", Value: []byte(text())}}}
+			})
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			kafka, err := kfake.NewCluster(kfake.NumBrokers(tc.brokers), kfake.SeedTopics(tc.partitions, topic), kfake.BrokerConfigs(map[string]string{"message.max.bytes": "20000000"}))

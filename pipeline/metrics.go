@@ -49,7 +49,7 @@ func NewMetrics(name string, now func() time.Time) *Metrics {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: metric, Help: help}, f))
 	}
 	counter("kafkadelta_messages_total", "Messages taken from Kafka, those read again after a drop included.", &m.messages)
-	counter("kafkadelta_message_bytes_total", "Bytes of keys and values of these messages.", &m.messageBytes)
+	counter("kafkadelta_message_bytes_total", "Bytes of keys, values and headers of these messages.", &m.messageBytes)
 	counter("kafkadelta_rows_total", "Rows written to data files, those read again after a drop included.", &m.rowCount)
 	counter("kafkadelta_committed_rows_total", "Rows committed to the table.", &m.committedRows)
 	counter("kafkadelta_filtered_messages_total", "Messages that table.filter leaves out.", &m.filtered)
