@@ -372,7 +372,7 @@ func (d *dispatcher) settleLetters(parts []int32) error {
 func (d *dispatcher) openDeadLetters(ctx, work context.Context) error {
 	var err error
 	if d.DeadLetterTopic != "" {
-		d.producer, err = source.NewProducer(d.Source, d.DeadLetterTopic, d.ClientOptions...)
+		d.producer, err = source.NewProducer(d.Source, d.DeadLetterTopic, d.memory()/lettersPart, d.ClientOptions...)
 		return err
 	}
 	if d.OpenDeadLetters == nil {

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"strconv"
@@ -88,7 +89,10 @@ func newLetterTopic(p *source.Producer) *letterTopic {
 const headerPrefix = "kafkadelta."
 
 func (t *letterTopic) add(ctx context.Context, l *letter) error {
-	headers := slices.Clone(l.Headers)
+	headers := slices.Clone(l.Headers) // a copy of everything: what waits here must not keep all that was fetched with it
+	for i, h := range headers {
+		headers[i].Value = bytes.Clone(h.Value)
+	}
 	add := func(name, value string) {
 		headers = append(headers, kgo.RecordHeader{Key: headerPrefix + name, Value: []byte(strings.ToValidUTF8(value, "\uFFFD"))})
 	}
@@ -108,7 +112,7 @@ func (t *letterTopic) add(ctx context.Context, l *letter) error {
 	add("generation", strconv.FormatInt(l.generation, 10))
 	add("time", l.now.UTC().Format(time.RFC3339Nano))
 	t.flight.sent()
-	t.producer.Send(ctx, &kgo.Record{Key: l.Key, Value: l.Value, Headers: headers}, t.flight.done)
+	t.producer.Send(ctx, &kgo.Record{Key: bytes.Clone(l.Key), Value: bytes.Clone(l.Value), Headers: headers}, t.flight.done)
 	return nil
 }
 

@@ -5,11 +5,12 @@ const DefaultMemory = 512 << 20
 
 // Of the memory, an eighth each is for what the client has fetched, decompressed and as records; for messages that wait to be decoded (maxInFlight), which a poll may
 // exceed by what was fetched; and for what is encoded and waits for the store. A quarter is for the open data files of all lanes, with the rows that
-// are collected for them. The rest is for what has no bound of its own: batches, single messages that are larger than all that, and garbage.
+// are collected for them. An eighth is for dead letters that wait for their topic, of what there is when the pipeline begins. The rest is for what has no bound of its own: batches, single messages that are larger than all that, and garbage.
 const (
 	fetchedPart = 8
 	filesPart   = 4
 	uploadsPart = 8
+	lettersPart = 8
 )
 
 func (o Options) memory() int64 {

@@ -16,13 +16,23 @@ type Producer struct {
 	client *kgo.Client
 }
 
-// NewProducer makes the client. It connects to nothing yet. Extra options are for tests (dialers).
-func NewProducer(cfg Config, topic string, extra ...kgo.Opt) (*Producer, error) {
+// What a producer may hold is at least leastProduced, since a message that is larger than that would be refused: a batch, and so a message, has 1 MB at most.
+// A record with its headers takes up to recordTakes besides what is in it.
+const (
+	leastProduced = 2 << 20
+	recordTakes   = 1 << 10
+	mostProduced  = 50_000
+)
+
+// NewProducer makes the client, which holds about so many bytes of records at most. It connects to nothing yet. Extra options are for tests (dialers).
+func NewProducer(cfg Config, topic string, bytes int64, extra ...kgo.Opt) (*Producer, error) {
 	opts, err := connectOptions(cfg, func(error) {})
 	if err != nil {
 		return nil, err
 	}
-	client, err := kgo.NewClient(append(append(opts, kgo.DefaultProduceTopic(topic)), extra...)...)
+	bytes = max(bytes, leastProduced)
+	opts = append(opts, kgo.DefaultProduceTopic(topic), kgo.MaxBufferedBytes(int(bytes)), kgo.MaxBufferedRecords(int(min(bytes/recordTakes, mostProduced))))
+	client, err := kgo.NewClient(append(opts, extra...)...)
 	if err != nil {
 		return nil, fmt.Errorf("setting up the Kafka client for topic %s: %w", topic, err)
 	}
