@@ -1,5 +1,7 @@
 package pipeline
 
+import "runtime"
+
 // DefaultMemory is what a pipeline holds where nothing else is said, in bytes.
 const DefaultMemory = 512 << 20
 
@@ -25,11 +27,24 @@ func (o Options) part(all, least int) int {
 	return max(int(min(int64(all)*(o.memory()>>10)/(DefaultMemory>>10), int64(all))), least)
 }
 
+// laneMemory is the least of a pipeline's memory that a lane is begun for: whatever the limit, each keeps 8 MiB for open files, a batch with its rows, and an encoder.
+const laneMemory = 32 << 20
+
+// laneCount is how many lanes a pipeline begins with, of so many that share the cores: by default one for each core, but no more than there is memory for. A container
+// may have a limit of memory and none of cores.
+func (c Config) laneCount(share int, memory int64) int {
+	if c.Lanes > 0 {
+		return c.Lanes
+	}
+	return max(min(min(runtime.GOMAXPROCS(0), maxLanes)/max(share, 1), int(memory/laneMemory)), 1)
+}
+
 // WriterMemory is what the open files of one lane may take in each of so many tables, of a pipeline that began as one of `share` and has so
 // much memory: both as in Options.
 func (c Config) WriterMemory(share int, memory func() int64, tables int) func() int64 {
-	writers := int64(laneCount(c.Lanes, share) * tables)
-	return func() int64 { return Options{Memory: memory}.memory() / filesPart / writers }
+	o := Options{Memory: memory}
+	writers := int64(c.laneCount(share, o.memory()) * tables)
+	return func() int64 { return o.memory() / filesPart / writers }
 }
 
 // A store holds up to four parts of each file that is larger than one, while it is put, and parts of 8 MiB are the largest that pay.

@@ -1,6 +1,9 @@
 package pipeline
 
-import "testing"
+import (
+	"runtime"
+	"testing"
+)
 
 func TestMemoryIsDivided(t *testing.T) {
 	for name, tc := range map[string]struct {
@@ -27,6 +30,31 @@ func TestMemoryIsDivided(t *testing.T) {
 		}
 		if got := (Config{Lanes: tc.lanes}).WriterMemory(tc.share, o.Memory, tc.tables)(); got != tc.write {
 			t.Errorf("%s: a writer has %d bytes, want %d", name, got, tc.write)
+		}
+	}
+}
+
+// TestLanesHaveMemory: each lane keeps a minimum, so there are no more than there is memory for, however many cores there are.
+func TestLanesHaveMemory(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(64))
+	for name, tc := range map[string]struct {
+		lanes, share int
+		memory       int64
+		want         int
+	}{
+		"a lane for each core":         {0, 1, 16 << 30, 64},
+		"no memory for so many":        {0, 1, 384 << 20, 12},
+		"hardly any":                   {0, 1, 1 << 20, 1},
+		"cores that are shared":        {0, 16, 1 << 30, 4},
+		"cores and memory, shared":     {0, 16, 64 << 20, 2},
+		"as many as somebody asks for": {20, 1, 128 << 20, 20},
+	} {
+		c := Config{Lanes: tc.lanes}
+		if got := c.laneCount(tc.share, tc.memory); got != tc.want {
+			t.Errorf("%s: %d lanes, want %d", name, got, tc.want)
+		}
+		if got, want := c.WriterMemory(tc.share, func() int64 { return tc.memory }, 1)(), tc.memory/filesPart/int64(tc.want); got != want {
+			t.Errorf("%s: a writer has %d bytes, want %d", name, got, want)
 		}
 	}
 }

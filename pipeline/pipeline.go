@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"slices"
 	"time"
 
@@ -42,7 +41,7 @@ type Config struct {
 	OnError string `yaml:"on_error"`
 	// Limits end the run, as fail does, at a bad message too many.
 	Limits LimitsConfig `yaml:"limits"`
-	// Lanes is the number of goroutines that decode and write. 0 (default): one for each core.
+	// Lanes is the number of goroutines that decode and write. 0 (default): one for each core, but no more than there is memory for.
 	Lanes int `yaml:"lanes"`
 	// ShutdownTimeout is how long a stop may take to flush and commit. Default 30s. What is not committed by then is read
 	// again by the next start.
@@ -160,7 +159,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := d.openTables(ctx, work); err != nil {
 		return unlessStopped(ctx, err)
 	}
-	if err := d.startLanes(laneCount(o.Lanes, o.Share)); err != nil {
+	if err := d.startLanes(o.laneCount(o.Share, o.memory())); err != nil {
 		return err
 	}
 	d.startCommitter()
@@ -170,13 +169,6 @@ func Run(ctx context.Context, o Options) error {
 	}
 	d.source.Start()
 	return d.loop(ctx)
-}
-
-func laneCount(configured, share int) int {
-	if configured > 0 {
-		return configured
-	}
-	return max(min(runtime.GOMAXPROCS(0), maxLanes)/max(share, 1), 1)
 }
 
 // unlessStopped turns an error that only says that a stop was asked for into a good end.
