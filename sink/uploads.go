@@ -77,7 +77,11 @@ func (f *upload) Write(p []byte) (int, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if f.err == nil && !u.hasRoom(len(p)) {
-		defer context.AfterFunc(f.ctx, u.taken.Broadcast)()
+		defer context.AfterFunc(f.ctx, func() { // with the mutex: not between a look at the context and the Wait behind it
+			u.mu.Lock()
+			defer u.mu.Unlock()
+			u.taken.Broadcast()
+		})()
 		for f.err == nil && !u.hasRoom(len(p)) && f.ctx.Err() == nil {
 			u.taken.Wait()
 		}
