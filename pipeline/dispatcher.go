@@ -497,5 +497,5 @@ func (d *dispatcher) shutdown() {
 
 // final tells errors that end the run from those that pass.
 func final(err error) bool {
-	return errors.As(err, new(*source.Error)) || errors.As(err, new(*sink.Error)) || errors.As(err, new(*checkpoint.RefusedError))
+	return errors.As(err, new(*source.Error)) || errors.As(err, new(*sink.Error)) || errors.As(err, new(*checkpoint.RefusedError)) || errors.As(err, new(*PanicError))
 }

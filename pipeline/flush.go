@@ -128,6 +128,9 @@ func (d *dispatcher) flushed(e *epoch, u *sink.Unit, counted tally, stopped []ch
 		}
 	}
 	if e.waiting == 0 {
+		if errors.As(d.failure, new(*PanicError)) {
+			e.cancel() // what else the process has done wrong is not known
+		}
 		d.laneDue.Store(false) // what set it may belong to this epoch; lanes that are full again say so again
 		d.commits <- e         // there is room: at most one epoch is closing
 	}

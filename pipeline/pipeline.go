@@ -130,7 +130,7 @@ var ErrInterrupted = errors.New("stopped before everything that was read could b
 
 // Run moves messages until ctx is done, which asks for a stop: it polls no more, flushes, commits, reports and leaves the
 // group. It returns nil after a stop in time, or after UntilEnd. Other errors are *source.Error, *sink.Error,
-// *checkpoint.RefusedError, *PoisonError and ErrInterrupted.
+// *checkpoint.RefusedError, *PoisonError, *PanicError and ErrInterrupted.
 func Run(ctx context.Context, o Options) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx)) // a stop must not cut off the last commit
 	defer cancel()

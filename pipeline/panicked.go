@@ -1,0 +1,35 @@
+package pipeline
+
+import (
+	"fmt"
+	"runtime/debug"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// PanicError ends a run: a decoder has panicked at a message, which is a fault of the program and never makes a message poison. Nothing of the lane is
+// committed, nor anything once the fault is known: a later start reads the message again.
+type PanicError struct {
+	Name      string // of the stream
+	Topic     string
+	Partition int32
+	Offset    int64
+	Value     any // that it panicked with
+}
+
+func (e *PanicError) Error() string {
+	return fmt.Sprintf("stream %s: decoding %s/%d offset %d has panicked: %v: this is a fault of the connector: report it with the log, which has the stack; nothing is lost: what is not committed is read again",
+		e.Name, e.Topic, e.Partition, e.Offset, e.Value)
+}
+
+// decode has the decoder append one message. A panic is an error: others in the process have nothing to do with it. The decoder is not used again.
+func (l *lane) decode(r *kgo.Record) (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			l.rows.Decoder = nil
+			l.d.Log.Error("a decoder has panicked, which is a fault of the connector", "topic", r.Topic, "partition", r.Partition, "offset", r.Offset, "panic", value, "stack", string(debug.Stack()))
+			err = &PanicError{l.d.Name, r.Topic, r.Partition, r.Offset, value}
+		}
+	}()
+	return l.rows.Decoder.Append(r)
+}
