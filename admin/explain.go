@@ -84,7 +84,7 @@ type InKafka struct {
 
 // Explain finds the message of a partition and offset. Of several topics in one table o.Topic says which.
 func Explain(ctx context.Context, store delta.LogStore, partition int32, offset int64, o Options) (*Explanation, error) {
-	v := &verifier{ledger: newLedger(store), opts: o}
+	v := &verifier{ledger: newLedger(store, o.Progress), opts: o}
 	if err := v.load(ctx, -1, o.Until); err != nil {
 		return nil, fmt.Errorf("reading the table's log: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"kafkadelta/admin"
 	"kafkadelta/checkpoint"
+	"kafkadelta/delta"
 )
 
 // records is a topic: what a reader gets at which offset. What is not in it is a gap.
@@ -152,7 +153,22 @@ func TestProgressIsTold(t *testing.T) {
 	f := newFixture(t, setup{})
 	f.commit(take{0, 0, 10, nil, 0})
 	f.verify(admin.Options{Since: -1, Until: -1, Progress: func(p admin.Progress) { told = append(told, p) }})
-	if want := []admin.Progress{{Doing: "files", Done: 1, Total: 1, Rows: 10}}; !slices.Equal(told, want) {
+	newest, err := delta.OpenSnapshot(t.Context(), f.store, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []admin.Progress
+	for v := range newest.Version() + 1 {
+		want = append(want, admin.Progress{Doing: "log", Done: v + 1, Total: newest.Version() + 1})
+	}
+	if want = append(want, admin.Progress{Doing: "files", Done: 1, Total: 1, Rows: 10}); !slices.Equal(told, want) {
 		t.Errorf("told %+v, want %+v", told, want)
+	}
+	told = nil
+	if _, err := admin.Explain(t.Context(), f.store, 0, 3, admin.Options{Since: -1, Until: -1, Progress: func(p admin.Progress) { told = append(told, p) }}); err != nil {
+		t.Fatal(err)
+	}
+	if want = want[:len(want)-1]; !slices.Equal(told, want) {
+		t.Errorf("of one message told %+v, want %+v", told, want)
 	}
 }

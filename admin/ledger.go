@@ -121,6 +121,7 @@ type ledger struct {
 	fresh    []delta.Add        // the version's files that came after base; only with since
 	isFresh  map[uint64]bool    // keys of added files that were met already, with since
 	faults   findings
+	progress func(Progress) // nil for none
 
 	seed          maphash.Seed
 	adds, removes []fileAction // of the commit that is being read
@@ -129,9 +130,9 @@ type ledger struct {
 	tagAt         map[string]int32
 }
 
-func newLedger(store delta.LogStore) *ledger {
+func newLedger(store delta.LogStore, progress func(Progress)) *ledger {
 	return &ledger{
-		store: store, tracks: map[trackKey]*track{}, byPlace: map[checkpoint.Partition][]*track{}, unitByID: map[string]int32{},
+		store: store, progress: progress, tracks: map[trackKey]*track{}, byPlace: map[checkpoint.Partition][]*track{}, unitByID: map[string]int32{},
 		streams: map[string]bool{}, pending: map[uint64][]int32{}, replays: map[string]bool{}, appended: map[string]bool{}, isFresh: map[uint64]bool{}, seed: maphash.MakeSeed(), tagAt: map[string]int32{},
 	}
 }
@@ -149,7 +150,7 @@ func (l *ledger) load(ctx context.Context, since, until int64) error {
 		if now, failed := delta.OldestVersion(ctx, l.store); failed != nil || now <= oldest {
 			return err
 		}
-		*l = *newLedger(l.store)
+		*l = *newLedger(l.store, l.progress)
 	}
 }
 
@@ -196,6 +197,9 @@ func (l *ledger) loadFrom(ctx context.Context, oldest, since, until int64) error
 		left = e.Version - 1
 		l.commit(e)
 		l.forget()
+		if l.progress != nil {
+			l.progress(Progress{Doing: "log", Done: l.snap.Version() - left, Total: l.snap.Version() - from + 1})
+		}
 	}
 	if l.base != nil && len(l.pending) > 0 {
 		for a, err := range l.base.Files(ctx) {

@@ -35,11 +35,11 @@ type Options struct {
 	Progress func(Progress)
 }
 
-// Progress is how far Verify is. Totals are 0 as long as they are not known.
+// Progress is how far Verify or Explain is. Totals are 0 as long as they are not known.
 type Progress struct {
-	Doing       string // "files", then "Kafka"
-	Done, Total int64  // files, or offsets
-	Rows        int64
+	Doing       string // "log", then "files", then "Kafka"
+	Done, Total int64  // versions, files, or offsets
+	Rows        int64  // in the files so far
 }
 
 // Verify checks that each message is in the table exactly once, as far as that can be told from what is left of it. The
@@ -53,7 +53,7 @@ func Verify(ctx context.Context, store delta.LogStore, o Options) (*Report, erro
 }
 
 func verify(ctx context.Context, store delta.LogStore, o Options) (*verifier, error) {
-	v := &verifier{ledger: newLedger(store), opts: o}
+	v := &verifier{ledger: newLedger(store, o.Progress), opts: o}
 	if err := v.load(ctx, o.Since, o.Until); err != nil {
 		return nil, fmt.Errorf("reading the table's log: %w", err)
 	}

@@ -1,13 +1,17 @@
 package delta
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"io"
+	"iter"
 	"slices"
 	"sync"
 )
 
 // How many versions are read at a time, and by ReadAhead at most: those stay in memory until Next has handed them out. After so many bytes
-// it reads no more.
+// nothing more is read ahead.
 const (
 	readsAhead    = 64
 	maxAhead      = 256
@@ -60,6 +64,44 @@ func (t *Table) readRun(ctx context.Context, first int64, n int) []*Commit {
 		}
 	}
 	return commits
+}
+
+// readEach yields commits in the order given, each with what opens its JSON. They are read ahead, twice as many at the same time in each turn as in
+// the one before, so that who looks at a few reads no more than that again; one that is read alone is not held in memory, however large it is.
+func readEach(ctx context.Context, store LogStore, commits []commitTime) iter.Seq2[commitTime, func() (io.ReadCloser, error)] {
+	return func(yield func(commitTime, func() (io.ReadCloser, error)) bool) {
+		for many := 1; len(commits) > 0; many = min(2*many, readsAhead) {
+			n, size := 1, commits[0].size
+			for n < min(many, len(commits)) && size+commits[n].size <= maxAheadBytes {
+				size += commits[n].size
+				n++
+			}
+			open := func(i int) (io.ReadCloser, error) { return store.Get(ctx, commitName(commits[i].version), 0, -1) }
+			if n > 1 {
+				open = readAll(n, open)
+			}
+			for i, c := range commits[:n] {
+				if !yield(c, func() (io.ReadCloser, error) { return open(i) }) {
+					return
+				}
+			}
+			commits = commits[n:]
+		}
+	}
+}
+
+// readAll reads n objects at the same time, and returns what opens them then.
+func readAll(n int, get func(i int) (io.ReadCloser, error)) func(i int) (io.ReadCloser, error) {
+	data, errs := make([][]byte, n), make([]error, n)
+	atOnce(n, func(i int) {
+		r, err := get(i)
+		if err == nil {
+			data[i], err = io.ReadAll(r)
+			err = errors.Join(err, r.Close())
+		}
+		errs[i] = err
+	})
+	return func(i int) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data[i])), errs[i] }
 }
 
 // atOnce calls do n times at the same time, and waits until all have ended.

@@ -21,7 +21,8 @@ type tally struct {
 	gets, lists atomic.Int64
 	running     atomic.Int64 // gets
 	most        atomic.Int64
-	lose        atomic.Bool // the answer of the next put
+	lose        atomic.Bool   // the answer of the next put
+	delay       time.Duration // of each get
 }
 
 func (s *tally) Get(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
@@ -30,6 +31,7 @@ func (s *tally) Get(ctx context.Context, name string, offset, length int64) (io.
 	defer s.running.Add(-1)
 	for most := s.most.Load(); now > most && !s.most.CompareAndSwap(most, now); most = s.most.Load() {
 	}
+	time.Sleep(s.delay)
 	return s.LogStore.Get(ctx, name, offset, length)
 }
 
@@ -89,14 +91,6 @@ func TestReadAhead(t *testing.T) {
 	}
 }
 
-// slow takes a while for every read.
-type slow struct{ tally }
-
-func (s *slow) Get(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
-	time.Sleep(50 * time.Millisecond)
-	return s.tally.Get(ctx, name, offset, length)
-}
-
 // TestOpenReadsManyVersionsAtOnce: a log whose last log checkpoint is 150 versions ago takes a few reads' time to open, and is applied in order.
 func TestOpenReadsManyVersionsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -106,7 +100,7 @@ func TestOpenReadsManyVersionsAtOnce(t *testing.T) {
 		for i := range int64(150) {
 			commit(t, writer, appendOf("app", i, "f"), delta.Committed)
 		}
-		late := &slow{tally{LogStore: s}}
+		late := &tally{LogStore: s, delay: 50 * time.Millisecond}
 		begun := time.Now()
 		table := open(t, late, c)
 		if took := time.Since(begun); took > 10*50*time.Millisecond {
@@ -119,6 +113,82 @@ func TestOpenReadsManyVersionsAtOnce(t *testing.T) {
 			t.Errorf("%d reads at a time, want 64 at most", late.most.Load())
 		}
 	})
+}
+
+// TestHistoryReadsManyVersionsAtOnce: it takes a few reads' time, yields each version in order with its files before it, and reads no version twice. Who looks at the
+// newest one alone has no other one read.
+func TestHistoryReadsManyVersionsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const newest = 200
+		c := newClock()
+		s := created(t, c, "a INT")
+		writer := open(t, s, c)
+		for i := range int64(newest) {
+			commit(t, writer, appendOf("app", i, fmt.Sprint("f", i+1)), delta.Committed)
+		}
+		late := &tally{LogStore: s, delay: 50 * time.Millisecond}
+		begun := time.Now()
+		var added string
+		want := int64(newest)
+		for e, err := range delta.HistoryOf(ctx, late, delta.HistoryOptions{To: newest, Add: func(a *delta.Add) { added = a.Path }}) {
+			check(t, err)
+			if e.Version == newest { // the table was opened for it, and no more was read
+				late.reset()
+				begun = time.Now()
+			}
+			if e.Version != want || e.Version > 0 && added != fmt.Sprint("f", e.Version) {
+				t.Fatalf("version %d with file %s, want %d with its own", e.Version, added, want)
+			}
+			want--
+		}
+		if want != -1 {
+			t.Errorf("it ends before version %d", want)
+		}
+		if took := time.Since(begun); took > 10*50*time.Millisecond {
+			t.Errorf("it took the time of %d reads, want at most 10", took/(50*time.Millisecond))
+		}
+		if most, all := late.most.Load(), late.gets.Load(); most > 64 || most < 32 || all != newest {
+			t.Errorf("%d reads, %d at a time, want %d, 64 at a time at most", all, most, newest)
+		}
+	})
+}
+
+// large lists commits as objects of 6 MB.
+type large struct{ tally }
+
+func (s *large) List(ctx context.Context, prefix, after string) iter.Seq2[delta.ObjectInfo, error] {
+	return func(yield func(delta.ObjectInfo, error) bool) {
+		for o, err := range s.tally.List(ctx, prefix, after) {
+			if strings.HasSuffix(o.Name, ".json") {
+				o.Size = 6_000_000
+			}
+			if !yield(o, err) {
+				return
+			}
+		}
+	}
+}
+
+// TestHistoryReadsAheadInBoundedMemory: of large commits fewer are read at a time.
+func TestHistoryReadsAheadInBoundedMemory(t *testing.T) {
+	const newest = 40
+	c := newClock()
+	s := created(t, c, "a INT")
+	writer := open(t, s, c)
+	for i := range int64(newest) {
+		commit(t, writer, appendOf("app", i, "f"), delta.Committed)
+	}
+	late := &large{tally{LogStore: s, delay: 20 * time.Millisecond}}
+	n := 0
+	for _, err := range delta.History(ctx, late) {
+		check(t, err)
+		if n++; n == 1 {
+			late.reset()
+		}
+	}
+	if most := late.most.Load(); n != newest+1 || most < 2 || most > 5 {
+		t.Errorf("of %d versions of 6 MB %d are told of, %d read at a time, want 5 at most", newest+1, n, most)
+	}
 }
 
 // TestReadAheadIsBounded in bytes as well.

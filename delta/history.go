@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"math"
@@ -29,10 +30,10 @@ type HistoryEntry struct {
 	ChangesSchema bool // the commit has a metaData action
 }
 
-// History yields the commits of a table, newest first, until the first one that was cleaned from the log. It holds one
-// commit at a time. ErrNotTable says that there is no table. Of a log that no version can be opened from, for which
-// VersionAt has no answer, it yields the commits that are there, with the in-commit timestamps that it finds, and ends with the
-// reason.
+// History yields the commits of a table, newest first, until the first one that was cleaned from the log. It reads ahead:
+// one commit at first, then more and more at the same time, up to 64 that have 32 MiB. ErrNotTable says that there is no table.
+// Of a log that no version can be opened from, for which VersionAt has no answer, it yields the commits that are there, with the
+// in-commit timestamps that it finds, and ends with the reason.
 func History(ctx context.Context, store LogStore) iter.Seq2[HistoryEntry, error] {
 	return func(yield func(HistoryEntry, error) bool) {
 		for e, err := range HistoryOf(ctx, store, HistoryOptions{To: math.MaxInt64}) {
@@ -76,14 +77,10 @@ func HistoryOf(ctx context.Context, store LogStore, o HistoryOptions) iter.Seq2[
 			yield(HistoryEntry{}, fmt.Errorf("reading the history: %w", err))
 			return
 		}
-		for _, c := range slices.Backward(commits) {
-			if c.version > o.To {
-				continue
-			}
-			if c.version < o.From {
-				break
-			}
-			e, err := historyEntry(ctx, store, c, from, o)
+		commits = slices.DeleteFunc(commits, func(c commitTime) bool { return c.version < o.From || c.version > o.To })
+		slices.Reverse(commits)
+		for c, open := range readEach(ctx, store, commits) {
+			e, err := historyEntry(c, open, from, o)
 			if errors.Is(err, fs.ErrNotExist) { // cleaned since the listing
 				oldest = c.version + 1
 				break
@@ -115,10 +112,11 @@ func inCommitTimestampsFrom(ctx context.Context, store LogStore) (int64, error) 
 }
 
 // historyEntry reads a commit, whose in-commit timestamp counts in the version from and later ones.
-func historyEntry(ctx context.Context, store LogStore, at commitTime, from int64, o HistoryOptions) (HistoryEntry, error) {
+func historyEntry(at commitTime, open func() (io.ReadCloser, error), from int64, o HistoryOptions) (HistoryEntry, error) {
 	e := HistoryEntry{Version: at.version, Time: at.time}
 	c := &Commit{Version: at.version}
-	err := readJSON(ctx, store, c, &fileActions{
+	r, err := open()
+	err = parseJSON(r, err, c, &fileActions{
 		add: func(a *Add) (bool, error) {
 			rows, _ := a.NumRecords()
 			e.AddedFiles++
@@ -144,10 +142,11 @@ func historyEntry(ctx context.Context, store LogStore, at commitTime, from int64
 	return e, err
 }
 
-// commitTime is a commit with the modification time of its file, made monotonic.
+// commitTime is a commit with the modification time of its file, made monotonic, and the file's size.
 type commitTime struct {
 	version int64
 	time    time.Time
+	size    int64
 }
 
 // listCommits lists the unbroken run of commits that ends at the newest, ascending. Times are cut to milliseconds and made
@@ -185,7 +184,7 @@ func commitsUntil(ctx context.Context, store LogStore, until int64) (commits []c
 			if len(commits) > 0 && commits[len(commits)-1].version != n.version-1 {
 				commits, gap = commits[:0], true
 			}
-			commits = append(commits, commitTime{n.version, info.ModTime.Truncate(time.Millisecond)})
+			commits = append(commits, commitTime{n.version, info.ModTime.Truncate(time.Millisecond), info.Size})
 			newest = max(newest, n.version)
 		case kindCheckpoint, kindCheckpointV2:
 			newest = max(newest, n.version)

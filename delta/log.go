@@ -321,8 +321,13 @@ func readCommit(ctx context.Context, store LogStore, version int64, withFiles bo
 
 // readJSON reads the JSON of c.Version: the file actions go to files, unless it is nil, all others into c.
 func readJSON(ctx context.Context, store LogStore, c *Commit, files *fileActions) error {
-	what := fmt.Sprintf("version %d", c.Version)
 	r, err := store.Get(ctx, commitName(c.Version), 0, -1)
+	return parseJSON(r, err, c, files)
+}
+
+// parseJSON is readJSON of what the store has answered. It closes r.
+func parseJSON(r io.ReadCloser, err error, c *Commit, files *fileActions) error {
+	what := fmt.Sprintf("version %d", c.Version)
 	if err != nil {
 		return fmt.Errorf("reading %s of the log: %w", what, err)
 	}

@@ -381,7 +381,10 @@ func explainCommand() *cobra.Command {
 				return err
 			}
 			defer t.close()
+			bar := newProgressBar(cmd.ErrOrStderr())
+			t.opts.Progress = bar.show
 			e, err := t.explain(cmd.Context(), at)
+			bar.clear()
 			if err != nil {
 				return adminError("looking into table "+open.Redact(t.uri), err)
 			}
@@ -466,7 +469,10 @@ func progressLine(p admin.Progress, took time.Duration) string {
 	}
 	full := int(share * barWidth)
 	text := fmt.Sprintf("%s [%s%s] %3.0f%%", p.Doing, strings.Repeat("#", full), strings.Repeat(".", barWidth-full), share*100)
-	if p.Doing == "files" {
+	switch p.Doing {
+	case "log":
+		text += fmt.Sprintf("  %d of %d versions", p.Done, p.Total)
+	case "files":
 		text += fmt.Sprintf("  %d of %d, %d rows", p.Done, p.Total, p.Rows)
 	}
 	if share > 0.01 && share < 1 {

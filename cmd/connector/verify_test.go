@@ -125,6 +125,7 @@ func TestProgressLine(t *testing.T) {
 	for want, p := range map[string]admin.Progress{
 		"files [###############...............]  50%  5 of 10, 77 rows  10s left": {Doing: "files", Done: 5, Total: 10, Rows: 77},
 		"Kafka [##############################] 100%":                             {Doing: "Kafka", Done: 9, Total: 9},
+		"log [###############...............]  50%  5 of 10 versions  10s left":   {Doing: "log", Done: 5, Total: 10},
 		"files [..............................]   0%  0 of 0, 0 rows":             {Doing: "files"},
 	} {
 		if got := progressLine(p, 10*time.Second); got != want {
