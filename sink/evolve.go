@@ -68,7 +68,7 @@ func (l *Layout) grown(want *arrow.Schema, widen widening) (*Layout, error) {
 	if err != nil || shape == l.shape {
 		return l, err
 	}
-	next, err := newLayout(shape, l.now)
+	next, err := LayoutOf(shape, l.now)
 	if err != nil {
 		return l, err
 	}

@@ -26,7 +26,8 @@ type Layout struct {
 	base  *Layout // of an ahead one: that of the table that it came from
 }
 
-func newLayout(shape *delta.Shape, now func() time.Time) (*Layout, error) {
+// LayoutOf is how rows come into a table of this shape. Properties and rules of it that are not understood are an *Error.
+func LayoutOf(shape *delta.Shape, now func() time.Time) (*Layout, error) {
 	files, err := shape.FileLayout()
 	if err != nil {
 		return nil, &Error{Op: "reading the table's properties", Err: err}

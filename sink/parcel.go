@@ -446,7 +446,7 @@ func (t *Table) readNote(ctx context.Context, id int64) (*parcelNote, error) {
 		return nil, &Error{Op: "reading " + t.parcelled(), Err: fmt.Errorf("%s has format version %d, and this binary knows %d", name, note.Version, parcelVersion), Hint: "use a newer binary"}
 	}
 	if note.Rows != nil {
-		if note.layout, err = newLayout(note.Rows, t.opts.Now); err != nil {
+		if note.layout, err = LayoutOf(note.Rows, t.opts.Now); err != nil {
 			return nil, err
 		}
 	}

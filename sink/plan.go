@@ -34,7 +34,7 @@ type Change struct {
 // their rows would have. messages has the same columns, with the types that messages have. filled are columns that have their values from
 // elsewhere. Nothing is changed.
 func PlanEvolution(shape *delta.Shape, now func() time.Time, want, messages *arrow.Schema, how Evolution, filled ...string) ([]Change, *Layout, error) {
-	layout, err := newLayout(shape, now)
+	layout, err := LayoutOf(shape, now)
 	if err != nil {
 		return nil, nil, err
 	}

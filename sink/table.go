@@ -119,7 +119,7 @@ func Open(ctx context.Context, store delta.LogStore, cfg Config, opts Options) (
 	if err := t.retry(ctx, "opening the table", func() error { return t.openOrCreate(ctx) }); err != nil {
 		return nil, err
 	}
-	layout, err := newLayout(t.log.Shape(), t.opts.Now)
+	layout, err := LayoutOf(t.log.Shape(), t.opts.Now)
 	if err != nil {
 		return nil, err
 	}
@@ -427,7 +427,7 @@ func (t *Table) fenceAll() {
 
 // relayout takes over what the log says of rows and files. An equal layout stays, so that nobody has to begin anew.
 func (t *Table) relayout() error {
-	next, err := newLayout(t.log.Shape(), t.opts.Now)
+	next, err := LayoutOf(t.log.Shape(), t.opts.Now)
 	if err != nil {
 		return err
 	}

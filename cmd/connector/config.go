@@ -11,6 +11,7 @@ import (
 
 	"kafkadelta/checkpoint"
 	"kafkadelta/decode"
+	"kafkadelta/decode/avro"
 	"kafkadelta/delta"
 	"kafkadelta/pipeline"
 	"kafkadelta/registry"
@@ -140,7 +141,7 @@ func (c config) configuredSchema() (*arrow.Schema, error) {
 		}
 		return schema, err
 	case c.Table.SchemaFile != "":
-		schema, err := fileSchema(c.Table.SchemaFile, nil)
+		schema, err := fileSchema(c.Table.SchemaFile, nil, avro.TableSchema)
 		if err != nil {
 			err = fmt.Errorf("table.schema_file: %w", err)
 		}

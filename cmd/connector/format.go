@@ -33,8 +33,10 @@ type format struct {
 	newValue func(*decode.Plan) (envelope.Decoder, error)
 	newKey   func(*decode.Plan) (envelope.Decoder, error) // nil: keys are not decoded
 	key      string                                       // name of their column
-	// tableSchema is the schema of a new table by the messages' own, in which fields that are given may have the type null; nil where they have none.
-	tableSchema func(context.Context, decode.Given) (*arrow.Schema, error)
+	// tableSchema is the schema of a new table by the messages' own, in which fields that are given may have the type null; nil where they have none. What a
+	// table has that is there already, by its plan, keeps its names.
+	tableSchema func(context.Context, decode.Given, *decode.Plan) (*arrow.Schema, error)
+	reader      *avro.Schema // nil: none
 	// keyType is what the keys' column is in a new table, by their own schema; nil where they have none.
 	keyType func(context.Context) (arrow.DataType, error)
 	// compile tries a schema of the messages' own format, the file's or the latest one, on a table: a *decode.Mismatch makes all its messages
@@ -62,7 +64,7 @@ func openFormat(ctx context.Context, c sourceSection, log *slog.Logger) (*format
 		err = f.openProtobuf(ctx, c, client)
 	case formatRaw:
 		f.newValue = func(p *decode.Plan) (envelope.Decoder, error) { return raw.New(p, c.Raw.Column) }
-		f.tableSchema = func(context.Context, decode.Given) (*arrow.Schema, error) {
+		f.tableSchema = func(context.Context, decode.Given, *decode.Plan) (*arrow.Schema, error) {
 			return arrow.NewSchema([]arrow.Field{{Name: c.Raw.Column, Type: rawTypes[c.Raw.Type], Nullable: true}}, nil), nil
 		}
 	default:
@@ -148,7 +150,7 @@ func (f *format) openJSON(c sourceSection, client *registry.Client) {
 	f.newValue = func(p *decode.Plan) (envelope.Decoder, error) {
 		return json.NewFramed(p, json.Registry(decode.ValueSchemaHeader, followed(p, known, jsonTableSchema))), nil
 	}
-	f.tableSchema = func(ctx context.Context, given decode.Given) (*arrow.Schema, error) {
+	f.tableSchema = func(ctx context.Context, given decode.Given, _ *decode.Plan) (*arrow.Schema, error) {
 		s, err := known.latest(ctx, cmp.Or(c.JSON.Subject, c.Kafka.Topic+"-value"))
 		if err != nil {
 			return nil, err
@@ -158,35 +160,35 @@ func (f *format) openJSON(c sourceSection, client *registry.Client) {
 }
 
 func (f *format) openAvro(c sourceSection, client *registry.Client) error {
-	o := avro.Options{}
 	if c.Avro.ReaderSchema != "" {
 		reader, err := readSchemas("source.avro.reader_schema", c.Avro.ReaderSchema, false)
 		if err != nil {
 			return err
 		}
-		o.Reader = reader[0]
+		f.reader = reader[0]
 	}
 	known := knownAvro(client, ofAvro)
-	framing := func() avro.Framing { return o.Framing }
+	var fixed avro.Framing // without a registry
+	framing := func() avro.Framing { return fixed }
 	f.newValue = func(p *decode.Plan) (envelope.Decoder, error) {
-		return avro.New(p, avro.Options{Framing: framing(), Reader: o.Reader}), nil
+		return avro.New(p, avro.Options{Framing: framing(), Reader: f.reader}), nil
 	}
 	latest := func(ctx context.Context) (*avro.Schema, error) {
 		return known.latest(ctx, cmp.Or(c.Avro.Subject, c.Kafka.Topic+"-value"))
 	}
-	f.tableSchema = func(ctx context.Context, given decode.Given) (*arrow.Schema, error) {
+	f.tableSchema = func(ctx context.Context, given decode.Given, table *decode.Plan) (*arrow.Schema, error) {
 		s, err := latest(ctx)
 		if err != nil {
 			return nil, err
 		}
-		return avro.MessageSchema(s, given)
+		return avro.MessageSchema(s, f.reader, given, table)
 	}
 	f.compile = func(ctx context.Context, p *decode.Plan, file string) error {
 		s, err := avroOf(ctx, file, latest)
 		if err != nil || s == nil {
 			return err
 		}
-		_, _, err = avro.New(p, avro.Options{Reader: o.Reader}).Compile(s)
+		_, _, err = avro.New(p, avro.Options{Reader: f.reader}).Compile(s)
 		return err
 	}
 	if c.Avro.Framing != framingRegistry {
@@ -194,9 +196,9 @@ func (f *format) openAvro(c sourceSection, client *registry.Client) error {
 		if err != nil {
 			return err
 		}
-		o.Framing = avro.Bare(schemas[0])
+		fixed = avro.Bare(schemas[0])
 		if c.Avro.Framing == framingSingleObject {
-			if o.Framing, err = avro.SingleObject(schemas...); err != nil {
+			if fixed, err = avro.SingleObject(schemas...); err != nil {
 				return err
 			}
 		}
@@ -230,7 +232,7 @@ func avroOf(ctx context.Context, file string, latest func(context.Context) (*avr
 func (f *format) openProtobuf(ctx context.Context, c sourceSection, client *registry.Client) error {
 	var framing func() protobuf.Framing
 	var latest func(context.Context) (*protobuf.Type, error)
-	f.tableSchema = func(ctx context.Context, given decode.Given) (*arrow.Schema, error) {
+	f.tableSchema = func(ctx context.Context, given decode.Given, _ *decode.Plan) (*arrow.Schema, error) {
 		typ, err := latest(ctx)
 		if err != nil {
 			return nil, err
@@ -362,7 +364,7 @@ func (c config) messageSchema(ctx context.Context, f *format, o runOptions, log 
 	case c.Table.Infer > 0:
 		return c.inferTopic(ctx, o, log)
 	case f.tableSchema != nil:
-		return f.tableSchema(ctx, c.given(nil))
+		return f.tableSchema(ctx, c.given(nil), nil)
 	}
 	return nil, nil
 }

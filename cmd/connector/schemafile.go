@@ -25,8 +25,8 @@ import (
 // descriptor sets), Arrow IPC (.arrow, .arrows), or JSON (.json), which is a JSON Schema, Delta's schemaString or Avro. For
 // Protobuf the name may end with # and a message type.
 //
-// Fields that are given may have the type null.
-func fileSchema(name string, given decode.Given) (*arrow.Schema, error) {
+// Fields that are given may have the type null. ofAvro gives the columns of a schema of Avro.
+func fileSchema(name string, given decode.Given, ofAvro func(*avro.Schema) (*arrow.Schema, error)) (*arrow.Schema, error) {
 	path, message := splitMessage(name)
 	ext := strings.ToLower(filepath.Ext(path))
 	if message != "" && ext != ".proto" && ext != ".pb" {
@@ -39,7 +39,7 @@ func fileSchema(name string, given decode.Given) (*arrow.Schema, error) {
 	var schema *arrow.Schema
 	switch ext {
 	case ".avsc":
-		schema, err = avroColumns(data, given)
+		schema, err = avroColumns(data, ofAvro)
 	case ".proto":
 		schema, err = protoColumns(path, string(data), message, given)
 	case ".pb":
@@ -50,7 +50,7 @@ func fileSchema(name string, given decode.Given) (*arrow.Schema, error) {
 	case ".arrow", ".arrows":
 		schema, err = arrowColumns(data)
 	case ".json":
-		schema, err = jsonColumns(data, given)
+		schema, err = jsonColumns(data, given, ofAvro)
 	default:
 		return nil, fmt.Errorf("%s: the name does not tell what it is: use .avsc (Avro), .json (JSON Schema, or Delta's schemaString), .proto or .pb (Protobuf), .arrow or .arrows (Arrow)", path)
 	}
@@ -68,12 +68,12 @@ func splitMessage(name string) (path, message string) {
 	return name, ""
 }
 
-func avroColumns(data []byte, given decode.Given) (*arrow.Schema, error) {
+func avroColumns(data []byte, ofAvro func(*avro.Schema) (*arrow.Schema, error)) (*arrow.Schema, error) {
 	s, err := avro.Parse("", string(data))
 	if err != nil {
 		return nil, err
 	}
-	return avro.MessageSchema(s, given)
+	return ofAvro(s)
 }
 
 // maxProtoFiles bounds the files of a folder that a .proto may import.
@@ -118,7 +118,7 @@ func protoType(path, text, message string) (*protobuf.Type, error) {
 }
 
 // jsonColumns tells the schemas apart that are JSON.
-func jsonColumns(data []byte, given decode.Given) (*arrow.Schema, error) {
+func jsonColumns(data []byte, given decode.Given, ofAvro func(*avro.Schema) (*arrow.Schema, error)) (*arrow.Schema, error) {
 	var top struct {
 		Type   any             `json:"type"`
 		Fields json.RawMessage `json:"fields"`
@@ -130,7 +130,7 @@ func jsonColumns(data []byte, given decode.Given) (*arrow.Schema, error) {
 	case top.Type == "struct" && top.Fields != nil:
 		return delta.SchemaFromJSON(string(data))
 	case top.Type == "record" && top.Fields != nil:
-		return avroColumns(data, given)
+		return avroColumns(data, ofAvro)
 	}
 	return jsonschema.MessageSchema(given, string(data))
 }

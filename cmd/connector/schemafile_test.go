@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"kafkadelta/decode/avro"
 	"kafkadelta/delta"
 	"kafkadelta/internal/kafkatest"
 )
@@ -105,7 +106,7 @@ func TestSchemaFiles(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			schema, err := fileSchema(filepath.Join(folder, tt.name)+tt.fragment, nil)
+			schema, err := fileSchema(filepath.Join(folder, tt.name)+tt.fragment, nil, avro.TableSchema)
 			switch {
 			case err != nil && !strings.Contains(err.Error(), tt.want):
 				t.Errorf("%v, want %s", err, tt.want)

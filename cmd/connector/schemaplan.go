@@ -16,6 +16,7 @@ import (
 
 	"kafkadelta/columns"
 	"kafkadelta/decode"
+	"kafkadelta/decode/avro"
 	"kafkadelta/delta"
 	"kafkadelta/delta/variant"
 	"kafkadelta/sink"
@@ -72,12 +73,21 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 		return nil, &configError{err}
 	}
 	defer messages.close()
-	table, next, made, err := c.openPlanned(ctx, messages, file, log)
+	table, made, err := c.openPlanned(ctx, messages, file, log)
 	if err != nil {
 		return nil, err
 	}
 	if err := table.CheckAppend(); err != nil {
 		return nil, tableError("opening the table", err)
+	}
+	layout, err := sink.LayoutOf(table.Shape(), time.Now)
+	if err != nil {
+		return nil, err
+	}
+	named, _ := c.planOf(messages, layout) // where there is none, the plan for the next table tells why
+	next, err := c.nextSchema(ctx, messages, file, c.given(layout.Schema), named)
+	if err != nil {
+		return nil, err
 	}
 	metadata, _ := c.Table.Decode.Metadata.Field()
 	filled := []string{metadata.Name, c.Source.Key.Column}
@@ -108,11 +118,7 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 	if misfit != nil {
 		return append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: misfit.Error()}), nil
 	}
-	var plan *decode.Plan
-	computed, err := c.columnsOf(layout)
-	if err == nil {
-		plan, err = messages.plan(layout, computed)
-	}
+	plan, err := c.planOf(messages, layout)
 	if err != nil {
 		return nil, &sink.Error{Op: "fitting the configured columns to the table", Err: err}
 	}
@@ -126,6 +132,15 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 		changes = append(changes, sink.Change{Kind: sink.ChangeBreaks, Path: misfit.Path, Detail: misfit.Detail})
 	}
 	return changes, err
+}
+
+// planOf is how values become rows under a layout.
+func (c config) planOf(messages *format, layout *sink.Layout) (*decode.Plan, error) {
+	computed, err := c.columnsOf(layout)
+	if err != nil {
+		return nil, err
+	}
+	return messages.plan(layout, computed)
 }
 
 // takesAll reports whether a column of another type than messages have takes their values all the same: VARIANT any, and of JSON a STRING the
@@ -145,31 +160,29 @@ func (c config) takesAll(change sink.Change) bool {
 	}
 }
 
-// openPlanned opens the table, and gives the columns of messages that are to come. Where there is no table yet, it is one in memory, as the start
-// would make it, and its columns are told.
-func (c config) openPlanned(ctx context.Context, messages *format, file string, log *slog.Logger) (table *delta.Table, next *arrow.Schema, made []sink.Change, err error) {
+// openPlanned opens the table. Where there is none yet, it is one in memory, as the start would make it, and its columns are told.
+func (c config) openPlanned(ctx context.Context, messages *format, file string, log *slog.Logger) (table *delta.Table, made []sink.Change, err error) {
 	store, err := openStore(ctx, c.tableURI(), c.Storage, nil)
 	if err != nil {
-		return nil, nil, nil, &configError{fmt.Errorf("table.uri: %w", err)}
+		return nil, nil, &configError{fmt.Errorf("table.uri: %w", err)}
 	}
 	table, err = delta.Open(ctx, store, delta.Options{Now: time.Now, Engine: engine()})
 	if err == nil {
-		next, err = c.nextSchema(ctx, messages, file, c.given(table.Shape().Schema()))
-		return table, next, nil, err
+		return table, nil, nil
 	}
 	if !errors.Is(err, delta.ErrNotTable) || c.Table.Sink.Create == sink.CreateNever {
-		return nil, nil, nil, tableError("opening the table", err)
+		return nil, nil, tableError("opening the table", err)
 	}
 	log.Info("there is no table yet: the plan is for the one that the start makes")
 	said, err := c.configuredSchema()
 	if err != nil {
-		return nil, nil, nil, &configError{err}
+		return nil, nil, &configError{err}
 	}
-	next, err = c.nextSchema(ctx, messages, file, c.given(said))
-	if err == nil {
-		table, made, err = c.plannedTable(ctx, messages, next)
+	next, err := c.nextSchema(ctx, messages, file, c.given(said), nil)
+	if err != nil {
+		return nil, nil, err
 	}
-	return table, next, made, err
+	return c.plannedTable(ctx, messages, next)
 }
 
 // plannedTable makes the table in memory, as the start would make it, and tells its columns.
@@ -202,10 +215,12 @@ func (c config) plannedTable(ctx context.Context, messages *format, next *arrow.
 	return table, made, err
 }
 
-// nextSchema gives the columns of messages that are to come.
-func (c config) nextSchema(ctx context.Context, messages *format, file string, given decode.Given) (*arrow.Schema, error) {
+// nextSchema gives the columns of messages that are to come, by the names that a table with this plan, if there is one, has for them.
+func (c config) nextSchema(ctx context.Context, messages *format, file string, given decode.Given, table *decode.Plan) (*arrow.Schema, error) {
 	if file != "" {
-		schema, err := fileSchema(file, given)
+		schema, err := fileSchema(file, given, func(s *avro.Schema) (*arrow.Schema, error) {
+			return avro.MessageSchema(s, messages.reader, given, table)
+		})
 		if err != nil {
 			return nil, &configError{fmt.Errorf("--schema: %w", err)}
 		}
@@ -214,7 +229,7 @@ func (c config) nextSchema(ctx context.Context, messages *format, file string, g
 	if messages.tableSchema == nil {
 		return nil, &configError{errors.New("messages of this format tell no schema: name one with --schema")}
 	}
-	return messages.tableSchema(ctx, given)
+	return messages.tableSchema(ctx, given, table)
 }
 
 // brokenError says that messages of a planned schema could not become rows.

@@ -152,3 +152,45 @@ checks   column must: it is NOT NULL, and messages may have null: what does not 
 		t.Errorf("exit code %d, %s\n%s\nwant\n%s", o.code, o.stderr, o.stdout, want)
 	}
 }
+
+// TestSchemaPlanOfUnions: the members of unions have the names in a plan that decoders fill them by: those of the table, also where they are numbers, and those of a reader's
+// schema.
+func TestSchemaPlanOfUnions(t *testing.T) {
+	record := func(field, union string) string {
+		return `{"type":"record","name":"r","fields":[{"name":"` + field + `","type":` + union + `}]}`
+	}
+	numbered, named := "STRUCT<member0: STRING, member1: INT>", "STRUCT<member_string: STRING, member_int: INT>"
+	const nothing = "nothing: the table takes messages of this schema as it is\n"
+	for name, tt := range map[string]struct {
+		column, reader, how, schema, want string
+	}{
+		"by name":                  {named, "", "add_columns", record("u", `["int","string"]`), nothing},
+		"by name, one more":        {named, "", "add_columns", record("u", `["boolean","int","string"]`), "adds     column u.member_boolean BOOLEAN\n"},
+		"by number":                {numbered, "", "add_columns", record("u", `["int","string"]`), nothing},
+		"by number, one more":      {numbered, "", "add_columns", record("u", `["boolean","int","string"]`), "adds     column u.member2 BOOLEAN\n"},
+		"by number, none is added": {numbered, "", "none", record("u", `["boolean","int","string"]`), "ignores  field u.member2 BOOLEAN: the table has no column for it, and table.schema_evolution is none\n"},
+		"by a reader's number":     {numbered, `["string","int"]`, "none", record("u", `["int","string"]`), nothing},
+		"by a reader's field":      {numbered, `["string","int"]`, "none", record("old", `["int","string"]`), nothing},
+	} {
+		t.Run(name, func(t *testing.T) {
+			table := filepath.Join(t.TempDir(), "table")
+			reader := ""
+			if tt.reader != "" {
+				reader = fmt.Sprintf(", reader_schema: %q", file(t, "reader.avsc", `{"type":"record","name":"r","fields":[{"name":"u","aliases":["old"],"type":`+tt.reader+`}]}`))
+			}
+			next := file(t, "next.avsc", tt.schema)
+			settings := fmt.Sprintf("name: n\nsource: {brokers: [b:1], topic: t, format: avro, avro: {framing: none, schema: %q%s}}\n", next, reader)
+			fresh := file(t, "fresh.yaml", settings+fmt.Sprintf("table: {uri: %q, schema_evolution: %s, schema: 'u %s', kafka_metadata: {enabled: false}}\n", table, tt.how, tt.column))
+			if o := command(t, "schema", "plan", "-c", fresh); o.code != exitOK || o.stdout != "adds     column u "+tt.column+"\n"+strings.TrimPrefix(tt.want, nothing) {
+				t.Errorf("of a table that is still to be made: exit code %d, %s\n%s", o.code, o.stderr, o.stdout)
+			}
+			mustRun(t, "table", "create", table, "--schema", "u "+tt.column)
+			c := file(t, "c.yaml", settings+fmt.Sprintf("table: {uri: %q, schema_evolution: %s}\n", table, tt.how))
+			for _, args := range [][]string{{}, {"--schema", next}} {
+				if o := command(t, append([]string{"schema", "plan", "-c", c}, args...)...); o.code != exitOK || o.stdout != tt.want {
+					t.Errorf("%v: exit code %d, %s\n%s\nwant\n%s", args, o.code, o.stderr, o.stdout, tt.want)
+				}
+			}
+		})
+	}
+}

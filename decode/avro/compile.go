@@ -209,11 +209,7 @@ func (c *compiler) record(w, r *node, n *decode.Node, b *decode.Builder, childre
 	filled := map[*decode.Node]string{}
 	for i := range w.fields {
 		f := &w.fields[i]
-		rf := r.reads(f.name)
-		name, rt := f.name, (*node)(nil)
-		if rf != nil {
-			name, rt = rf.name, rf.typ
-		}
+		name, rt := r.reads(f)
 		column := columnOf(n, name)
 		if column == nil {
 			out.fields = append(out.fields, value{op: opSkip, typ: f.typ, path: join(n.Path, name)})
@@ -252,17 +248,20 @@ func (c *compiler) record(w, r *node, n *decode.Node, b *decode.Builder, childre
 	return out, nil
 }
 
-// reads is the reader's field that takes the writer's field of that name.
-func (n *node) reads(name string) *field {
-	if f := n.fieldNamed(name); f != nil || n == nil {
-		return f
+// reads is by which name the reader, if there is one, takes the writer's field, and as which type: nil where it has none for it.
+func (n *node) reads(f *field) (name string, typ *node) {
+	if n == nil {
+		return f.name, nil
+	}
+	if own := n.fieldNamed(f.name); own != nil {
+		return own.name, own.typ
 	}
 	for i := range n.fields {
-		if slices.Contains(n.fields[i].aliases, name) {
-			return &n.fields[i]
+		if slices.Contains(n.fields[i].aliases, f.name) {
+			return n.fields[i].name, n.fields[i].typ
 		}
 	}
-	return nil
+	return f.name, nil
 }
 
 func (n *node) fieldNamed(name string) *field {

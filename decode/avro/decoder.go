@@ -42,7 +42,7 @@ func New(plan *decode.Plan, o Options) *Decoder {
 	d.Compile = func(s *Schema) (*program, int, error) { return d.compile(s, o.Reader) }
 	d.Row = d.row
 	if o.Reader == nil {
-		d.Wanted = func(s *Schema) (*arrow.Schema, error) { return messageSchema(s, plan.Given, plan.Root()) }
+		d.Wanted = func(s *Schema) (*arrow.Schema, error) { return MessageSchema(s, nil, plan.Given, plan) }
 	}
 	return d
 }

@@ -13,20 +13,24 @@ import (
 // TableSchema is the schema of a table that takes all that messages of the schema hold: types as the package's decoder fills
 // them, a union of several types as a struct with a field for each, of its name (member_int, member_order, ...), every column nullable. The
 // error names what no column can hold.
-func TableSchema(s *Schema) (*arrow.Schema, error) { return MessageSchema(s, nil) }
+func TableSchema(s *Schema) (*arrow.Schema, error) { return MessageSchema(s, nil, nil, nil) }
 
-// MessageSchema is TableSchema but for fields that are given: they may be what no column can hold.
-func MessageSchema(s *Schema, given decode.Given) (*arrow.Schema, error) {
-	return messageSchema(s, given, nil)
-}
-
-// messageSchema is MessageSchema for a table that is there: what it calls the members of unions stays.
-func messageSchema(s *Schema, given decode.Given, table *decode.Node) (*arrow.Schema, error) {
+// MessageSchema is TableSchema by the names that a decoder of these options and this plan goes by: those of the reader's schema for fields and types that it
+// has, and for members of unions those of the plan's table. Fields that are given may be what no column can hold. All three may be nil.
+func MessageSchema(s, reader *Schema, given decode.Given, plan *decode.Plan) (*arrow.Schema, error) {
 	if s.root.kind != kindRecord {
 		return nil, fmt.Errorf("the schema is %s: want a record, whose fields are columns", s.root)
 	}
+	var r *node
+	if reader != nil {
+		r = onlyOne(s.root, reader.root)
+	}
+	var table *decode.Node
+	if plan != nil {
+		table = plan.Root()
+	}
 	d := &deriver{given: given, within: map[*node]bool{}}
-	fields, err := d.fields(s.root, "", table)
+	fields, err := d.fields(s.root, r, "", table)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +45,7 @@ type deriver struct {
 	within map[*node]bool
 }
 
-func (d *deriver) fields(n *node, path string, table *decode.Node) ([]arrow.Field, error) {
+func (d *deriver) fields(n, r *node, path string, table *decode.Node) ([]arrow.Field, error) {
 	if d.within[n] {
 		return nil, fmt.Errorf("field %s: %s contains itself, which no column can: drop it in table.columns", path, n)
 	}
@@ -50,13 +54,14 @@ func (d *deriver) fields(n *node, path string, table *decode.Node) ([]arrow.Fiel
 	var out []arrow.Field
 	for i := range n.fields {
 		f := &n.fields[i]
-		at := join(path, f.name)
-		t, err := d.typ(f.typ, at, below(table, f.name))
+		name, rt := r.reads(f)
+		at := join(path, name)
+		t, err := d.typ(f.typ, rt, at, below(table, name))
 		if t, err = d.given.Or(t, err, at); err != nil {
 			return nil, err
 		}
 		if t != nil {
-			out = append(out, arrow.Field{Name: f.name, Type: t, Nullable: true})
+			out = append(out, arrow.Field{Name: name, Type: t, Nullable: true})
 		}
 	}
 	return out, nil
@@ -78,8 +83,8 @@ func below(table *decode.Node, name string) *decode.Node {
 const maxDelta = 38
 
 // typ is a type's column; nil for null, of which there is nothing to keep.
-func (d *deriver) typ(n *node, path string, table *decode.Node) (arrow.DataType, error) {
-	if m := ofOne(n, nil, table); m != nil {
+func (d *deriver) typ(n, r *node, path string, table *decode.Node) (arrow.DataType, error) {
+	if m := ofOne(n, r, table); m != nil {
 		n = m
 	}
 	switch n.kind {
@@ -120,7 +125,7 @@ func (d *deriver) typ(n *node, path string, table *decode.Node) (arrow.DataType,
 		if table != nil {
 			elem = table.Elem
 		}
-		item, err := d.typ(n.items, join(path, map[kind]string{kindArray: "element", kindMap: "value"}[n.kind]), elem)
+		item, err := d.typ(n.items, onlyOne(n, r).itemsOf(), join(path, map[kind]string{kindArray: "element", kindMap: "value"}[n.kind]), elem)
 		if err != nil {
 			return nil, err
 		}
@@ -132,19 +137,19 @@ func (d *deriver) typ(n *node, path string, table *decode.Node) (arrow.DataType,
 		}
 		return arrow.ListOf(item), nil
 	case kindUnion:
-		return d.union(n, path, table)
+		return d.union(n, r, path, table)
 	case kindRecord:
 	}
-	fields, err := d.fields(n, path, table)
+	fields, err := d.fields(n, onlyOne(n, r), path, table)
 	if err == nil && len(fields) == 0 {
 		err = fmt.Errorf("field %s: %s has no fields: drop it in table.columns", path, n)
 	}
 	return arrow.StructOf(fields...), err
 }
 
-func (d *deriver) union(n *node, path string, table *decode.Node) (arrow.DataType, error) {
-	known, asStruct := members(n, nil, table)
-	names, byNumber := memberNames(n), numbered(table)
+func (d *deriver) union(n, r *node, path string, table *decode.Node) (arrow.DataType, error) {
+	known, asStruct := members(n, r, table)
+	names, byNumber := memberNames(n.readAs(r)), numbered(table)
 	if t := wider(n); t != nil && !asStruct {
 		return t, nil
 	}
@@ -167,7 +172,7 @@ func (d *deriver) union(n *node, path string, table *decode.Node) (arrow.DataTyp
 			name = "member" + strconv.Itoa(at)
 			byNumber[at] = &decode.Node{}
 		}
-		t, err := d.typ(branch, join(path, name), field)
+		t, err := d.typ(branch, n.matcher()(branch, r), join(path, name), field)
 		if err != nil {
 			return nil, err
 		}

@@ -65,13 +65,7 @@ func members(w, r *node, n *decode.Node) (out [][]*decode.Node, has bool) {
 	if n == nil || len(n.Fields) == 0 {
 		return out, false
 	}
-	match := w.matcher()
-	as := &node{kind: kindUnion, branches: slices.Clone(w.branches)} // by the reader's names
-	for i, branch := range w.branches {
-		if named := match(branch, r); named != nil {
-			as.branches[i] = named
-		}
-	}
+	as := w.readAs(r)
 	add := func(i int, f *decode.Node) {
 		if f == nil || slices.Contains(out[i], f) {
 			return
@@ -93,6 +87,17 @@ func members(w, r *node, n *decode.Node) (out [][]*decode.Node, has bool) {
 	}
 	assignNumbered(out, w, as, r, numbered(n), add)
 	return out, has
+}
+
+// readAs is a union with the reader's types where it has them, by whose names the types count.
+func (n *node) readAs(r *node) *node {
+	as := &node{kind: kindUnion, branches: slices.Clone(n.branches)}
+	for i, branch := range n.branches {
+		if named := n.matcher()(branch, r); named != nil {
+			as.branches[i] = named
+		}
+	}
+	return as
 }
 
 // matcher tells how the reader's type is found for one of a union's.
@@ -146,7 +151,7 @@ func assignNumbered(out [][]*decode.Node, w, as, r *node, fields map[int]*decode
 
 // likeness is how well a type's values fit a field that may have been made for it; 0: not at all.
 func likeness(w *node, f *decode.Node) int {
-	want, err := (&deriver{within: map[*node]bool{}}).typ(w, "", nil)
+	want, err := (&deriver{within: map[*node]bool{}}).typ(w, nil, "", nil)
 	if err != nil || want == nil || f.Type == nil {
 		return 0
 	}

@@ -98,24 +98,33 @@ func TestColumnsOfUnions(t *testing.T) {
 	for _, tt := range []struct {
 		name, union string
 		table, want arrow.DataType
+		reader      string
 	}{
-		{"null and one", `["int","null"]`, nil, i32},
-		{"null and two", `["int","null","string"]`, nil, arrow.StructOf(nullable("member_int", i32), nullable("member_string", text))},
-		{"int and long", `["int","null","long"]`, nil, arrow.PrimitiveTypes.Int64},
-		{"float and double", `["double","float"]`, nil, arrow.PrimitiveTypes.Float64},
+		{"null and one", `["int","null"]`, nil, i32, ""},
+		{"null and two", `["int","null","string"]`, nil, arrow.StructOf(nullable("member_int", i32), nullable("member_string", text)), ""},
+		{"int and long", `["int","null","long"]`, nil, arrow.PrimitiveTypes.Int64, ""},
+		{"float and double", `["double","float"]`, nil, arrow.PrimitiveTypes.Float64, ""},
 		{"names", `[` + fixed("a.X") + `,` + fixed("Long") + `,` + fixed("b.x") + `,"long"]`, nil, arrow.StructOf(nullable("member_a_X", arrow.BinaryTypes.Binary),
-			nullable("member_Long", arrow.BinaryTypes.Binary), nullable("member_b_x", arrow.BinaryTypes.Binary), nullable("member_long", arrow.PrimitiveTypes.Int64))},
+			nullable("member_Long", arrow.BinaryTypes.Binary), nullable("member_b_x", arrow.BinaryTypes.Binary), nullable("member_long", arrow.PrimitiveTypes.Int64)), ""},
 		{"numbered", `["boolean","string","int"]`, arrow.StructOf(nullable("member0", i32), nullable("member1", text)),
-			arrow.StructOf(nullable("member2", boolean), nullable("member1", text), nullable("member0", i32))},
-		{"one of several", `["null","int"]`, arrow.StructOf(nullable("member_int", i32), nullable("member_string", text)), arrow.StructOf(nullable("member_int", i32))},
-		{"the only one of several", `"int"`, arrow.StructOf(nullable("member_int", i32), nullable("member_string", text)), arrow.StructOf(nullable("member_int", i32))},
+			arrow.StructOf(nullable("member2", boolean), nullable("member1", text), nullable("member0", i32)), ""},
+		{"numbered by a reader", `["int","string"]`, arrow.StructOf(nullable("member0", text), nullable("member1", i32)),
+			arrow.StructOf(nullable("member1", i32), nullable("member0", text)), `["string","int"]`},
+		{"a reader's name", `["int",` + fixed("Old") + `]`, nil, arrow.StructOf(nullable("member_int", i32), nullable("member_new", arrow.BinaryTypes.Binary)),
+			`["int",{"type":"fixed","name":"New","aliases":["Old"],"size":1}]`},
+		{"one of several", `["null","int"]`, arrow.StructOf(nullable("member_int", i32), nullable("member_string", text)), arrow.StructOf(nullable("member_int", i32)), ""},
+		{"the only one of several", `"int"`, arrow.StructOf(nullable("member_int", i32), nullable("member_string", text)), arrow.StructOf(nullable("member_int", i32)), ""},
 	} {
-		var root *decode.Node
+		var plan *decode.Plan
 		if tt.table != nil {
-			root = planFor(t, arrow.NewSchema([]arrow.Field{nullable("c", tt.table)}, nil), decode.Config{}).Root()
+			plan = planFor(t, arrow.NewSchema([]arrow.Field{nullable("c", tt.table)}, nil), decode.Config{})
 		}
-		got, err := messageSchema(parsed(t, recordOf(`{"name":"c","type":`+tt.union+`}`)), nil, root)
-		if err != nil || !arrow.TypeEqual(got.Field(0).Type, tt.want) {
+		var reader *Schema
+		if tt.reader != "" {
+			reader = parsed(t, recordOf(`{"name":"c","aliases":["old"],"type":`+tt.reader+`}`))
+		}
+		got, err := MessageSchema(parsed(t, recordOf(`{"name":"`+map[bool]string{true: "c", false: "old"}[reader == nil]+`","type":`+tt.union+`}`)), reader, nil, plan)
+		if err != nil || got.Field(0).Name != "c" || !arrow.TypeEqual(got.Field(0).Type, tt.want) {
 			t.Errorf("%s: got %v, %v, want %v", tt.name, got, err, tt.want)
 		}
 	}
