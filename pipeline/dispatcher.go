@@ -99,8 +99,10 @@ type dispatcher struct {
 	reports    chan positions
 	topicSeen  atomic.Bool     // the topic was found, so that one without it is news
 	revoking   atomic.Int32    // revocations that wait for a commit
-	reporting  context.Context //nolint:containedctx // of reports; a stop that takes too long ends it
-	cutReports context.CancelFunc
+	parting    context.Context //nolint:containedctx // of reports, and of the tables' upkeep at the end; a stop that takes too long ends it
+	cutParting context.CancelFunc
+	limitOnce  sync.Once
+	limit      *time.Timer // of a stop
 	pollMu     sync.Mutex
 	stopPoll   context.CancelFunc
 	inFlight   atomic.Int64 // bytes dispatched and not yet decoded
@@ -141,7 +143,7 @@ func newDispatcher(ctx context.Context, o Options) *dispatcher {
 		reports:  make(chan positions, 1),
 	}
 	d.ctx, d.cancel = context.WithCancel(ctx)
-	d.reporting, d.cutReports = context.WithCancel(context.WithoutCancel(ctx))
+	d.parting, d.cutParting = context.WithCancel(context.WithoutCancel(ctx))
 	d.quota = &quota{LimitsConfig: o.Limits, now: o.Now}
 	d.pace.Config = o.Flush
 	o.Metrics.inFlight.Store(&d.inFlight)
@@ -185,17 +187,20 @@ func (d *dispatcher) wake() {
 	}
 }
 
+// limitStop begins with the time that a stop may take, once: when it is asked for, or when the run ends by itself. Past it, whatever still runs
+// is cut off, log checkpoints too.
+func (d *dispatcher) limitStop() {
+	d.limitOnce.Do(func() {
+		d.limit = time.AfterFunc(d.ShutdownTimeout, func() { d.cancel(); d.cutParting() })
+	})
+}
+
 // loop runs until a stop is asked for and done, or something failed for good.
 func (d *dispatcher) loop(ctx context.Context) error {
 	defer d.cancel()
 	defer close(d.stopped)
 	defer context.AfterFunc(ctx, d.wake)()
-	// A stop may take its time, but not for ever: past the limit, whatever still runs is cut off.
-	defer context.AfterFunc(ctx, func() {
-		limit := time.AfterFunc(d.ShutdownTimeout, func() { d.cancel(); d.cutReports() })
-		<-d.stopped
-		limit.Stop()
-	})()
+	defer context.AfterFunc(ctx, d.limitStop)()
 	for {
 		// Events run last before the question whether to go on: one that ends the run must not wait for another poll.
 		for d.runEvents(); ctx.Err() == nil && d.failure == nil && d.poison == nil && !(d.gone != nil && d.emptied) && !d.endReached; d.runEvents() {
@@ -457,26 +462,23 @@ func (d *dispatcher) tableEvents() sink.Events {
 	}
 }
 
-// upkeepTimeout bounds how long a stop waits for a log checkpoint that is being written. Whatever is cut off is written by
-// the next process that sees it due.
-const upkeepTimeout = 10 * time.Second
-
+// closeTables waits for what the tables' logs are due: a run that is short may be the only one that commits, so nobody else may ever do it.
 func (d *dispatcher) closeTables() {
-	ctx, cancel := context.WithTimeout(d.ctx, upkeepTimeout)
-	defer cancel()
 	for _, t := range []*sink.Table{d.table, d.dead} {
 		if t != nil {
-			t.Close(ctx)
+			t.Close(d.parting)
 		}
 	}
 	if d.tables != nil {
-		d.tables.close(ctx)
+		d.tables.close(d.parting)
 	}
 }
 
 // shutdown ends everything that Run started, and waits for it. The group is left last, after the last report.
 func (d *dispatcher) shutdown() {
 	defer d.Metrics.ended()
+	d.limitStop()
+	defer d.limit.Stop()
 	d.closeTables()
 	d.cancel()
 	for _, l := range d.lanes {
@@ -484,7 +486,7 @@ func (d *dispatcher) shutdown() {
 	}
 	close(d.commits)
 	d.wait.Wait() // also for the last report
-	d.cutReports()
+	d.cutParting()
 	if d.producer != nil {
 		d.producer.Close()
 	}

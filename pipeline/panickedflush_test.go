@@ -12,7 +12,7 @@ func TestNothingIsCommittedBehindAPanic(t *testing.T) {
 		e := newEpoch(1)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		e.ctx, e.cancel = ctx, cancel
+		e.ctx, e.cancel = ctx, cancel //nolint:fatcontext // each has its own
 		e.waiting = 1
 		d.fail(failure)
 		d.flushed(e, nil, tally{}, nil)

@@ -43,8 +43,8 @@ type Config struct {
 	Limits LimitsConfig `yaml:"limits"`
 	// Lanes is the number of goroutines that decode and write. 0 (default): one for each core, but no more than there is memory for.
 	Lanes int `yaml:"lanes"`
-	// ShutdownTimeout is how long a stop may take to flush and commit. Default 30s. What is not committed by then is read
-	// again by the next start.
+	// ShutdownTimeout is how long a stop may take to flush, to commit and to end a log checkpoint that is due; a run that ends by itself has as
+	// long for the latter. Default 30s. What is not committed by then is read again by the next start.
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout"`
 }
 

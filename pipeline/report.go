@@ -41,7 +41,7 @@ func (d *dispatcher) report(next positions) {
 }
 
 func (d *dispatcher) reportNow(next positions) {
-	ctx, cancel := context.WithTimeout(d.reporting, reportTimeout)
+	ctx, cancel := context.WithTimeout(d.parting, reportTimeout)
 	defer cancel()
 	d.Log.Debug("report begins", "partitions", len(next))
 	if err := d.source.Report(ctx, next); err != nil {

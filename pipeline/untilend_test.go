@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"strings"
@@ -249,6 +250,84 @@ func TestStopWithNothingUncommittedIsGood(t *testing.T) {
 		k.stop()
 		w.exactlyOnce()
 	})
+}
+
+// isUpkeep tells what puts log checkpoints and checksums.
+func isUpkeep(op faultstore.Op) bool {
+	return op.Method == faultstore.MethodClose && strings.Contains(op.Name, ".checkpoint.") || op.Method == faultstore.MethodPutIfAbsent && strings.HasSuffix(op.Name, ".crc")
+}
+
+// TestShortRunsKeepTheLogInOrder: a table that is filled by short runs alone gets the log checkpoints, the cleanup and the checksums that are due, though the
+// store takes its time for them: nobody else would ever make them.
+func TestShortRunsKeepTheLogInOrder(t *testing.T) {
+	scenario(t, 1, func(w *world) {
+		w.store.SetPlan(faultstore.When(isUpkeep, faultstore.Delay(3*time.Second)))
+		run := func() {
+			w.produce(0, 1)
+			w.untilEnd(func(s *setup) {
+				s.sink.Properties = map[string]string{"delta.checkpointInterval": "2", "delta.logRetentionDuration": "interval 1 hour", "delta.parquet.compression.codec": "none"}
+			})
+		}
+		for range 10 {
+			run()
+		}
+		var checkpoints []int64
+		checksums := 0
+		for o, err := range w.memory.List(t.Context(), "_delta_log/0", "") {
+			w.check(err)
+			var v int64
+			if n, _ := fmt.Sscanf(strings.TrimPrefix(o.Name, "_delta_log/"), "%d.checkpoint.parquet", &v); n == 1 && strings.HasSuffix(o.Name, ".parquet") {
+				checkpoints = append(checkpoints, v)
+			}
+			if strings.HasSuffix(o.Name, ".crc") {
+				checksums++
+			}
+		}
+		newest := w.version()
+		if got, want := len(checkpoints), int(newest/2); got != want {
+			t.Errorf("after %d versions there are log checkpoints of %v, want one of every second", newest, checkpoints)
+		}
+		if want := int(newest); checksums < want {
+			t.Errorf("after %d versions there are %d checksums, want %d", newest, checksums, want)
+		}
+		w.exactlyOnce()
+
+		time.Sleep(2 * time.Hour)
+		run()
+		run()
+		if _, err := w.memory.Get(t.Context(), fmt.Sprintf("_delta_log/%020d.json", newest-2), 0, -1); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("version %d is %v in the log, want it cleaned after two hours", newest-2, err)
+		}
+	})
+}
+
+// TestALogCheckpointThatHangsHoldsNoStop: neither a stop nor a run to the end waits for a store that does not answer for longer than shutdown_timeout.
+func TestALogCheckpointThatHangsHoldsNoStop(t *testing.T) {
+	for _, untilEnd := range []bool{false, true} {
+		t.Run(fmt.Sprintf("until end %v", untilEnd), func(t *testing.T) {
+			scenario(t, 1, func(w *world) {
+				w.store.SetPlan(faultstore.When(isUpkeep, faultstore.Block()))
+				w.produce(0, 10)
+				k := w.start(func(s *setup) {
+					s.UntilEnd, s.ShutdownTimeout = untilEnd, 5*time.Second
+					s.sink.Properties = map[string]string{"delta.checkpointInterval": "2", "delta.parquet.compression.codec": "none"}
+				})
+				w.poll = 10 * time.Millisecond
+				w.landed()
+				begun := time.Now()
+				if !untilEnd {
+					time.Sleep(time.Minute) // the log checkpoint hangs already
+					begun = time.Now()
+					k.cancel()
+				}
+				w.check(k.wait())
+				if took := time.Since(begun); took < 4*time.Second || took > 7*time.Second {
+					t.Errorf("the stop took %v, want the 5s of its limit", took)
+				}
+				w.exactlyOnce()
+			})
+		})
+	}
 }
 
 // TestWhatWasFetchedOfADeletedTopicIsCommitted: brokers say that the topic is gone while commits are slow and the client has more than was taken of

@@ -151,6 +151,7 @@ func (u *upkeep) checkpoint(ctx context.Context, t *Table, version int64) {
 	began := t.opts.Now()
 	r, err := delta.WriteLogCheckpoint(ctx, t.store, version, delta.CheckpointOptions{Now: t.opts.Now})
 	if ctx.Err() != nil {
+		t.opts.Log.Warn("a log checkpoint was cut off by the end of the run: it is written when one is due the next time", "version", version)
 		return
 	}
 	if err != nil {

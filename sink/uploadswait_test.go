@@ -8,8 +8,8 @@ import (
 
 // cutLate is a context that is done as soon as somebody was told that it is not.
 type cutLate struct {
-	context.Context
-	cut context.CancelFunc
+	context.Context //nolint:containedctx // one that is looked at
+	cut             context.CancelFunc
 }
 
 func (c cutLate) Err() error {
