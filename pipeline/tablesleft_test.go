@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -127,20 +128,20 @@ func TestATableOfAnotherStreamIsNotMadeAgain(t *testing.T) {
 				c.make("de")
 			}
 			c.send(0, 1, "de")
-			by := map[string]string{}
+			var by sync.Map // the lanes open tables side by side
 			err := c.start(c.divides, func(s *setup) {
 				s.UntilEnd = true
 				open := s.Routing.Open
 				s.Routing.Open = func(ctx context.Context, key, known string, events sink.Events) (*sink.Table, error) {
-					by[key] = known
+					by.Store(key, known)
 					return open(ctx, key, known, events)
 				}
 			}).wait()
 			if (err == nil) != there {
 				w.t.Errorf("with the table there (%v) the run ended with %v", there, err)
 			}
-			if by["de"] != "another" {
-				w.t.Errorf("the table is opened as known by %q, want another stream, whose table.uri may be another", by["de"])
+			if known, _ := by.Load("de"); known != "another" {
+				w.t.Errorf("the table is opened as known by %q, want another stream, whose table.uri may be another", known)
 			}
 			if there {
 				c.exactlyOnce()

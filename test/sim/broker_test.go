@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -24,6 +25,13 @@ func (w *world) watch() {
 	w.kafka.ControlKey(int16(kmsg.OffsetCommit), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		w.kafka.KeepControl()
 		w.reported(r.(*kmsg.OffsetCommitRequest))
+		return nil, nil, false
+	})
+	w.kafka.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		w.kafka.KeepControl()
+		// kfake forgets the aborted transactions of the partition in whose middle an answer is full, as no broker does: their messages would be read. The
+		// limit of each partition, which it minds, stays.
+		r.(*kmsg.FetchRequest).MaxBytes = math.MaxInt32
 		return nil, nil, false
 	})
 	alive := func(joins bool, member func(kmsg.Request) (group, id string)) func(kmsg.Request) (kmsg.Response, error, bool) {
