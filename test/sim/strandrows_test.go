@@ -85,7 +85,7 @@ func (w *world) vacuumTables() (lost bool) {
 			w.trace.add("others", "VACUUM deletes %s%s", t.name, o.Name)
 			t.deleted[o.Name] = true
 			w.check(t.store.Delete(ctx, o.Name))
-			lost = lost || slices.ContainsFunc(pending[key], func(id int64) bool { return strings.Contains(o.Name, fmt.Sprintf("%016x", id)) })
+			lost = lost || slices.ContainsFunc(pending[key], func(id int64) bool { return strings.Contains(o.Name, fmt.Sprintf("%016x.", id)) }) // copies have more behind the id
 		}
 	}
 	if lost {
