@@ -3,6 +3,7 @@ package admin_test
 import (
 	"context"
 	"io"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,13 +15,13 @@ import (
 type onGet struct {
 	delta.LogStore
 	name string
+	once sync.Once
 	do   func()
 }
 
 func (s *onGet) Get(ctx context.Context, name string, from, n int64) (io.ReadCloser, error) {
-	if do := s.do; name == s.name && do != nil {
-		s.do = nil
-		do()
+	if name == s.name {
+		s.once.Do(s.do)
 	}
 	return s.LogStore.Get(ctx, name, from, n)
 }
@@ -52,14 +53,18 @@ func TestLogIsCleanedWhileItIsRead(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			const newest = 10 // the table is made and pinned, and gets nine units
 			f := newFixture(t, setup{})
 			for i := range int64(9) {
 				f.commit(take{0, i, i + 1, nil, 0})
 			}
-			_, err := delta.WriteLogCheckpoint(t.Context(), f.store, 6, delta.CheckpointOptions{Now: time.Now})
-			f.check(err)
+			for _, v := range []int64{6, newest - 1} { // an opening begins with the last of them
+				_, err := delta.WriteLogCheckpoint(t.Context(), f.store, v, delta.CheckpointOptions{Now: time.Now})
+				f.check(err)
+			}
 			cleaned := false
-			run(f, &onGet{LogStore: f.store, name: logName(6), do: func() {
+			// The newest version is read alone, the next two at once, and behind them those that are gone.
+			run(f, &onGet{LogStore: f.store, name: logName(newest - 2), do: func() {
 				cleaned = true
 				for v := range int64(6) {
 					f.check(f.store.Delete(t.Context(), logName(v)))
