@@ -1,7 +1,6 @@
 package avro
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/decode"
+	"kafkadelta/internal/decodetest"
 )
 
 // message encodes a value by goavro.
@@ -538,17 +538,7 @@ func TestEqualKeysOfMapsInMapsAreLinear(t *testing.T) {
 	if err := d.Append(&kgo.Record{Value: value}); err != nil {
 		t.Fatal(err)
 	}
-	b := d.Builders().Columns[0]
-	for level := range levels {
-		entries := b.Children[0]
-		if keys := entries.Children[0]; b.Len != 1 || entries.Len != 1 || keys.Len != 1 || string(keys.Data) != "k" {
-			t.Fatalf("level %d: %d maps with %d entries and the keys %q", level, b.Len, entries.Len, keys.Data)
-		}
-		b = entries.Children[1]
-	}
-	if !bytes.Equal(b.Data, []byte{7, 0, 0, 0}) {
-		t.Errorf("the innermost value is %v", b.Data)
-	}
+	decodetest.MapsInMaps(t, d.Builders().Columns[0], levels, func(values *decode.Builder) *decode.Builder { return values })
 }
 
 // TestReadersOfOtherNames: a registry lets records be renamed, and what the reader's schema says counts all the same, as in Java; among several types of a union

@@ -1,7 +1,6 @@
 package json
 
 import (
-	"bytes"
 	"errors"
 	"strings"
 	"testing"
@@ -10,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/decode"
+	"kafkadelta/internal/decodetest"
 )
 
 // decodeOne decodes one message into a table and renders the row, or returns the poison.
@@ -335,17 +335,7 @@ func TestEqualKeysOfMapsInMapsAreLinear(t *testing.T) {
 	if err := d.Append(&kgo.Record{Value: []byte(`{"v":` + message + `}`)}); err != nil {
 		t.Fatal(err)
 	}
-	b := d.Builders().Columns[0]
-	for level := range levels {
-		entries := b.Children[0]
-		if keys := entries.Children[0]; b.Len != 1 || entries.Len != 1 || keys.Len != 1 || string(keys.Data) != "k" {
-			t.Fatalf("level %d: %d maps with %d entries and the keys %q", level, b.Len, entries.Len, keys.Data)
-		}
-		b = entries.Children[1]
-	}
-	if !bytes.Equal(b.Data, []byte{7, 0, 0, 0}) || b.Nulls != 0 {
-		t.Errorf("the innermost value is %v", b.Data)
-	}
+	decodetest.MapsInMaps(t, d.Builders().Columns[0], levels, func(values *decode.Builder) *decode.Builder { return values })
 }
 
 // TestLargestMessages: a message that no batch can hold is poison that tells its schema.

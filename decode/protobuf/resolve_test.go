@@ -1,7 +1,6 @@
 package protobuf
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -23,6 +22,7 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"kafkadelta/decode"
+	"kafkadelta/internal/decodetest"
 )
 
 // encoded is a message that is given as text.
@@ -677,17 +677,7 @@ func TestEqualKeysOfMapsInMapsAreLinear(t *testing.T) {
 	if err := d.Append(&kgo.Record{Value: message}); err != nil {
 		t.Fatal(err)
 	}
-	b := d.Builders().Columns[0]
-	for level := range levels {
-		entries := b.Children[0]
-		if keys := entries.Children[0]; b.Len != 1 || entries.Len != 1 || keys.Len != 1 || string(keys.Data) != "k" {
-			t.Fatalf("level %d: %d maps with %d entries and the keys %q", level, b.Len, entries.Len, keys.Data)
-		}
-		b = entries.Children[1].Children[0]
-	}
-	if !bytes.Equal(b.Data, []byte{7, 0, 0, 0}) {
-		t.Errorf("the innermost value is %v", b.Data)
-	}
+	decodetest.MapsInMaps(t, d.Builders().Columns[0], levels, func(values *decode.Builder) *decode.Builder { return values.Children[0] })
 }
 
 // TestBuiltInImports: what registries have built in needs no reference; a reference of the same path counts before it.

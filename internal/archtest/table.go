@@ -206,6 +206,10 @@ var table = []rule{
 		because: "it reads the sources of the others and imports none",
 	},
 	{
+		pkg: "internal/decodetest", imports: []string{"decode"}, testOnly: true,
+		because: "what tests of several decoders ask alike",
+	},
+	{
 		pkg: "internal/kafkatest", testOnly: true,
 		modules: []string{containers, goleak, kadm, kerr, kfake, kgo, kmsg, xsync},
 		because: "brokers for tests",

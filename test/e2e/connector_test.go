@@ -250,6 +250,12 @@ func (p *process) begun() bool {
 	return len(p.lines) > 0
 }
 
+// waitBegun waits until the connector has begun: before, a signal just ends it.
+func (p *process) waitBegun() {
+	p.t.Helper()
+	p.waitFor("first line", time.Minute, func(logLine) bool { return true })
+}
+
 // wantEnd waits for the end.
 func (p *process) wantEnd(limit time.Duration) {
 	p.t.Helper()

@@ -59,7 +59,7 @@ func TestKillTopicsOfOneTable(t *testing.T) {
 		expected = append(expected, expect(t, topics[i], m, nil))
 	}
 	for _, p := range lives { // one of them while it may not have joined yet
-		p.waitFor("start", time.Minute, func(l logLine) bool { return strings.HasPrefix(l.msg(), "serving ") || l.msg() == "starting" }) // who has no handler of signals yet dies of one
+		p.waitBegun()
 		p.signal(stopSignal)
 		p.wantExit(exitOK, time.Minute)
 	}
