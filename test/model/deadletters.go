@@ -34,6 +34,7 @@ type DeadLetters struct {
 	Catalog  int8                 // how many there were before this one
 	Of       [maxTables]int8      // catalog + 1 that each of the tables has rows of; 0 for none
 	Values   uint8                // of rows that each table has, two bits a table; only where a worker may name tables by others
+	Gen      [maxTables]int8      // that each of the tables has rows of
 	AtRisk   bool                 // a table names a file that was old by then; only where a rule is missing
 }
 
@@ -266,6 +267,14 @@ func (m *Model) choose(s *State, k *Worker) {
 			}
 		}
 	}
+	if a.Unit == 0 || m.Tables == 0 || m.lacks(t5Former) {
+		return
+	}
+	for p, unit := range s.Dead.Slot { // what is of an earlier generation comes first, of whatever partition (T5b)
+		if unit > 0 && s.Units[unit-1].Gen < s.Units[a.Unit-1].Gen && m.concerned(&s.Units[unit-1], p)&^a.Equal != 0 {
+			a.Unit = unit
+		}
+	}
 }
 
 func (m *Model) compareSlot(s *State, w int) bool {
@@ -326,15 +335,17 @@ func (m *Model) applyDead(s *State, w int, lost bool) bool {
 	for i := range maxFollowed {
 		moved = moved || has(here, i) && a.Touches[i] != s.Dead.Touches[i]
 	}
-	if fl.is(deadVacuum) || !fl.is(deadFile) || has(fl.Tidied, table) {
+	gone := fl.is(deadVacuum) || !fl.is(deadFile) || has(fl.Tidied, table)
+	if gone {
 		switch {
 		case m.lacks(d5) || m.lacks(t5) || m.lacks(d1):
 			k.Apply.Known |= m.named(s, a.Unit) // nothing there, so nothing to do
 			return true
 		case moved && !m.lacks(d5Again):
 			return true
+		case !m.readAgain(s, fl):
+			return m.refuse(s, w, table, fl)
 		}
-		return m.refuse(s, w, table, fl)
 	}
 	if moved && !m.lacks(d3Touch) && !m.lacks(t2) {
 		return true
@@ -345,8 +356,9 @@ func (m *Model) applyDead(s *State, w int, lost bool) bool {
 	s.Dead.Removed &^= bit(table)
 	s.Dead.Of[table] = s.Dead.Catalog + 1
 	s.Dead.AtRisk = s.Dead.AtRisk || m.lacks(c8Deliver) && fl.is(old) // else it is a copy
-	m.bury(s, fl.Dead&m.placesFor(fl, table))
-	m.mixes(s, fl, table)
+	if !gone {
+		m.bring(s, fl, table)
+	}
 	for p := range m.Partitions {
 		txn := followed(table, p)
 		switch {
@@ -372,6 +384,34 @@ func (m *Model) applyDead(s *State, w int, lost bool) bool {
 		k.Apply = Applying{Known: a.Known | m.named(s, a.Unit)}
 	}
 	return true
+}
+
+// bring adds a unit's rows to a table. Of an earlier generation those count alone that no rewind has taken back.
+func (m *Model) bring(s *State, fl *Unit, table int) {
+	places := fl.Dead & m.placesFor(fl, table)
+	if fl.Gen < s.at(s.Versions, m.first()).Gen {
+		places &= s.Dead.Verdict
+	}
+	if fl.Gen < s.Dead.Gen[table] {
+		s.fail(Generation)
+	}
+	s.Dead.Gen[table] = fl.Gen
+	m.bury(s, places)
+	m.mixes(s, fl, table)
+}
+
+// readAgain tells whether rows that are gone come again: the catalog stands before the first of each partition of them (T5a).
+func (m *Model) readAgain(s *State, fl *Unit) bool {
+	table := s.at(s.Versions, m.first())
+	if m.lacks(t5Word) {
+		return fl.Gen < table.Gen
+	}
+	for p := range m.Partitions {
+		if fl.Dead&placesOf(p) != 0 && table.Txn[p] > fl.First[p] {
+			return false
+		}
+	}
+	return m.Tables > 0
 }
 
 // refuse ends a worker that finds the file of dead letters gone. It names their offsets (D5), so that they must not be there.

@@ -47,6 +47,9 @@ func (m *Model) first() Table {
 	}
 	if m.Budget.Cut > 0 { // its first message was brought by another program, which knew of no leader epochs
 		t.Txn[0] = 1
+		if m.Budget.Refresh > 0 { // or by this one
+			t.Epoch = 1
+		}
 	}
 	return t
 }
@@ -76,7 +79,7 @@ func (m *Model) next(s *State, emit func(*State, Step)) {
 
 // alike tells whether there are two partitions of which nothing tells one from the other.
 func (b *Bounds) alike() bool {
-	return b.Partitions == 2 && b.DeadMask == 0 && !b.Added && b.Budget.Retain == 0
+	return b.Partitions == 2 && b.DeadMask == 0 && !b.Added && b.Budget.Retain == 0 && b.Budget.Cut == 0
 }
 
 // Result is what an exploration has found.

@@ -149,7 +149,7 @@ func (m *Model) complete(s *State) (done, refused bool) {
 	}
 	pending, gone := m.pending(s), false
 	for u := range s.Units {
-		gone = gone || has(pending, u) && s.Units[u].is(deadVacuum)
+		gone = gone || has(pending, u) && s.Units[u].is(deadVacuum) && !m.readAgain(s, &s.Units[u])
 	}
 	for _, of := range s.Dead.Of {
 		gone = gone || of != 0 && of != s.Dead.Catalog+1

@@ -1,6 +1,6 @@
 package model
 
-// What may befall Kafka's log of a partition (rules K2 to K5). There is one partition then, and one such event.
+// What may befall Kafka's log of partition 0 (rules K2 to K5), once.
 
 // Ways in which a log comes to have other messages at offsets that it had before.
 const (
@@ -47,7 +47,7 @@ func (m *Model) refusesLog(s *State, next, epoch int8) bool {
 
 // takeEpoch notes of which log the messages of a unit are. Whoever waits at the end of one that is short waits for what is written there.
 func (m *Model) takeEpoch(s *State, k *Worker, fl *Unit) {
-	if m.Budget.Cut == 0 || fl.First == fl.Next {
+	if m.Budget.Cut == 0 || fl.First[0] == fl.Next[0] {
 		return
 	}
 	fl.Epoch = 1
@@ -59,7 +59,7 @@ func (m *Model) takeEpoch(s *State, k *Worker, fl *Unit) {
 
 // landEpoch looks whether messages stay out that a log has which was cut back: what came of it begins where it was cut, or follows on what came of it.
 func (m *Model) landEpoch(s *State, fl *Unit, table *Table) {
-	if fl.First == fl.Next {
+	if fl.First[0] == fl.Next[0] {
 		return
 	}
 	if s.Cut != 0 && fl.First[0] >= s.Cut && (fl.Epoch == 2) != (table.Epoch == 2) {

@@ -95,7 +95,10 @@ func (m *Model) rewind(s *State, to [maxPartitions]int8) bool {
 		}
 		e.After.Txn[p] = to[p]
 		s.Rows[p] &= 1<<(2*to[p]) - 1 // the rows above are the older generation's
-		s.Counted &^= placesOf(p) &^ ((1<<to[p] - 1) << place(p, 0))
+		again := placesOf(p) &^ ((1<<to[p] - 1) << place(p, 0))
+		s.Counted &^= again
+		s.Dead.Verdict &^= again
+		s.Dead.Counts[p] &= 1<<(2*to[p]) - 1
 	}
 	e.After.Gen++
 	e.After.Restored, e.After.LastGone, e.After.Ended, s.Last = false, false, false, absent

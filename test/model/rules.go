@@ -11,6 +11,7 @@ const (
 	c1Meta
 	c1Restore
 	c1Own
+	c1Once
 	c2Missing
 	c2Base
 	c3
@@ -42,6 +43,8 @@ const (
 	a2Others
 	a3
 	a4
+	a4Carried
+	a4Lasts
 	a5All
 	a6Start
 	a6Spans
@@ -62,6 +65,8 @@ const (
 	t3
 	t4
 	t5
+	t5Word
+	t5Former
 	t6
 	t6Route
 	t7
@@ -86,13 +91,14 @@ type Mutant struct {
 	Bounds  Bounds
 }
 
-// Mutants are all of them, by the order of docs/exactly-once.md. P2 has none: it says where proposals lie.
+// Mutants are all of them, by the order of docs/exactly-once.md.
 var Mutants = []Mutant{
 	{c1, "C1", "the next version is tried without a look at the winner", Doubled, 8, fencing},
 	{c1Touch, "C1a", "txns are compared by value, not by whether they were touched", Generation, 9, goingBack},
 	{c1Meta, "C1b", "a winner with metaData is no reason to judge anew", Schema, 5, changing},
 	{c1Restore, "C1c", "a RESTORE by a winner is no reason to stop", AfterRestore, 8, restoring},
 	{c1Own, "C1d", "what is on top of a schema change of one's own is not judged", Schema, 7, changingAhead},
+	{c1Once, "C1e", "what is read while a flush runs out of time is forgotten, and the worker takes its place in the log for known", AfterRestore, 11, restoring},
 	{c2Missing, "C2", "a version that is gone from the log counts as one that touched nothing", Doubled, 13, forgetting},
 	{c2Base, "C2a", "what stands in the place of a version is believed though the version before it is gone", Doubled, 17, ghosts},
 	{c3, "C3", "two units that move one partition are put into one version", Doubled, 7, combining},
@@ -114,8 +120,8 @@ var Mutants = []Mutant{
 	{p4Attempt, "P4", "only own attempts are recognised, not the unit's id in another's commit", Dangling, 8, combining},
 	{p4Value, "P4a", "a proposal counts as landed when the newest txns are its own values", FalseBelief, 8, combining},
 	{p5, "P5", "whoever deletes a proposal that has expired deletes the unit's files as well", Dangling, 6, sweeping},
-	{a1Pin, "A1", "`latest` is resolved at each assignment until the first commit", Lost, 6, pinning},
-	{a1PinOnce, "A1a", "starts are pinned again over those of another worker", TxnsRows, 10, pinning},
+	{a1Pin, "A1", "`latest` is resolved at each assignment until the first commit", Lost, 5, pinning},
+	{a1PinOnce, "A1a", "starts are pinned again over those of another worker", Lost, 7, pinning},
 	{a1Refuse, "A1b", "a txn that is gone means: read from the beginning", Doubled, 9, refreshing},
 	{a1Alone, "A1c", "whether another stream brings the topic is not asked again after a lost race", Doubled, 11, twins},
 	{a1End, "A1d", "a stream is ended by its identity alone, its txns stay untouched", Ended, 5, ending},
@@ -124,6 +130,8 @@ var Mutants = []Mutant{
 	{a2Others, "A2a", "the other partitions of a dropped unit go on where they were", Lost, 10, sharing},
 	{a3, "A3", "an idle worker does not look at the log", Stuck, 5, rewinding},
 	{a4, "A4", "idle txns are refreshed without a look at the log", TxnsRows, 8, refreshing},
+	{a4Carried, "A4a", "of what others carry the offset alone is refreshed, and the leader epoch expires", Lost, 12, refreshingCut},
+	{a4Lasts, "A4b", "what the table knows of a stream as a whole expires with the offsets, so that it looks new", Lost, 8, pinningAgain},
 	{a5All, "A5", "a rewind writes the txns that it changes, not all", Generation, 9, rewinding},
 	{a6Start, "A6", "a worker that starts does not look whether the table was restored", AfterRestore, 9, restoring},
 	{a6Spans, "A6a", "a worker that starts looks for a RESTORE in the log alone, which may be cleaned", AfterRestore, 11, restoring},
@@ -144,6 +152,8 @@ var Mutants = []Mutant{
 	{t3, "T3", "the next unit waits for one of the tables alone", DeadLost, 10, dividing},
 	{t4, "T4", "the manifest goes with the first table that has followed", DeadLost, 12, dividing},
 	{t5, "T5", "rows that are gone before a table has them count as delivered", DeadLost, 11, dividedLost},
+	{t5Word, "T5a", "a rewind to wherever counts as a word about rows that are gone", DeadLost, 13, dividedRewound},
+	{t5Former, "T5b", "a table gets rows of a generation before what is pending of earlier ones", Generation, 15, dividedFormer},
 	{t6, "T6", "a table that was removed is made again", DeadLost, 14, dividedRemoved},
 	{t6Route, "T6a", "a worker goes on whose configuration names the tables by other values", Astray, 15, dividedOther},
 	{t7, "T7", "a table takes the rows of whichever catalog", DeadTwice, 15, dividedAnew},

@@ -122,6 +122,7 @@ type Worker struct {
 	Newer bool // another verdict on messages: a newer version of the program
 	Ahead bool // its clock is
 	Other bool // its configuration names tables by other values than the catalog does
+	Past  int8 // versions below it takes for judged when it claims; only where a rule is missing
 	Apply Applying
 }
 
@@ -137,7 +138,7 @@ const (
 type Put struct {
 	N     int8 // version
 	Units uint8
-	Own   uint8 // units of the author, where the commit has metaData
+	Own   uint8 // units of the author, where the commit has metaData, or a rule is missing
 	Meta  bool
 	Built int8  // version that row ids and timestamps were made for
 	NoTxn uint8 // partitions whose txn was left out; only where a rule is missing
@@ -427,7 +428,7 @@ func (k *Worker) less(o *Worker) bool {
 }
 
 func (k *Worker) keys() [4]uint64 {
-	a := uint64(k.Own)<<4 | uint64(k.Phase)
+	a := uint64(k.Past)<<12 | uint64(k.Own)<<4 | uint64(k.Phase)
 	for p := range maxPartitions {
 		a = a<<8 | uint64(k.Pos[p]+1)
 		a = a<<8 | uint64(k.Read[p]+1)

@@ -58,7 +58,7 @@ func (m *Model) land(s *State, p Put) {
 			s.fail(Generation)
 		}
 		written := e.After.Schema // what its rows are to be written under
-		if has(p.Own, u) {
+		if p.Meta && has(p.Own, u) {
 			written-- // and what they bring
 		}
 		if fl.Schema != written {
@@ -68,6 +68,9 @@ func (m *Model) land(s *State, p Put) {
 			s.Counted |= fl.Lost
 		}
 		m.landEpoch(s, fl, &e.After)
+		if m.lacks(a4Carried) && has(fl.Parts, 0) && fl.First == fl.Next && !has(p.Own, u) {
+			e.After.Epoch = 0 // some day
+		}
 		if !fl.is(pins) && fl.First != fl.Next {
 			s.Last, e.After.LastGone = v, false
 		}
@@ -80,7 +83,7 @@ func (m *Model) land(s *State, p Put) {
 				continue
 			}
 			e.After.Txn[part] = fl.Next[part]
-			if fl.is(pins) && !m.Added {
+			if fl.is(pins) && s.Start[part] == absent {
 				s.Start[part] = fl.First[part]
 			}
 			e.Touched |= bit(part)

@@ -18,11 +18,13 @@ func (m *Model) claim(s *State, w, part int, n int8, lost bool) bool {
 			s.Start[part] = next
 		}
 	}
-	if next == absent || table.Ended || k.Other && !m.lacks(t6Route) || m.seesRestore(s, n) && !(lost && m.lacks(a6Lost)) || m.refusesLog(s, next, table.Epoch) {
+	if next == absent || table.Ended || k.Other && !m.lacks(t6Route) || m.seesRestore(s, n, k.Past) && !(lost && m.lacks(a6Lost)) || part == 0 && m.refusesLog(s, next, table.Epoch) {
 		return false
 	}
 	k.Own |= bit(part)
-	k.Epoch = table.Epoch
+	if part == 0 {
+		k.Epoch = table.Epoch
+	}
 	k.Pos[part], k.Read[part] = next, n
 	k.Gen, k.Schema = max(k.Gen, table.Gen), max(k.Schema, table.Schema)
 	return true
@@ -30,11 +32,12 @@ func (m *Model) claim(s *State, w, part int, n int8, lost bool) bool {
 
 // seesRestore is the look back of rule A6 from a snapshot of the first n versions: through the log to the stream's last commit, and where that was cleaned,
 // at the files of the last unit with rows (A6a). What stands in a place that was cleaned is not looked at. It does not ask whether there was a RESTORE.
-func (m *Model) seesRestore(s *State, n int8) bool {
+// Versions below `past` it passes over.
+func (m *Model) seesRestore(s *State, n, past int8) bool {
 	if m.lacks(a6Start) {
 		return false
 	}
-	for v := n - 1; v >= s.Cleaned; v-- {
+	for v := n - 1; v >= max(s.Cleaned, past); v-- {
 		switch kind := s.Log[v].Kind; {
 		case kind&restores != 0:
 			return true
@@ -42,7 +45,7 @@ func (m *Model) seesRestore(s *State, n int8) bool {
 			return false
 		}
 	}
-	return s.Cleaned > 0 && s.at(n, m.first()).LastGone && !m.lacks(a6Spans)
+	return past == 0 && s.Cleaned > 0 && s.at(n, m.first()).LastGone && !m.lacks(a6Spans)
 }
 
 // reseek drops what a worker holds and has it read again where the table stands.
@@ -50,7 +53,7 @@ func (m *Model) reseek(s *State, w int) {
 	k := &s.Workers[w]
 	own := k.Own
 	before := *k
-	*k = Worker{Newer: k.Newer, Ahead: k.Ahead, Other: k.Other, Apply: k.Apply}
+	*k = Worker{Newer: k.Newer, Ahead: k.Ahead, Other: k.Other, Past: k.Past, Apply: k.Apply}
 	for p := range m.Partitions {
 		if !has(own, p) {
 			continue
@@ -155,7 +158,7 @@ func (m *Model) judgeByValue(s *State, u int) judgement {
 func (m *Model) flush(s *State, w int, next [maxPartitions]int8, parts uint8) bool {
 	k := &s.Workers[w]
 	u := m.freeUnit(s)
-	if u < 0 || m.refusesLog(s, k.Pos[0], k.Epoch) {
+	if u < 0 || has(parts, 0) && m.refusesLog(s, k.Pos[0], k.Epoch) {
 		return false
 	}
 	fl := Unit{Parts: parts, Gen: k.Gen, Schema: k.Schema, Read: s.Versions}
@@ -206,6 +209,9 @@ func (m *Model) look(s *State, w int) bool {
 		return true
 	case stop:
 		m.letGo(s, w)
+		if m.lacks(c1Once) {
+			k.Past = s.Versions
+		}
 		return true
 	case fenced, misfits, unprovable:
 		m.drop(s, w, got)
@@ -378,7 +384,7 @@ func (m *Model) send(s *State, w int, both, meta bool, cargo uint8) bool {
 		s.Units[k.Hand[1]-1].Read = s.Versions
 	}
 	p := Put{N: s.Versions, Units: own | cargo, Meta: meta, Built: s.Versions}
-	if meta {
+	if meta || m.lacks(a4Carried) {
 		p.Own = own
 	}
 	if m.lacks(c4) && k.Put.Units != 0 {
@@ -550,7 +556,7 @@ func (m *Model) pin(s *State, w, stream int) bool {
 	}
 	fl := Unit{Read: s.Versions, Flags: pins}
 	for p := range m.Partitions {
-		if s.at(s.Versions, m.first()).Txn[p] != absent {
+		if s.at(s.Versions, m.first()).Txn[p] != absent && !m.looksNew(s) {
 			continue
 		}
 		if m.Twins && (p != stream || s.at(s.Versions, m.first()).Txn[1-p] != absent) {
@@ -571,6 +577,9 @@ func (m *Model) pin(s *State, w, stream int) bool {
 	k.Hand[0], k.Phase = int8(u+1), ready
 	return true
 }
+
+// looksNew: without A4b, a stream all of whose offsets have expired can't be told from one that never was.
+func (m *Model) looksNew(s *State) bool { return m.lacks(a4Lasts) && s.Expired == 1<<m.Partitions-1 }
 
 // flushSteps: any ends of the partitions owned; with two, one message or all, to keep the choices few.
 func (m *Model) flushSteps(s *State, w int, step stepper) {

@@ -24,6 +24,7 @@ var (
 	goingBack      = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Rewind: 1}}
 	rewinding      = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Rewind: 1}}
 	refreshing     = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Live: true, Budget: Budget{Acquire: 3, Refresh: 1, Expire: 1}}
+	refreshingCut  = Bounds{Workers: 2, Partitions: 2, Messages: 2, Versions: 2, Combining: true, Live: true, Budget: Budget{Acquire: 3, Refresh: 1, Cut: 1}}
 	changing       = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Combining: true, Live: true, Budget: Budget{Acquire: 2, Meta: 1}}
 	changingAhead  = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Pipelining: true, Live: true, Budget: Budget{Acquire: 2, Lost: 1, Meta: 1}}
 	changingTwice  = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Meta: 2}}
@@ -37,6 +38,7 @@ var (
 	ageing         = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 3, Combining: true, Live: true, Budget: Budget{Acquire: 3, Age: 1, Vacuum: 1}}
 	pipelining     = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Pipelining: true, Combining: true, Live: true, Budget: Budget{Acquire: 2, Lost: 1}}
 	pinning        = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Pin: true, Live: true, Budget: Budget{Acquire: 4}}
+	pinningAgain   = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Pin: true, Live: true, Budget: Budget{Acquire: 4, Expire: 1}}
 	adding         = Bounds{Workers: 2, Partitions: 2, Messages: 2, Versions: 4, Added: true, Live: true, Budget: Budget{Acquire: 3, Retain: 1}}
 	cuttingBack    = Bounds{Workers: 2, Partitions: 1, Messages: 3, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Cut: 1}}
 	marking        = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Markers: true, Live: true, Budget: Budget{Acquire: 3, Retain: 2}}
@@ -50,6 +52,8 @@ var (
 	deadAhead      = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Pipelining: true, DeadMask: 0b11, Live: true, Budget: Budget{Acquire: 2, Lost: 1}}
 	dividing       = Bounds{Workers: 2, Partitions: 1, Messages: 3, Versions: 3, DeadMask: 0b111, Tables: 2, Live: true, Budget: Budget{Acquire: 3, Lost: 1, Newer: 1}}
 	dividedLost    = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, DeadMask: 0b11, Tables: 2, Live: true, Budget: Budget{Acquire: 2, Lost: 1, Vacuum: 1}}
+	dividedRewound = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, DeadMask: 0b11, Tables: 1, Live: true, Budget: Budget{Acquire: 2, Vacuum: 1, Rewind: 1}}
+	dividedFormer  = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 3, DeadMask: 0b1_0001, Tables: 1, Live: true, Budget: Budget{Acquire: 3, Rewind: 1}}
 	dividedRemoved = Bounds{Workers: 2, Partitions: 1, Messages: 3, Versions: 3, DeadMask: 0b111, Tables: 2, Live: true, Budget: Budget{Acquire: 2, Remove: 1}}
 	dividedAnew    = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, DeadMask: 0b11, Tables: 2, Live: true, Budget: Budget{Acquire: 3, Anew: 1}}
 	dividedOther   = Bounds{Workers: 2, Partitions: 1, Messages: 3, Versions: 3, DeadMask: 0b111, Tables: 2, Live: true, Budget: Budget{Acquire: 2, Other: 1}}
@@ -73,10 +77,12 @@ var Worlds = []World{
 	{"combining", "proposals, crash and a lost answer", Small, combining},
 	{"refreshing together", "proposals, also of refreshes", Small, Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 4, Combining: true, Live: true,
 		Budget: Budget{Acquire: 3, Refresh: 1}}},
+	{"refreshing a log that is cut", "refreshes that others carry, of a partition whose log is cut back", Usual, refreshingCut},
 	{"sweeping", "proposals that expire while they are carried, and are left again", Small, sweeping},
 	{"ageing", "proposals, files that grow old, an orphan cleaning", Small, ageing},
 	{"pipelining", "a unit on top of one that has not landed", Small, pipelining},
 	{"pinning", "the first start under `latest`", Small, pinning},
+	{"pinning again", "a stream whose offsets are forgotten before it has any rows", Small, pinningAgain},
 	{"adding", "a partition that was added, of which retention removes messages before they are read", Small, adding},
 	{"cutting back", "Kafka's log is cut back, or its topic made anew, under a table that was taken over", Small, cuttingBack},
 	{"marking", "retention removes messages and the control record behind them", Small, marking},
@@ -90,6 +96,8 @@ var Worlds = []World{
 	{"dead letters ahead", "dead letters and pipelining", Small, deadAhead},
 	{"many tables", "a catalog and two tables that follow it, verdicts that differ between workers", Usual, dividing},
 	{"many tables, lost rows", "rows that are gone before their table has them", Small, dividedLost},
+	{"many tables, a rewind", "rows that are gone, and an operator who rewinds", Small, dividedRewound},
+	{"many tables, generations", "rows that are pending while an operator rewinds", Small, dividedFormer},
 	{"many tables, a removed one", "somebody removes a table", Small, dividedRemoved},
 	{"many tables, another catalog", "the catalog is lost, and another one made in its place", Small, dividedAnew},
 	{"many tables, other values", "a worker whose configuration names the tables by other values", Small, dividedOther},
