@@ -307,6 +307,8 @@ func (f *fixture) foreign(operation string, actions ...any) int64 {
 			name = "remove"
 		case delta.Txn:
 			name = "txn"
+		case delta.Metadata:
+			name = "metaData"
 		}
 		f.check(enc.Encode(map[string]any{name: a}))
 	}

@@ -68,6 +68,9 @@ func restoredByFiles(ctx context.Context, store delta.LogStore, version int64, n
 	if err != nil {
 		return nil, "", err
 	}
+	if home, ok := snap.Txn(checkpoint.HomeAppID(name)); ok && home.Version != checkpoint.UnitMark(snap.Metadata().ID) {
+		return &restoration{at: -1, to: -1, text: "the table's id is another one than when the stream committed last, so that it was replaced since, and the log that would tell why was cleaned"}, "", nil
+	}
 	txn, ok := snap.Txn(checkpoint.LastUnitAppID(name))
 	if !ok {
 		txn.Version = -1
@@ -80,11 +83,11 @@ func restoredByFiles(ctx context.Context, store delta.LogStore, version int64, n
 		if err != nil {
 			return nil, "", err
 		}
-		if last.See(add.Tags[checkpoint.TagKey], add.ModificationTime) {
+		if last.See(add.Tags[checkpoint.TagKey], add.ModificationTime, add.Stats) {
 			return nil, "", nil
 		}
 	}
-	if last.Rewritten {
+	if last.Rewritten() {
 		return nil, "the log of the stream's last commit was cleaned, and its files were rewritten: whether the table was restored since can't be told", nil
 	}
 	return &restoration{at: -1, to: -1, text: fmt.Sprintf("the files that the stream's last commit with rows has brought, at %s, are not in the table, and the log that would tell why was cleaned, "+

@@ -52,6 +52,96 @@ func testRestoreThatWasCleaned(t *testing.T, late bool) {
 	}
 }
 
+// TestWhatOthersDoWhereALogWasCleaned: what others append is no rewriting of the stream's rows, which would explain where the files of its last commit are
+// (rule A6a). What may be one is never refused.
+func TestWhatOthersDoWhereALogWasCleaned(t *testing.T) {
+	nobodys := []place{{-1, -1}, {-1, -1}, {-1, -1}}
+	appended := func(f *fixture) { f.foreign("WRITE", f.write("appended.parquet", true, nobodys)) }
+	restored := func(f *fixture, version int64) {
+		f.foreign("RESTORE", removeOf(f.filesOf(version)[0], true))
+	}
+	for name, tt := range map[string]struct {
+		setup   setup
+		happens func(f *fixture)
+		refused bool
+	}{
+		"an append":               {setup{}, appended, false},
+		"RESTORE, then an append": {setup{}, func(f *fixture) { restored(f, 3); appended(f) }, true},
+		"RESTORE to an OPTIMIZE that is older than the last unit, then an append": {setup{}, func(f *fixture) {
+			old := f.write("optimized.parquet", false, f.rows[f.filesOf(2)[0].Path])
+			old.ModificationTime = time.Now().Add(-2 * time.Hour).UnixMilli()
+			f.foreign("RESTORE", removeOf(f.filesOf(2)[0], true), removeOf(f.filesOf(3)[0], true), old)
+			appended(f)
+		}, true},
+		"OPTIMIZE": {setup{}, func(f *fixture) { f.rewrite("OPTIMIZE", false, all) }, false},
+		"an append, then OPTIMIZE of all": {setup{}, func(f *fixture) {
+			appended(f)
+			f.rewrite("OPTIMIZE", false, all)
+		}, false},
+		"OPTIMIZE of the last file, then an append": {setup{}, func(f *fixture) {
+			f.foreign("OPTIMIZE", removeOf(f.filesOf(3)[0], false), f.write("optimized.parquet", false, f.rows[f.filesOf(3)[0].Path]))
+			appended(f)
+		}, false},
+		"RESTORE, then an append without statistics": {setup{}, func(f *fixture) {
+			restored(f, 3)
+			add := f.write("appended.parquet", true, nobodys)
+			add.Stats = ""
+			f.foreign("WRITE", add)
+		}, false},
+		"an overwrite of all rows": {setup{}, func(f *fixture) {
+			f.foreign("WRITE", removeOf(f.filesOf(2)[0], true), removeOf(f.filesOf(3)[0], true), f.write("appended.parquet", true, nobodys))
+		}, false},
+		"without a metadata column": {setup{columns: "n BIGINT"}, func(f *fixture) { restored(f, 3); appended(f) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, tt.setup)
+			f.commit(take{0, 0, 10, nil, 0}, take{1, 0, 9, nil, 0})   // version 2
+			f.commit(take{0, 10, 30, nil, 0}, take{1, 9, 20, nil, 0}) // version 3
+			tt.happens(f)
+			f.foreign("SET TBLPROPERTIES")
+			f.cleanLog()
+			err := f.openTable(tt.setup).Pin(t.Context(), pinRequest(2))
+			if refused := err != nil && strings.Contains(err.Error(), "most likely the table was restored"); refused != tt.refused || err != nil && !refused {
+				t.Errorf("a start says %v; want it refused: %v", err, tt.refused)
+			}
+			_, err = admin.PlanRewind(t.Context(), f.store, rewinding(map[int32]int64{0: 10}))
+			if tt.refused {
+				wantRefusal(t, err, "most likely a RESTORE", "name each in --to-offsets")
+			} else if err != nil {
+				t.Errorf("a rewind is told %v", err)
+			}
+		})
+	}
+}
+
+// TestReplaceThatWasCleaned: a table that was replaced has another id, and the log of that is gone (rule A6a). A rewind is the word that goes on, and stays so
+// once its own version is gone, too.
+func TestReplaceThatWasCleaned(t *testing.T) {
+	f := newFixture(t, setup{})
+	f.commit(take{0, 0, 10, nil, 0}, take{1, 0, 9, nil, 0})
+	meta := f.snapshot().Metadata()
+	meta.ID = "another"
+	f.foreign("CREATE OR REPLACE TABLE AS SELECT", meta, removeOf(f.filesOf(2)[0], true), f.write("other.parquet", true, []place{{-1, -1}}))
+	f.foreign("SET TBLPROPERTIES")
+	f.cleanLog()
+	if err := f.openTable(setup{}).Pin(t.Context(), pinRequest(2)); err == nil || !strings.Contains(err.Error(), "it was replaced since") {
+		t.Fatalf("a start says %v, and should refuse", err)
+	}
+	_, err := admin.PlanRewind(t.Context(), f.store, rewinding(map[int32]int64{0: 0}))
+	wantRefusal(t, err, "it was replaced since", "name each in --to-offsets")
+	_, err = admin.PlanRetirement(t.Context(), f.store, retirement())
+	wantRefusal(t, err, "it was replaced since", "rewind")
+	_, err = f.plan(rewinding(map[int32]int64{0: 0, 1: 0})).Commit(t.Context())
+	f.check(err)
+	f.foreign("SET TBLPROPERTIES")
+	f.cleanLog()
+	f.open(setup{}) // a worker starts
+	if next := f.claim(); next[0] != 0 || next[1] != 0 {
+		t.Errorf("a worker goes on at %v", next)
+	}
+	f.commit(take{0, 0, 10, nil, 0}, take{1, 0, 9, nil, 0})
+}
+
 // TestRewindWhereNothingTellsOfARestore: others have rewritten the files since, so the plan can but warn.
 func TestRewindWhereNothingTellsOfARestore(t *testing.T) {
 	f := newFixture(t, setup{})

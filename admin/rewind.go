@@ -417,6 +417,10 @@ func (p *RewindPlan) transaction() (*delta.Transaction, error) {
 	if _, ok := p.table.Txn(checkpoint.LastUnitAppID(p.r.Name)); ok { // a RESTORE may have taken its files
 		tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.LastUnitAppID(p.r.Name), Version: -1})
 	}
+	home := delta.Txn{AppID: checkpoint.HomeAppID(p.r.Name), Version: checkpoint.UnitMark(p.table.Metadata().ID)}
+	if known, ok := p.table.Txn(home.AppID); ok && known.Version != home.Version { // it was replaced, and the operator says how it goes on
+		tx.Txns = append(tx.Txns, home)
+	}
 	tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.GenerationAppID(p.r.Name), Version: p.Generation})
 	for _, id := range p.Former {
 		tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.IdentityAppID(p.r.Name, id)}) // 0: it has ended

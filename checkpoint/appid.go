@@ -161,6 +161,11 @@ func GenerationAppID(name string) string { return name + "#gen" }
 // or somebody has rewritten or deleted them since. -1 is for nothing to be looked for.
 func LastUnitAppID(name string) string { return name + "#last" }
 
+// HomeAppID is the app id of the txn that tells in which table the stream's last unit with files has landed: <name>#home. Its version is UnitMark of the
+// id of the table's metaData. A REPLACE gives the table another id and takes no txn back. It is absent until the first such unit, and in tables that
+// earlier releases have written.
+func HomeAppID(name string) string { return name + "#home" }
+
 // FilterAppID is the app id of the txn that tells whether a stream leaves messages out by a filter: <name>#filter. Its version is 1 with
 // one, and 0 without one any more. It is absent for a stream that never had one.
 func FilterAppID(name string) string { return name + "#filter" }
@@ -184,13 +189,13 @@ func UnitMark(unit string) int64 {
 func IsIdentity(appID, name string) bool { return strings.HasPrefix(appID, name+identityMark) }
 
 // IsStreams tells whether an app id is one of the stream `name`: of a partition, of its leader epoch, of its dead letters, of its rows in
-// other tables, of such a table, of what names them, of their catalog, of its topic's identity, of its generation, of its last unit, of its last
-// replay, or of its filter.
+// other tables, of such a table, of what names them, of their catalog, of its topic's identity, of its generation, of its last unit, of the table
+// that this is in, of its last replay, or of its filter.
 func IsStreams(appID, name string) bool {
 	_, isPartition := PartitionOf(name, appID)
 	_, isTable := TableOf(name, appID)
 	return isPartition || isTable || IsIdentity(appID, name) || IsCatalog(appID, name) || appID == RouteAppID(name) || strings.HasPrefix(appID, name+leaderMark) ||
-		strings.HasPrefix(appID, name+deadMark) || IsRows(appID, name) || appID == GenerationAppID(name) || appID == LastUnitAppID(name) ||
+		strings.HasPrefix(appID, name+deadMark) || IsRows(appID, name) || appID == GenerationAppID(name) || appID == LastUnitAppID(name) || appID == HomeAppID(name) ||
 		appID == ReplayAppID(name) || appID == FilterAppID(name)
 }
 

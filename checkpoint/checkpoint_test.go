@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestNames(t *testing.T) {
@@ -345,4 +346,59 @@ func FuzzDecodeCommit(f *testing.F) {
 			t.Errorf("%s reads as %v", again, err)
 		}
 	})
+}
+
+// TestLastUnit holds what counts as rewriting of a unit's rows (rule A6a): a younger file without a tag, unless its statistics say that none of its rows
+// is of Kafka, while those of the stream's are.
+func TestLastUnit(t *testing.T) {
+	at := time.UnixMilli(1_700_000_000_000)
+	updated := at.UnixMilli()
+	tag := func(name, unit string) string {
+		text, err := UnitRecord{Unit: unit, Name: name, Spans: []Span{{Partition: Partition{"t", 0}, First: 0, Next: 3, Records: 3, Rows: 3}}}.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	const of, bare = `{"numRecords":3,"nullCount":{"n":0,"_kafka":{"partition":0,"offset":0,"timestamp":1}}}`, `{"numRecords":3,"nullCount":{"n":0,"_kafka":{"partition":3,"offset":3,"timestamp":3}}}`
+	type file struct {
+		tag   string
+		age   time.Duration // before the unit's commit
+		stats string
+	}
+	earlier := file{tag("s", "earlier"), time.Minute, of}
+	for name, tt := range map[string]struct {
+		files            []file
+		found, rewritten bool
+	}{
+		"the unit":                               {files: []file{earlier, {tag("s", "last"), 0, of}}, found: true},
+		"of the same id, another stream":         {files: []file{earlier, {tag("other", "last"), 0, of}}},
+		"no file":                                {},
+		"rows of Kafka":                          {files: []file{earlier, {"", 0, of}}, rewritten: true},
+		"rows of Kafka, as old as others":        {files: []file{earlier, {"", 2 * time.Hour, of}}},
+		"a clock that is behind":                 {files: []file{earlier, {"", time.Minute, of}}, rewritten: true},
+		"no row of Kafka":                        {files: []file{earlier, {"", 0, bare}}},
+		"no row of Kafka, told before":           {files: []file{{"", 0, bare}, earlier}},
+		"no row of Kafka, and rows of it":        {files: []file{earlier, {"", 0, bare}, {"", 0, of}}, rewritten: true},
+		"no partition":                           {files: []file{earlier, {"", 0, `{"numRecords":3,"nullCount":{"_kafka":{"partition":3,"offset":0}}}`}}},
+		"a row of Kafka":                         {files: []file{earlier, {"", 0, `{"numRecords":3,"nullCount":{"_kafka":{"partition":2,"offset":2}}}`}}, rewritten: true},
+		"by another name":                        {files: []file{earlier, {"", 0, `{"numRecords":3,"nullCount":{"origin":{"partition":3,"offset":3}}}`}}},
+		"column mapping":                         {files: []file{earlier, {"", 0, `{"numRecords":3,"nullCount":{"col-1":{"col-2":3,"col-3":3}}}`}}, rewritten: true},
+		"no statistics":                          {files: []file{earlier, {"", 0, ""}}, rewritten: true},
+		"the number of rows alone":               {files: []file{earlier, {"", 0, `{"numRecords":3}`}}, rewritten: true},
+		"the stream's rows tell no offsets":      {files: []file{{earlier.tag, time.Minute, bare}, {"", 0, bare}}, rewritten: true},
+		"those of another stream do":             {files: []file{{tag("other", "earlier"), time.Minute, of}, {"", 0, bare}}, rewritten: true},
+		"those that were rewritten before it do": {files: []file{{"", 2 * time.Hour, of}, {"", 0, bare}}},
+	} {
+		l, ok := NewLastUnit("s", UnitMark("last"), &updated)
+		if !ok {
+			t.Fatal("no unit")
+		}
+		for _, f := range tt.files {
+			l.See(f.tag, at.Add(-f.age).UnixMilli(), f.stats)
+		}
+		if l.Found != tt.found || l.Rewritten() != tt.rewritten {
+			t.Errorf("%s: found %v, rewritten %v; want %v, %v", name, l.Found, l.Rewritten(), tt.found, tt.rewritten)
+		}
+	}
 }

@@ -403,7 +403,7 @@ func (t *Table) transaction(units []*Unit, carried []*proposal, record checkpoin
 		include(p.Record, p.Adds, nil)
 	}
 	for _, name := range slices.Sorted(maps.Keys(last)) {
-		tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.LastUnitAppID(name), Version: checkpoint.UnitMark(last[name])})
+		tx.Txns = append(tx.Txns, t.lastUnitTxns(name, last[name])...)
 	}
 	t.enterTables(tx, units)
 	t.refreshMarks(tx, append(due, t.identities(streams)...))
@@ -414,6 +414,18 @@ func (t *Table) transaction(units []*Unit, carried []*proposal, record checkpoin
 	tx.Info[checkpoint.CommitInfoKey] = value
 	return tx, nil
 }
+
+// lastUnitTxns name the last unit with files of a stream, and the table that it is in where the table does not know (rule A6a).
+func (t *Table) lastUnitTxns(name, unit string) []delta.Txn {
+	txns := []delta.Txn{{AppID: checkpoint.LastUnitAppID(name), Version: checkpoint.UnitMark(unit)}}
+	if home := checkpoint.HomeAppID(name); t.txnVersion(home) != t.mark() {
+		txns = append(txns, delta.Txn{AppID: home, Version: t.mark()})
+	}
+	return txns
+}
+
+// mark stands for the table in the txn of HomeAppID.
+func (t *Table) mark() int64 { return checkpoint.UnitMark(t.log.Metadata().ID) }
 
 // readAt is the version at which the oldest of the unit's bases was read, or that of the newest change of the table, which
 // the unit was judged to fit (rule C1b). No version after it asks for another judgement.

@@ -54,10 +54,13 @@ func (t *Table) lookAt(ctx context.Context, commit *delta.Commit) (done bool, er
 // pastAtOnce is how many versions are read side by side: after a long time without the stream there are many.
 const pastAtOnce = 32
 
-// lookForLastUnit refuses a table that lacks the files of the last unit with rows, unless files of another writer are there that are younger than
-// the unit's commit: then its rows may have been moved into those, as by OPTIMIZE. Files are told from each other by their tags, and
-// looked at one by one.
+// lookForLastUnit refuses a table that was replaced, and one that lacks the files of the last unit with rows, unless files of another writer are there that
+// are younger than the unit's commit and may have rows of Kafka: then its rows may have been moved into those, as by OPTIMIZE. Files are told from each
+// other by their tags, and looked at one by one.
 func (t *Table) lookForLastUnit(ctx context.Context) error {
+	if home, ok := t.log.Txn(checkpoint.HomeAppID(t.opts.Name)); ok && home.Version != t.mark() {
+		return t.wentBack(errors.New("the table's id is another one than when the stream committed last, so that it was replaced since; the log that would tell why was cleaned"))
+	}
 	txn, ok := t.log.Txn(checkpoint.LastUnitAppID(t.opts.Name))
 	if !ok {
 		txn.Version = -1
@@ -79,7 +82,7 @@ func (t *Table) lookForLastUnit(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if last.See(add.Tags[checkpoint.TagKey], add.ModificationTime) {
+			if last.See(add.Tags[checkpoint.TagKey], add.ModificationTime, add.Stats) {
 				return nil
 			}
 		}
@@ -88,7 +91,7 @@ func (t *Table) lookForLastUnit(ctx context.Context) error {
 	switch {
 	case err != nil || last.Found:
 		return err
-	case last.Rewritten:
+	case last.Rewritten():
 		t.opts.Log.Warn("the log of the stream's last commit was cleaned, and its files were rewritten: whether the table was restored since can't be told, run connector verify")
 		return nil
 	}

@@ -1,6 +1,7 @@
 package sink_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -313,5 +314,27 @@ func TestRestoreThatWasCleanedFromTheLog(t *testing.T) {
 				t.Errorf("a worker of a catalog is told %v; want it refused: %v", err, tt.refused)
 			}
 		})
+	}
+}
+
+// TestReplaceThatWasCleanedFromTheLog: the first commit with files tells in which table they are, by its id, and the ones after it need not (rule A6a).
+func TestReplaceThatWasCleanedFromTheLog(t *testing.T) {
+	b := newBench(t)
+	table := b.owner(1)
+	b.commit(table, b.unit(table, span(0, 0, 3)))
+	home := func(version int64) bool {
+		return bytes.Contains(b.object(logFile(version)), []byte(checkpoint.HomeAppID(stream)))
+	}
+	first := b.version()
+	b.commit(table, b.unit(table, span(0, 3, 3)))
+	if !home(first) || home(first+1) {
+		t.Errorf("the table is told of in the first commit: %v, in the second: %v", home(first), home(first+1))
+	}
+	b.alter(func(m *delta.Metadata) { m.ID = "another" })
+	b.foreign(`{"commitInfo":{"operation":"SET TBLPROPERTIES"}}`)
+	b.clean()
+	var refused *sink.Error
+	if err := b.open().Pin(t.Context(), pins(1)); !errors.As(err, &refused) || !strings.Contains(err.Error(), "it was replaced since") || !strings.Contains(refused.Hint, "connector rewind") {
+		t.Errorf("a new worker is told %v", err)
 	}
 }

@@ -141,7 +141,7 @@ func (t *Table) routedTransaction(tx *delta.Transaction, rows []routedRows) erro
 		}
 	}
 	last := rows[len(rows)-1]
-	tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.LastUnitAppID(last.Name), Version: checkpoint.UnitMark(fmt.Sprintf("%016x", last.id))})
+	tx.Txns = append(tx.Txns, t.lastUnitTxns(last.Name, fmt.Sprintf("%016x", last.id))...)
 	value, err := record.Encode()
 	if err != nil {
 		return &Error{Op: "encoding a commit's spans", Err: err}

@@ -454,12 +454,13 @@ func (t *Table) vanished(op string, err error) error {
 }
 
 func (t *Table) replaced(version int64, how string) error {
+	return t.wentBack(fmt.Errorf("version %d replaced or restored the table (%s)", version, how))
+}
+
+// wentBack says what to do where rows went back or away, and the offsets did not.
+func (t *Table) wentBack(err error) error {
 	hint := cmp.Or(t.followsHint(), "rows went back or away but the offsets did not, so that going on would lose rows silently: after a RESTORE to version N, `connector rewind --to-table-version N` takes the offsets back to that version; in a table that was replaced, `connector rewind --to earliest`, or `--to-offsets`, says which messages are to be in it; start again then")
-	return &Error{
-		Op:   "reading the table's log",
-		Err:  fmt.Errorf("version %d replaced or restored the table (%s)", version, how),
-		Hint: hint,
-	}
+	return &Error{Op: "reading the table's log", Err: err, Hint: hint}
 }
 
 // followsHint is what to do where rows of one of a catalog's tables went back; "" for any other table.
