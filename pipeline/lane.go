@@ -406,7 +406,7 @@ func (e *stopError) Error() string { return e.cause.Error() }
 // append decodes one message, waits where the decoder asks for it, and applies on_error.
 func (l *lane) append(r *kgo.Record) error {
 	for {
-		err := l.decode(r)
+		err := l.rows.Append(r, l.d.Name, l.d.Log)
 		if err == nil {
 			return nil
 		}
@@ -556,7 +556,7 @@ func (l *lane) writeWithout(misfits map[int]Misfit) error {
 				return err
 			}
 		default:
-			if err := l.decode(h.record); err != nil {
+			if err := l.rows.Append(h.record, l.d.Name, l.d.Log); err != nil {
 				return fmt.Errorf("decoding a message a second time: %w", err)
 			}
 			kept = append(kept, h)

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -22,14 +23,15 @@ func (e *PanicError) Error() string {
 		e.Name, e.Topic, e.Partition, e.Offset, e.Value)
 }
 
-// decode has the decoder append one message. A panic is an error: others in the process have nothing to do with it. The decoder is not used again.
-func (l *lane) decode(r *kgo.Record) (err error) {
+// Append has the decoder append one message of a stream. A panic is a *PanicError: others in the process have nothing to do with it. The log gets its stack, and
+// the decoder is not used again.
+func (r *Rows) Append(rec *kgo.Record, stream string, log *slog.Logger) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
-			l.rows.Decoder = nil
-			l.d.Log.Error("a decoder has panicked, which is a fault of the connector", "topic", r.Topic, "partition", r.Partition, "offset", r.Offset, "panic", value, "stack", string(debug.Stack()))
-			err = &PanicError{l.d.Name, r.Topic, r.Partition, r.Offset, value}
+			r.Decoder = nil
+			log.Error("a decoder has panicked, which is a fault of the connector", "topic", rec.Topic, "partition", rec.Partition, "offset", rec.Offset, "panic", value, "stack", string(debug.Stack()))
+			err = &PanicError{stream, rec.Topic, rec.Partition, rec.Offset, value}
 		}
 	}()
-	return l.rows.Decoder.Append(r)
+	return r.Decoder.Append(rec)
 }

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -48,6 +49,7 @@ type Options struct {
 	// NewDecoder compiles a decoder for a layout of the stream's table, which follows the messages' schemas as the stream does. What it can't
 	// make a row of is a *decode.PoisonError.
 	NewDecoder pipeline.NewDecoder
+	Log        *slog.Logger // of a decoder's panic, which ends the run with a *pipeline.PanicError
 	Now        func() time.Time
 }
 
@@ -264,7 +266,7 @@ func (p *part) take(ctx context.Context, record *kgo.Record) error {
 	at := place{record.Partition, record.Offset}
 	p.tried[at] = nil
 	for {
-		err := p.made.Decoder.Append(record)
+		err := p.made.Append(record, p.Name, p.Log)
 		if err == nil {
 			p.held = append(p.held, record)
 			if p.heldBytes += pipeline.Size(record); len(p.held) < rowsOfBatch && p.heldBytes < bytesOfBatch {
@@ -331,7 +333,7 @@ func (p *part) flush(ctx context.Context) error {
 			p.tried[place{record.Partition, record.Offset}] = errors.New(misfit.String())
 			continue
 		}
-		if err := p.made.Decoder.Append(record); err != nil {
+		if err := p.made.Append(record, p.Name, p.Log); err != nil {
 			return fmt.Errorf("decoding a message a second time: %w", err)
 		}
 		p.held = append(p.held, record)

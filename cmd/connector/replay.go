@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"kafkadelta/admin"
+	"kafkadelta/pipeline"
 	"kafkadelta/replay"
 	"kafkadelta/sink"
 	"kafkadelta/storage"
@@ -63,7 +64,7 @@ If it is interrupted, run it again. What it waits for, such as a schema registry
 				return err
 			}
 			filter.Connector, filter.Offset = c.Name, -1
-			done, err := replay.Run(cmd.Context(), c.replayOptions(stream, table, streams, letters, filter, messages))
+			done, err := c.replay(cmd.Context(), c.replayOptions(stream, table, streams, letters, filter, messages, log))
 			if err != nil {
 				return err
 			}
@@ -76,9 +77,9 @@ If it is interrupted, run it again. What it waits for, such as a schema registry
 	return cmd
 }
 
-func (c config) replayOptions(stream, table *sink.Table, streams, letters storage.Store, filter admin.LetterFilter, messages *format) replay.Options {
+func (c config) replayOptions(stream, table *sink.Table, streams, letters storage.Store, filter admin.LetterFilter, messages *format, log *slog.Logger) replay.Options {
 	return replay.Options{
-		Name: c.Name, Stream: stream, Letters: table, Now: time.Now,
+		Name: c.Name, Stream: stream, Letters: table, Log: log, Now: time.Now,
 		Read: func(ctx context.Context, visit func(*admin.Letter) bool) error {
 			if err := admin.Letters(ctx, letters, filter, visit); err != nil {
 				return adminError("reading dead-letter table "+open.Redact(c.DeadLetters.URI), err)
@@ -94,6 +95,15 @@ func (c config) replayOptions(stream, table *sink.Table, streams, letters storag
 		},
 		NewDecoder: c.newDecoder(messages),
 	}
+}
+
+// replay runs, and says of a panic at a dead letter which format's decoder it was.
+func (c config) replay(ctx context.Context, o replay.Options) (replay.Result, error) {
+	done, err := replay.Run(ctx, o)
+	if errors.As(err, new(*pipeline.PanicError)) {
+		err = fmt.Errorf("replaying dead letters, source.format %s: %w; they stay dead letters, and others can be replayed by --partition or --reason", c.Source.Format, err)
+	}
+	return done, err
 }
 
 // tellReplay prints what was done, and why the first of the others are still bad.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sr"
 
 	"kafkadelta/admin"
@@ -26,7 +27,6 @@ import (
 	"kafkadelta/delta"
 	"kafkadelta/internal/kafkatest"
 	"kafkadelta/pipeline"
-	"kafkadelta/replay"
 	"kafkadelta/sink"
 	"kafkadelta/storage"
 	"kafkadelta/storage/faultstore"
@@ -147,6 +147,53 @@ func (c batchCounter) NewBatch() arrow.RecordBatch {
 	rb := c.Decoder.NewBatch()
 	*c.batches = append(*c.batches, int(rb.NumRows()))
 	return rb
+}
+
+// TestReplayMeetsAPanic: a decoder that panics at a dead letter ends the replay with an error that says at which, and of which format. Nothing is replayed with it, and all is
+// replayed once the fault is mended.
+func TestReplayMeetsAPanic(t *testing.T) {
+	r := newReplayable(t)
+	table, letters := replayStores(t, r)
+	var at *kgo.Record
+	r.decoders = func(compile pipeline.NewDecoder) pipeline.NewDecoder {
+		return func(layout *sink.Layout) (pipeline.Decoder, *columns.Plan, error) {
+			d, plan, err := compile(layout)
+			return panicsAtNothing{d, &at}, plan, err
+		}
+	}
+	version := newestOf(t, table)
+	err := r.replayIn(t.Context(), t, table, letters)
+	e, ok := errors.AsType[*pipeline.PanicError](err)
+	if !ok || at == nil || e.Partition != at.Partition || e.Offset != at.Offset || exitCode(err) != exitInternal {
+		t.Fatalf("%v, of %+v", err, at)
+	}
+	for _, want := range []string{"source.format json", fmt.Sprintf("numbers/%d offset %d", at.Partition, at.Offset), "index out of range", "--partition"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the error does not say %q: %v", want, err)
+		}
+	}
+	if got := newestOf(t, table); got != version {
+		t.Errorf("the replay has made version %d", got)
+	}
+	r.decoders = nil
+	if err := r.replayIn(t.Context(), t, table, letters); err != nil {
+		t.Fatal(err)
+	}
+	replayedOnce(t, table, letters)
+}
+
+// panicsAtNothing is a decoder with a fault.
+type panicsAtNothing struct {
+	pipeline.Decoder
+	at **kgo.Record
+}
+
+func (d panicsAtNothing) Append(r *kgo.Record) error {
+	if strings.Contains(string(r.Value), "nothing") {
+		*d.at = r
+		panic("index out of range")
+	}
+	return d.Decoder.Append(r)
 }
 
 // TestReplayTellsWhatItWaitsFor: a schema registry that is down.
@@ -346,14 +393,14 @@ func (r replayable) replayIn(ctx context.Context, t *testing.T, table, letters s
 	if err != nil {
 		return err
 	}
-	options := c.replayOptions(stream, dead, table, letters, admin.LetterFilter{Connector: c.Name, Partition: -1, Offset: -1}, messages)
+	options := c.replayOptions(stream, dead, table, letters, admin.LetterFilter{Connector: c.Name, Partition: -1, Offset: -1}, messages, quiet)
 	if r.now != nil {
 		options.Now = r.now
 	}
 	if r.decoders != nil {
 		options.NewDecoder = r.decoders(options.NewDecoder)
 	}
-	_, err = replay.Run(ctx, options)
+	_, err = c.replay(ctx, options)
 	return err
 }
 

@@ -218,7 +218,7 @@ func (p *process) replay(ctx context.Context, log *slog.Logger) (replay.Result, 
 	decoder, closed := p.decoders(ctx, log)
 	defer closed()
 	return replay.Run(ctx, replay.Options{
-		Name: streamName, Stream: stream, Letters: table, NewDecoder: decoder, Now: time.Now,
+		Name: streamName, Stream: stream, Letters: table, NewDecoder: decoder, Log: log, Now: time.Now,
 		Standing: func(ctx context.Context) (*admin.Standing, error) {
 			return admin.StandingOf(ctx, p.stores[0], streamName)
 		},
