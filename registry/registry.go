@@ -35,7 +35,7 @@ type Reference struct {
 	Text string
 }
 
-// ErrUnknown says that the registry has no schema of an id or a subject.
+// ErrUnknown says that the registry has no schema of an id or a subject, or none of those that it refers to.
 var ErrUnknown = errors.New("the schema registry does not know it")
 
 // errRefused says that the registry does not let us ask. A schema that messages wait for is asked for again all the same.
@@ -150,7 +150,7 @@ func (c *Client) Close() {
 }
 
 // ByID gives the schema of an id. It does not wait: what is not known yet is asked for in the background, and the error is a
-// *LaterError until the answer is there. ErrUnknown says that the registry has no such schema.
+// *LaterError until the answer is there. ErrUnknown says that the registry has no such schema, or none that it refers to: its text names that.
 func (c *Client) ByID(id int32) (*Schema, error) { return c.find(name{id: id}) }
 
 // ByGUID gives the schema of a GUID, as ByID does. Registries before 8.0 know none.
@@ -210,7 +210,7 @@ func (c *Client) ask(n name, e *entry) {
 		e.schema, e.asking = s, !done
 		e.err = err
 		if err != nil && !done && unknown > 0 {
-			e.err = fmt.Errorf("schema %s: the registry says that it does not know it; it is asked again", n)
+			e.err = errors.New("schema " + n.String() + ": " + err.Error() + "; it is asked again") // not ErrUnknown yet
 		}
 		e.until = time.Now().Add(forget)
 		if done {
@@ -291,10 +291,7 @@ func (c *Client) Latest(ctx context.Context, subject string) (*Schema, error) {
 func (c *Client) fetch(ctx context.Context, get func(context.Context, *sr.Client) (sr.SubjectSchema, error)) (*Schema, error) {
 	var last error
 	for _, server := range c.servers {
-		found, err := get(ctx, server)
-		if err == nil {
-			err = notEmpty(found)
-		}
+		found, err := answered(get(ctx, server))
 		if err == nil {
 			out := &Schema{ID: int32(found.ID), Type: found.Type.String(), Text: found.Schema.Schema}
 			if out.References, err = references(ctx, server, found.References, map[string]bool{}); err == nil {
@@ -304,7 +301,7 @@ func (c *Client) fetch(ctx context.Context, get func(context.Context, *sr.Client
 		if typ := otherType.FindStringSubmatch(fmt.Sprint(err)); typ != nil { // it is an answer: no format of ours reads such a schema
 			return &Schema{ID: int32(found.ID), Type: typ[1]}, nil
 		}
-		if last = explain(err); errors.Is(last, ErrUnknown) {
+		if last = err; errors.Is(last, ErrUnknown) {
 			return nil, last
 		}
 	}
@@ -314,12 +311,12 @@ func (c *Client) fetch(ctx context.Context, get func(context.Context, *sr.Client
 // otherType is how package sr tells of a schema type that it does not know.
 var otherType = regexp.MustCompile(`unknown schema type "([^"]*)"`)
 
-// notEmpty keeps an answer of something on the way from being taken for a schema.
-func notEmpty(s sr.SubjectSchema) error {
-	if s.Schema.Schema == "" {
-		return errors.New("the answer has no schema: is there a schema registry at source.schema_registry.urls?")
+// answered says what an answer is worth: one of something on the way is no schema.
+func answered(s sr.SubjectSchema, err error) (sr.SubjectSchema, error) {
+	if err == nil && s.Schema.Schema == "" {
+		err = errors.New("the answer has no schema: is there a schema registry at source.schema_registry.urls?")
 	}
-	return nil
+	return s, explain(err)
 }
 
 // references gives the schemas that refs name, with those that these use before them. Of two versions under one name the first one counts that is met from
@@ -333,12 +330,9 @@ func references(ctx context.Context, server *sr.Client, refs []sr.SchemaReferenc
 		if seen[ref.Name] = true; len(seen) > maxRefs {
 			return nil, fmt.Errorf("more than %d referenced schemas", maxRefs)
 		}
-		found, err := server.SchemaByVersion(sr.WithParams(ctx, sr.ShowDeleted), ref.Subject, ref.Version)
-		if err == nil {
-			err = notEmpty(found)
-		}
+		found, err := answered(server.SchemaByVersion(sr.WithParams(ctx, sr.ShowDeleted), ref.Subject, ref.Version))
 		if err != nil {
-			return nil, fmt.Errorf("its reference %s, version %d of subject %s: %w", ref.Name, ref.Version, ref.Subject, notUnknown(err))
+			return nil, fmt.Errorf("its reference %s, version %d of subject %s: %w", ref.Name, ref.Version, ref.Subject, err)
 		}
 		below, err := references(ctx, server, found.References, seen)
 		if err != nil {
@@ -348,9 +342,6 @@ func references(ctx context.Context, server *sr.Client, refs []sr.SchemaReferenc
 	}
 	return out, nil
 }
-
-// notUnknown keeps a reference that is not there from being taken for a schema that is not.
-func notUnknown(err error) error { return errors.New(err.Error()) }
 
 // Error codes of Confluent's REST interface that say that there is no such schema, subject or version.
 const (

@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/big"
 	"net/http"
@@ -393,6 +394,81 @@ func TestReferences(t *testing.T) {
 	s, err := wait(t, byID(c, 1))
 	if err != nil || !slices.Equal(s.References, []Reference{{"c", "c1"}, {"a", "a1"}, {"b", "b1"}}) || asked("/subjects/c/versions/2?deleted=true") > 0 {
 		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// withoutReference is a registry of two schemas that refer to one which it answers for as it is told; asked counts that.
+func withoutReference(t *testing.T, answer *atomic.Pointer[func(http.ResponseWriter)]) (c *Client, asked *atomic.Int64) {
+	t.Helper()
+	texts := map[string]string{
+		"/schemas/ids/1":              `{"schema":"top","references":[{"name":"n","subject":"gone","version":7}]}`,
+		"/schemas/ids/2":              `{"schema":"top","references":[{"name":"m","subject":"middle","version":1}]}`,
+		"/subjects/middle/versions/1": `{"schema":"middle","references":[{"name":"n","subject":"gone","version":7}]}`,
+	}
+	asked = new(atomic.Int64)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if text, ok := texts[r.URL.Path]; ok {
+			_, _ = w.Write([]byte(text))
+			return
+		}
+		asked.Add(1)
+		(*answer.Load())(w)
+	}))
+	t.Cleanup(server.Close)
+	return client(t, Config{URLs: []string{server.URL}}, nil), asked
+}
+
+func says(status int, text string) *func(http.ResponseWriter) {
+	answer := func(w http.ResponseWriter) {
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(text))
+	}
+	return &answer
+}
+
+// TestReferencesThatAreNot: a schema whose reference the registry says it does not have, in whatever depth, is unknown once it has been said three times, and the error names the
+// reference.
+func TestReferencesThatAreNot(t *testing.T) {
+	for _, code := range []int{codeSubject, codeVersion} {
+		for id := int32(1); id <= 2; id++ {
+			var answer atomic.Pointer[func(http.ResponseWriter)]
+			answer.Store(says(http.StatusNotFound, fmt.Sprintf(`{"error_code":%d,"message":"not found"}`, code)))
+			c, asked := withoutReference(t, &answer)
+			_, err := wait(t, byID(c, id))
+			if !errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), "reference n, version 7 of subject gone") || asked.Load() != confirmed {
+				t.Errorf("%d: id %d: %v after %d requests", code, id, err, asked.Load())
+			}
+		}
+	}
+}
+
+// TestReferencesThatAreNotAnswered: a schema waits while its reference is not answered, or by something else than a registry.
+func TestReferencesThatAreNotAnswered(t *testing.T) {
+	for name, first := range map[string]*func(http.ResponseWriter){
+		"down":          says(http.StatusInternalServerError, `{"error_code":50001,"message":"down"}`),
+		"no registry":   says(http.StatusNotFound, `{"error_code":404,"message":"HTTP 404 Not Found"}`),
+		"a proxy's 404": says(http.StatusNotFound, ""),
+		"refused":       says(http.StatusForbidden, ""),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var answer atomic.Pointer[func(http.ResponseWriter)]
+			answer.Store(first)
+			c, asked := withoutReference(t, &answer)
+			for asked.Load() <= confirmed {
+				if s, err := c.ByID(1); !errors.As(err, new(*LaterError)) {
+					t.Fatalf("%+v, %v", s, err)
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+			if _, err := c.ByID(1); !errors.As(err, new(*LaterError)) || !strings.Contains(err.Error(), "subject gone") {
+				t.Errorf("%v", err)
+			}
+			answer.Store(says(http.StatusOK, `{"schema":"found"}`))
+			if s, err := wait(t, byID(c, 1)); err != nil || !slices.Equal(s.References, []Reference{{"n", "found"}}) {
+				t.Errorf("once it is answered: %+v, %v", s, err)
+			}
+		})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -206,5 +207,58 @@ http: {listen: "off"}
 				}
 			})
 		}
+	}
+}
+
+// TestAReferenceThatTheRegistryDoesNotHave: messages whose schema refers to one that the registry says it does not have are dead letters that name it, also where all of
+// a partition are; once it has that schema, they are replayed.
+func TestAReferenceThatTheRegistryDoesNotHave(t *testing.T) {
+	fake, client := fakeRegistry(t)
+	create := func(subject, text string, refs ...sr.SchemaReference) int {
+		s, err := client.CreateSchema(t.Context(), subject, sr.Schema{Schema: text, References: refs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.ID
+	}
+	plain := create("orders-value", `{"type":"record","name":"r","fields":[{"name":"id","type":"long"}]}`)
+	create("base", `{"type":"record","name":"n","fields":[{"name":"a","type":"int"}]}`)
+	top := create("other-value", `{"type":"record","name":"r","fields":[{"name":"id","type":"long"},{"name":"x","type":"n"}]}`, sr.SchemaReference{Name: "n", Subject: "base", Version: 1})
+	fake.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/subjects/base/") {
+			return false
+		}
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = w.Write([]byte(`{"error_code":40401,"message":"Subject 'base' not found."}`))
+		return true
+	})
+	cluster := kafkatest.Start(t, "orders", 1)
+	value := func(id int, payload string) []byte {
+		return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(id)), payload...)
+	}
+	produce(t, cluster.ListenAddrs(), "orders", &kgo.Record{Value: value(top, "\x02\x02")}, &kgo.Record{Value: value(plain, "\x04")}, &kgo.Record{Value: value(top, "\x06\x02")})
+	config := file(t, "c.yaml", fmt.Sprintf(`name: orders
+source: {brokers: [%q], topic: orders, format: avro, schema_registry: {urls: [%q]}}
+table: {uri: %q, schema: "id BIGINT"}
+on_error: dead_letter
+dead_letters: {uri: %q}
+http: {listen: "off"}
+`, cluster.ListenAddrs()[0], fake.URL(), filepath.Join(t.TempDir(), "table"), filepath.Join(t.TempDir(), "letters")))
+	mustRun(t, "run", "-c", config, "--until-end", "--log-level", "error")
+	var listed []admin.Letter
+	if err := json.Unmarshal([]byte(mustRun(t, "dead-letters", "list", "-c", config, "-o", "json").stdout), &listed); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range listed {
+		if l.Offset == 1 || l.Reason != "unknown_schema" || l.SchemaID != fmt.Sprintf("schema id %d", top) || !strings.Contains(l.Error, "reference n, version 1 of subject base") {
+			t.Errorf("dead letter %+v", l)
+		}
+	}
+	if got := rowsOf(t, config, "id"); len(listed) != 2 || !slices.Equal(got, []string{`{"id":2}`}) {
+		t.Errorf("%d dead letters, rows %s", len(listed), got)
+	}
+	fake.ClearInterceptors()
+	if o := mustRun(t, "dead-letters", "replay", "-c", config); !strings.Contains(o.stdout, "2 dead letters were replayed, 0 are still bad") {
+		t.Errorf("replay says %s", o.stdout)
 	}
 }
