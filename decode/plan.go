@@ -32,14 +32,6 @@ type Plan struct {
 // of messages such a field has the type null where no column can hold it by itself. Nil: none is.
 type Given func(path string) bool
 
-// Or is the column of a field, or null where the field is given and there is none, as err says.
-func (g Given) Or(t arrow.DataType, err error, path string) (arrow.DataType, error) {
-	if err != nil && g != nil && g(path) {
-		return arrow.Null, nil
-	}
-	return t, err
-}
-
 // CheckFollow is an *EvolveError where the table is to follow the messages' schema of that name first, and a *Mismatch where it can't.
 func (p *Plan) CheckFollow(name string, messages *arrow.Schema) error {
 	want, err := p.Follow(messages)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -29,7 +30,7 @@ func MessageSchema(s, reader *Schema, given decode.Given, plan *decode.Plan) (*a
 	if plan != nil {
 		table = plan.Root()
 	}
-	d := &deriver{given: given, within: map[*node]bool{}}
+	d := &deriver{Fields: decode.Fields{Of: strings.TrimSpace(s.id + " " + s.root.String()), Given: given}, within: map[*node]bool{}}
 	fields, err := d.fields(s.root, r, "", table)
 	if err != nil {
 		return nil, err
@@ -41,7 +42,7 @@ func MessageSchema(s, reader *Schema, given decode.Given, plan *decode.Plan) (*a
 }
 
 type deriver struct {
-	given  decode.Given
+	decode.Fields
 	within map[*node]bool
 }
 
@@ -56,8 +57,8 @@ func (d *deriver) fields(n, r *node, path string, table *decode.Node) ([]arrow.F
 		f := &n.fields[i]
 		name, rt := r.reads(f)
 		at := join(path, name)
-		t, err := d.typ(f.typ, rt, at, below(table, name))
-		if t, err = d.given.Or(t, err, at); err != nil {
+		t, err := d.Column(at, func() (arrow.DataType, error) { return d.typ(f.typ, rt, at, below(table, name)) })
+		if err != nil {
 			return nil, err
 		}
 		if t != nil {
@@ -84,6 +85,9 @@ const maxDelta = 38
 
 // typ is a type's column; nil for null, of which there is nothing to keep.
 func (d *deriver) typ(n, r *node, path string, table *decode.Node) (arrow.DataType, error) {
+	if err := d.Count(path); err != nil {
+		return nil, err
+	}
 	if m := ofOne(n, r, table); m != nil {
 		n = m
 	}

@@ -509,6 +509,44 @@ func TestSkippedRecursionIsBounded(t *testing.T) {
 	}
 }
 
+// doubled are n records of which each has the next one twice, the second time as another type of it, and the last one what it is given.
+func doubled(n int, last, second string) string {
+	for i := n - 1; i >= 0; i-- {
+		again := last
+		if i < n-1 {
+			again = fmt.Sprintf(`"d%d"`, i+1)
+		}
+		last = fmt.Sprintf(`{"type":"record","name":"d%d","fields":[{"name":"a","type":%s},{"name":"b","type":`+second+`}]}`, i, last, again)
+	}
+	return last
+}
+
+// TestFieldsAreBounded: 40 records of which each has the next one twice are 2^40 fields.
+func TestFieldsAreBounded(t *testing.T) {
+	s := parsed(t, recordOf(`{"name":"n","type":"int"},{"name":"deep","type":`+doubled(40, `"int"`, `{"type":"array","items":%s}`)+`}`))
+	if _, err := TableSchema(s); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("schema 7 record r has %d fields", decode.MaxFields+1)) {
+		t.Error(err)
+	}
+	table, err := MessageSchema(s, nil, func(path string) bool { return path == "deep" }, nil)
+	if err != nil || table.NumFields() != 2 || table.Field(1).Type != arrow.Null {
+		t.Errorf("what is given: %v, %v", table, err)
+	}
+}
+
+// TestNothingsAreSkippedAtOnce: 2^40 nulls take no byte, and no time.
+func TestNothingsAreSkippedAtOnce(t *testing.T) {
+	table := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int32, Nullable: true}}, nil)
+	d := New(planFor(t, table, decode.Config{}), Options{Framing: Bare(parsed(t, recordOf(`{"name":"deep","type":`+doubled(40, `"null"`, "%s")+`},{"name":"n","type":"int"}`)))})
+	if err := d.Append(&kgo.Record{Value: varint(5)}); err != nil {
+		t.Fatal(err)
+	}
+	rb := d.NewBatch()
+	defer rb.Release()
+	if got := rb.Column(0).ValueStr(0); got != "5" {
+		t.Errorf("n is %s", got)
+	}
+}
+
 // TestGrowthIsBounded: one byte may become a long symbol, and a batch's offsets have 31 bits.
 func TestGrowthIsBounded(t *testing.T) {
 	symbol := strings.Repeat("S", 100_000)

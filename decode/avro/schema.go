@@ -96,6 +96,7 @@ type node struct {
 	items            *node    // of an array; the values of a map
 	size             int      // of a fixed
 	branches         []*node  // of a union
+	empty            bool     // its values have no bytes: null, and a record of such
 	single           bool     // a union of one type that the schema does not have: its values have no index
 }
 
@@ -210,7 +211,7 @@ func (p *parser) parse(value any, namespace string, depth int) (*node, error) {
 
 func (p *parser) named(name, namespace string) (*node, error) {
 	if k, ok := primitives[name]; ok {
-		return &node{kind: k}, nil
+		return &node{kind: k, empty: k == kindNull}, nil
 	}
 	if n, ok := p.names[fullName(name, namespace)]; ok {
 		return n, nil
@@ -302,6 +303,7 @@ func (p *parser) addFields(n *node, value any, namespace string, depth int) erro
 	if !ok {
 		return fmt.Errorf("record %s has no array of fields", n.name)
 	}
+	empty := true // one that is within itself is not: it has no end
 	for i, f := range list {
 		v, _ := f.(map[string]any)
 		name, _ := v["name"].(string)
@@ -317,7 +319,9 @@ func (p *parser) addFields(n *node, value any, namespace string, depth int) erro
 		}
 		def, has := v["default"]
 		n.fields = append(n.fields, field{name: name, aliases: texts(v["aliases"]), typ: typ, value: def, hasOne: has})
+		empty = empty && typ.empty
 	}
+	n.empty = empty
 	return nil
 }
 

@@ -17,6 +17,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"kafkadelta/decode"
 )
 
 // Reference is a JSON Schema that another one refers to, by the name that its $ref uses.
@@ -29,12 +31,12 @@ func TableSchema(text string, references ...Reference) (*arrow.Schema, error) {
 }
 
 // MessageSchema is TableSchema but for fields that are given: they may be what no column can hold.
-func MessageSchema(given func(path string) bool, text string, references ...Reference) (*arrow.Schema, error) {
+func MessageSchema(given decode.Given, text string, references ...Reference) (*arrow.Schema, error) {
 	d, root, err := compileSchema(text, references)
 	if err != nil {
 		return nil, err
 	}
-	d.given = given
+	d.Given = given
 	s, err := d.shape([]*jsonschema.Schema{root}, "")
 	if err != nil {
 		return nil, err
@@ -59,7 +61,7 @@ func ColumnType(name, text string, references ...Reference) (arrow.DataType, err
 }
 
 func compileSchema(text string, references []Reference) (*deriver, *jsonschema.Schema, error) {
-	d := &deriver{order: map[string][]string{}, within: map[*jsonschema.Schema]bool{}, texts: map[string]string{}}
+	d := &deriver{Fields: decode.Fields{Of: "the JSON Schema"}, order: map[string][]string{}, within: map[*jsonschema.Schema]bool{}, texts: map[string]string{}}
 	for _, r := range references {
 		d.texts[r.Name] = r.Text
 	}
@@ -80,9 +82,9 @@ const mainSchema = "schema:///main"
 
 // deriver finds columns. It is also the library's loader: nothing is read but what it was given.
 type deriver struct {
-	given  func(path string) bool // a field that may be what no column can hold; nil: none is
-	texts  map[string]string      // of schemas, by the name of a reference
-	order  map[string][]string    // the keys of each object of a schema's text, as they stand, by address and JSON pointer
+	decode.Fields
+	texts  map[string]string   // of schemas, by the name of a reference
+	order  map[string][]string // the keys of each object of a schema's text, as they stand, by address and JSON pointer
 	within map[*jsonschema.Schema]bool
 }
 
@@ -291,11 +293,8 @@ func (d *deriver) fields(s *shape, path string) ([]arrow.Field, error) {
 		if path != "" {
 			at = path + "." + name
 		}
-		t, err := d.typ(s.fields[name], at)
-		switch {
-		case err != nil && d.given != nil && d.given(at):
-			t = arrow.Null
-		case err != nil:
+		t, err := d.Column(at, func() (arrow.DataType, error) { return d.typ(s.fields[name], at) })
+		if err != nil {
 			return nil, err
 		}
 		out = append(out, arrow.Field{Name: name, Type: t, Nullable: true})
@@ -305,6 +304,9 @@ func (d *deriver) fields(s *shape, path string) ([]arrow.Field, error) {
 
 // typ is the column of values that all the schemas describe.
 func (d *deriver) typ(all []*jsonschema.Schema, path string) (arrow.DataType, error) {
+	if err := d.Count(path); err != nil {
+		return nil, err
+	}
 	for _, s := range all {
 		if d.within[s] {
 			return nil, fmt.Errorf("field %s contains itself, which no column can: give it the type STRING in table.columns, which keeps JSON text, or drop it there", path)

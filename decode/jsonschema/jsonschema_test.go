@@ -1,6 +1,7 @@
 package jsonschema
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -97,5 +98,37 @@ func TestGivenFields(t *testing.T) {
 	want := arrow.NewSchema([]arrow.Field{{Name: "tags", Type: arrow.Null, Nullable: true}, {Name: "m", Type: arrow.Null, Nullable: true}, {Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
 	if !s.Equal(want) {
 		t.Errorf("%s", s)
+	}
+}
+
+// TestFieldsAreBounded: a schema may have as many fields as a table may sensibly have, and one more is an error, also where 40 definitions of which each has the next one twice are 2^40.
+func TestFieldsAreBounded(t *testing.T) {
+	flat := func(n int) string {
+		var properties []string
+		for i := range n {
+			properties = append(properties, fmt.Sprintf(`"f%d":{"type":"integer"}`, i))
+		}
+		return `{"type":"object","properties":{` + strings.Join(properties, ",") + `}}`
+	}
+	if s, err := TableSchema(flat(decode.MaxFields)); err != nil || s.NumFields() != decode.MaxFields {
+		t.Error(err)
+	}
+	defs := []string{`"d40":{"type":"integer"}`}
+	for i := range 40 {
+		defs = append(defs, fmt.Sprintf(`"d%d":{"type":"object","properties":{"a":{"$ref":"#/$defs/d%d"},"b":{"type":"array","items":{"$ref":"#/$defs/d%d"}}}}`, i, i+1, i+1))
+	}
+	deep := `{"type":"object","properties":{"n":{"type":"integer"},"deep":{"$ref":"#/$defs/d0"}},"$defs":{` + strings.Join(defs, ",") + `}}`
+	says := fmt.Sprintf("the JSON Schema has %d fields", decode.MaxFields+1)
+	for _, text := range []string{flat(decode.MaxFields + 1), deep} {
+		if _, err := TableSchema(text); err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "table.columns") {
+			t.Errorf("%v", err)
+		}
+	}
+	if _, err := ColumnType("key", deep); err == nil || !strings.Contains(err.Error(), says) {
+		t.Errorf("a key: %v", err)
+	}
+	s, err := MessageSchema(func(path string) bool { return path == "deep" }, deep)
+	if err != nil || s.NumFields() != 2 || s.Field(1).Type != arrow.Null {
+		t.Errorf("what is given: %v, %v", s, err)
 	}
 }

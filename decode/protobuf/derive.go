@@ -15,7 +15,7 @@ func TableSchema(t *Type) (*arrow.Schema, error) { return MessageSchema(t, nil) 
 
 // MessageSchema is TableSchema but for fields that are given: they may be what no column can hold.
 func MessageSchema(t *Type, given decode.Given) (*arrow.Schema, error) {
-	d := &deriver{given: given, within: map[protoreflect.FullName]bool{}}
+	d := &deriver{decode.Fields{Of: "the message type " + string(t.descriptor.FullName()), Given: given}, map[protoreflect.FullName]bool{}}
 	fields, err := d.fields(t.descriptor, "")
 	if err != nil {
 		return nil, err
@@ -27,7 +27,7 @@ func MessageSchema(t *Type, given decode.Given) (*arrow.Schema, error) {
 }
 
 type deriver struct {
-	given  decode.Given
+	decode.Fields
 	within map[protoreflect.FullName]bool
 }
 
@@ -41,8 +41,8 @@ func (d *deriver) fields(m protoreflect.MessageDescriptor, path string) ([]arrow
 	for i := range m.Fields().Len() {
 		f := m.Fields().Get(i)
 		at := join(path, string(f.Name()))
-		t, err := d.field(f, at)
-		if t, err = d.given.Or(t, err, at); err != nil {
+		t, err := d.Column(at, func() (arrow.DataType, error) { return d.field(f, at) })
+		if err != nil {
 			return nil, err
 		}
 		out = append(out, arrow.Field{Name: string(f.Name()), Type: t, Nullable: true})
@@ -73,6 +73,9 @@ func (d *deriver) field(f protoreflect.FieldDescriptor, path string) (arrow.Data
 }
 
 func (d *deriver) single(f protoreflect.FieldDescriptor, path string) (arrow.DataType, error) {
+	if err := d.Count(path); err != nil {
+		return nil, err
+	}
 	switch f.Kind() {
 	case protoreflect.BoolKind:
 		return arrow.FixedWidthTypes.Boolean, nil

@@ -480,6 +480,22 @@ func TestPathsWithinLists(t *testing.T) {
 	}
 }
 
+// TestFieldsAreBounded: 40 messages of which each has the next one twice are 2^40 fields.
+func TestFieldsAreBounded(t *testing.T) {
+	text := `syntax = "proto3"; message Top { int32 n = 1; D0 deep = 2; } message D40 { int32 a = 1; }`
+	for i := range 40 {
+		text += fmt.Sprintf(" message D%d { D%d a = 1; repeated D%d b = 2; }", i, i+1, i+1)
+	}
+	typ := parsed(t, text)
+	if _, err := TableSchema(typ); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("the message type Top has %d fields", decode.MaxFields+1)) {
+		t.Error(err)
+	}
+	s, err := MessageSchema(typ, func(path string) bool { return path == "deep" })
+	if err != nil || s.NumFields() != 2 || s.Field(1).Type != arrow.Null {
+		t.Errorf("what is given: %v, %v", s, err)
+	}
+}
+
 func descriptorSet(t *testing.T, text string) []byte {
 	t.Helper()
 	compiler := protocompile.Compiler{Resolver: &protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(map[string]string{"f.proto": text})}}

@@ -88,7 +88,7 @@ var table = []rule{
 		because: "a format adds parsing to the shared plan, nothing else; the schema of an id comes from a function",
 	},
 	{
-		pkg: "decode/jsonschema", modules: []string{arrow, jsonSchema}, pure: true,
+		pkg: "decode/jsonschema", imports: []string{"decode"}, modules: []string{arrow, jsonSchema}, pure: true,
 		because: "columns out of a schema's text; no message goes through it",
 	},
 	{
