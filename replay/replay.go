@@ -49,8 +49,10 @@ type Options struct {
 	// NewDecoder compiles a decoder for a layout of the stream's table, which follows the messages' schemas as the stream does. What it can't
 	// make a row of is a *decode.PoisonError.
 	NewDecoder pipeline.NewDecoder
-	Log        *slog.Logger // of a decoder's panic, which ends the run with a *pipeline.PanicError
-	Now        func() time.Time
+	// LettersOfPart is how many letters one commit lands at most; 0 for 50,000.
+	LettersOfPart int
+	Log           *slog.Logger // of a decoder's panic, which ends the run with a *pipeline.PanicError
+	Now           func() time.Time
 }
 
 // Result is what a replay has done, also where it ends with an error.
@@ -79,10 +81,11 @@ type replayer struct {
 	found    map[place]int64 // generations in which what is replayed was found to be bad
 	replayed int64
 	former   int64
+	last     int64 // replay, of those whose marks were read, or our own since
 }
 
 // Run replays part after part until nothing is left that was not tried. Each part is read in a version of the dead-letter table that has
-// the marks of all replays before, and lands only if there was none since. Where there was, or a rewind, or a change of the table, the
+// the marks of all replays before but its own, and lands only if there was no other since. Where there was while it was made, or a rewind, or a change of the table, the
 // error is a *checkpoint.RefusedError, and another run goes on.
 func Run(ctx context.Context, o Options) (Result, error) {
 	r := &replayer{Options: o, tried: map[place]error{}, found: map[place]int64{}}
@@ -108,54 +111,84 @@ func (r *replayer) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	partitions := slices.Sorted(maps.Keys(next))
-	for {
-		settled, err := sink.Settle(ctx, r.Stream, r.Letters, partitions)
-		if err != nil {
-			return err
-		}
-		generation := r.Stream.Generation()
-		standing, err := r.Standing(ctx)
-		if err != nil {
-			return err
-		}
-		part, err := r.read(ctx, standing)
-		if err != nil {
-			return err
-		}
-		if len(part) == 0 {
-			return nil
-		}
-		if err := r.replay(ctx, part, settled, generation); err != nil {
+	for partitions := slices.Sorted(maps.Keys(next)); ; {
+		if more, err := r.pass(ctx, partitions); err != nil || !more {
 			return err
 		}
 	}
 }
 
-// read takes letters that were not tried, up to the bounds of a part.
-func (r *replayer) read(ctx context.Context, standing *admin.Standing) ([]*kgo.Record, error) {
+// pass reads the dead-letter table once, and replays what was not tried, part after part. Where another replay or a rewind came in between, it ends early, since what it has
+// read lacks the marks of that. more tells whether it has found anything: another pass finds nothing more, or what came meanwhile.
+func (r *replayer) pass(ctx context.Context, partitions []int32) (more bool, err error) {
+	settled, err := sink.Settle(ctx, r.Stream, r.Letters, partitions)
+	if err != nil {
+		return false, err
+	}
+	generation := r.Stream.Generation()
+	r.last = r.lastReplay(settled)
+	standing, err := r.Standing(ctx)
+	if err != nil {
+		return false, err
+	}
 	var part []*kgo.Record
 	bytes := 0
+	land := func() bool {
+		more = true
+		if settled, err = sink.Settle(ctx, r.Stream, r.Letters, partitions); err != nil || r.lastReplay(settled) != r.last || r.Stream.Generation() != generation {
+			return false
+		}
+		err = r.replay(ctx, part, settled, generation)
+		part, bytes = nil, 0
+		return err == nil
+	}
 	r.former = 0
-	err := r.Read(ctx, func(l *admin.Letter) bool {
-		if l.Replayed {
-			return true
-		}
-		if !standing.Has(l.Generation, l.Partition, l.Offset) {
-			r.former++
-			return true
-		}
-		if _, tried := r.tried[place{l.Partition, l.Offset}]; tried {
+	stopped := false
+	readErr := r.Read(ctx, func(l *admin.Letter) bool {
+		if !r.wants(l, standing) {
 			return true
 		}
 		r.found[place{l.Partition, l.Offset}] = l.Generation
 		record := recordOf(l)
 		part = append(part, record)
-		bytes += pipeline.Size(record)
-		return len(part) < lettersOfPart && bytes < bytesOfPart
+		if bytes += pipeline.Size(record); len(part) >= r.most() || bytes >= bytesOfPart {
+			stopped = !land()
+		}
+		return !stopped
 	})
-	return part, err
+	switch {
+	case err != nil || stopped:
+	case readErr != nil:
+		err = readErr
+	case len(part) > 0:
+		land()
+	}
+	return more, err
 }
+
+// lastReplay is the slot of replays, by which a pass tells whether there was another one than its own; -1 for none.
+func (r *replayer) lastReplay(slots map[string]int64) int64 {
+	if id, ok := slots[checkpoint.ReplayAppID(r.Name)]; ok {
+		return id
+	}
+	return -1
+}
+
+// wants says whether a letter is to be replayed.
+func (r *replayer) wants(l *admin.Letter, standing *admin.Standing) bool {
+	if l.Replayed {
+		return false
+	}
+	if !standing.Has(l.Generation, l.Partition, l.Offset) {
+		r.former++
+		return false
+	}
+	_, tried := r.tried[place{l.Partition, l.Offset}]
+	return !tried
+}
+
+// most is how many letters a part has at most.
+func (r *replayer) most() int { return cmp.Or(r.LettersOfPart, lettersOfPart) }
 
 // recordOf is the message of a letter, as Kafka had it.
 func recordOf(l *admin.Letter) *kgo.Record {
@@ -257,7 +290,7 @@ func (p *part) land(ctx context.Context, settled map[string]int64) error {
 			Remedy: "run it again",
 		}
 	}
-	p.replayed += p.good
+	p.replayed, p.last = p.replayed+p.good, parcel.ID
 	return nil
 }
 

@@ -39,6 +39,8 @@ type replayable struct {
 	config, table, letters string
 	now                    func() time.Time // of replayIn; nil for the clock
 	decoders               func(pipeline.NewDecoder) pipeline.NewDecoder
+	part                   int    // letters of a commit at most; 0 for as many as there may be
+	reads                  func() // of the dead-letter table
 }
 
 // newReplayable runs a stream of 100 messages. Of each ten, two have their id under another name than the configuration has asked for
@@ -400,6 +402,13 @@ func (r replayable) replayIn(ctx context.Context, t *testing.T, table, letters s
 	if r.decoders != nil {
 		options.NewDecoder = r.decoders(options.NewDecoder)
 	}
+	options.LettersOfPart = r.part
+	if read := options.Read; r.reads != nil {
+		options.Read = func(ctx context.Context, visit func(*admin.Letter) bool) error {
+			r.reads()
+			return read(ctx, visit)
+		}
+	}
 	_, err = c.replay(ctx, options)
 	return err
 }
@@ -729,9 +738,26 @@ func TestVerifyTellsRowsFromReplayedOnes(t *testing.T) {
 	wantLost(70, 0)
 }
 
-// TestTwoReplaysAtOnce has another replay run to its end at each operation of the first one.
+// TestReplayOfManyParts: the dead-letter table is read once for all of them, and once more for what has come meanwhile.
+func TestReplayOfManyParts(t *testing.T) {
+	r := newReplayable(t)
+	reads := 0
+	r.part, r.reads = 3, func() { reads++ }
+	table, letters := replayStores(t, r)
+	begin := newestOf(t, table)
+	if err := r.replayIn(t.Context(), t, table, letters); err != nil {
+		t.Fatal(err)
+	}
+	replayedOnce(t, table, letters)
+	if commits := newestOf(t, table) - begin; reads != 2 || commits < 7 {
+		t.Errorf("the table was read %d times for %d commits", reads, commits)
+	}
+}
+
+// TestTwoReplaysAtOnce has another replay run to its end at each operation of the first one, which has several parts.
 func TestTwoReplaysAtOnce(t *testing.T) {
 	r := newReplayable(t)
+	r.part = 11
 	refused := 0
 	for i := 0; ; i++ {
 		table, letters := inMemory(t, r.table), inMemory(t, r.letters)

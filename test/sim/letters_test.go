@@ -154,6 +154,9 @@ func (l *letters) verify(ctx context.Context) {
 // replayTime is about how long a replay takes with a store that is well.
 const replayTime = 2 * time.Second
 
+// lettersOfPart is how many letters a replay lands at a time, so that it has several parts.
+const lettersOfPart = 5
+
 // operate has an operator replay dead letters, as `connector dead-letters replay` does, beside the workers. Often it is killed on the way.
 func (w *world) operate() *process {
 	w.count.Replays++
@@ -218,7 +221,7 @@ func (p *process) replay(ctx context.Context, log *slog.Logger) (replay.Result, 
 	decoder, closed := p.decoders(ctx, log)
 	defer closed()
 	return replay.Run(ctx, replay.Options{
-		Name: streamName, Stream: stream, Letters: table, NewDecoder: decoder, Log: log, Now: time.Now,
+		Name: streamName, Stream: stream, Letters: table, NewDecoder: decoder, LettersOfPart: lettersOfPart, Log: log, Now: time.Now,
 		Standing: func(ctx context.Context) (*admin.Standing, error) {
 			return admin.StandingOf(ctx, p.stores[0], streamName)
 		},
