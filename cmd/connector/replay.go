@@ -40,7 +40,7 @@ If it is interrupted, run it again. What it waits for, such as a schema registry
 				return err
 			}
 			if c.divided() {
-				return &configError{errors.New("dead letters of a stream whose table.uri has values can't be replayed: mend the cause, and have their offsets read again by `connector rewind --to-offsets`, after what came behind them was deleted from the tables")}
+				return &configError{errors.New("dead letters of a stream whose table.uri has values can't be replayed: mend the cause, and send them to the topic once more, as `connector dead-letters list -o json` has them; or have their offsets read again by `connector rewind --to-offsets`, after what came behind them was deleted from the tables")}
 			}
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn})) // of what it waits for
 			messages, err := openFormat(cmd.Context(), c.Source, log)
