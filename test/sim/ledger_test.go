@@ -38,6 +38,7 @@ type ledger struct {
 	asked      map[int32]int64   // by partition, where the operator who rewinds wants to go on
 	past       []*past           // by version, where there may be a RESTORE
 	restored   *restoration      // the newest; nil for none
+	retired    retirement
 }
 
 // place is where a message is in its topic.
@@ -54,6 +55,7 @@ type file struct {
 	action  json.RawMessage // that has added it
 
 	generation int64
+	ids        rowIDs
 }
 
 // row is what a message has become.
@@ -91,17 +93,23 @@ type line struct {
 		Version     int64  `json:"version"`
 		LastUpdated int64  `json:"lastUpdated"`
 	} `json:"txn"`
-	Add      *addAction             `json:"add"`
-	Remove   *struct{ Path string } `json:"remove"`
-	MetaData json.RawMessage        `json:"metaData"`
-	Protocol json.RawMessage        `json:"protocol"`
+	Add    *addAction             `json:"add"`
+	Remove *struct{ Path string } `json:"remove"`
+	Domain *struct {
+		Domain        string `json:"domain"`
+		Configuration string `json:"configuration"`
+	} `json:"domainMetadata"`
+	MetaData json.RawMessage `json:"metaData"`
+	Protocol json.RawMessage `json:"protocol"`
 }
 
 type addAction struct {
-	Path       string            `json:"path"`
-	Size       int64             `json:"size"`
-	DataChange bool              `json:"dataChange"`
-	Tags       map[string]string `json:"tags"`
+	Path          string            `json:"path"`
+	Size          int64             `json:"size"`
+	DataChange    bool              `json:"dataChange"`
+	Tags          map[string]string `json:"tags"`
+	BaseRowID     *int64            `json:"baseRowId"`
+	CommitVersion *int64            `json:"defaultRowCommitVersion"`
 
 	text json.RawMessage
 }
@@ -197,6 +205,7 @@ func (w *world) read(version int64, data []byte) {
 			w.fault("the simulation's own OPTIMIZE of version %d has lost %v", version, at)
 		}
 	}
+	l.takeRowIDs(version, actions)
 	w.readGenerations(removed, adds)
 	w.readUnits(version, actions, own)
 }
@@ -247,6 +256,7 @@ func (w *world) readUnits(version int64, actions []line, own map[place]string) {
 		}
 	}
 	w.readMarks(version, names)
+	l.readEnd(version, actions)
 	_, isReplay := txns[checkpoint.ReplayAppID(streamName)]
 	for at, path := range own {
 		if !isReplay {
@@ -294,6 +304,14 @@ func (w *world) readUnit(version int64, u unitRecord, own map[place]string, ends
 		w.fault("I2: unit %s is in the versions %d and %d", u.Unit, before, version)
 	}
 	l.units[u.Unit] = version
+	if u.Name == streamName {
+		switch {
+		case u.Rewind != nil:
+			l.retired.ended, l.retired.rewound = false, time.Now()
+		case l.retired.ended:
+			w.fault("I13: version %d has unit %s, and stream %s was ended by version %d", version, u.Unit, u.Name, l.retired.version)
+		}
+	}
 	if u.Rewind != nil {
 		l.generation[u.Name] = u.Generation
 		l.restored.rewind(u.Name, version)

@@ -170,6 +170,7 @@ func (w *world) optimize() {
 	if len(actions) == 1 {
 		add["tags"] = files[0].tags
 	}
+	actions = append(actions, s.giveRowIDs(add, table.NumRows())...)
 	w.count.Optimized++
 	w.foreignTo(s, "OPTIMIZE", append(actions, map[string]any{"add": add})...)
 }

@@ -158,7 +158,7 @@ func (w *world) startOf(stream int) *process {
 				w.trace.add(p.name, "is refused, as another stream of the topic")
 			}
 			refuses = refuses && (stream == intruder || w.hasLost()) // strand looks whether it does
-			if p.err != nil && !errors.Is(p.err, pipeline.ErrInterrupted) && !refuses && !w.isExcused(p.err) && !w.isRestored(p) {
+			if p.err != nil && !errors.Is(p.err, pipeline.ErrInterrupted) && !refuses && !w.isExcused(p.err) && !w.isRestored(p) && !w.isEnded(p) {
 				w.fault("%s has ended: %v", p.name, p.err)
 			}
 		}

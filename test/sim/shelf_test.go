@@ -32,6 +32,7 @@ type shelf struct {
 	away    *time.Time        // since when the folder was removed; nil: it is there
 	gone    map[string][]byte // what was in it
 	stamp   int64             // the newest version's in-commit timestamp
+	rowMark int64             // the highest row id that was given; -1 for none
 	read    func(version int64, data []byte)
 
 	metaData map[string]json.RawMessage // the newest
@@ -40,7 +41,7 @@ type shelf struct {
 }
 
 func newShelf(w *world, name string) *shelf {
-	return &shelf{w: w, name: name, store: memory.New(), version: -1, files: map[string]*file{}, txns: map[string]int64{}, deleted: map[string]bool{}, columns: map[string]map[string]bool{}}
+	return &shelf{w: w, name: name, store: memory.New(), version: -1, rowMark: -1, files: map[string]*file{}, txns: map[string]int64{}, deleted: map[string]bool{}, columns: map[string]map[string]bool{}}
 }
 
 var versionName = regexp.MustCompile(`^_delta_log/(\d{20})\.json$`)
@@ -255,8 +256,11 @@ func (s *shelf) compare(ctx context.Context) {
 			return
 		}
 		files++
-		if _, ok := s.files[add.Path]; !ok {
+		f, ok := s.files[add.Path]
+		if !ok {
 			s.w.fault("a snapshot of version %s%d has %s, which is not in the log", s.name, snapshot.Version(), add.Path)
+		} else if tracked := f.ids != (rowIDs{}); tracked && (add.BaseRowID == nil || add.DefaultRowCommitVersion == nil || f.ids != rowIDs{*add.BaseRowID, *add.DefaultRowCommitVersion}) {
+			s.w.fault("I9: a snapshot of version %s%d has %s with other row ids than the log", s.name, snapshot.Version(), add.Path)
 		}
 	}
 	if snapshot.Version() != s.version || files != len(s.files) {

@@ -127,6 +127,7 @@ func (t *table) readVersion(version int64, data []byte) {
 			w.fault("the simulation's own OPTIMIZE of version %s%d has lost %v", t.name, version, at)
 		}
 	}
+	t.takeRowIDs(version, actions)
 }
 
 // take looks at a row that a version brings: no table has it in that generation, and the catalog has decided about it.

@@ -76,6 +76,7 @@ type world struct {
 	restores   bool          // somebody restores the table to earlier versions
 	forgets    bool          // and cleans the log so that it does not tell
 	rewinds    bool          // an operator rewinds streams beside their workers
+	retires    bool          // an operator ends the first stream, and has it go on
 	properties map[string]string
 	create     *arrow.Schema
 
@@ -116,7 +117,7 @@ type counts struct {
 	LostAnswers, Late, Fenced, Dropped, Proposed, Carried, LogCheckpoints, Cleanups                   int
 	Filtered, Second, Turnovers, CarriedBeside, Held, Strangers                                       int
 	Routed, Removed, RowsGone, Rewinds, Consigned, Intruders                                          int
-	Restores, Restored, Forgotten, Woken                                                              int
+	Restores, Restored, Forgotten, Woken, Ends, Ended                                                 int
 }
 
 func (c *counts) all() map[string]*int {
@@ -134,6 +135,7 @@ func (c *counts) all() map[string]*int {
 		"messages for one of many tables": &c.Routed, "tables removed under workers": &c.Removed, "times that a cleaning took rows of many tables": &c.RowsGone,
 		"rewinds": &c.Rewinds, "workers that could not deliver rows": &c.Consigned, "second streams of the topic refused": &c.Intruders,
 		"RESTORE by others": &c.Restores, "workers that a RESTORE has ended": &c.Restored, "times that a cleaning took the version of a RESTORE": &c.Forgotten, "workers that were frozen meanwhile": &c.Woken,
+		"streams ended": &c.Ends, "workers that the end of their stream has ended": &c.Ended,
 		"proposals": &c.Proposed, "proposals carried": &c.Carried, "log checkpoints": &c.LogCheckpoints, "cleanups of the log": &c.Cleanups,
 	}
 }
@@ -213,13 +215,17 @@ func newWorld(t *testing.T, seed uint64) *world {
 		w.intrudes = w.second == nil && rnd.IntN(3) == 0
 	}
 	w.turnBack(rand.New(rand.NewPCG(seed, 7)))
+	if rand.New(rand.NewPCG(seed, 8)).IntN(4) == 0 {
+		w.properties[rowTracking] = "true"
+	}
+	w.part(rand.New(rand.NewPCG(seed, 9)))
 	schema, err := delta.ParseDDL(columns)
 	w.check(err)
 	field, _ := decode.MetadataConfig{}.Field()
 	w.create = arrow.NewSchema(append(schema.Fields(), field), nil)
 	w.kafka = kafkatest.Start(t, topic, w.partitions, kfake.Ports(9092), kfake.ListenFn(w.network.Listen), kfake.SeedTopics(secondPartitions, streams[1].topic))
 	w.watch()
-	w.trace.add("world", "seed %d: dead letters %v, evolution %v, filter %v, second stream %v, many tables %v, RESTORE %v, cleaned %v, rewinds %v, group protocol %s, %d partitions, flush %v, life %v, store %v, %v", seed, w.buries, w.evolves, w.filters, w.second, w.divided != nil, w.restores, w.forgets, w.rewinds, w.protocol, w.partitions, w.flush, w.life, w.usual.slow, w.properties)
+	w.trace.add("world", "seed %d: dead letters %v, evolution %v, filter %v, second stream %v, many tables %v, RESTORE %v, cleaned %v, rewinds %v, ends %v, group protocol %s, %d partitions, flush %v, life %v, store %v, %v", seed, w.buries, w.evolves, w.filters, w.second, w.divided != nil, w.restores, w.forgets, w.rewinds, w.retires, w.protocol, w.partitions, w.flush, w.life, w.usual.slow, w.properties)
 	return w
 }
 
@@ -348,6 +354,10 @@ func (w *world) act() {
 	}
 	if w.restores && w.rnd.IntN(10) == 0 {
 		w.restore()
+		return
+	}
+	if w.retires && w.rnd.IntN(12) == 0 {
+		w.retire()
 		return
 	}
 	if w.rewinds && w.rnd.IntN(12) == 0 {
