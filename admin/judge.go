@@ -428,7 +428,7 @@ func (v *verifier) report() *Report {
 	if !v.offsets && len(v.tracks) > 0 {
 		r.Notes = append(r.Notes, "the rows don't tell their offsets: they were counted, and not compared one by one")
 	}
-	r.FaultCount, r.Faults = v.faults.total, v.faults.sorted()
+	r.FaultCount, r.FaultKinds, r.Faults = v.faults.total, v.faults.kinds, v.faults.sorted()
 	r.Unverified = append([]Finding{}, v.unverified...)
 	r.Verdict = verdict(r.FaultCount > 0, len(r.Unverified) > 0)
 	return r

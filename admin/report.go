@@ -120,7 +120,8 @@ type Report struct {
 	Partitions  []PartitionReport `json:"partitions"`
 	Others      []OtherCommit     `json:"other_commits"`
 	FaultCount  int64             `json:"fault_count"`
-	Faults      []Finding         `json:"faults"` // the first of each kind
+	FaultKinds  map[Kind]int64    `json:"fault_kinds,omitempty"` // FaultCount by kind
+	Faults      []Finding         `json:"faults"`                // the first of each kind
 	Unverified  []Finding         `json:"unverified"`
 	Notes       []string          `json:"notes"`
 	Kafka       *KafkaReport      `json:"kafka"`

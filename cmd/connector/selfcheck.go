@@ -136,8 +136,10 @@ func (s *selfCheck) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for kind, n := range r.FaultKinds {
+		s.faults.WithLabelValues(string(kind)).Add(float64(n))
+	}
 	for i, f := range r.Faults {
-		s.faults.WithLabelValues(string(f.Kind)).Inc()
 		if i < maxFaultLines {
 			s.log.Error("verification has found a fault", "kind", f.Kind, "what", f.Text)
 		}

@@ -116,6 +116,54 @@ http: {listen: "off"}
 	look("kafkadelta_verify_version 7", "kafkadelta_verify_rows_total 40", "kafkadelta_verify_faults_total missing_file 1")
 }
 
+// TestSelfCheckCountsAllFaults: more of a kind than a report has the texts of.
+func TestSelfCheckCountsAllFaults(t *testing.T) {
+	const many = 60
+	cluster := kafkatest.Start(t, "numbers", 1)
+	table := filepath.Join(t.TempDir(), "table")
+	conf := file(t, "c.yaml", fmt.Sprintf(`name: numbers
+source: {brokers: [%q], topic: numbers}
+table: {uri: %q, schema: "id BIGINT", partition_by: [id]}
+http: {listen: "off"}
+`, cluster.ListenAddrs()[0], table))
+	more := func(n int) {
+		t.Helper()
+		var values [][]byte
+		for i := range n {
+			values = append(values, fmt.Appendf(nil, `{"id":%d}`, i))
+		}
+		kafkatest.Produce(t, cluster.ListenAddrs(), "numbers", 1, values)
+		mustRun(t, "run", "-c", conf, "--until-end", "--log-level", "error")
+	}
+	s := newSelfCheck("numbers", verifyConfig{Interval: time.Minute}, "_kafka", func() bool { return true }, time.Now, slog.New(slog.DiscardHandler))
+	var err error
+	if s.store, err = openStore(t.Context(), table, open.Config{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	check := func() {
+		t.Helper()
+		if err := s.check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	more(1)
+	check() // begins here
+	more(many)
+	files, err := filepath.Glob(filepath.Join(table, "id=*", "*.parquet"))
+	if err != nil || len(files) != 1+many {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, f := range files {
+		if err := os.Remove(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check()
+	if got, want := metricsText(t, s.registry), fmt.Sprintf("kafkadelta_verify_faults_total missing_file %d\n", many); !strings.Contains(got, want) {
+		t.Errorf("no %q in\n%s", want, got)
+	}
+}
+
 // TestRunVerifiesItself holds that verify.interval of a configuration file has a running worker check what it commits.
 func TestRunVerifiesItself(t *testing.T) {
 	cluster := kafkatest.Start(t, "numbers", 2)
