@@ -68,7 +68,12 @@ func PlanAdoption(ctx context.Context, store delta.LogStore, a Adoption) (*Adopt
 	}
 	for _, id := range slices.Sorted(maps.Keys(a.Kafka.Start)) {
 		to, ok := next[id]
-		if !ok {
+		switch start := a.Kafka.Start[id]; {
+		case ok:
+		case start == a.Kafka.End[id]: // there is nothing that it might have taken
+			to = start
+			p.Notes = append(p.Notes, fmt.Sprintf("the other program has no offset of partition %d, which is empty: it begins with the first message that comes, at offset %d or later", id, start))
+		default:
 			return nil, &checkpoint.RefusedError{
 				Cause:  fmt.Sprintf("the other program has no offset of %s[%d]", a.Topic, id),
 				Remedy: "it has to read every partition once, a new one too, before it is taken over; is it the right topic?",
@@ -171,7 +176,7 @@ func (p *AdoptionPlan) unmoved() error {
 		return err
 	}
 	for _, m := range p.Moves {
-		if next[m.Partition] != m.To-m.Gone {
+		if to, ok := next[m.Partition]; ok && to != m.To-m.Gone { // of an empty partition there may be none
 			return &checkpoint.RefusedError{
 				Cause:  fmt.Sprintf("the query %s has committed to the table since the plan was made", p.a.Spark.Query),
 				Remedy: "stop it, and start again",

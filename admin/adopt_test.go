@@ -205,6 +205,42 @@ func TestAdoptFromAGroup(t *testing.T) {
 	wantVerdict(t, f.verify(), admin.OK)
 }
 
+// TestAdoptAnEmptyPartition: the other program has no offset of a partition that nothing has come to yet, or whose messages are all gone.
+func TestAdoptAnEmptyPartition(t *testing.T) {
+	folder := sparkFolder(t, 2, 2)
+	if err := folder.Put(t.Context(), "offsets/1", []byte("v1\n{}\n{\"topic\":{\"0\":20}}")); err != nil {
+		t.Fatal(err)
+	}
+	spark, err := admin.ReadSparkCheckpoint(t.Context(), folder, topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*admin.Adoption){
+		"group": func(a *admin.Adoption) {
+			a.Group = &admin.KafkaGroup{Name: "connect-x", State: "Empty", Offsets: map[int32]int64{0: 20}}
+		},
+		"Spark": func(a *admin.Adoption) { a.Spark = spark },
+	} {
+		f := foreignTable(t, 5, delta.Txn{AppID: query, Version: 1})
+		a := adoption()
+		change(&a)
+		a.Kafka.Start[1], a.Kafka.End[1] = 7, 8
+		_, err := admin.PlanAdoption(t.Context(), f.store, a)
+		wantRefusal(t, err, "no offset of topic[1]", "every partition")
+		a.Kafka.End[1] = 7
+		p, err := admin.PlanAdoption(t.Context(), f.store, a)
+		f.check(err)
+		if want := (admin.Move{Partition: 1, From: -1, To: 7}); len(p.Moves) != 2 || p.Moves[1] != want || !strings.Contains(p.Notes[len(p.Notes)-1], "partition 1, which is empty") {
+			t.Errorf("%s: the plan is %+v, notes %q", name, p.Moves, p.Notes)
+		}
+		_, err = p.Commit(t.Context())
+		f.check(err)
+		if want := map[string]int64{"-0": 19, "-1": 6, identityTxn: 2, query: 1}; !maps.Equal(f.txns(), want) {
+			t.Errorf("%s: the txns are %v, want %v", name, f.txns(), want)
+		}
+	}
+}
+
 // TestAdoptWhatAnotherStreamBrings: the topic is in the table already, by another stream. It may be there before the plan or since.
 func TestAdoptWhatAnotherStreamBrings(t *testing.T) {
 	other := func(filtered int64) []any {
