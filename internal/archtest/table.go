@@ -215,6 +215,10 @@ var table = []rule{
 		because: "brokers for tests",
 	},
 	{
+		pkg: "internal/savetest", testOnly: true,
+		because: "what saved results say of themselves, in one place",
+	},
+	{
 		pkg: "internal/storetest", testOnly: true, modules: []string{awsSDK, containers},
 		because: "servers for tests of stores",
 	},

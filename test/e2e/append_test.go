@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"kafkadelta/delta"
+	"kafkadelta/internal/savetest"
 )
 
 var plainOnce struct {
@@ -176,9 +177,7 @@ func appendRace(t *testing.T, table string, workers, each int) {
 	}
 	wantPairs(t, table, pairs(0, workers, each))
 	t.Log(report)
-	if *results != "" && !t.Failed() {
-		writeResult(t, report)
-	}
+	savetest.Result(t, *results, report)
 }
 
 // TestAppendRaceToCreate has processes make the table and append to it at once.

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/Shopify/toxiproxy/v2"
+
+	"kafkadelta/internal/savetest"
 )
 
 var (
@@ -101,9 +103,7 @@ func chaosOn(t *testing.T, kafka *broker, c cloud, seed uint64) {
 		fmt.Fprintf(&report, "  %7d %s\n", total.counts[what], what)
 	}
 	t.Log(report.String())
-	if *results != "" && !t.Failed() {
-		writeResult(t, report.String())
-	}
+	savetest.Result(t, *results, report.String())
 }
 
 // world is one topic with its load, one table, and the workers between them.

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"kafkadelta/internal/savetest"
 )
 
 var (
@@ -69,9 +71,7 @@ func TestCombiningHappens(t *testing.T) {
 	}
 	report := strings.Join(rows, "\n") + "\n"
 	t.Log("\n" + report)
-	if *results != "" && !t.Failed() {
-		writeResult(t, report)
-	}
+	savetest.Result(t, *results, report)
 }
 
 func loadAverage() string {

@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/internal/kafkatest"
+	"kafkadelta/internal/savetest"
 )
 
 var (
@@ -230,9 +231,7 @@ func TestPoisonStorm(t *testing.T) {
 			reports += report
 		})
 	}
-	if *results != "" && !t.Failed() {
-		writeResult(t, reports)
-	}
+	savetest.Result(t, *results, reports)
 }
 
 // storm is what a run over a topic has come to.

@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"kafkadelta/internal/kafkatest"
+	"kafkadelta/internal/savetest"
 )
 
 // window is what a connector was doing when it was killed, as its log tells. Data files are written while the flush
@@ -128,9 +128,7 @@ func killRun(t *testing.T, brokers []string, topic string, want int) {
 	}
 	report := k.report(t, len(sent), log, len(log.orphans(t, s.table)), agreed)
 	t.Log(report)
-	if *results != "" {
-		writeResult(t, report)
-	}
+	savetest.Result(t, *results, report)
 }
 
 func (k *killed) total() int {
@@ -214,21 +212,6 @@ func (k *killed) report(t testing.TB, messages int, log tableLog, orphans int, a
 		fmt.Fprintf(&b, "  checked by %s: each message is in the table exactly once\n", strings.Join(agreed, " and "))
 	}
 	return b.String()
-}
-
-// writeResult adds to the file of the figures. Only a run that passed is written down.
-func writeResult(t testing.TB, report string) {
-	t.Helper()
-	f, err := os.OpenFile(*results, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.WriteString(report); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func TestWindowAt(t *testing.T) {

@@ -26,6 +26,7 @@ import (
 
 	"kafkadelta/checkpoint"
 	"kafkadelta/delta"
+	"kafkadelta/internal/savetest"
 	"kafkadelta/sink"
 	"kafkadelta/storage/open"
 )
@@ -76,9 +77,7 @@ func TestNetworkFaults(t *testing.T) {
 				t.Errorf("%s: none, so that nothing is proved", met)
 			}
 		}
-		if *results != "" && !t.Failed() {
-			writeResult(t, report)
-		}
+		savetest.Result(t, *results, report)
 	})
 }
 

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"kafkadelta/internal/savetest"
 )
 
 // TestBrokerDown takes the only broker away while a stream runs: the worker lives, is not ready meanwhile, goes on by itself, and in the end
@@ -72,7 +74,5 @@ func TestBrokerDown(t *testing.T) {
 	report := fmt.Sprintf("%s: the broker was away for %v (kill -9; until it answered %v) under load, and the same worker went on: %d messages, each in the table exactly once by verify, verify.py, %s\n",
 		t.Name(), *outage, down.Round(time.Second), len(sent), strings.Join(agreed, " and "))
 	t.Log(report)
-	if *results != "" && !t.Failed() {
-		writeResult(t, report)
-	}
+	savetest.Result(t, *results, report)
 }

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/sr/srfake"
+
+	"kafkadelta/internal/savetest"
 )
 
 // schemaRegistry is franz-go's schema registry, with a front that fails on purpose: producers ask the one, the connector the other.
@@ -217,8 +219,6 @@ func TestRegistryDown(t *testing.T) {
 	p.wantExit(exitOK, time.Minute)
 	agreed := e.check(t, s.table)
 	wantVerified(t, config, s.table)
-	if *results != "" && !t.Failed() {
-		writeResult(t, fmt.Sprintf("%s: the registry was away for %v, and messages of a new schema waited: %d messages, each in the table exactly once by verify, verify.py, %s, none taken twice, none poison\n",
-			t.Name(), *outage, n+50, strings.Join(agreed, " and ")))
-	}
+	savetest.Result(t, *results, fmt.Sprintf("%s: the registry was away for %v, and messages of a new schema waited: %d messages, each in the table exactly once by verify, verify.py, %s, none taken twice, none poison\n",
+		t.Name(), *outage, n+50, strings.Join(agreed, " and ")))
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"kafkadelta/internal/savetest"
 )
 
 // TestKillTopicsOfOneTable has two processes bring three topics into one table, each topic a stream of its own, kills them with kill -9 at
@@ -78,9 +80,7 @@ func TestKillTopicsOfOneTable(t *testing.T) {
 		"  %d messages in %d versions; the longest wait for a life's commits was %v; checked by verify, verify.py, and %s: each message is in the table exactly once\n",
 		t.Name(), *kills, runtime.GOOS, runtime.GOARCH, hit[inCommit], hit[inData], hit[inReport]+hit[inBetween], sent, newestVersion(t, s.table), longest.Round(time.Second), strings.Join(agreed, " and "))
 	t.Log(report)
-	if *results != "" {
-		writeResult(t, report)
-	}
+	savetest.Result(t, *results, report)
 }
 
 // waitNext waits for a line that is not there yet, for a while: a worker that commits nothing writes none.

@@ -26,6 +26,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/internal/kafkatest"
+	"kafkadelta/internal/savetest"
 	"kafkadelta/storage/local"
 )
 
@@ -145,12 +146,7 @@ func judge(t *testing.T, samples []sample, last sample) {
 		t.Errorf("keeping the log in order failed %.0f times", last["failed upkeep"])
 	}
 	t.Log(text.String())
-	if *results != "" && !t.Failed() {
-		f, err := os.OpenFile(*results, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
-		check(t, err)
-		_, err = f.WriteString(text.String())
-		check(t, errors.Join(err, f.Close()))
-	}
+	savetest.Result(t, *results, text.String())
 }
 
 // connector is a running process of the built connector.
