@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kafkadelta/delta"
 	"kafkadelta/internal/kafkatest"
 )
 
@@ -45,29 +47,48 @@ func wantNoFaults(t testing.TB, config, table string, code int) (otherRows int64
 	return r.OtherRows
 }
 
-// TestTakeOverFromKafkaDeltaIngest goes on with a table that has the txns of kafka-delta-ingest and nothing else of it: one
-// partition in the middle, one at its end, one without a txn.
+// txns are those of a table's newest version, by app id.
+func txns(t testing.TB, table string) map[string]int64 {
+	t.Helper()
+	snapshot, err := delta.OpenSnapshot(t.Context(), openStore(t, table), -1)
+	fatal(t, err)
+	found := map[string]int64{}
+	for txn := range snapshot.Txns() {
+		found[txn.AppID] = txn.Version
+	}
+	return found
+}
+
+// TestTakeOverFromKafkaDeltaIngest goes on with a table that kafka-delta-ingest itself has filled (fixtures/make_ingest.py): one partition in the middle, one
+// at its end, one without a message and hence without a txn. Each message is in the table exactly once.
 func TestTakeOverFromKafkaDeltaIngest(t *testing.T) {
 	const partitions = 3
 	b := kafkatest.Start(t, "web_requests", partitions).ListenAddrs()
 	lines := webRequests.lines(t)
 	kafkatest.Produce(t, b, "web_requests", partitions, lines)
 	end := dealt(lines, partitions).next()
+	folder := t.TempDir()
+	unzip(t, filepath.Join("..", "fixtures", "ingest.zip"), folder)
 	s := stream{
-		name: "web_requests", topic: "web_requests", brokers: b, table: filepath.Join(t.TempDir(), "table"), interval: time.Minute,
+		name: "web_requests", topic: "web_requests", brokers: b, table: filepath.Join(folder, "table"), interval: time.Minute,
 		schema: strings.Replace(webRequests.schema, "date DATE", "date STRING", 1), partitionBy: "date",
 		columns: `{date: {from: meta.producer.timestamp, cast: "substring(1, 10)"}}`,
 	}
 	config := s.write(t)
-	taken := []int64{end[0] / 2, end[1], 0}
-	reader(t, "ingest.py", s.table, filepath.Join("..", "data", webRequests.file), fmt.Sprint(partitions), strings.ReplaceAll(fmt.Sprint(taken), " ", ","))
-
+	if left, want := txns(t, s.table), map[string]int64{"web_requests-0": 19, "web_requests-1": 32}; !maps.Equal(left, want) || end[1] != 33 {
+		t.Fatalf("kafka-delta-ingest has left the txns %v, want %v", left, want)
+	}
 	untilEnd(t, config)
+	for p, next := range end {
+		if is := txns(t, s.table)[fmt.Sprintf("web_requests-%d", p)]; is != next-1 {
+			t.Errorf("the txn of partition %d is %d, want %d", p, is, next-1)
+		}
+	}
 	if got, want := reader(t, "distinct.py", s.table, "uuid"), fmt.Sprintf("%d %d", len(lines), len(lines)); got != want {
 		t.Errorf("the table has %s rows and distinct uuids, want %s", got, want)
 	}
-	if others := wantNoFaults(t, config, s.table, exitOK); others != taken[0]+taken[1] {
-		t.Errorf("verify counts %d rows of others, want %d", others, taken[0]+taken[1])
+	if others := wantNoFaults(t, config, s.table, exitOK); others != 20+33 {
+		t.Errorf("verify counts %d rows of others, want 53", others)
 	}
 	// More messages, a rewind behind the take-over, and a log that was cleaned.
 	kafkatest.Produce(t, b, "web_requests", partitions, lines[:9])
