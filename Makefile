@@ -14,8 +14,8 @@ VENV     := python3 test/e2e/readers/makevenv.py $${XDG_CACHE_HOME:-$$HOME/.cach
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## build bin/connector
-	$(GO) build -trimpath -o bin/ ./cmd/connector
+build: ## build bin/connector, static as in the image
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/ ./cmd/connector
 
 test: ## run all tests, with the race detector and assertions; tests of real servers skip without Docker
 	$(GO) test -race -timeout 60m ./...

@@ -183,7 +183,7 @@ class Connector(Peer):
 
     def build(self):
         self.binary = self.o.cache / "connector"
-        subprocess.run(["go", "build", "-trimpath", "-o", self.binary, "./cmd/connector"], cwd=ROOT, check=True)
+        subprocess.run(["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", self.binary, "./cmd/connector"], cwd=ROOT, env={**os.environ, "CGO_ENABLED": "0"}, check=True)
         self.version = subprocess.check_output(["git", "describe", "--always", "--dirty", "--exclude", "*"], cwd=ROOT, text=True).strip()
 
     def command(self, table, work):

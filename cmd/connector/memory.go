@@ -104,6 +104,7 @@ func releaseIdle(ctx context.Context) {
 		now := allocated()
 		if idle := now-before < idleAllocations; idle && !released {
 			debug.FreeOSMemory()
+			_ = releaseProgram() // where the system does not let it, no more is lost than pages that it can take itself
 			released = true
 		} else if !idle {
 			released = false
