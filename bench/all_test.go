@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -28,6 +29,30 @@ func TestPartsTakeTheirFlags(t *testing.T) {
 		if _, _, _, err := allOptions(strings.Fields(wrong)); err == nil {
 			t.Errorf("%s is taken", wrong)
 		}
+	}
+}
+
+// TestResultsThatDocsQuoteAreThere: a file or folder of results that a guide names is in the repository.
+func TestResultsThatDocsQuoteAreThere(t *testing.T) {
+	docs, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, doc := range append(docs, "../README.md", "../CHANGELOG.md") {
+		text, err := os.ReadFile(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range regexp.MustCompile(`bench/(results/[\w.-]+(/[\w.-]+)*)`).FindAllSubmatch(text, -1) {
+			found++
+			if _, err := os.Stat(string(name[1])); err != nil {
+				t.Errorf("%s: %v", doc, err)
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("the docs quote no results")
 	}
 }
 
