@@ -101,8 +101,7 @@ type dispatcher struct {
 	revoking   atomic.Int32    // revocations that wait for a commit
 	parting    context.Context //nolint:containedctx // of reports, and of the tables' upkeep at the end; a stop that takes too long ends it
 	cutParting context.CancelFunc
-	limitOnce  sync.Once
-	limit      *time.Timer // of a stop
+	limitStop  func() *time.Timer // begins with the time that a stop may take, once: when it is asked for, or when the run ends by itself
 	pollMu     sync.Mutex
 	stopPoll   context.CancelFunc
 	inFlight   atomic.Int64 // bytes dispatched and not yet decoded
@@ -144,6 +143,9 @@ func newDispatcher(ctx context.Context, o Options) *dispatcher {
 	}
 	d.ctx, d.cancel = context.WithCancel(ctx)
 	d.parting, d.cutParting = context.WithCancel(context.WithoutCancel(ctx))
+	d.limitStop = sync.OnceValue(func() *time.Timer { // past it, whatever still runs is cut off, log checkpoints too
+		return time.AfterFunc(d.ShutdownTimeout, func() { d.cancel(); d.cutParting() })
+	})
 	d.quota = &quota{LimitsConfig: o.Limits, now: o.Now}
 	d.pace.Config = o.Flush
 	o.Metrics.inFlight.Store(&d.inFlight)
@@ -187,20 +189,12 @@ func (d *dispatcher) wake() {
 	}
 }
 
-// limitStop begins with the time that a stop may take, once: when it is asked for, or when the run ends by itself. Past it, whatever still runs
-// is cut off, log checkpoints too.
-func (d *dispatcher) limitStop() {
-	d.limitOnce.Do(func() {
-		d.limit = time.AfterFunc(d.ShutdownTimeout, func() { d.cancel(); d.cutParting() })
-	})
-}
-
 // loop runs until a stop is asked for and done, or something failed for good.
 func (d *dispatcher) loop(ctx context.Context) error {
 	defer d.cancel()
 	defer close(d.stopped)
 	defer context.AfterFunc(ctx, d.wake)()
-	defer context.AfterFunc(ctx, d.limitStop)()
+	defer context.AfterFunc(ctx, func() { d.limitStop() })()
 	for {
 		// Events run last before the question whether to go on: one that ends the run must not wait for another poll.
 		for d.runEvents(); ctx.Err() == nil && d.failure == nil && d.poison == nil && !(d.gone != nil && d.emptied) && !d.endReached; d.runEvents() {
@@ -477,8 +471,7 @@ func (d *dispatcher) closeTables() {
 // shutdown ends everything that Run started, and waits for it. The group is left last, after the last report.
 func (d *dispatcher) shutdown() {
 	defer d.Metrics.ended()
-	d.limitStop()
-	defer d.limit.Stop()
+	defer d.limitStop().Stop()
 	d.closeTables()
 	d.cancel()
 	for _, l := range d.lanes {
