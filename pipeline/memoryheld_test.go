@@ -138,6 +138,11 @@ func TestMemoryIsHeld(t *testing.T) {
 			p.lines(1_000_000, kgo.NoCompression())
 			p.lines(1_000_000, kgo.ZstdCompression())
 		}},
+		// These get some hundred times as large, so that a few KiB from each broker are as much as may be held.
+		"10 KB, all the same, zstd": {10, 20, 128 << 20, func(p *heldProducer) {
+			value := fmt.Appendf(nil, `{"n": 1, "text": "%s"}`, strings.Repeat("message ", 1280))
+			p.send(10<<10, 100_000, kgo.ZstdCompression(), func(int) *kgo.Record { return &kgo.Record{Value: value} })
+		}},
 		"headers of 20 KB": {3, 6, 128 << 20, func(p *heldProducer) {
 			text := repeating(20<<10, 10)
 			p.send(21<<10, 15_000, kgo.ZstdCompression(), func(i int) *kgo.Record {

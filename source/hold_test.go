@@ -58,11 +58,15 @@ func TestManyBrokers(t *testing.T) {
 			time.Sleep(time.Duration(700+170*i) * time.Millisecond) // so that the brokers' long polls are at another stage each time
 		}
 		const guess = 256 // how much larger what is fetched may get, before anything worth mentioning was
-		for partitions, want := range map[int]int32{brokers: held / guess / brokers, 2: held / guess / 2, 0: held / guess} {
-			s.Hold(held, partitions)
+		for _, tc := range []struct {
+			held       int64
+			partitions int
+			want       int32
+		}{{held, brokers, held / guess / brokers}, {held, 2, held / guess / 2}, {held, 0, held / guess}, {1 << 20, brokers, 1 << 20 / guess}} {
+			s.Hold(tc.held, tc.partitions)
 			time.Sleep(2 * time.Second) // nothing comes, and each broker is asked again
-			if got := asked.Load(); got != want {
-				t.Errorf("for %d partitions, a broker is asked for %d bytes, want %d", partitions, got, want)
+			if got := asked.Load(); got != tc.want {
+				t.Errorf("of %d bytes for %d partitions, a broker is asked for %d, want %d", tc.held, tc.partitions, got, tc.want)
 			}
 		}
 	})

@@ -51,10 +51,11 @@ type Source struct {
 	expands *expansion
 }
 
-// maxFetch bounds the bytes that one broker sends at once, minFetch is what a client asks for at least. A larger message comes all the same.
+// maxFetch bounds the bytes that one broker sends at once. Each is asked for what will take minHeld in memory, at least: less would be slow where brokers are far away.
+// A larger batch comes all the same.
 const (
 	maxFetch = 16 << 20
-	minFetch = 64 << 10
+	minHeld  = 1 << 20
 )
 
 // followerFor is how long a partition is read from a follower before its leader is asked once more who is to be read from (KIP-392). What a
@@ -301,13 +302,13 @@ func (s *Source) Poll(ctx context.Context, most int) kgo.Fetches {
 
 // Hold has the client hold about so many bytes of fetches at most, for that many assigned partitions: decompressed, and with what records take besides,
 // as it has seen fetches get larger lately. The first is small, and each after it may be an eighth larger, up to a 16th of these bytes on the wire: what came so far was
-// perhaps not compressed, and what comes next is. It holds one fetch of each broker, so each is asked for its part, but not for less than minFetch; one larger
-// message, or batch, comes all the same. All brokers are asked at once, however many, since one to which nothing comes keeps its answer back for FetchMaxWait.
+// perhaps not compressed, and what comes next is. It holds one fetch of each broker, so each is asked for its part, but not for less than takes minHeld; one larger
+// batch comes all the same. All brokers are asked at once, however many, since one to which nothing comes keeps its answer back for FetchMaxWait.
 // One goroutine calls it.
 func (s *Source) Hold(bytes int64, partitions int) {
 	brokers := max(min(len(s.client.DiscoveredBrokers()), partitions), 1)
-	fetch := min(max(int64(float64(bytes)/float64(brokers)/s.expands.look()), minFetch), maxFetch)
-	s.client.UpdateFetchMaxBytes(int32(fetch), int32(max(fetch/4, minFetch/4)))
+	fetch := min(int64(float64(max(bytes/int64(brokers), minHeld))/s.expands.look()), maxFetch)
+	s.client.UpdateFetchMaxBytes(int32(max(fetch, 4)), int32(max(fetch/4, 1)))
 }
 
 // Seek sets where owned partitions are read from next. Polls that begin afterwards return nothing from before.
