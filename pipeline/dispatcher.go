@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/checkpoint"
@@ -69,6 +70,8 @@ type dispatcher struct {
 	laneWait   backoff.Backoff
 	followAt   time.Time
 	following  bool
+	turn       *arrow.Schema // that messages wait for the lanes to turn to; nil for none
+	turning    bool
 	sweepAt    time.Time
 
 	doubts      bool // some partition is in doubt
@@ -120,7 +123,7 @@ type part struct {
 	saidSince time.Time
 	lostTo    int64 // offsets before it, from next on, are gone for good
 	validFrom int64 // number of the first poll whose messages count
-	heldUp    bool  // it stands still, until heldUntil at least: see holdUp
+	heldUp    bool  // it stands still, until heldUntil at least: see standStill
 	heldUntil time.Time
 	waits     bool  // a message that it was held up at was not taken yet
 	reclaim   bool  // its position must be read from the table again
@@ -253,6 +256,7 @@ func (d *dispatcher) housekeep() {
 	if d.closing == nil {
 		d.reclaimParts(now)
 		d.follow(now)
+		d.turnLanes()
 	}
 	d.resumeHeldUp(now)
 	d.sweep(now)
@@ -261,7 +265,7 @@ func (d *dispatcher) housekeep() {
 // mayPoll is the back-pressure: while it says no, nothing is taken from the client, whose own buffer is bounded, so that
 // it stops fetching. The group's heartbeats go on.
 func (d *dispatcher) mayPoll() bool {
-	return d.inFlight.Load() < int64(d.part(maxInFlight, minInFlight)) && !(d.closing != nil && d.full())
+	return d.turn == nil && d.inFlight.Load() < int64(d.part(maxInFlight, minInFlight)) && !(d.closing != nil && d.full())
 }
 
 func (d *dispatcher) nextDeadline() time.Time {

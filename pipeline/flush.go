@@ -61,7 +61,7 @@ type waiter struct {
 }
 
 func (d *dispatcher) flushDue(now time.Time) bool {
-	if d.flushNow {
+	if d.flushNow || d.turn != nil && len(d.epoch.parts) > 0 {
 		return true
 	}
 	if !d.epoch.toCommit {

@@ -49,9 +49,14 @@ func (l *lane) lookAhead(records []*kgo.Record) {
 	}
 }
 
-// hold passes over the partition from where its span ends.
+// hold passes over the partition from where its span ends, until what it waits for is there.
 func (l *lane) hold(m message, span *checkpoint.Span, cause error) {
 	l.impatient = l.d.Now().Add(impatience)
+	l.passOver(m, span, func(p *part) { l.d.holdUp(p, cause) })
+}
+
+// passOver takes no more of the partition than it has, and tells the dispatcher.
+func (l *lane) passOver(m message, span *checkpoint.Span, then func(*part)) {
 	l.heldUp[m.part] = m.from
 	at, empty := checkpoint.Position{Next: span.Next, Epoch: span.Epoch}, span.Empty()
 	if empty {
@@ -59,22 +64,25 @@ func (l *lane) hold(m message, span *checkpoint.Span, cause error) {
 	}
 	generation := l.have.generation
 	l.d.tell(func() {
-		if l.wanted().generation == generation {
-			l.d.holdUp(l, m, at, empty, cause)
+		if l.wanted().generation != generation {
+			return
+		}
+		if p := l.d.standStill(l, m, at, empty); p != nil {
+			then(p)
 		}
 	})
 }
 
-// holdUp has the partition stand still. What was dispatched of it after the message is void; what was taken before, unless that is
-// empty, is in the epoch of the message, as ever.
-func (d *dispatcher) holdUp(l *lane, m message, at checkpoint.Position, empty bool, cause error) {
+// standStill has the partition stand before a message, for a while. What was dispatched of it after the message is void; what was taken before, unless that is
+// empty, is in the epoch of the message, as ever. It is nil where the partition was given away, or is read again anyway.
+func (d *dispatcher) standStill(l *lane, m message, at checkpoint.Position, empty bool) *part {
 	p := d.parts[m.part]
 	switch {
 	case p == nil || p.reclaim:
-		return // given away, or read again anyway
+		return nil
 	case p.lane != l || p.validFrom != m.from: // what came after is with another lane, or a leader was doubted: it does not follow on this
 		d.markReclaim(m.part)
-		return
+		return nil
 	}
 	if p.epoch != m.epoch {
 		delete(d.epoch.parts, m.part)
@@ -91,9 +99,14 @@ func (d *dispatcher) holdUp(l *lane, m message, at checkpoint.Position, empty bo
 	p.next, p.leader, p.validFrom = at.Next, at.Epoch, never
 	p.heldUp, p.heldUntil = true, d.Now().Add(heldUpPause)
 	d.source.Pause(m.part)
+	return p
+}
+
+// holdUp says that a partition waits.
+func (d *dispatcher) holdUp(p *part, cause error) {
 	d.Metrics.failed("decode")
 	if !p.waits {
-		d.Log.Warn("messages wait for something outside: their partition stands still, the others go on, nothing is lost", "partition", p.String(), "offset", at.Next, "error", cause)
+		d.Log.Warn("messages wait for something outside: their partition stands still, the others go on, nothing is lost", "partition", p.String(), "offset", p.next, "error", cause)
 	}
 	p.waits = true
 	d.countWaiting()
@@ -101,6 +114,9 @@ func (d *dispatcher) holdUp(l *lane, m message, at checkpoint.Position, empty bo
 
 // resumeHeldUp has partitions tried again.
 func (d *dispatcher) resumeHeldUp(now time.Time) {
+	if d.turn != nil { // nothing is polled
+		return
+	}
 	next := map[checkpoint.Partition]checkpoint.Position{}
 	for id, p := range d.parts {
 		if p.heldUp && !p.reclaim && !now.Before(p.heldUntil) {

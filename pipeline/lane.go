@@ -110,9 +110,18 @@ func (d *dispatcher) startLanes(n int) error {
 	return nil
 }
 
-// relayout has the lane go on under another layout of the table, which what it holds has to fit. It never blocks.
+// relayout has the lane go on under another layout of the table: see goOn. It never blocks.
 func (l *lane) relayout(layout *sink.Layout) {
 	l.want.Store(&setup{generation: l.want.Load().generation, table: layout, layout: layout})
+	l.nudge()
+}
+
+// nudge has an idle lane look at what is wanted of it.
+func (l *lane) nudge() {
+	select {
+	case l.in <- message{}:
+	default:
+	}
 }
 
 // wanted returns the setup that messages are to be sent under.
@@ -121,10 +130,7 @@ func (l *lane) wanted() *setup { return l.want.Load() }
 // reset has the lane drop what it holds and what waits in its queue. It never blocks.
 func (l *lane) reset(table, layout *sink.Layout) {
 	l.want.Store(&setup{generation: l.want.Load().generation + 1, table: table, layout: layout})
-	select {
-	case l.in <- message{}: // so that an idle lane closes its files now
-	default:
-	}
+	l.nudge() // so that it closes its files now
 }
 
 func (l *lane) run() {
@@ -190,8 +196,11 @@ func (l *lane) adopt(s setup) error {
 	return l.goOn(next)
 }
 
-// evolve goes on under a layout for messages that bring new columns or wider types.
+// evolve goes on under a layout for messages that bring new columns or wider types. Where what is written can't stay for that, it is a *turnError.
 func (l *lane) evolve(want *arrow.Schema) error {
+	if !l.d.table.Stays(l.rows.Layout, want) {
+		return &turnError{want}
+	}
 	next, err := l.d.table.Evolve(l.d.ctx, l.rows.Layout, want)
 	if err != nil {
 		return err
@@ -338,6 +347,11 @@ func (l *lane) take(m message) error {
 				all = i // the others come again
 				l.lookAhead(m.records[i+1:])
 				l.hold(m, span, held.cause)
+				return nil
+			}
+			if turn, ok := errors.AsType[*turnError](err); ok {
+				all = i
+				l.turn(m, span, turn.want)
 				return nil
 			}
 			return err

@@ -136,14 +136,9 @@ func (d *dispatcher) reclaimed() {
 	d.unreleased = nil
 }
 
-// relayout has every lane compiled anew, for a table whose schema has changed. What lanes hold is kept where it fits.
+// relayout has every lane compiled anew, for a table whose schema has changed. What a lane holds is kept where it fits: lanes may be under a layout that is ahead of the table's.
 func (d *dispatcher) relayout(layout *sink.Layout) {
-	fits := d.layout.Fits(layout)
 	d.layout = layout
-	if !fits {
-		d.dropAll()
-		return
-	}
 	for _, l := range d.lanes {
 		l.relayout(layout)
 	}

@@ -200,6 +200,12 @@ func sameTypes(have, later arrow.DataType) bool {
 	return arrow.TypeEqual(have, later)
 }
 
+// Stays reports whether what was written under a layout can stay in a table that has what Evolve gives for a wanted schema. Nothing is changed.
+func (t *Table) Stays(from *Layout, want *arrow.Schema) bool {
+	next, err := from.Toward(want, t.cfg.SchemaEvolution)
+	return err != nil || from.Fits(next) // what is wrong, Evolve tells
+}
+
 // Evolve gives the layout for rows of a wanted schema, as Layout.Toward does. Where files have other names than the columns, which are
 // chosen with the column, the table is changed first, in a commit of its own; that tries for as long as the store is down.
 func (t *Table) Evolve(ctx context.Context, from *Layout, want *arrow.Schema) (*Layout, error) {
