@@ -7,11 +7,13 @@ const DefaultMemory = 512 << 20
 
 // Of the memory, an eighth each is for what the client has fetched, decompressed and as records; for messages that wait to be decoded (maxInFlight), which a poll may
 // exceed by what was fetched; and for what is encoded and waits for the store. A quarter is for the open data files of all lanes, with the rows that
-// are collected for them. An eighth is for dead letters that wait for their topic, of what there is when the pipeline begins. The rest is for what has no bound of its own: batches, single messages that are larger than all that, and garbage.
+// are collected for them. Of what there is when the pipeline begins, a sixteenth is for parts of files that are sent to a cloud, and an eighth for dead letters that wait for their topic.
+// The rest is for what has no bound of its own: batches, single messages that are larger than all that, and garbage.
 const (
 	fetchedPart = 8
 	filesPart   = 4
 	uploadsPart = 8
+	sentPart    = 16
 	lettersPart = 8
 )
 
@@ -47,14 +49,20 @@ func (c Config) WriterMemory(share int, memory func() int64, tables int) func() 
 	return func() int64 { return o.memory() / filesPart / writers }
 }
 
-// A store holds up to four parts of each file that is larger than one, while it is put, and parts of 8 MiB are the largest that pay.
+// Parts of 8 MiB are the largest that pay. So many are sent at a time for each lane, and four where there is one lane.
 const (
 	largestPart = 8 << 20
 	leastPart   = 256 << 10
+	laneParts   = 2
 )
 
-// PartSize is how large the parts are to be in which a pipeline's store gets a large file, in bytes. Memory is as in Options.
-func PartSize(memory func() int64) int { return Options{Memory: memory}.part(largestPart, leastPart) }
+// Parts are those in which the store of a pipeline gets large files: the size of one, and how many bytes of them are to be sent at a time. Share and memory
+// are as in Options, when the pipeline begins.
+func (c Config) Parts(share int, memory func() int64) (size, sent int) {
+	all := Options{Memory: memory}.memory()
+	sent = int(all / sentPart)
+	return max(min(sent/(laneParts*max(c.laneCount(share, all), 2)), largestPart), leastPart), sent
+}
 
 // hold has the client fetch no more at once than there is memory for. Pipelines come and go, and so do partitions.
 func (d *dispatcher) hold() { d.source.Hold(d.memory()/fetchedPart, len(d.parts)) }

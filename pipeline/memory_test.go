@@ -58,3 +58,26 @@ func TestLanesHaveMemory(t *testing.T) {
 		}
 	}
 }
+
+// TestPartsHaveMemory: what is sent to a cloud at a time is a sixteenth of the memory, in at least two parts for each lane.
+func TestPartsHaveMemory(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(64))
+	for name, tc := range map[string]struct {
+		lanes, share int
+		memory       int64
+		size, sent   int
+	}{
+		"by default":     {2, 0, DefaultMemory, 8 << 20, 32 << 20},
+		"one lane":       {1, 0, DefaultMemory, 8 << 20, 32 << 20},
+		"many lanes":     {0, 0, 16 << 30, 8 << 20, 1 << 30},
+		"little memory":  {2, 0, 64 << 20, 1 << 20, 4 << 20},
+		"for many lanes": {0, 0, 512 << 20, 1 << 20, 32 << 20},
+		"one of many":    {0, 64, 16 << 20, 256 << 10, 1 << 20},
+		"hardly any":     {0, 64, 1 << 20, 256 << 10, 64 << 10},
+	} {
+		size, sent := Config{Lanes: tc.lanes}.Parts(tc.share, func() int64 { return tc.memory })
+		if size != tc.size || sent != tc.sent {
+			t.Errorf("%s: parts of %d, and %d that are sent, want %d and %d", name, size, sent, tc.size, tc.sent)
+		}
+	}
+}

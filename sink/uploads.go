@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"kafkadelta/sink/datafile"
@@ -52,11 +53,13 @@ type upload struct {
 	cancel context.CancelFunc
 	create func(context.Context) (datafile.Writer, error)
 	now    func() time.Time
+	open   *atomic.Int64   // of its Writer: what the objects of open files keep
 	object datafile.Writer // of the goroutine at work
 
 	queue    [][]byte
 	sealed   bool      // nothing is written any more
 	busy     bool      // it waits for a goroutine, or has one
+	kept     int64     // bytes that the object keeps, since they are too few for a part
 	err      error     // the first
 	finished time.Time // when the object was there; zero while it is not, or where nobody can tell
 	over     bool
@@ -65,8 +68,8 @@ type upload struct {
 
 var errGivenUp = errors.New("the data file was given up")
 
-func (u *Uploads) begin(ctx context.Context, now func() time.Time, create func(context.Context) (datafile.Writer, error)) *upload {
-	f := &upload{in: u, create: create, now: now, done: make(chan struct{})}
+func (u *Uploads) begin(ctx context.Context, now func() time.Time, open *atomic.Int64, create func(context.Context) (datafile.Writer, error)) *upload {
+	f := &upload{in: u, create: create, now: now, open: open, done: make(chan struct{})}
 	f.ctx, f.cancel = context.WithCancel(ctx)
 	return f
 }
@@ -95,6 +98,30 @@ func (f *upload) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// holder is an object that keeps in memory what is too little for a part, as those of clouds do. Only who writes to it asks.
+type holder interface{ Held() int }
+
+// keep notes what the object keeps. It waits for the store once the file is sealed; before, only more rows would have it sent, so that
+// it counts as memory of the open file.
+func (f *upload) keep(bytes int64) {
+	if f.sealed {
+		f.in.bytes += bytes - f.kept
+	} else {
+		f.open.Add(bytes - f.kept)
+	}
+	f.kept = bytes
+}
+
+// keeps is what the object keeps, in bytes. Nil is a file without an object.
+func (f *upload) keeps() int64 {
+	if f == nil {
+		return 0
+	}
+	f.in.mu.Lock()
+	defer f.in.mu.Unlock()
+	return f.kept
+}
+
 // hasRoom lets one write in where none waits, however large.
 func (u *Uploads) hasRoom(n int) bool { return u.bytes == 0 || u.bytes+int64(n) <= u.limit() }
 
@@ -102,7 +129,10 @@ func (u *Uploads) hasRoom(n int) bool { return u.bytes == 0 || u.bytes+int64(n) 
 func (f *upload) seal() {
 	f.in.mu.Lock()
 	defer f.in.mu.Unlock()
+	kept := f.kept
+	f.keep(0)
 	f.sealed = true
+	f.keep(kept)
 	f.wake()
 }
 
@@ -180,8 +210,13 @@ func (f *upload) step() {
 		f.queue = slices.Delete(f.queue, 0, 1)
 		u.mu.Unlock()
 		err := f.put(p)
+		kept := 0
+		if h, ok := f.object.(holder); ok {
+			kept = h.Held()
+		}
 		u.mu.Lock()
 		u.bytes -= int64(len(p))
+		f.keep(int64(kept))
 		u.taken.Broadcast()
 		f.fail(err)
 	case f.sealed:
@@ -217,6 +252,8 @@ func (f *upload) put(p []byte) error {
 }
 
 func (f *upload) end() {
+	f.keep(0)
+	f.in.taken.Broadcast()
 	f.busy, f.over, f.object = false, true, nil
 	f.cancel()
 	close(f.done)

@@ -2,6 +2,7 @@ package sink
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -25,7 +26,7 @@ func (c cutLate) Err() error {
 func TestAWriterIsCutOffAtAnyMoment(t *testing.T) {
 	u := NewUploads(func() int64 { return 0 })
 	u.bytes = 1 // which nobody takes
-	f := u.begin(t.Context(), time.Now, nil)
+	f := u.begin(t.Context(), time.Now, new(atomic.Int64), nil)
 	f.ctx = cutLate{f.ctx, f.cancel}
 	told := make(chan error, 1)
 	go func() {

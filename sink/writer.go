@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -36,7 +37,8 @@ type Writer struct {
 	number int    // of its next file
 	open   map[string]*partFile
 	held   held
-	memory int64 // that the open files take
+	memory int64        // that the open files take
+	kept   atomic.Int64 // and their objects
 	sealed []*partFile
 	bytes  int64 // of sealed files
 }
@@ -61,6 +63,7 @@ type partFile struct {
 	key    string
 	values map[string]*string
 	memory int64   // that it took when it was last looked at
+	kept   int64   // and its object, when room was last made
 	put    *upload // nil before the first byte
 	begin  func(ctx context.Context, name string) *upload
 }
@@ -138,13 +141,18 @@ func (w *Writer) writePart(ctx context.Context, key []byte, rb arrow.RecordBatch
 	return w.add(f, part)
 }
 
+// keptPart of the memory is for what objects keep of open files, besides; more counts as the files' own. It is as large as a part where there is memory, so that
+// a file of the target size is not finished early for it.
+const keptPart = 8
+
 // add writes rows to one of the open files, and makes room where they take too much memory together.
 func (w *Writer) add(f *partFile, rows arrow.RecordBatch) error {
 	before := f.memory
 	err := f.Write(rows)
 	f.memory = f.Memory()
 	w.memory += f.memory - before
-	if most := w.table.OpenMemory(); err == nil && len(w.open) > 1 && w.memory > most {
+	kept := w.kept.Load()
+	if most := w.table.OpenMemory() + min(kept, w.table.memory()/keptPart); err == nil && len(w.open) > 1 && w.memory+kept > most {
 		err = w.makeRoom(most / 4 * 3)
 	}
 	return err
@@ -152,12 +160,17 @@ func (w *Writer) add(f *partFile, rows arrow.RecordBatch) error {
 
 // makeRoom seals the largest files, until the open ones take no more than that, or as many as are put at a time.
 func (w *Writer) makeRoom(most int64) error {
+	left := w.memory
+	for _, f := range w.open {
+		f.kept = f.put.keeps()
+		left += f.kept
+	}
 	files := slices.SortedFunc(maps.Values(w.open), func(a, b *partFile) int {
-		return cmp.Or(cmp.Compare(b.memory, a.memory), cmp.Compare(a.key, b.key))
+		return cmp.Or(cmp.Compare(b.memory+b.kept, a.memory+a.kept), cmp.Compare(a.key, b.key))
 	})
-	n, left := 0, w.memory
+	n := 0
 	for n < min(putting, len(files)-1) && left > most {
-		left -= files[n].memory
+		left -= files[n].memory + files[n].kept
 		n++
 	}
 	return w.seal(files[:n])
@@ -200,7 +213,7 @@ func (w *Writer) file(ctx context.Context, key []byte, rb arrow.RecordBatch, row
 }
 
 func (w *Writer) upload(ctx context.Context, name string) *upload {
-	return w.uploads.begin(ctx, w.table.opts.Now, func(ctx context.Context) (datafile.Writer, error) { return w.table.store.Create(ctx, name) })
+	return w.uploads.begin(ctx, w.table.opts.Now, &w.kept, func(ctx context.Context) (datafile.Writer, error) { return w.table.store.Create(ctx, name) })
 }
 
 // seal encodes the rest of open files one after the other; what is encoded is put meanwhile, and nobody waits for that.
@@ -231,8 +244,8 @@ func (w *Writer) Relayout(next *Layout) error {
 	return nil
 }
 
-// Memory is what open files, and rows that are held for them, take, in bytes.
-func (w *Writer) Memory() int64 { return w.memory + w.held.bytes }
+// Memory is what open files with their objects, and rows that are held for them, take, in bytes.
+func (w *Writer) Memory() int64 { return w.memory + w.kept.Load() + w.held.bytes }
 
 // Bytes is the Parquet output so far, in bytes, of what is open an estimate.
 func (w *Writer) Bytes() int64 {

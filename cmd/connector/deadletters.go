@@ -47,8 +47,12 @@ func (c config) validateDeadLetters() error {
 	return nil
 }
 
-func (c config) deadLetterStore(ctx context.Context, observe func(operation, outcome string)) (storage.Store, error) {
-	store, err := openStore(ctx, c.DeadLetters.URI, c.Storage, observe)
+func (c config) deadLetterStore(ctx context.Context) (storage.Store, error) {
+	return c.deadLetterStoreOf(ctx, nil, open.Parts{})
+}
+
+func (c config) deadLetterStoreOf(ctx context.Context, observe func(operation, outcome string), parts open.Parts) (storage.Store, error) {
+	store, err := openStoreOf(ctx, c.DeadLetters.URI, c.Storage, observe, parts)
 	if err != nil {
 		return nil, &configError{fmt.Errorf("dead_letters.uri: %w", err)}
 	}
@@ -60,7 +64,7 @@ func (c config) deadLetters(ctx context.Context, o runOptions, observe func(oper
 	if c.DeadLetters.URI == "" {
 		return nil, nil
 	}
-	store, err := c.deadLetterStore(ctx, observe)
+	store, err := c.deadLetterStoreOf(ctx, observe, c.parts(o))
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +144,7 @@ func (f *lettersFlags) open(ctx context.Context) (config, storage.Store, error) 
 	if c.DeadLetters.URI == "" {
 		return c, nil, &configError{fmt.Errorf("%s: dead_letters.uri is empty: the stream has no dead-letter table", f.config)}
 	}
-	store, err := c.deadLetterStore(ctx, nil)
+	store, err := c.deadLetterStore(ctx)
 	return c, store, err
 }
 

@@ -118,7 +118,7 @@ func (f *retireFlags) open(ctx context.Context, stderr io.Writer) (uri string, r
 		}
 		r.Routed = c.routed(store)
 		if c.DeadLetters.URI != "" {
-			r.Letters, err = c.deadLetterStore(ctx, nil)
+			r.Letters, err = c.deadLetterStore(ctx)
 		}
 	}
 	if err == nil {

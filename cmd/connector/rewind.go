@@ -176,7 +176,7 @@ func (f *rewindFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	if s.DeadLetters.URI != "" {
-		if r.Letters, err = s.deadLetterStore(cmd.Context(), nil); err != nil {
+		if r.Letters, err = s.deadLetterStore(cmd.Context()); err != nil {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"kafkadelta/delta"
 	"kafkadelta/sink"
 	"kafkadelta/storage"
+	"kafkadelta/storage/open"
 )
 
 // routed reaches the tables of a stream that has many, for commands that bring them what is on its way; the zero value where it has one.
@@ -18,7 +19,7 @@ func (c config) routed(catalog storage.Store) admin.Routed {
 	if !c.divided() {
 		return admin.Routed{}
 	}
-	stores := c.keyStores(nil, 0)
+	stores := c.keyStores(nil, open.Parts{})
 	return admin.Routed{
 		Open:   func(ctx context.Context, key string) (delta.LogStore, error) { return stores(ctx, key) },
 		Settle: func(ctx context.Context, giveUp bool) ([]string, error) { return c.settleAll(ctx, catalog, giveUp) },

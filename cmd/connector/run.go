@@ -118,7 +118,7 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 	if o.hub != nil {
 		o.hub.runs(c.Name, metrics.Ready, gatherers...)
 	}
-	store, err := openStoreOf(ctx, c.tableURI(), c.Storage, metrics.Request, pipeline.PartSize(o.memory))
+	store, err := openStoreOf(ctx, c.tableURI(), c.Storage, metrics.Request, c.parts(o))
 	if err != nil {
 		return unlessStopped(&configError{fmt.Errorf("table.uri: %w", err)})
 	}
@@ -307,7 +307,7 @@ func showValid(ctx context.Context, w io.Writer, file string, c config) error {
 		return &configError{fmt.Errorf("table.uri: %w", err)}
 	}
 	if example.DeadLetters.URI != "" {
-		if _, err := example.deadLetterStore(ctx, nil); err != nil {
+		if _, err := example.deadLetterStore(ctx); err != nil {
 			return err
 		}
 	}

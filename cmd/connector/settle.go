@@ -95,7 +95,7 @@ func followers(routing *pipeline.Routing, catalog *sink.Table, stream string) si
 }
 
 func settleLetters(ctx context.Context, w io.Writer, c config, stream *sink.Table, parts []int32, giveUp bool) error {
-	letters, err := c.deadLetterStore(ctx, nil)
+	letters, err := c.deadLetterStore(ctx)
 	if err != nil {
 		return err
 	}

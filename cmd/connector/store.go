@@ -12,12 +12,18 @@ import (
 
 // openStore opens the store of a table. Observe is told of each request to it; it may be nil.
 func openStore(ctx context.Context, uri string, c open.Config, observe func(operation, outcome string)) (storage.Store, error) {
-	return openStoreOf(ctx, uri, c, observe, 0)
+	return openStoreOf(ctx, uri, c, observe, open.Parts{})
 }
 
-// openStoreOf is openStore with the size of parts, as open.Options.Part.
-func openStoreOf(ctx context.Context, uri string, c open.Config, observe func(operation, outcome string), part int) (storage.Store, error) {
-	return open.Open(ctx, uri, open.Options{Config: c, Getenv: os.Getenv, Observe: observe, Part: part})
+// openStoreOf is openStore for large files in such parts.
+func openStoreOf(ctx context.Context, uri string, c open.Config, observe func(operation, outcome string), parts open.Parts) (storage.Store, error) {
+	return open.Open(ctx, uri, open.Options{Config: c, Getenv: os.Getenv, Observe: observe, Parts: parts})
+}
+
+// parts are those in which a pipeline's store gets large files.
+func (c config) parts(o runOptions) open.Parts {
+	size, sent := c.Pipeline.Parts(o.share, o.memory)
+	return open.Parts{Size: size, Sent: sent}
 }
 
 // storeFlags are shared by the commands about tables.

@@ -123,8 +123,8 @@ func (c config) uriOf(key string) (string, error) {
 }
 
 // keyStores opens the stores of a catalog's tables, by their keys. Those of one bucket share a client.
-func (c config) keyStores(observe func(operation, outcome string), part int) func(ctx context.Context, key string) (storage.Store, error) {
-	o := open.Options{Config: c.Storage, Getenv: os.Getenv, Observe: observe, Part: part, Clients: &open.Clients{}}
+func (c config) keyStores(observe func(operation, outcome string), parts open.Parts) func(ctx context.Context, key string) (storage.Store, error) {
+	o := open.Options{Config: c.Storage, Getenv: os.Getenv, Observe: observe, Parts: parts, Clients: &open.Clients{}}
 	return func(ctx context.Context, key string) (storage.Store, error) {
 		uri, err := c.uriOf(key)
 		if err != nil {
@@ -201,7 +201,7 @@ func (c config) routing(catalog storage.Store, o runOptions, observe func(operat
 		return nil, &configError{err}
 	}
 	r := &pipeline.Routing{Parts: parts, Key: tableKey, MaxOpen: c.Table.MaxOpen, MaxTables: c.Table.MaxTables}
-	stores := c.keyStores(observe, pipeline.PartSize(o.memory))
+	stores := c.keyStores(observe, c.parts(o))
 	r.Open = func(ctx context.Context, key, known string, events sink.Events) (*sink.Table, error) {
 		store, err := stores(ctx, key)
 		if err != nil {
@@ -258,7 +258,7 @@ func (t *target) verify(ctx context.Context) (*admin.Report, []admin.TableReport
 	if t.opts.Since >= 0 || t.opts.Until >= 0 {
 		return nil, nil, &configError{errors.New("--since and --until name a version of one table, and table.uri has values: leave them out, or verify one table with --table")}
 	}
-	stores := t.many.keyStores(nil, 0)
+	stores := t.many.keyStores(nil, open.Parts{})
 	return admin.VerifyCatalog(ctx, t.store, t.many.Name, func(ctx context.Context, key string) (delta.LogStore, error) { return stores(ctx, key) }, t.opts)
 }
 
@@ -289,7 +289,7 @@ func (t *target) explain(ctx context.Context, at place) (*explanation, error) {
 	}
 	opts := t.opts
 	opts.Kafka, opts.Letters = nil, nil
-	stores := t.many.keyStores(nil, 0)
+	stores := t.many.keyStores(nil, open.Parts{})
 	for _, key := range keys {
 		store, err := stores(ctx, key)
 		if err != nil {

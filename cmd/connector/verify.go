@@ -109,7 +109,7 @@ func (f *targetFlags) open(ctx context.Context) (*target, error) {
 		return nil, &configError{err}
 	}
 	if f.table == "" && c.DeadLetters.URI != "" {
-		if t.opts.Letters, err = c.deadLetterStore(ctx, nil); err != nil {
+		if t.opts.Letters, err = c.deadLetterStore(ctx); err != nil {
 			return nil, err
 		}
 	}

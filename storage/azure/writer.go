@@ -13,11 +13,10 @@ import (
 )
 
 // Limits of a stream. A blob has at most 50,000 blocks (learn.microsoft.com/rest/api/storageservices/put-block), so blocks
-// double in size each 10,000: 2.4 TiB of blocks of 8 MiB at first, the last of 128 MiB; less of smaller ones. Memory is one block that fills and those in flight.
+// double in size each 10,000: 2.4 TiB of blocks of 8 MiB at first, the last of 128 MiB; less of smaller ones. Memory is one block that fills, and those that are sent.
 const (
 	blocksGrow  = 10_000
 	blocksLimit = 50_000
-	inFlight    = 3
 )
 
 // blockSize is the size of block number n of a stream, from 0.
@@ -34,7 +33,6 @@ type writer struct {
 	first  int    // size of the first block
 	data   []byte // the block that fills
 	blocks []string
-	free   chan []byte // buffers to use again; its capacity is that of blocks in flight
 	done   bool
 
 	flying sync.WaitGroup
@@ -47,13 +45,13 @@ func (s *Store) Create(ctx context.Context, name string) (storage.Writer, error)
 	if err := check(ctx, "create", name); err != nil {
 		return nil, err
 	}
-	w := &writer{store: s, name: name, id: randomID(), first: s.client.PartSize(0), free: make(chan []byte, inFlight)}
+	w := &writer{store: s, name: name, id: randomID(), first: s.client.PartSize()}
 	w.ctx, w.cancel = context.WithCancel(ctx)
-	for range inFlight {
-		w.free <- nil
-	}
 	return w, nil
 }
+
+// Held is the memory that the block takes that fills, in bytes. It is for who writes.
+func (w *writer) Held() int { return cap(w.data) }
 
 // Write implements storage.Writer.
 func (w *writer) Write(p []byte) (int, error) {
@@ -71,6 +69,7 @@ func (w *writer) Write(p []byte) (int, error) {
 		if err := w.stage(); err != nil {
 			return written, err
 		}
+		w.data = make([]byte, 0, blockSize(w.first, len(w.blocks)))
 	}
 }
 
@@ -92,27 +91,19 @@ func (w *writer) stage() error {
 	if len(w.blocks) == blocksLimit {
 		return fmt.Errorf("writing %q: the object is larger than %d blocks, the most that Azure takes", w.name, blocksLimit)
 	}
-	var next []byte
-	select {
-	case next = <-w.free:
-	case <-w.ctx.Done():
-		return fmt.Errorf("writing %q: %w", w.name, w.ctx.Err())
+	sent, err := w.store.client.AwaitPart(w.ctx)
+	if err != nil {
+		return fmt.Errorf("writing %q: %w", w.name, err)
 	}
 	data, id := w.data, blockID(w.id, len(w.blocks))
-	w.blocks = append(w.blocks, id)
-	if size := blockSize(w.first, len(w.blocks)); cap(next) < size {
-		next = make([]byte, 0, size)
-	}
-	w.data = next[:0]
+	w.data, w.blocks = nil, append(w.blocks, id)
 	w.flying.Go(func() {
+		defer sent()
 		op := remote.Operation{Name: remote.Part, Object: w.store.url + "/" + w.name} // writes nothing that shows
-		doubtful, err := w.store.client.Do(w.ctx, op, func(ctx context.Context) error {
+		_, err := w.store.client.Do(w.ctx, op, func(ctx context.Context) error {
 			_, err := w.store.blob(w.name).StageBlock(ctx, id, body(data), nil)
 			return short(err)
 		})
-		if doubtful {
-			data = nil // a request that was answered early may still be read from it
-		}
 		if err != nil {
 			w.mu.Lock()
 			if w.err == nil {
@@ -120,7 +111,6 @@ func (w *writer) stage() error {
 			}
 			w.mu.Unlock()
 		}
-		w.free <- data
 	})
 	return nil
 }

@@ -154,7 +154,7 @@ func TestSmallChunks(t *testing.T) {
 	b, seen := newBucket(t), &requests{}
 	server := httptest.NewServer(b)
 	defer server.Close()
-	client := remote.New(remote.Options{Explain: explain, Observe: seen.observe, Part: 600 << 10})
+	client := remote.New(remote.Options{Explain: explain, Observe: seen.observe, Parts: remote.Parts{Size: 600 << 10}})
 	defer client.HTTP.CloseIdleConnections()
 	s, err := connect(Location{Bucket: "bucket", Folder: "t"}, Config{Endpoint: server.URL}, env(), client)
 	if err != nil {

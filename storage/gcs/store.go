@@ -33,7 +33,7 @@ type Location struct {
 type Options struct {
 	Getenv  func(string) string // required; looks up environment variables
 	Observe func(operation, outcome string)
-	Part    int // as remote.Options.Part
+	Parts   remote.Parts // of large objects
 }
 
 // Store is a storage.Store in one folder of a bucket.
@@ -53,7 +53,7 @@ func New(l Location, c Config, o Options) (*Store, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return connect(l, c, o.Getenv, remote.New(remote.Options{Explain: explain, Observe: o.Observe, Part: o.Part}))
+	return connect(l, c, o.Getenv, remote.New(remote.Options{Explain: explain, Observe: o.Observe, Parts: o.Parts}))
 }
 
 // connect is New with the client to send by.

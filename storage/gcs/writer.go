@@ -24,7 +24,6 @@ type writer struct {
 	name   string
 	chunk  int    // size of a chunk
 	data   []byte // the chunk that fills
-	spare  []byte // the memory of the one before
 	failed error  // the first, which every later call answers
 	done   bool
 
@@ -33,8 +32,6 @@ type writer struct {
 	session string     // "" before it has begun
 	offset  int64      // of what the service has
 	sum     uint32     // the checksum of that
-
-	doubtful bool // a try of a chunk was given up
 }
 
 // Create implements storage.Store. The context rules the whole stream: once it is done, Write and Close fail.
@@ -42,10 +39,13 @@ func (s *Store) Create(ctx context.Context, name string) (contract.Writer, error
 	if err := check(ctx, "create", name); err != nil {
 		return nil, err
 	}
-	w := &writer{store: s, name: name, chunk: s.client.PartSize(0)}
+	w := &writer{store: s, name: name, chunk: s.client.PartSize()}
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	return w, nil
 }
+
+// Held is the memory that the chunk takes that fills, in bytes. It is for who writes.
+func (w *writer) Held() int { return cap(w.data) }
 
 // Write implements storage.Writer.
 func (w *writer) Write(p []byte) (int, error) {
@@ -82,13 +82,17 @@ func (w *writer) flush() error {
 	if w.failed = w.wait(); w.failed != nil {
 		return w.failed
 	}
-	if w.doubtful { // the transport may still be reading from what it has given up
-		w.spare, w.doubtful = nil, false
+	sent, err := w.store.client.AwaitPart(w.ctx)
+	if err != nil {
+		return fmt.Errorf("writing %q: %w", w.name, err)
 	}
 	full := w.data
-	w.data, w.spare = w.spare[:0], full
+	w.data = make([]byte, 0, w.chunk)
 	sending := make(chan error, 1)
-	go func() { sending <- w.send(full, false) }()
+	go func() {
+		defer sent()
+		sending <- w.send(full, false)
+	}()
 	w.sending = sending
 	return nil
 }
@@ -136,8 +140,7 @@ func (w *writer) send(data []byte, last bool) error {
 }
 
 func (w *writer) do(operation string, try func(context.Context) error) error {
-	doubtful, err := w.store.client.Do(w.ctx, remote.Operation{Name: operation, Object: w.store.url + "/" + w.name, Writes: operation == remote.Complete}, try)
-	w.doubtful = w.doubtful || doubtful
+	_, err := w.store.client.Do(w.ctx, remote.Operation{Name: operation, Object: w.store.url + "/" + w.name, Writes: operation == remote.Complete}, try)
 	return err
 }
 
@@ -150,7 +153,7 @@ func (w *writer) Close() error {
 	w.done = true
 	defer w.cancel()
 	data := w.data
-	w.data, w.spare = nil, nil
+	w.data = nil
 	if w.sending == nil && w.session == "" {
 		if err != nil {
 			return err
@@ -174,7 +177,7 @@ func (w *writer) Abort() error {
 	if w.done {
 		return nil
 	}
-	w.done, w.data, w.spare = true, nil, nil
+	w.done, w.data = true, nil
 	return w.remove()
 }
 

@@ -22,7 +22,7 @@ func openAzure(scheme, uri string, o Options) (storage.Store, error) {
 	container := l
 	container.Folder = ""
 	return o.Clients.in(fmt.Sprintf("azure:%+v", container), l.Folder, func() (below, error) {
-		return azure.New(container, o.Config.Azure, azure.Options{Getenv: o.getenv(), Observe: o.Observe, Part: o.Part})
+		return azure.New(container, o.Config.Azure, azure.Options{Getenv: o.getenv(), Observe: o.Observe, Parts: o.Parts})
 	})
 }
 

@@ -24,7 +24,7 @@ func openGCS(_ context.Context, rest string, o Options) (storage.Store, error) {
 		return nil, err
 	}
 	return o.Clients.in("gs://"+l.Bucket, l.Folder, func() (below, error) {
-		return gcs.New(gcs.Location{Bucket: l.Bucket}, o.Config.GCS, gcs.Options{Getenv: o.getenv(), Observe: o.Observe, Part: o.Part})
+		return gcs.New(gcs.Location{Bucket: l.Bucket}, o.Config.GCS, gcs.Options{Getenv: o.getenv(), Observe: o.Observe, Parts: o.Parts})
 	})
 }
 

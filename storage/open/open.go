@@ -32,6 +32,7 @@ import (
 	"kafkadelta/storage/gcs"
 	"kafkadelta/storage/local"
 	"kafkadelta/storage/memory"
+	"kafkadelta/storage/remote"
 	"kafkadelta/storage/s3"
 )
 
@@ -56,11 +57,14 @@ type Options struct {
 	// Observe is told of every request to a store, by operation and outcome (storage/remote). It must be fast and safe for
 	// use by many goroutines. Nil: nobody is told.
 	Observe func(operation, outcome string)
-	// Part is the size of the parts in which a cloud gets a large object, in bytes; 0 stands for 8 MiB. Services have a least size.
-	Part int
+	// Parts are those in which a cloud gets a large object. Services have a least size.
+	Parts Parts
 	// Clients, where it is not nil, has stores of one bucket share a client. The context of the first Open is not kept.
 	Clients *Clients
 }
+
+// Parts say in what a cloud gets a large object.
+type Parts = remote.Parts
 
 func (o Options) getenv() func(string) string {
 	if o.Getenv != nil {

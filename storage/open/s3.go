@@ -25,7 +25,7 @@ func openS3(ctx context.Context, scheme, rest string, o Options) (storage.Store,
 	}
 	bucket := s3.Location{Scheme: l.Scheme, Bucket: l.Bucket}
 	return o.Clients.in(bucket.String(), l.Prefix, func() (below, error) {
-		return s3.New(context.WithoutCancel(ctx), bucket, o.Config.S3, s3.Options{Getenv: o.Getenv, Observe: o.Observe, Part: o.Part})
+		return s3.New(context.WithoutCancel(ctx), bucket, o.Config.S3, s3.Options{Getenv: o.Getenv, Observe: o.Observe, Parts: o.Parts})
 	})
 }
 

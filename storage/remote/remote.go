@@ -40,12 +40,22 @@ type Options struct {
 	Observe func(operation, outcome string)
 	// RootCAs are the certificates to trust; nil: the system's.
 	RootCAs *x509.CertPool
-	// Part is the size of a stream's parts, in bytes: up to DefaultPart, which 0 stands for. A stream holds one that fills and some that are sent.
-	Part int
+	Parts
+	// LeastPart is the size below which the service takes no part but the last, in bytes.
+	LeastPart int
 }
 
-// DefaultPart is the size of parts that pays, in bytes.
-const DefaultPart = 8 << 20
+// Parts say in what large objects are streamed. A stream holds one part that fills; what is sent is bounded for all streams together.
+type Parts struct {
+	Size int // of a part, in bytes: up to DefaultPart, which 0 stands for
+	Sent int // bytes of parts that are sent at a time, at least one part; 0 stands for DefaultSent
+}
+
+// DefaultPart is the size of parts that pays, in bytes, and DefaultSent so many that a single stream waits for none.
+const (
+	DefaultPart = 8 << 20
+	DefaultSent = 4 * DefaultPart
+)
 
 // partUnit is what parts are a multiple of, since Google Cloud Storage asks for it.
 const partUnit = 256 << 10
@@ -59,22 +69,33 @@ type Client struct {
 	mu      sync.Mutex
 	budget  int
 	part    int
+	sending chan struct{} // has one for each part that is sent
 }
 
 // New returns a client with its own connections.
 func New(o Options) *Client {
+	part := min(max(cmp.Or(o.Size, DefaultPart)/partUnit*partUnit, o.LeastPart, partUnit), DefaultPart)
 	return &Client{
 		HTTP:    &http.Client{Transport: &counter{next: transport(o.RootCAs), observe: o.Observe}},
 		explain: o.Explain,
 		wait:    wait,
 		budget:  budgetSize,
-		part:    cmp.Or(o.Part, DefaultPart),
+		part:    part,
+		sending: make(chan struct{}, max(cmp.Or(o.Sent, DefaultSent)/part, 1)),
 	}
 }
 
-// PartSize is that of a stream's parts, in bytes, of a service that takes none below least.
-func (c *Client) PartSize(least int) int {
-	return min(max(c.part/partUnit*partUnit, least, partUnit), DefaultPart)
+// PartSize is that of a stream's parts, in bytes.
+func (c *Client) PartSize() int { return c.part }
+
+// AwaitPart waits until one more part may be sent, of all streams. Sent is to be called when it was, or was given up.
+func (c *Client) AwaitPart(ctx context.Context) (sent func(), err error) {
+	select {
+	case c.sending <- struct{}{}:
+		return func() { <-c.sending }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // Operation is one call of a store's method, or one step of it.

@@ -250,12 +250,33 @@ func TestStillConnection(t *testing.T) {
 	}
 }
 
-func TestPartSize(t *testing.T) {
-	for _, tc := range []struct{ part, least, want int }{
-		{0, 0, 8 << 20}, {1 << 30, 0, 8 << 20}, {3<<20 + 1, 0, 3 << 20}, {3 << 20, 5 << 20, 5 << 20}, {1, 0, 256 << 10}, {600 << 10, 0, 512 << 10},
+func TestParts(t *testing.T) {
+	for _, tc := range []struct{ part, sent, least, want, atOnce int }{
+		{0, 0, 0, 8 << 20, 4}, {1 << 30, 100 << 20, 0, 8 << 20, 12}, {3<<20 + 1, 0, 0, 3 << 20, 10}, {3 << 20, 1 << 20, 5 << 20, 5 << 20, 1}, {1, 1 << 20, 0, 256 << 10, 4},
+		{600 << 10, 1 << 20, 0, 512 << 10, 2},
 	} {
-		if got := New(Options{Part: tc.part}).PartSize(tc.least); got != tc.want {
+		c := New(Options{Parts: Parts{tc.part, tc.sent}, LeastPart: tc.least})
+		if got := c.PartSize(); got != tc.want {
 			t.Errorf("parts of %d, at least %d, have %d bytes, want %d", tc.part, tc.least, got, tc.want)
+		}
+		var sent []func()
+		for range tc.atOnce {
+			done, err := c.AwaitPart(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			sent = append(sent, done)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := c.AwaitPart(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("%v: one part more than %d may be sent: %v", tc, tc.atOnce, err)
+		}
+		for _, done := range sent {
+			done()
+		}
+		if _, err := c.AwaitPart(t.Context()); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -61,7 +61,7 @@ type Options struct {
 	Getenv  func(string) string             // looks up the variable of a static key; nil: none is set
 	Observe func(operation, outcome string) // as remote.Options.Observe
 	Now     func() time.Time                // for the log store's expiry; nil: time.Now
-	Part    int                             // as remote.Options.Part
+	Parts   remote.Parts                    // of large objects
 }
 
 // Store is a storage.Store in a bucket.
@@ -100,7 +100,7 @@ func New(ctx context.Context, where Location, cfg Config, o Options) (*Store, er
 		return nil, err
 	}
 	s := &Store{where: where, cfg: cfg, client: &atomic.Pointer[s3.Client]{}, probed: &atomic.Bool{}}
-	s.remote = remote.New(remote.Options{Explain: explain, Observe: o.Observe, RootCAs: roots, Part: o.Part})
+	s.remote = remote.New(remote.Options{Explain: explain, Observe: o.Observe, RootCAs: roots, Parts: o.Parts, LeastPart: leastPart})
 	shared.HTTPClient = s.remote.HTTP
 	shared.Retryer = func() aws.Retryer { return aws.NopRetryer{} }
 	known := shared.Region

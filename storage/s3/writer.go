@@ -21,10 +21,9 @@ import (
 // Limits of a multipart upload: S3 takes at most 10,000 parts of at least 5 MiB. Parts grow with their number, so that
 // 4.8 TiB fit, and with parts of 8 MiB 5 TiB, the largest object; the first thousand are of one size, as some stores ask for (R2).
 const (
-	leastPart  = 5 << 20
-	sameParts  = 1000 // parts until the size doubles
-	partsAhead = 2    // that are sent while the next one fills
-	abortTime  = 30 * time.Second
+	leastPart = 5 << 20
+	sameParts = 1000 // parts until the size doubles
+	abortTime = 30 * time.Second
 )
 
 func partSize(first, number int) int { return first << ((number - 1) / sameParts) }
@@ -36,11 +35,10 @@ type writer struct {
 	store  *Store
 	name   string
 	id     string
-	first  int         // size of the first part
-	part   []byte      // being filled
-	number int         // of that part, from 1
-	upload string      // id of the multipart upload; "" before the first full part
-	slots  chan []byte // one for each part that may be under way: nil, or a buffer to fill again
+	first  int    // size of the first part
+	part   []byte // being filled
+	number int    // of that part, from 1
+	upload string // id of the multipart upload; "" before the first full part
 	sent   sync.WaitGroup
 	done   bool
 
@@ -55,20 +53,22 @@ func (s *Store) Create(ctx context.Context, name string) (storage.Writer, error)
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	w := &writer{ctx: ctx, cancel: cancel, store: s, name: name, id: rand.Text(), first: s.remote.PartSize(leastPart), number: 1, slots: make(chan []byte, partsAhead)}
-	for range partsAhead {
-		w.slots <- nil
-	}
-	return w, nil
+	return &writer{ctx: ctx, cancel: cancel, store: s, name: name, id: rand.Text(), first: s.remote.PartSize(), number: 1}, nil
 }
 
-// Write implements io.Writer. It waits while as many parts are under way as there may be.
+// Held is the memory that the part takes that fills, in bytes. It is for who writes.
+func (w *writer) Held() int { return cap(w.part) }
+
+// Write implements io.Writer. It waits while as many parts are sent as may be.
 func (w *writer) Write(p []byte) (int, error) {
 	if err := w.usable("writing"); err != nil {
 		return 0, err
 	}
 	written := 0
 	for len(p) > 0 {
+		if w.part == nil && w.number > 1 {
+			w.part = make([]byte, 0, partSize(w.first, w.number))
+		}
 		n := min(len(p), partSize(w.first, w.number)-len(w.part))
 		w.part = append(w.part, p[:n]...)
 		p, written = p[n:], written+n
@@ -101,27 +101,18 @@ func (w *writer) send() error {
 			return w.fail(err)
 		}
 	}
-	var next []byte
-	select {
-	case next = <-w.slots:
-	case <-w.ctx.Done():
+	sent, err := w.store.remote.AwaitPart(w.ctx)
+	if err != nil {
 		return w.usable("writing")
 	}
 	number, data := int32(w.number), w.part
+	w.part = nil
 	w.number++
-	if cap(next) < partSize(w.first, w.number) {
-		next = make([]byte, 0, partSize(w.first, w.number))
-	}
-	w.part = next
 	w.sent.Go(func() {
-		again, err := w.sendPart(number, data)
-		if err != nil {
+		defer sent()
+		if err := w.sendPart(number, data); err != nil {
 			_ = w.fail(err)
 		}
-		if again || err != nil { // a try that was given up may still read it
-			data = nil
-		}
-		w.slots <- data[:0]
 	})
 	return w.usable("writing")
 }
@@ -160,12 +151,12 @@ func partChecksum(c *s3.Client) types.ChecksumAlgorithm {
 	return ""
 }
 
-func (w *writer) sendPart(number int32, data []byte) (again bool, err error) {
+func (w *writer) sendPart(number int32, data []byte) error {
 	in := s3.UploadPartInput{
 		Bucket: &w.store.where.Bucket, Key: aws.String(w.store.key(w.name)), UploadId: &w.upload, PartNumber: &number,
 		ContentLength: aws.Int64(int64(len(data))),
 	}
-	return w.store.do(w.ctx, remote.Part, w.name, true, func(ctx context.Context, c *s3.Client) error {
+	_, err := w.store.do(w.ctx, remote.Part, w.name, true, func(ctx context.Context, c *s3.Client) error {
 		try := in
 		try.Body = bytes.NewReader(data)
 		try.ChecksumAlgorithm = partChecksum(c)
@@ -181,6 +172,7 @@ func (w *writer) sendPart(number int32, data []byte) (again bool, err error) {
 		w.parts[number-1] = types.CompletedPart{PartNumber: &number, ETag: out.ETag, ChecksumCRC32: out.ChecksumCRC32}
 		return nil
 	})
+	return err
 }
 
 // Close makes the object visible. After an error nothing is known of it, but that no parts are left behind.
@@ -195,7 +187,7 @@ func (w *writer) Close() error {
 		return w.store.put(w.ctx, remote.Put, w.name, w.part, w.store.object(w.name))
 	}
 	if err == nil && len(w.part) > 0 {
-		_, err = w.sendPart(int32(w.number), w.part)
+		err = w.sendPart(int32(w.number), w.part)
 	}
 	w.sent.Wait()
 	if err == nil {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"kafkadelta/internal/storetest"
@@ -16,10 +17,13 @@ import (
 
 // uploads answers a multipart upload as S3 does, but for the step that fails.
 func uploads(t *testing.T, fail func(step string, n int, w http.ResponseWriter) (answered bool)) *fake {
-	completed := ""
+	var mu sync.Mutex
+	completed := map[string]string{} // by object
 	steps := map[string]int{}
 	return newFake(t, func(_ int, w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
+		mu.Lock()
+		defer mu.Unlock()
 		query := r.URL.Query()
 		step := "put"
 		switch {
@@ -38,15 +42,15 @@ func uploads(t *testing.T, fail func(step string, n int, w http.ResponseWriter) 
 		id := r.Header.Get("X-Amz-Meta-Kafkadelta-Write")
 		switch step {
 		case "begin":
-			completed = "pending " + id
+			completed[r.URL.Path] = "pending " + id
 		case "complete":
-			if strings.HasPrefix(completed, "done ") {
+			if strings.HasPrefix(completed[r.URL.Path], "done ") {
 				refuse(w, 404, "NoSuchUpload")
 				return
 			}
-			completed = "done " + strings.TrimPrefix(completed, "pending ")
+			completed[r.URL.Path] = "done " + strings.TrimPrefix(completed[r.URL.Path], "pending ")
 		case "head":
-			w.Header().Set("X-Amz-Meta-Kafkadelta-Write", strings.TrimPrefix(completed, "done "))
+			w.Header().Set("X-Amz-Meta-Kafkadelta-Write", strings.TrimPrefix(completed[r.URL.Path], "done "))
 		}
 		if fail(step, steps[step], w) {
 			return
