@@ -51,10 +51,10 @@ type Parts struct {
 	Sent int // bytes of parts that are sent at a time, at least one part; 0 stands for DefaultSent
 }
 
-// DefaultPart is the size of parts that pays, in bytes, and DefaultSent so many that a single stream waits for none.
+// DefaultPart is the size of parts that pays, in bytes, and DefaultSent what a single stream sends of them at a time.
 const (
 	DefaultPart = 8 << 20
-	DefaultSent = 4 * DefaultPart
+	DefaultSent = 2 * DefaultPart
 )
 
 // partUnit is what parts are a multiple of, since Google Cloud Storage asks for it.

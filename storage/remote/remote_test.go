@@ -252,7 +252,7 @@ func TestStillConnection(t *testing.T) {
 
 func TestParts(t *testing.T) {
 	for _, tc := range []struct{ part, sent, least, want, atOnce int }{
-		{0, 0, 0, 8 << 20, 4}, {1 << 30, 100 << 20, 0, 8 << 20, 12}, {3<<20 + 1, 0, 0, 3 << 20, 10}, {3 << 20, 1 << 20, 5 << 20, 5 << 20, 1}, {1, 1 << 20, 0, 256 << 10, 4},
+		{0, 0, 0, 8 << 20, 2}, {1 << 30, 100 << 20, 0, 8 << 20, 12}, {3<<20 + 1, 0, 0, 3 << 20, 5}, {3 << 20, 1 << 20, 5 << 20, 5 << 20, 1}, {1, 1 << 20, 0, 256 << 10, 4},
 		{600 << 10, 1 << 20, 0, 512 << 10, 2},
 	} {
 		c := New(Options{Parts: Parts{tc.part, tc.sent}, LeastPart: tc.least})
