@@ -146,7 +146,7 @@ func (f *fleet) holds(t *testing.T) {
 	if f.carried < len(f.latency)/3 {
 		t.Errorf("of %d flushes %d units were carried by others: want every third at least", len(f.latency), f.carried)
 	}
-	if races := int(f.versions)/2 + f.workers; f.lost > races { // who has just started does not know yet
+	if races := int(f.versions) + f.workers; f.lost > races { // who has just started does not know yet; without turns there are ten and more for each version
 		t.Errorf("%d races were lost in %d versions: want %d at most, or turns are not taken", f.lost, f.versions, races)
 	}
 	if p99, longest := f.quantile(0.99), f.longest(); p99 > f.within || longest > f.within+time.Second {
