@@ -83,10 +83,11 @@ func (b *budget) divide(pipelines int) {
 	}
 }
 
-// A process is idle that has allocated less than idleAllocations since idleCheck ago: heartbeats and metrics take some kilobytes.
+// A process is idle that has allocated less than idleAllocations since idleCheck ago: heartbeats, and metrics of thousands of partitions that are asked for every few
+// seconds, take some MiB, and a thousand messages a second more than that.
 const (
 	idleCheck       = 10 * time.Second
-	idleAllocations = 1 << 20
+	idleAllocations = 16 << 20
 )
 
 // releaseIdle gives memory back to the system whenever the process becomes idle, until ctx is done. The collector by itself would keep what the

@@ -16,18 +16,28 @@ func releaseProgram() error {
 	if err != nil {
 		return err
 	}
-	maps, err := os.ReadFile("/proc/self/maps")
+	maps, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
 		return err
 	}
+	// 00400000-025e8000 r-xp 00000000 fe:00 1234    /path, and then a line for each figure: see proc_pid_smaps(5)
 	var errs []error
-	for line := range strings.Lines(string(maps)) { // 00400000-025e8000 r-xp 00000000 fe:00 1234    /path: see proc_pid_maps(5)
-		var from, to uintptr
+	var from, size uintptr // of the mapping, if it is the program's and not for writing
+	for line := range strings.Lines(string(maps)) {
+		var begin, end uintptr
 		var mode string
-		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); err != nil || strings.Contains(mode, "w") || !strings.HasSuffix(line, " "+program+"\n") {
-			continue // what was written is in no file
+		if _, err := fmt.Sscanf(line, "%x-%x %s", &begin, &end, &mode); err == nil {
+			from, size = begin, 0
+			if !strings.Contains(mode, "w") && strings.HasSuffix(line, " "+program+"\n") {
+				size = end - begin
+			}
 		}
-		if _, _, e := unix.Syscall(unix.SYS_MADVISE, from, to-from, unix.MADV_DONTNEED); e != 0 {
+		// Pages that were written are in no file: those that a position-independent program has relocated, those with a debugger's breakpoints.
+		written, ok := strings.CutPrefix(line, "Anonymous:")
+		if size == 0 || !ok || strings.TrimSpace(written) != "0 kB" {
+			continue
+		}
+		if _, _, e := unix.Syscall(unix.SYS_MADVISE, from, size, unix.MADV_DONTNEED); e != 0 {
 			errs = append(errs, e)
 		}
 	}
