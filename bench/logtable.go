@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -13,6 +14,7 @@ import (
 // can tell.
 type logTable struct {
 	files     int64 // in the base versions
+	base      int64 // the last of the base versions, which begin at 0; 0 for baseVersions
 	following int64 // versions after them, each with followedFiles files and one txn
 	v2        bool  // log checkpoints are of the V2 spec
 }
@@ -31,17 +33,18 @@ const logTableSchema = `{\"type\":\"struct\",\"fields\":[` +
 	`{\"name\":\"bytes\",\"type\":\"double\",\"nullable\":true,\"metadata\":{}},` +
 	`{\"name\":\"date\",\"type\":\"date\",\"nullable\":true,\"metadata\":{}}]}`
 
-// writeBase makes versions 0 to baseVersions in dir.
+// writeBase makes the base versions in dir.
 func (t logTable) writeBase(ctx context.Context, dir string) error {
 	if err := os.MkdirAll(filepath.Join(dir, "_delta_log"), 0o777); err != nil {
 		return err
 	}
 	number := int64(0)
-	for v := int64(0); v <= baseVersions; v++ {
+	last := t.lastOfBase()
+	for v := int64(0); v <= last; v++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		count := (t.files - number) / (baseVersions - v + 1)
+		count := (t.files - number) / (last - v + 1)
 		if err := t.writeVersion(dir, v, number, count); err != nil {
 			return err
 		}
@@ -56,14 +59,16 @@ func (t logTable) writeFollowing(dir string) error {
 		return err
 	}
 	for i := range t.following {
-		if err := t.writeVersion(dir, baseVersions+1+i, t.files+i*followedFiles, followedFiles); err != nil {
+		if err := t.writeVersion(dir, t.lastOfBase()+1+i, t.files+i*followedFiles, followedFiles); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (t logTable) newest() int64 { return baseVersions + t.following }
+func (t logTable) lastOfBase() int64 { return cmp.Or(t.base, baseVersions) }
+
+func (t logTable) newest() int64 { return t.lastOfBase() + t.following }
 
 func logEntry(dir string, version int64) string {
 	return filepath.Join(dir, "_delta_log", fmt.Sprintf("%020d.json", version))

@@ -38,8 +38,8 @@ var scenarios = []struct {
 	{"idle", runIdle},
 	{"processes", runProcesses},
 	{"values", runValues},
-	{"grown", grownBy(grownRows)},
-	{"grown_long", grownBy(grownLongRows)},
+	{"grown", grownBy(grownRows, 0)},
+	{"grown_long", grownBy(grownLongRows, grownLongBase)},
 }
 
 // liveSuite is one call of `bench scenarios`.

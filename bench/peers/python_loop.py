@@ -1,7 +1,7 @@
-"""A peer: the loop that people write with confluent-kafka, pyarrow and delta-rs. python python_loop.py BROKERS TOPIC TABLE ROWS
+"""A peer: the loop that people write with confluent-kafka, pyarrow and delta-rs. python python_loop.py BROKERS TOPIC TABLE ROWS [tuned]
 
 It reads the topic once, from its start to the end that it has now, ROWS messages at a time. Each commit holds the next offset of each partition as a
-Delta txn.
+Delta txn. As people write it, the client and delta-rs have their defaults (Snappy); "tuned" gives the client large fetches and queues, and writes zstd.
 """
 
 import io
@@ -19,17 +19,20 @@ import shape
 POLL = 10_000
 
 brokers, topic, table = sys.argv[1:4]
-rows_of_a_commit = int(sys.argv[4])
+rows_of_a_commit, tuned = int(sys.argv[4]), sys.argv[5:] == ["tuned"]
+fetches = {
+    "fetch.max.bytes": 64 << 20,
+    "max.partition.fetch.bytes": 16 << 20,
+    "queued.max.messages.kbytes": 256 << 10,
+    "queued.min.messages": 1_000_000,
+}
 consumer = Consumer(
     {
         "bootstrap.servers": brokers,
         "group.id": f"python-loop-{time.time_ns()}",
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
-        "fetch.max.bytes": 64 << 20,
-        "max.partition.fetch.bytes": 16 << 20,
-        "queued.max.messages.kbytes": 256 << 10,
-        "queued.min.messages": 1_000_000,
+        **(fetches if tuned else {}),
     }
 )
 partitions = consumer.list_topics(topic).topics[topic].partitions
@@ -58,7 +61,7 @@ while left:
         rows,
         mode="append",
         partition_by=["date"],
-        writer_properties=deltalake.WriterProperties(compression="ZSTD", compression_level=1),  # its default is Snappy
+        writer_properties=deltalake.WriterProperties(compression="ZSTD", compression_level=1) if tuned else None,
         commit_properties=deltalake.CommitProperties(app_transactions=txns),
     )
     values = []

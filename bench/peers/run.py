@@ -267,11 +267,15 @@ class Spark(Peer):
 
 
 class PythonLoop(Peer):
-    name, settings = "python-loop", f"{COMMIT_ROWS:,} messages a commit, zstd"
+    name, settings, more = "python-loop", f"{COMMIT_ROWS:,} messages a commit; else the defaults: Snappy", []
     version = "confluent-kafka 2.16.1, pyarrow 26.0.1, deltalake 1.6.6"
 
     def command(self, table, work):
-        return [self.o.python, HERE / "python_loop.py", self.o.brokers, self.o.topic, table, str(COMMIT_ROWS)]
+        return [self.o.python, HERE / "python_loop.py", self.o.brokers, self.o.topic, table, str(COMMIT_ROWS), *self.more]
+
+
+class TunedPythonLoop(PythonLoop):
+    name, settings, more = "tuned-loop", f"{COMMIT_ROWS:,} messages a commit, fetches of 64 MiB and queues of 256 MiB, zstd", ["tuned"]
 
 
 class Reader(Peer):
@@ -288,7 +292,7 @@ class Reader(Peer):
         pass
 
 
-PEERS = {p.name: p for p in (Connector, KafkaDeltaIngest, Spark, PythonLoop, Reader)}
+PEERS = {p.name: p for p in (Connector, KafkaDeltaIngest, Spark, PythonLoop, TunedPythonLoop, Reader)}
 
 
 def options():
