@@ -2,7 +2,9 @@ package pipeline_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -13,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kafkadelta/checkpoint"
 	"kafkadelta/internal/kafkatest"
 	"kafkadelta/sink"
 )
@@ -211,4 +214,25 @@ func TestFewerPartitionsThanPinned(t *testing.T) {
 			}, kfake.ClusterID("elected"))
 		})
 	}
+}
+
+// TestRewindToANewTopicUnderARunningWorker: a worker whose own topic is still there takes nothing of it as that of the new one (rule K5).
+func TestRewindToANewTopicUnderARunningWorker(t *testing.T) {
+	scenario(t, 1, func(w *world) {
+		w.produce(0, 5)
+		k := w.start()
+		w.landed()
+		before := w.version()
+		there, err := w.kafka.Admin().Metadata(w.t.Context(), topic)
+		w.check(err)
+		id := there.Topics[topic].ID
+		former := checkpoint.Identity{ClusterID: there.Cluster, TopicID: base64.RawURLEncoding.EncodeToString(id[:])}
+		w.foreign(fmt.Sprintf(`{"txn":{"appId":"%s#gen","version":1}}`, stream), fmt.Sprintf(`{"txn":{"appId":"%s-0","version":-1}}`, stream),
+			fmt.Sprintf(`{"txn":{"appId":%q,"version":0}}`, checkpoint.IdentityAppID(stream, former)), fmt.Sprintf(`{"txn":{"appId":"%s#topic/elsewhere/another","version":1}}`, stream))
+		w.produce(0, 5)
+		k.refused("has led stream", "reads the former one", "start it again")
+		if now := w.version(); now != before+1 {
+			t.Errorf("the worker has made versions %d to %d after the rewind", before+2, now)
+		}
+	})
 }

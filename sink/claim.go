@@ -268,7 +268,8 @@ func (t *Table) checkRoute(route int64) error {
 }
 
 // outruled is a *checkpoint.RefusedError where another has said, since this process has pinned the stream, what this process does not keep to: that
-// the stream leaves messages out by a filter, so that others of its topic may be beside it (rule A1c), or that it was retired (A1d).
+// the stream leaves messages out by a filter, so that others of its topic may be beside it (rule A1c), that it was retired (A1d), or that its offsets are
+// those of another topic (K5).
 func (t *Table) outruled() error {
 	if t.pinned == nil {
 		return nil
@@ -279,12 +280,17 @@ func (t *Table) outruled() error {
 			Remedy: "a worker with a table.filter was started beside this one: give all workers of the stream the same configuration. One that is started without a filter takes it back, unless another stream brings the topic",
 		}
 	}
-	if t.txnVersion(checkpoint.IdentityAppID(t.opts.Name, *t.pinned)) == 0 { // or a rewind has led it to another topic, which the fence tells
-		if progress, err := checkpoint.ReadProgress(t.opts.Name, t.txns()); err != nil || progress.Retired() {
-			return cmp.Or(err, error(checkpoint.RetiredError(t.opts.Name)))
-		}
+	if t.txnVersion(checkpoint.IdentityAppID(t.opts.Name, *t.pinned)) != 0 {
+		return nil
 	}
-	return nil
+	progress, err := checkpoint.ReadProgress(t.opts.Name, t.txns())
+	if err != nil || progress.Retired() {
+		return cmp.Or(err, error(checkpoint.RetiredError(t.opts.Name)))
+	}
+	return &checkpoint.RefusedError{
+		Cause:  fmt.Sprintf("a rewind has led stream %q to another topic, and this process reads the former one (id %s in cluster %s)", t.opts.Name, t.pinned.TopicID, t.pinned.ClusterID),
+		Remedy: "start it again with the source.brokers and source.topic of the new one; if those are the same, the topic was made anew, and a start is all that it takes",
+	}
 }
 
 // RefuseFresh is a *checkpoint.RefusedError for a table that has never heard of the stream, or that is not there at all, although offsets
