@@ -429,3 +429,42 @@ func TestARestoreOfATableBehindARewindOfTheCatalog(t *testing.T) {
 	}
 	wantFault(t, town.verify(), admin.Restored, "took back 5 rows of offsets [0, 10)")
 }
+
+// TestARewindOfTheCatalogOverACleanedTable: where the log of a table was cleaned, and others have rewritten its files without their tags, nothing but a txn
+// is left of what it had of a partition before the catalog was rewound. Its rows are of the generation that the table was in then.
+func TestARewindOfTheCatalogOverACleanedTable(t *testing.T) {
+	for name, before := range map[string]func(c *country){
+		"the first generation": func(*country) {},
+		"one behind another whose tags are left": func(c *country) {
+			c.brings(0, 0, 10, "us")
+			c.rewind(c.rewinding(map[int32]int64{0: 0}))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCountry(t)
+			before(c)
+			c.brings(0, 0, 8, "us")
+			town := c.inTown("us")
+			at := town.snapshot().Version()
+			town.foreign("OPTIMIZE", removeOf(town.filesOf(at)[0], false), town.write("optimized.parquet", false, take{0, 0, 8, nil, 0}.places()))
+			c.brings(1, 0, 4, "us")
+			town.cleanLog()
+			c.rewind(c.rewinding(map[int32]int64{0: 6}))
+			c.brings(0, 6, 12, "us")
+			if r, worst := c.verifies(); worst == admin.Faulty {
+				t.Errorf("the catalog: %s", show(r))
+			}
+			r := town.verify()
+			wantVerdict(t, r, admin.OK)
+			gen := c.table.Generation() - 1
+			if !slices.ContainsFunc(r.Partitions, func(p admin.PartitionReport) bool {
+				return p.Partition == 0 && p.Generation == gen && p.Next == 8 && p.RowsFound == 8
+			}) {
+				t.Errorf("want 8 rows of generation %d up to offset 8: %s", gen, show(r))
+			}
+			wantVerdict(t, town.verify(admin.Options{Since: r.LogFrom, Until: -1}), admin.OK)
+			town.foreign("WRITE", town.write("again.parquet", true, []place{{0, 13}}))
+			wantFault(t, town.verify(), admin.OutsideSpan, "offset 13")
+		})
+	}
+}

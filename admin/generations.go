@@ -109,26 +109,30 @@ func (l *ledger) judgeGenerations() {
 	}
 }
 
-// endedBy is the track of the generation before a rewind. It may be one of a topic of another name. A table that follows a catalog may have
-// passed over generations: it is nil where that has nothing of the partition before.
+// endedBy is the track of the generation that the table was in before a rewind. It may be one of a topic of another name. A table that follows a catalog may
+// have passed over generations, and begins one more than once: it is nil where what came before was cleaned from the log, and nothing tells which that was.
 func (l *ledger) endedBy(r rewind, p checkpoint.Partition) *track {
+	before := r.Generation - 1
 	if r.Rewind.Catalog {
-		var before *track
-		for k, t := range l.tracks {
-			if k.name == r.Name && k.ID == p.ID && k.gen < r.Generation && (before == nil || k.gen > before.gen) {
-				before = t
+		before = l.baseGeneration(r.Name)
+		for _, e := range l.rewinds {
+			if e.Name == r.Name && e.Generation < r.Generation {
+				before = max(before, e.Generation)
 			}
 		}
-		return before
 	}
-	if r.Rewind.NewTopic {
+	gen := min(before, r.Generation-1)
+	if r.Rewind.Catalog || r.Rewind.NewTopic {
 		for k, t := range l.tracks {
-			if k.name == r.Name && k.ID == p.ID && k.gen == r.Generation-1 {
+			if k.name == r.Name && k.ID == p.ID && k.gen == gen {
 				return t
 			}
 		}
 	}
-	return l.track(trackKey{r.Name, p, r.Generation - 1})
+	if gen < before {
+		return nil
+	}
+	return l.track(trackKey{r.Name, p, gen})
 }
 
 // rewindNotes tell of the rewinds in the log.
