@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
+
 	"kafkadelta/checkpoint"
 	"kafkadelta/sink"
 )
@@ -33,8 +35,8 @@ type Routing struct {
 	// Key names the table for the values of the parts, of which nil is null or an empty text. An error says why no table can have them.
 	Key func(values []*string) (string, error)
 	// Open opens a table by its key. One that the catalog does not know may be made; else known is the name of a stream by which it does, this one
-	// if it is among those. It tries for as long as the store is down.
-	Open func(ctx context.Context, key, known string, events sink.Events) (*sink.Table, error)
+	// if it is among those. One that may be made gets the columns, which are the catalog's as they are by now; they are nil for one that is known. It tries for as long as the store is down.
+	Open func(ctx context.Context, key, known string, columns *arrow.Schema, events sink.Events) (*sink.Table, error)
 	// MaxOpen is how many data files, and tables, are open at most. MaxTables is how many tables there may be.
 	MaxOpen, MaxTables int
 }
@@ -223,12 +225,22 @@ func (t *tables) openNew(ctx context.Context, key string) (*sink.Table, error) {
 		}
 		return t.others[key]
 	}
-	if known() == "" {
+	by := known()
+	if by == "" {
 		if err := t.look(ctx); err != nil {
 			return nil, err
 		}
+		by = known()
 	}
-	table, err := t.Open(ctx, key, known(), t.events)
+	var columns *arrow.Schema
+	if by == "" {
+		layout, err := t.catalog.Layout(ctx)
+		if err != nil {
+			return nil, err
+		}
+		columns = layout.Schema
+	}
+	table, err := t.Open(ctx, key, by, columns, t.events)
 	if err == nil {
 		err = table.CheckFollows(ctx, t.origin())
 	}

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/delta"
@@ -73,11 +74,8 @@ func (t *town) divides(s *setup) {
 			}
 			return *values[0], nil
 		},
-		Open: func(ctx context.Context, key, known string, events sink.Events) (*sink.Table, error) {
-			o := sink.Options{Name: s.Name, Follows: true, Filtered: s.filtered, Engine: "kafkadelta/test", Now: s.Now, Log: s.Log, Events: events}
-			if known == "" {
-				o.Create = createSchema(t.t, s.columns)
-			}
+		Open: func(ctx context.Context, key, _ string, columns *arrow.Schema, events sink.Events) (*sink.Table, error) {
+			o := sink.Options{Name: s.Name, Follows: true, Filtered: s.filtered, Create: columns, Engine: "kafkadelta/test", Now: s.Now, Log: s.Log, Events: events}
 			return sink.Open(ctx, t.house(key).store, s.sink, o)
 		},
 	}
@@ -319,7 +317,7 @@ func (t *town) make(key string) {
 	s := &setup{columns: t.columns, sink: sink.DefaultConfig()}
 	s.Name, s.Now, s.Log = stream, time.Now, slog.New(slog.DiscardHandler)
 	t.divides(s)
-	_, err := s.Routing.Open(t.t.Context(), key, "", sink.Events{})
+	_, err := s.Routing.Open(t.t.Context(), key, "", createSchema(t.t, s.columns), sink.Events{})
 	t.check(err)
 }
 
@@ -600,7 +598,7 @@ func TestATableFollowsTheCatalogsColumns(t *testing.T) {
 			c.send(0, 1, "de", "us")
 			w.check(c.start(evolves, c.divides).wait())
 			w.alter(func(m *delta.Metadata) { m.SchemaString = schemaJSON(t, columns+", extra STRING") })
-			c.send(0, 1, "de")
+			c.send(0, 1, "de", "fr")
 			r := &kgo.Record{Topic: topic, Value: []byte(`{"n": 99, "text": "us", "extra": "more"}`)}
 			kafkatest.ProduceTo(t, c.client, []*kgo.Record{r})
 			c.house("us").want[place{0, r.Offset}] = 99
@@ -613,10 +611,12 @@ func TestATableFollowsTheCatalogsColumns(t *testing.T) {
 			}
 			w.check(err)
 			c.exactlyOnce()
-			snapshot, err := delta.OpenSnapshot(t.Context(), c.house("us").memory, -1)
-			w.check(err)
-			if len(snapshot.Schema().FieldIndices("extra")) == 0 {
-				t.Errorf("the table has the columns %s", snapshot.Schema())
+			for key, version := range map[string]int64{"us": -1, "fr": 0} { // which is new, and has it at once
+				snapshot, err := delta.OpenSnapshot(t.Context(), c.house(key).memory, version)
+				w.check(err)
+				if len(snapshot.Schema().FieldIndices("extra")) == 0 {
+					t.Errorf("the table %s has the columns %s", key, snapshot.Schema())
+				}
 			}
 		})
 	}
@@ -789,6 +789,9 @@ func TestColumnsThatComeInTheMiddleOfAUnit(t *testing.T) {
 				t := w.t
 				c := newTown(w)
 				evolves := func(s *setup) { s.sink.SchemaEvolution, s.Flush.Interval, s.Lanes = how, 2*time.Minute, 1 }
+				for _, key := range []string{"de", "us", "fr"} { // a new one would have the catalog's columns at once
+					c.make(key)
+				}
 				k := c.start(evolves, c.divides, func(s *setup) { s.Routing.MaxOpen = 2 })
 				w.eventually("it has begun", func() bool { return w.begun() })
 				c.send(0, 2, "de", "us", "fr")
@@ -870,7 +873,7 @@ func settleTwice(t *testing.T, at func(faultstore.Op) bool) {
 			catalog, err := sink.Open(t.Context(), w.store, s.sink, sink.Options{Name: stream, Now: time.Now, Log: s.Log})
 			w.check(err)
 			_, err = sink.SettleRows(t.Context(), catalog, []int32{0}, func(ctx context.Context, key string) (*sink.Table, error) {
-				return s.Routing.Open(ctx, key, s.Name, sink.Events{})
+				return s.Routing.Open(ctx, key, s.Name, nil, sink.Events{})
 			})
 			w.check(err)
 		}

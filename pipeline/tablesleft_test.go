@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
+
 	"kafkadelta/delta"
 	"kafkadelta/pipeline"
 	"kafkadelta/sink"
@@ -27,9 +29,9 @@ func TestAnIdleWorkerClosesTables(t *testing.T) {
 		k := c.start(c.divides, func(s *setup) {
 			s.Routing.MaxOpen = 1
 			open := s.Routing.Open
-			s.Routing.Open = func(ctx context.Context, key, known string, events sink.Events) (*sink.Table, error) {
+			s.Routing.Open = func(ctx context.Context, key, known string, columns *arrow.Schema, events sink.Events) (*sink.Table, error) {
 				opened.Add(1)
-				return open(ctx, key, known, events)
+				return open(ctx, key, known, columns, events)
 			}
 		})
 		w.eventually("what was pending is settled", func() bool { return opened.Load() == 3 })
@@ -52,9 +54,9 @@ func TestWhatIsLeftIsSwept(t *testing.T) {
 		k := c.start(m.buries, c.divides, func(s *setup) {
 			s.Now = func() time.Time { return time.Now().Add(time.Duration(passed.Load())) }
 			s.store = &aged{s.store}
-			s.Routing.Open = func(ctx context.Context, key, known string, events sink.Events) (*sink.Table, error) {
+			s.Routing.Open = func(ctx context.Context, key, _ string, columns *arrow.Schema, events sink.Events) (*sink.Table, error) {
 				return sink.Open(ctx, &aged{c.house(key).store}, s.sink, sink.Options{
-					Name: s.Name, Follows: true, Create: createSchema(t, s.columns), Engine: "kafkadelta/test", Now: s.Now, Log: s.Log, Events: events,
+					Name: s.Name, Follows: true, Create: columns, Engine: "kafkadelta/test", Now: s.Now, Log: s.Log, Events: events,
 				})
 			}
 			s.OpenDeadLetters = func(ctx context.Context, events sink.Events) (*sink.Table, error) {
@@ -132,9 +134,9 @@ func TestATableOfAnotherStreamIsNotMadeAgain(t *testing.T) {
 			err := c.start(c.divides, func(s *setup) {
 				s.UntilEnd = true
 				open := s.Routing.Open
-				s.Routing.Open = func(ctx context.Context, key, known string, events sink.Events) (*sink.Table, error) {
+				s.Routing.Open = func(ctx context.Context, key, known string, columns *arrow.Schema, events sink.Events) (*sink.Table, error) {
 					by.Store(key, known)
-					return open(ctx, key, known, events)
+					return open(ctx, key, known, columns, events)
 				}
 			}).wait()
 			if (err == nil) != there {

@@ -32,7 +32,7 @@ func (c config) settleAll(ctx context.Context, store storage.Store, giveUp bool)
 	if err != nil {
 		return nil, err
 	}
-	routing, err := c.routing(store, runOptions{}, nil, slog.New(slog.DiscardHandler))
+	routing, err := c.routing(runOptions{}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}

@@ -129,7 +129,7 @@ func runStream(ctx context.Context, c config, log *slog.Logger, o runOptions) er
 	if err != nil {
 		return unlessStopped(err)
 	}
-	routing, err := c.routing(store, o, metrics.Request, log)
+	routing, err := c.routing(o, metrics.Request, log)
 	if err != nil {
 		return unlessStopped(err)
 	}

@@ -86,7 +86,7 @@ func tellGivenUp(w io.Writer, lost []string) {
 // followers opens the tables of a catalog to bring them what it has decided about.
 func followers(routing *pipeline.Routing, catalog *sink.Table, stream string) sink.OpenTable {
 	return func(ctx context.Context, key string) (*sink.Table, error) {
-		table, err := routing.Open(ctx, key, stream, sink.Events{})
+		table, err := routing.Open(ctx, key, stream, nil, sink.Events{})
 		if err == nil {
 			err = table.CheckFollows(ctx, sink.Origin{Generation: catalog.Generation()})
 		}

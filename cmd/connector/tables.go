@@ -192,7 +192,7 @@ func (c config) checkRoute(parts []pipeline.RoutePart) error {
 }
 
 // routing has the rows go to many tables; nil where table.uri names one.
-func (c config) routing(catalog storage.Store, o runOptions, observe func(operation, outcome string), log *slog.Logger) (*pipeline.Routing, error) {
+func (c config) routing(o runOptions, observe func(operation, outcome string), log *slog.Logger) (*pipeline.Routing, error) {
 	if !c.divided() {
 		return nil, nil
 	}
@@ -202,7 +202,7 @@ func (c config) routing(catalog storage.Store, o runOptions, observe func(operat
 	}
 	r := &pipeline.Routing{Parts: parts, Key: tableKey, MaxOpen: c.Table.MaxOpen, MaxTables: c.Table.MaxTables}
 	stores := c.keyStores(observe, c.parts(o))
-	r.Open = func(ctx context.Context, key, known string, events sink.Events) (*sink.Table, error) {
+	r.Open = func(ctx context.Context, key, known string, columns *arrow.Schema, events sink.Events) (*sink.Table, error) {
 		store, err := stores(ctx, key)
 		if err != nil {
 			return nil, &sink.Error{Op: "opening the table", Err: err}
@@ -211,9 +211,7 @@ func (c config) routing(catalog storage.Store, o runOptions, observe func(operat
 			Name: c.Name, Follows: true, Filtered: c.Table.Decode.Filter != "", Engine: engine(), Memory: c.Pipeline.WriterMemory(o.share, o.memory, sharedBy(c.Table.MaxOpen)), Now: time.Now, Log: log.With("table", key), Events: events,
 		}
 		if known == "" && c.Table.Sink.Create != sink.CreateNever {
-			if options.Create, err = catalogSchema(ctx, catalog); err != nil {
-				return nil, err
-			}
+			options.Create = columns
 		}
 		table, err := sink.Open(ctx, store, c.Table.Sink, options)
 		if known != "" && errors.Is(err, delta.ErrNotTable) {
@@ -239,15 +237,6 @@ func (c config) notThere(known string) error {
 
 // sharedBy is among how many the memory of one open file is divided: of so many tables some are written to at a time.
 func sharedBy(maxOpen int) int { return min(maxOpen, 16) }
-
-// catalogSchema is what a new table gets: the catalog's columns, as they are by now.
-func catalogSchema(ctx context.Context, catalog storage.Store) (*arrow.Schema, error) {
-	snap, err := delta.OpenSnapshot(ctx, catalog, -1)
-	if err != nil {
-		return nil, fmt.Errorf("reading the catalog's columns: %w", err)
-	}
-	return snap.Schema(), nil
-}
 
 // verify checks the table, or a catalog with its tables.
 func (t *target) verify(ctx context.Context) (*admin.Report, []admin.TableReport, error) {

@@ -404,7 +404,7 @@ var breaks = []broken{
 	{
 		"T6", "a known table that is not there is made anew", changes{{
 			tablesGo,
-			"t.Open(ctx, key, known(), t.events)", "t.Open(ctx, key, \"\", t.events)",
+			"	if by == \"\" {\n		layout", "	if by = by[:0]; by == \"\" {\n		layout",
 		}},
 	},
 	{

@@ -12,10 +12,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
+
 	"kafkadelta/admin"
 	"kafkadelta/checkpoint"
 	"kafkadelta/delta"
-	"kafkadelta/internal/backoff"
 	"kafkadelta/pipeline"
 	"kafkadelta/sink"
 )
@@ -317,17 +318,9 @@ func (p *process) routing(config sink.Config, o sink.Options) *pipeline.Routing 
 			}
 			return *values[0], nil
 		},
-		Open: func(ctx context.Context, key, known string, events sink.Events) (*sink.Table, error) {
+		Open: func(ctx context.Context, key, _ string, columns *arrow.Schema, events sink.Events) (*sink.Table, error) {
 			own := o
-			own.Follows, own.Create, own.Log, own.Events = true, nil, o.Log.With("table", key), events
-			for wait := (backoff.Backoff{}); known == "" && own.Create == nil; {
-				snapshot, err := delta.OpenSnapshot(ctx, p.stores[0], -1)
-				if err == nil {
-					own.Create = snapshot.Schema()
-				} else if err := backoff.Sleep(ctx, wait.Next()); err != nil { // the store fails at times
-					return nil, err
-				}
-			}
+			own.Follows, own.Create, own.Log, own.Events = true, columns, o.Log.With("table", key), events
 			cfg := config
 			cfg.URI = "memory://" + key
 			return sink.Open(ctx, p.follower(key), cfg, own)
