@@ -271,7 +271,7 @@ func (l *lane) drop() {
 // letGo forgets the messages held. A record keeps all that was fetched with it in memory, and a lane to which nothing comes would keep it for as long.
 func (l *lane) letGo() {
 	clear(l.held)
-	l.held, l.heldBytes = l.held[:0], 0
+	l.held, l.heldBytes, l.tally.held = l.held[:0], 0, 0
 }
 
 // fail makes the lane void, and has its partitions read again after a while.
@@ -314,9 +314,8 @@ func (l *lane) take(m message) error {
 		span.Next, span.Lost = m.first+m.lost, span.Lost+m.lost
 		span.Epoch = 0
 	}
-	counted, all := 0, len(m.records) // of the messages, for the limits
 	most := l.d.part(batchBytes, minBatchBytes)
-	defer func() { l.d.quota.count(&l.tally, all-counted) }()
+	defer func() { l.d.quota.count(&l.tally, len(l.held), 0) }()
 	for i, r := range m.records {
 		if r.Attrs.IsControl() {
 			span.Next, span.Epoch = r.Offset+1, checkpoint.EpochOf(r.LeaderEpoch)
@@ -324,8 +323,7 @@ func (l *lane) take(m message) error {
 		}
 		if err := l.append(r); err != nil {
 			if _, bad := errors.AsType[poison](err); bad {
-				l.d.quota.count(&l.tally, i+1-counted)
-				counted = i + 1
+				l.d.quota.count(&l.tally, len(l.held), 1)
 				span.Next, span.Epoch = r.Offset+1, checkpoint.EpochOf(r.LeaderEpoch)
 				span.Records++
 				if err := l.bury(r, span, err); err != nil {
@@ -344,13 +342,11 @@ func (l *lane) take(m message) error {
 				return nil
 			}
 			if held, ok := errors.AsType[*heldUpError](err); ok {
-				all = i // the others come again
 				l.lookAhead(m.records[i+1:])
 				l.hold(m, span, held.cause)
 				return nil
 			}
 			if turn, ok := errors.AsType[*turnError](err); ok {
-				all = i
 				l.turn(m, span, turn.want)
 				return nil
 			}
@@ -493,6 +489,7 @@ func (l *lane) write() error {
 	if len(l.held) == 0 {
 		return nil
 	}
+	l.d.quota.count(&l.tally, len(l.held), 0)
 	n, kept, misfits, err := l.writeRows()
 	if err != nil {
 		return err
@@ -577,7 +574,7 @@ func (l *lane) writeWithout(misfits map[int]Misfit) error {
 		}
 	}
 	clear(l.held[len(kept):])
-	l.held = kept
+	l.held, l.tally.held = kept, len(kept)
 	if len(kept) == 0 {
 		l.heldBytes = 0
 	}

@@ -37,7 +37,7 @@ func (c LimitsConfig) validate(onError string) error {
 	return errors.Join(errs...)
 }
 
-// quota counts bad messages over all lanes. Clean messages are counted in bulk.
+// quota counts bad messages over all lanes, each against messages of the same window. Clean messages are counted in bulk.
 type quota struct {
 	LimitsConfig
 	now func() time.Time
@@ -52,6 +52,7 @@ type quota struct {
 type tally struct {
 	window        time.Time // in which it was; what was counted in one that is over says nothing any more
 	messages, bad int64
+	held          int // of the messages, those whose rows are not written yet: the table's rules may find them bad
 }
 
 // limitError is a bad message too many. It is poison, as its cause.
@@ -63,16 +64,17 @@ type limitError struct {
 func (e *limitError) Error() string { return e.limit + "; the latest: " + e.cause.Error() }
 func (e *limitError) Unwrap() error { return e.cause }
 
-// count takes note of messages that were decoded, clean or not.
-func (q *quota) count(t *tally, messages int) {
-	if q.BadShare == 0 || messages == 0 {
+// count takes note of messages, clean or not, before any of them is found bad: of all that a lane holds, and of others that it is done with. Those that it held
+// when another window began count in that one as well, where it will be known what they are.
+func (q *quota) count(t *tally, held, done int) {
+	if q.BadShare == 0 {
 		return
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.turn(t)
-	q.messages += int64(messages)
-	t.messages += int64(messages)
+	more := int64(held - t.held + done)
+	q.messages, t.messages, t.held = q.messages+more, t.messages+more, held
 }
 
 // turn begins the next window where one is over.

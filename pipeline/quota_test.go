@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/internal/kafkatest"
 	"kafkadelta/pipeline"
 	"kafkadelta/storage/faultstore"
 )
@@ -128,6 +131,90 @@ func TestLimitsAreValidated(t *testing.T) {
 		tt.change(&c)
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", name, err, tt.want)
+		}
+	}
+}
+
+// TestShareIsOfTheMessagesThatBadOnesAreOf: the table's rules find bad messages later than the decoder does, many at a time. They count against all messages
+// that they were found among, also where another window has begun meanwhile.
+func TestShareIsOfTheMessagesThatBadOnesAreOf(t *testing.T) {
+	rejected, broken := `{"text": "no n"}`, "not JSON"
+	for name, tt := range map[string]struct {
+		polls  [][2]int // messages and, of them, each how many-th is bad; 0: none
+		bad    string
+		window time.Duration
+		pause  time.Duration // between polls; flushes are each 50 s
+	}{
+		"found within a large poll":           {[][2]int{{2000, 0}, {20_000, 25}}, rejected, time.Minute, 0},
+		"found by the decoder":                {[][2]int{{2000, 0}, {20_000, 25}}, broken, time.Minute, 0},
+		"found when another window has begun": {[][2]int{{1900, 25}, {1050, 25}}, rejected, 30 * time.Second, 40 * time.Second},
+		"found with what the decoder finds":   {[][2]int{{1900, 25}, {1050, 25}, {1, 1}}, broken, 30 * time.Second, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			scenario(t, 1, func(w *world) {
+				m := newMorgue(w)
+				k := w.start(func(s *setup) {
+					m.buries(s)
+					s.Lanes, s.Flush.Interval = 1, 50*time.Second
+					s.Limits = pipeline.LimitsConfig{BadShare: 0.05, Window: tt.window}
+				})
+				taken := int64(0)
+				for _, poll := range tt.polls {
+					m.share(poll[0], poll[1], tt.bad)
+					taken += int64(poll[0])
+					w.eventually("they are taken", func() bool { return k.Progress().Messages >= taken })
+					time.Sleep(tt.pause)
+				}
+				time.Sleep(time.Minute)
+				k.running()
+				k.stop()
+				m.exactlyOnce()
+			})
+		})
+	}
+}
+
+// TestAllBadInTheFirstPoll: the share is looked at within the first poll, though nothing was counted before it.
+func TestAllBadInTheFirstPoll(t *testing.T) {
+	scenario(t, 1, func(w *world) {
+		m := newMorgue(w)
+		m.share(12_000, 1, `{"text": "no n"}`)
+		k := w.start(func(s *setup) {
+			m.buries(s)
+			s.UntilEnd, s.Lanes, s.Limits = true, 1, pipeline.LimitsConfig{BadShare: 0.5, Window: time.Minute}
+		})
+		if err := k.wait(); !errors.As(err, new(*pipeline.PoisonError)) || !strings.Contains(err.Error(), "limits.bad_share") {
+			t.Fatalf("the run ended with %v", err)
+		}
+		if got := w.txn(0) + 1; got > 9000 {
+			t.Errorf("%d of 12000 messages were taken", got)
+		}
+	})
+}
+
+// share sends n messages to partition 0 at once, each `each`-th of which has a value that must become a dead letter.
+func (m *morgue) share(n, each int, bad string) {
+	m.t.Helper()
+	reason := "invalid_json"
+	if strings.HasPrefix(bad, "{") {
+		reason = "rejected_by_table"
+	}
+	records := make([]*kgo.Record, n)
+	values := map[int]int64{}
+	for i := range records {
+		if each > 0 && (i+1)%each == 0 {
+			records[i] = &kgo.Record{Topic: topic, Value: []byte(bad)}
+			continue
+		}
+		records[i] = m.message(0)
+		values[i] = m.next
+	}
+	kafkatest.ProduceTo(m.t, m.client, records)
+	for i, r := range records {
+		if n, ok := values[i]; ok {
+			m.want[place{0, r.Offset}] = n
+		} else {
+			m.bad[place{0, r.Offset}] = reason
 		}
 	}
 }
