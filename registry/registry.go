@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"regexp"
 	"sync"
@@ -153,7 +154,7 @@ func (c *Client) Close() {
 // *LaterError until the answer is there. ErrUnknown says that the registry has no such schema, or none that it refers to: its text names that.
 func (c *Client) ByID(id int32) (*Schema, error) { return c.find(name{id: id}) }
 
-// ByGUID gives the schema of a GUID, as ByID does. Registries before 8.0 know none.
+// ByGUID gives the schema of a GUID, as ByID does. Confluent's registries before 8.0 know none: ErrUnknown.
 func (c *Client) ByGUID(guid [16]byte) (*Schema, error) { return c.find(name{guid: guid}) }
 
 func (c *Client) find(n name) (*Schema, error) {
@@ -248,10 +249,20 @@ func (c *Client) fetchInTurn(n name) (*Schema, error) {
 
 func (n name) get(ctx context.Context, server *sr.Client) (sr.SubjectSchema, error) {
 	if n.guid != [16]byte{} {
-		return server.SchemaByGUID(ctx, n.String())
+		s, err := server.SchemaByGUID(ctx, n.String())
+		if e, ok := errors.AsType[*sr.ResponseError](err); ok && e.StatusCode == http.StatusNotFound && !errors.Is(explain(err), ErrUnknown) && answersForIDs(ctx, server) {
+			err = fmt.Errorf("%w: it answers for ids, but knows no GUIDs, as Confluent's before 8.0: have serializers write ids", ErrUnknown)
+		}
+		return s, err
 	}
 	s, err := server.SchemaByID(ctx, int(n.id))
 	return sr.SubjectSchema{Schema: s, ID: int(n.id)}, err
+}
+
+// answersForIDs tells whether there is a registry that answers where schemas of ids are: it has that of the greatest id, or says that it has not.
+func answersForIDs(ctx context.Context, server *sr.Client) bool {
+	_, err := answered(name{id: math.MaxInt32}.get(ctx, server))
+	return err == nil || errors.Is(err, ErrUnknown)
 }
 
 // Latest gives the newest schema of a subject. It asks until there is an answer that counts, as long as the context allows, unless

@@ -210,6 +210,54 @@ func TestSchemasByGUID(t *testing.T) {
 	}
 }
 
+// TestGUIDsOfARegistryWithoutThem: such a registry has no page for GUIDs, so that a GUID that messages make up is unknown, once it has been said three times. Where
+// nothing shows that there is a registry, it is asked again.
+func TestGUIDsOfARegistryWithoutThem(t *testing.T) {
+	noPage := `{"error_code":404,"message":"HTTP 404 Not Found"}`
+	for name, tt := range map[string]struct {
+		guids, ids string
+		status     int // of ids
+		unknown    bool
+	}{
+		"a registry":                      {noPage, `{"error_code":40403,"message":"Schema not found"}`, http.StatusNotFound, true},
+		"one that words it otherwise":     {`{"code":404,"message":"Not found"}`, `{"error_code":40403,"message":"Schema not found"}`, http.StatusNotFound, true},
+		"behind a proxy with other pages": {"<html>", `{"schema":"\"int\""}`, http.StatusOK, true},
+		"no registry":                     {noPage, noPage, http.StatusNotFound, false},
+		"something else":                  {noPage, `{}`, http.StatusOK, false},
+		"one that is down":                {noPage, "", http.StatusBadGateway, false},
+		"one that refuses":                {noPage, "", http.StatusForbidden, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var asked atomic.Int64
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				answer, status := tt.ids, tt.status
+				if strings.HasPrefix(r.URL.Path, "/schemas/guids/") {
+					asked.Add(1)
+					answer, status = tt.guids, http.StatusNotFound
+				}
+				w.WriteHeader(status)
+				_, _ = w.Write([]byte(answer))
+			}))
+			t.Cleanup(server.Close)
+			c := client(t, Config{URLs: []string{server.URL}}, nil)
+			ask := func() (*Schema, error) { return c.ByGUID([16]byte([]byte("this is no messa"))) }
+			if tt.unknown {
+				if _, err := wait(t, ask); !errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), "no GUIDs") || asked.Load() != confirmed {
+					t.Errorf("%v after %d requests", err, asked.Load())
+				}
+				return
+			}
+			for asked.Load() <= confirmed {
+				if s, err := ask(); !errors.As(err, new(*LaterError)) {
+					t.Fatalf("%+v, %v", s, err)
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		})
+	}
+}
+
 // unknownOnce is a follower that lags behind.
 func unknownOnce() http.HandlerFunc {
 	var n atomic.Int64
