@@ -12,7 +12,7 @@ import (
 
 // Config says how a schema registry is reached. No secret is written in it: it comes from an environment variable or a file.
 type Config struct {
-	// URLs are addresses of one registry, http:// or https://; the next one is asked where one does not answer.
+	// URLs are addresses of one registry, http:// or https://; the next one is asked where one does not answer, or does not know a schema.
 	URLs []string `yaml:"urls"`
 	// Username, with PasswordEnv or PasswordFile, is for HTTP basic authentication.
 	Username     string `yaml:"username"`

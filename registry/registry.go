@@ -1,7 +1,7 @@
 // Package registry asks a schema registry for schemas, by Confluent's REST interface, for decoders.
 //
 // It owns the settings source.schema_registry, and what is known of ids. It promises that an id whose schema is known is never
-// asked for again; that an id counts as unknown only after the registry has said so, and has said it again a while later; and
+// asked for again; that an id counts as unknown only after all of the registry's servers have said so, and have said it again a while later; and
 // that everything else, however long it lasts, ends as "later" and not as "unknown"; and that ids which messages make up neither fill the memory nor
 // hold up each other.
 //
@@ -9,6 +9,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -298,9 +299,9 @@ func (c *Client) Latest(ctx context.Context, subject string) (*Schema, error) {
 	}
 }
 
-// fetch asks one server after the other, and for what the schema refers to.
+// fetch asks one server after the other, and for what the schema refers to. It is ErrUnknown where all of them say so: one that lags behind may not know what the next one does.
 func (c *Client) fetch(ctx context.Context, get func(context.Context, *sr.Client) (sr.SubjectSchema, error)) (*Schema, error) {
-	var last error
+	var unknown, failed error
 	for _, server := range c.servers {
 		found, err := answered(get(ctx, server))
 		if err == nil {
@@ -312,11 +313,13 @@ func (c *Client) fetch(ctx context.Context, get func(context.Context, *sr.Client
 		if typ := otherType.FindStringSubmatch(fmt.Sprint(err)); typ != nil { // it is an answer: no format of ours reads such a schema
 			return &Schema{ID: int32(found.ID), Type: typ[1]}, nil
 		}
-		if last = err; errors.Is(last, ErrUnknown) {
-			return nil, last
+		if errors.Is(err, ErrUnknown) {
+			unknown = err
+		} else {
+			failed = err
 		}
 	}
-	return nil, last
+	return nil, cmp.Or(failed, unknown)
 }
 
 // otherType is how package sr tells of a schema type that it does not know.

@@ -159,6 +159,62 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// TestTheNextServerIsAsked: what one server does not know, another one may. It is unknown only where all say so: none of them fails.
+func TestTheNextServerIsAsked(t *testing.T) {
+	notFound := func(code int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			(*says(http.StatusNotFound, fmt.Sprintf(`{"error_code":%d,"message":"not found"}`, code)))(w)
+		}
+	}
+	known := func(w http.ResponseWriter, _ *http.Request) { (*says(http.StatusOK, `{"schema":"\"int\"","id":7}`))(w) }
+	down := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }
+	for name, tt := range map[string]struct {
+		servers [2]http.HandlerFunc
+		want    string // found, unknown, later
+	}{
+		"the second knows":             {[2]http.HandlerFunc{notFound(codeSchema), known}, "found"},
+		"and the first has no subject": {[2]http.HandlerFunc{notFound(codeSubject), known}, "found"},
+		"none knows":                   {[2]http.HandlerFunc{notFound(codeSchema), notFound(codeSchema)}, "unknown"},
+		"the second is down":           {[2]http.HandlerFunc{notFound(codeSchema), down}, "later"},
+		"the first is down":            {[2]http.HandlerFunc{down, notFound(codeSchema)}, "later"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var urls []string
+			var asked [2]atomic.Int64
+			for i, answer := range tt.servers {
+				server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					asked[i].Add(1)
+					answer(w, r)
+				}))
+				t.Cleanup(server.Close)
+				urls = append(urls, server.URL)
+			}
+			c := client(t, Config{URLs: urls}, nil)
+			if tt.want == "later" {
+				for asked[0].Load() <= confirmed {
+					if s, err := c.ByID(7); !errors.As(err, new(*LaterError)) {
+						t.Fatalf("%+v, %v", s, err)
+					}
+					time.Sleep(5 * time.Millisecond)
+				}
+				return
+			}
+			s, err := wait(t, byID(c, 7))
+			latest, latestErr := c.Latest(t.Context(), "x")
+			if tt.want == "unknown" {
+				if !errors.Is(err, ErrUnknown) || !errors.Is(latestErr, ErrUnknown) || asked[1].Load() != 2*confirmed {
+					t.Errorf("%v, %v after %d requests", err, latestErr, asked[1].Load())
+				}
+				return
+			}
+			if err != nil || s.Text != `"int"` || latestErr != nil || latest.ID != 7 {
+				t.Errorf("%+v, %v; %+v, %v", s, err, latest, latestErr)
+			}
+		})
+	}
+}
+
 // TestLatestIsAskedForAgain: a registry that fails for a while is waited for, one that refuses is not, and a context ends it.
 func TestLatestIsAskedForAgain(t *testing.T) {
 	var asked atomic.Int64
