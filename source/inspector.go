@@ -133,9 +133,9 @@ func (i *Inspector) compacted(ctx context.Context) bool {
 type OffsetRange struct{ First, Next int64 }
 
 // Read hands on the records of the ranges that can be read under the configured isolation level, control records too, each
-// partition's in the order of offsets, and returns once it is sure that no more come. What retention removes meanwhile is passed over. Errors
-// that trying again may mend are tried for ever.
-func (i *Inspector) Read(ctx context.Context, ranges map[int32]OffsetRange, visit func(r *kgo.Record)) error {
+// partition's in the order of offsets, and returns once it is sure that no more come. Where visit returns false it wants no more of that partition. What
+// retention removes meanwhile is passed over. Errors that trying again may mend are tried for ever.
+func (i *Inspector) Read(ctx context.Context, ranges map[int32]OffsetRange, visit func(r *kgo.Record) bool) error {
 	left := map[int32]OffsetRange{}
 	at := map[int32]kgo.Offset{}
 	for id, r := range ranges {
@@ -173,7 +173,7 @@ func (i *Inspector) Read(ctx context.Context, ranges map[int32]OffsetRange, visi
 }
 
 // poll takes what has come, and moves the beginnings of what is left. It returns the number of records.
-func (i *Inspector) poll(ctx context.Context, client *kgo.Client, left map[int32]OffsetRange, visit func(r *kgo.Record)) (n int, err error) {
+func (i *Inspector) poll(ctx context.Context, client *kgo.Client, left map[int32]OffsetRange, visit func(r *kgo.Record) bool) (n int, err error) {
 	pollCtx, cancel := context.WithTimeout(ctx, idlePoll)
 	defer cancel()
 	retired := map[int32]error{}
@@ -199,8 +199,8 @@ func (i *Inspector) poll(ctx context.Context, client *kgo.Client, left map[int32
 		if !ok || r.Offset < at.First {
 			return
 		}
-		if r.Offset < at.Next {
-			visit(r)
+		if r.Offset < at.Next && !visit(r) {
+			at.Next = r.Offset + 1
 		}
 		at.First = r.Offset + 1
 		left[r.Partition] = at

@@ -55,7 +55,7 @@ func TestInspectorReadsRanges(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	var data, controls []int64
-	err = inspector.Read(ctx, map[int32]source.OffsetRange{0: {First: 5, Next: 44}, 1: {First: 44, Next: 44}, 2: {First: 0, Next: 7}}, func(r *kgo.Record) {
+	err = inspector.Read(ctx, map[int32]source.OffsetRange{0: {First: 5, Next: 44}, 1: {First: 44, Next: 44}, 2: {First: 0, Next: 7}}, func(r *kgo.Record) bool {
 		switch {
 		case r.Partition != 0:
 			t.Errorf("a record of partition %d", r.Partition)
@@ -64,6 +64,7 @@ func TestInspectorReadsRanges(t *testing.T) {
 		default:
 			data = append(data, r.Offset)
 		}
+		return true
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -73,6 +74,14 @@ func TestInspectorReadsRanges(t *testing.T) {
 	}
 	if want := []int64{10, 21, 32, 43}; !slices.Equal(controls, want) {
 		t.Errorf("control records at %v, want %v", controls, want)
+	}
+	seen := map[int32][]int64{} // one partition has enough before the other
+	err = inspector.Read(ctx, map[int32]source.OffsetRange{0: {First: 0, Next: 44}, 1: {First: 2, Next: 44}}, func(r *kgo.Record) bool {
+		seen[r.Partition] = append(seen[r.Partition], r.Offset)
+		return len(seen[r.Partition]) < 3*int(1+r.Partition)
+	})
+	if err != nil || !slices.Equal(seen[0], []int64{0, 1, 2}) || !slices.Equal(seen[1], []int64{2, 3, 4, 5, 6, 7}) {
+		t.Errorf("until it is enough: %v, %v", seen, err)
 	}
 	cfg.Topic = "nowhere"
 	other, err := source.NewInspector(cfg)
@@ -141,7 +150,7 @@ func TestInspectorPassesWhatRetentionRemoves(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	read := func(first, next int64) (at []int64, err error) {
-		return at, inspector.Read(ctx, map[int32]source.OffsetRange{0: {First: first, Next: next}, 1: {First: 0, Next: 9}}, func(r *kgo.Record) { at = append(at, r.Offset) })
+		return at, inspector.Read(ctx, map[int32]source.OffsetRange{0: {First: first, Next: next}, 1: {First: 0, Next: 9}}, func(r *kgo.Record) bool { at = append(at, r.Offset); return true })
 	}
 	if err := cluster.DeleteRecords("topic", 0, 20); err != nil {
 		t.Fatal(err)

@@ -25,7 +25,7 @@ const maxInferred = 1_000_000
 // errNoMessages says that there is nothing yet to infer columns from.
 var errNoMessages = errors.New("the topic has no messages to infer the table's columns from")
 
-// inferTopic finds the columns of a new table in the first messages of the topic, table.infer of them at most, as many of each partition.
+// inferTopic finds the columns of a new table in the first messages of the topic that say something of columns, table.infer of them at most, as many of each partition.
 // It waits for some, unless the run is to end at the topic's end.
 func (c config) inferTopic(ctx context.Context, o runOptions, log *slog.Logger) (*arrow.Schema, error) {
 	inspector, err := source.NewInspector(c.Source.Kafka, o.client...)
@@ -34,8 +34,11 @@ func (c config) inferTopic(ctx context.Context, o runOptions, log *slog.Logger) 
 	}
 	defer inspector.Close()
 	wait := backoff.Backoff{Longest: 5 * time.Second}
+	var bad int64
+	passed := map[int32]int64{}
 	for warned := false; ; {
-		schema, n, bad, err := c.inferOnce(ctx, inspector)
+		schema, n, more, err := c.inferOnce(ctx, inspector, passed)
+		bad += more
 		switch {
 		case err == nil:
 			log.Info("the new table's columns are inferred from the topic's first messages; as table.schema they would be", "messages", n, "bad", bad, "schema", delta.FormatDDL(schema))
@@ -55,8 +58,8 @@ func (c config) inferTopic(ctx context.Context, o runOptions, log *slog.Logger) 
 }
 
 // inferOnce looks at what is there now, and tells how many messages that was, and how many besides are no JSON objects. Those say nothing of columns
-// under an on_error by which they keep no stream from going on.
-func (c config) inferOnce(ctx context.Context, inspector *source.Inspector) (schema *arrow.Schema, n, passed int64, err error) {
+// under an on_error by which they keep no stream from going on, nor do tombstones. Where there is nothing else, passed has the offsets from which the next look goes on.
+func (c config) inferOnce(ctx context.Context, inspector *source.Inspector, passed map[int32]int64) (schema *arrow.Schema, n, others int64, err error) {
 	topic, err := inspector.Inspect(ctx)
 	if err != nil {
 		return nil, 0, 0, err
@@ -65,7 +68,10 @@ func (c config) inferOnce(ctx context.Context, inspector *source.Inspector) (sch
 	each := (int64(c.Table.Infer) + partitions - 1) / partitions
 	ranges := map[int32]source.OffsetRange{}
 	for id, first := range topic.Start {
-		ranges[id] = source.OffsetRange{First: first, Next: min(topic.End[id], first+each)}
+		if at := passed[id]; at <= topic.End[id] { // else the topic was made anew
+			first = max(first, at)
+		}
+		ranges[id] = source.OffsetRange{First: first, Next: topic.End[id]}
 	}
 	decompress := func(r *kgo.Record) ([]byte, error) { return r.Value, nil }
 	if c.Source.Compression != noCompression {
@@ -75,16 +81,19 @@ func (c config) inferOnce(ctx context.Context, inspector *source.Inspector) (sch
 		}
 		decompress = d.Decompress
 	}
-	in := newInference("table.schema")
+	in, taken := newInference("table.schema"), map[int32]int64{}
 	var bad error
-	err = inspector.Read(ctx, ranges, func(r *kgo.Record) {
-		if bad != nil || r.Attrs.IsControl() || r.Value == nil {
-			return
+	err = inspector.Read(ctx, ranges, func(r *kgo.Record) bool {
+		switch {
+		case bad != nil:
+			return false
+		case r.Attrs.IsControl() || r.Value == nil:
+			return true
 		}
 		text, err := decompress(r)
 		if c.Pipeline.OnError != pipeline.OnErrorFail && (err != nil || !isObject(text)) {
-			passed++
-			return
+			others++
+			return true
 		}
 		if err == nil {
 			err = in.add(c.Source.Kafka.Topic, message{place: fmt.Sprintf("partition %d offset %d", r.Partition, r.Offset), text: text})
@@ -93,6 +102,8 @@ func (c config) inferOnce(ctx context.Context, inspector *source.Inspector) (sch
 			err = fmt.Errorf("%s, %s: %s%s: %s", e.file, e.at, column(e.path), e.reason, e.detail)
 		}
 		bad = err
+		taken[r.Partition]++
+		return bad == nil && taken[r.Partition] < each
 	})
 	if err != nil {
 		return nil, 0, 0, err
@@ -103,8 +114,11 @@ func (c config) inferOnce(ctx context.Context, inspector *source.Inspector) (sch
 	schema, err = in.schema(c.Source.Kafka.Topic)
 	if err == nil && schema == nil {
 		err = errNoMessages
+		for id, r := range ranges {
+			passed[id] = r.Next
+		}
 	}
-	return schema, in.messages, passed, err
+	return schema, in.messages, others, err
 }
 
 // isObject reports whether a message is one JSON object.

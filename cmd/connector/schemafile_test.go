@@ -202,3 +202,42 @@ func TestInferredTable(t *testing.T) {
 		t.Errorf("exit code %d: %s", o.code, o.stderr)
 	}
 }
+
+// TestInferenceReadsOn: tombstones and what is bad are none of the messages that columns are inferred from, however many come first.
+func TestInferenceReadsOn(t *testing.T) {
+	cluster := kafkatest.Start(t, "late", 2)
+	settings := func() string {
+		return file(t, "c.yaml", fmt.Sprintf("name: late\nsource: {brokers: [%q], topic: late}\ntable: {uri: %q, infer: 20}\non_error: skip\nhttp: {listen: \"off\"}\n", cluster.ListenAddrs()[0], t.TempDir()))
+	}
+	send := func(n int, value string, partitions ...int32) {
+		var records []*kgo.Record
+		for range n {
+			for _, p := range partitions {
+				r := &kgo.Record{Key: []byte("k"), Partition: p}
+				if value != "" {
+					r.Value = []byte(value)
+				}
+				records = append(records, r)
+			}
+		}
+		produce(t, cluster.ListenAddrs(), "late", records...)
+	}
+	send(100, "", 0)
+	send(100, "no JSON", 1)
+	if o := command(t, "run", "-c", settings(), "--until-end"); o.code == exitOK || !strings.Contains(o.stderr, "no messages to infer") {
+		t.Errorf("exit code %d: %s", o.code, o.stderr)
+	}
+	d := startRun(t, "-c", settings())
+	d.wait("that it says why it waits", func() bool { return strings.Contains(d.stderr.String(), "can be inferred") })
+	send(1, `{"a":1}`, 0)
+	d.wait("the columns", func() bool { return strings.Contains(d.stderr.String(), `messages=1 bad=100 schema="a BIGINT"`) }) // what was passed over is not read again
+	d.end()
+	send(8, `{"a":1}`, 0)
+	send(5, "", 0, 1)
+	send(1, `{"b":1}`, 0) // the 10th of partition 0
+	send(1, `{"d":1}`, 0)
+	send(1, `{"b":1}`, 1)
+	if o := mustRun(t, "run", "-c", settings(), "--until-end"); !strings.Contains(o.stderr, "messages=11 bad=100 ") || strings.Contains(o.stderr, "d BIGINT") || !strings.Contains(o.stderr, "b BIGINT") {
+		t.Error(o.stderr)
+	}
+}

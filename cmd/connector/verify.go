@@ -149,8 +149,9 @@ func (k *kafkaOf) Read(ctx context.Context, _ string, ranges map[int32]admin.Ran
 	for id, r := range ranges {
 		asked[id] = source.OffsetRange(r)
 	}
-	return k.inspector.Read(ctx, asked, func(r *kgo.Record) {
+	return k.inspector.Read(ctx, asked, func(r *kgo.Record) bool {
 		visit(admin.Record{Partition: r.Partition, Offset: r.Offset, Control: r.Attrs.IsControl()})
+		return true
 	})
 }
 
