@@ -368,12 +368,18 @@ func (d *dispatcher) settleLetters(parts []int32) error {
 	return err
 }
 
-// openDeadLetters opens the dead-letter table, or the way to the topic, where there is to be one.
+// openDeadLetters opens the dead-letter table, or the way to the topic, where there is to be one. A topic that is not there is told now, not at the first bad message.
 func (d *dispatcher) openDeadLetters(ctx, work context.Context) error {
 	var err error
 	if d.DeadLetterTopic != "" {
 		d.producer, err = source.NewProducer(d.Source, d.DeadLetterTopic, d.memory()/lettersPart, d.ClientOptions...)
-		return err
+		if err != nil {
+			return err
+		}
+		if err = d.untilAnswered(ctx, func() error { return d.producer.Find(ctx) }); err != nil {
+			return fmt.Errorf("dead_letters.topic: %w", err)
+		}
+		return nil
 	}
 	if d.OpenDeadLetters == nil {
 		return nil

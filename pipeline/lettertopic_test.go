@@ -157,18 +157,60 @@ func TestBrokersThatRefuseDeadLetters(t *testing.T) {
 	}
 }
 
-// TestDeadLetterTopicThatIsNotThere ends the run at the first dead letter.
+// TestDeadLetterTopicThatIsNotThere is refused by the start, also where no message is bad. One that is deleted later ends the run at the first dead letter.
 func TestDeadLetterTopicThatIsNotThere(t *testing.T) {
+	refused := func(w *world, err error, want string) {
+		t.Helper()
+		if !errors.As(err, new(*source.Error)) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "source.topic") {
+			t.Errorf("the run ended with %v", err)
+		}
+	}
 	scenario(t, 1, func(w *world) {
+		w.produce(0, 1)
+		refused(w, w.start(toTopic).wait(), "dead_letters.topic: producing to topic letters: UNKNOWN_TOPIC_OR_PARTITION")
+	})
+	scenario(t, 1, func(w *world) {
+		w.kafka.ControlKey(int16(kmsg.Metadata), func(r kmsg.Request) (kmsg.Response, error, bool) {
+			w.kafka.KeepControl()
+			req := r.(*kmsg.MetadataRequest)
+			if len(req.Topics) != 1 || req.Topics[0].Topic == nil || *req.Topics[0].Topic != deadTopic {
+				return nil, nil, false
+			}
+			resp := req.ResponseKind().(*kmsg.MetadataResponse)
+			rt := kmsg.NewMetadataResponseTopic()
+			rt.Topic, rt.ErrorCode = req.Topics[0].Topic, kerr.TopicAuthorizationFailed.Code
+			resp.Topics = append(resp.Topics, rt)
+			return resp, nil, true
+		})
+		refused(w, w.start(toTopic).wait(), "grant the user WRITE and DESCRIBE")
+	})
+	scenarioOf(t, 1, func(w *world) {
+		k := w.start(toTopic)
+		w.eventually("the worker is ready", func() bool { return k.Ready() == nil })
+		admin := w.kafka.Admin()
+		_, err := admin.DeleteTopics(w.t.Context(), deadTopic)
+		w.check(err)
 		m := newMorgue(w)
 		m.poison(0, 1)
 		w.produce(0, 1)
-		err := w.start(toTopic).wait()
-		if !errors.As(err, new(*source.Error)) || !strings.Contains(err.Error(), "create the topic") {
-			t.Errorf("the run ended with %v", err)
-		}
+		refused(w, k.wait(), "create the topic")
 		if w.txn(0) != -1 {
 			t.Errorf("the table stands at offset %d", w.txn(0))
 		}
-	})
+	}, kfake.SeedTopics(1, deadTopic))
+	scenarioOf(t, 1, func(w *world) { // a Kafka that is down at the start is waited for
+		gate := w.kafka.Gate()
+		gate.Shut()
+		k := w.start(toTopic, func(s *setup) { s.ClientOptions = []kgo.Opt{gate.Dialer()} })
+		time.Sleep(time.Minute)
+		k.running()
+		gate.Open()
+		newMorgue(w).poison(0, 1)
+		w.produce(0, 1)
+		w.landed()
+		k.stop()
+		if times, _ := w.sent(); len(times) != 1 {
+			t.Errorf("%d dead letters were sent, want 1", len(times))
+		}
+	}, kfake.SeedTopics(1, deadTopic))
 }

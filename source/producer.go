@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -39,6 +40,12 @@ func NewProducer(cfg Config, topic string, bytes int64, extra ...kgo.Opt) (*Prod
 	return &Producer{topic: topic, client: client}, nil
 }
 
+// Find asks whether the topic is there. An *Error is final: it is not, or this user may not see it.
+func (p *Producer) Find(ctx context.Context) error {
+	_, _, err := describe(ctx, kadm.NewClient(p.client), p.topic)
+	return p.explain(err)
+}
+
 // Send hands a record over, and waits where too many are under way. Done is called once, from another goroutine, when all brokers have the
 // record or it is given up; an *Error is final. A broker that is down is waited for.
 func (p *Producer) Send(ctx context.Context, r *kgo.Record, done func(error)) {
@@ -61,6 +68,9 @@ func (p *Producer) explain(err error) error {
 		kerr.MessageTooLarge:            "a message and its headers are larger than the topic, or a batch of 1 MB, takes",
 	} {
 		if errors.Is(err, cause) {
+			if e, ok := errors.AsType[*Error](err); ok {
+				err = e.Err // its hint is for a topic that is read
+			}
 			return &Error{Op: op, Err: err, Hint: hint}
 		}
 	}
