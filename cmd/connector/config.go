@@ -12,6 +12,7 @@ import (
 	"kafkadelta/checkpoint"
 	"kafkadelta/decode"
 	"kafkadelta/decode/avro"
+	"kafkadelta/decode/jsonschema"
 	"kafkadelta/delta"
 	"kafkadelta/pipeline"
 	"kafkadelta/registry"
@@ -141,7 +142,7 @@ func (c config) configuredSchema() (*arrow.Schema, error) {
 		}
 		return schema, err
 	case c.Table.SchemaFile != "":
-		schema, err := fileSchema(c.Table.SchemaFile, nil, avro.TableSchema)
+		schema, err := fileSchema(c.Table.SchemaFile, nil, avro.TableSchema, jsonschema.MessageSchema)
 		if err != nil {
 			err = fmt.Errorf("table.schema_file: %w", err)
 		}

@@ -18,6 +18,7 @@ import (
 	"kafkadelta/decode/avro"
 	"kafkadelta/decode/envelope"
 	"kafkadelta/decode/json"
+	"kafkadelta/decode/jsonschema"
 	"kafkadelta/decode/protobuf"
 	"kafkadelta/decode/raw"
 	"kafkadelta/delta"
@@ -36,6 +37,8 @@ type format struct {
 	// tableSchema is the schema of a new table by the messages' own, in which fields that are given may have the type null; nil where they have none. What a
 	// table has that is there already, by its plan, keeps its names.
 	tableSchema func(context.Context, decode.Given, *decode.Plan) (*arrow.Schema, error)
+	// valueSchema is tableSchema with what values may be that a column has as JSON text (jsonschema.ValueSchema); nil for other formats.
+	valueSchema func(context.Context, decode.Given) (*arrow.Schema, error)
 	reader      *avro.Schema // nil: none
 	// keyType is what the keys' column is in a new table, by their own schema; nil where they have none.
 	keyType func(context.Context) (arrow.DataType, error)
@@ -150,12 +153,19 @@ func (f *format) openJSON(c sourceSection, client *registry.Client) {
 	f.newValue = func(p *decode.Plan) (envelope.Decoder, error) {
 		return json.NewFramed(p, json.Registry(decode.ValueSchemaHeader, followed(p, known, jsonTableSchema))), nil
 	}
-	f.tableSchema = func(ctx context.Context, given decode.Given, _ *decode.Plan) (*arrow.Schema, error) {
+	f.valueSchema = func(ctx context.Context, given decode.Given) (*arrow.Schema, error) {
 		s, err := known.latest(ctx, cmp.Or(c.JSON.Subject, c.Kafka.Topic+"-value"))
 		if err != nil {
 			return nil, err
 		}
-		return jsonTableSchema(s, given)
+		return jsonValueSchema(s, given)
+	}
+	f.tableSchema = func(ctx context.Context, given decode.Given, _ *decode.Plan) (*arrow.Schema, error) {
+		values, err := f.valueSchema(ctx, given)
+		if err != nil {
+			return nil, err
+		}
+		return jsonschema.Columns(values), nil
 	}
 }
 

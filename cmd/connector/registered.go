@@ -153,11 +153,19 @@ func followJSON(p *decode.Plan, s *registry.Schema, want func(*registry.Schema, 
 }
 
 func jsonTableSchema(s *registry.Schema, given decode.Given) (*arrow.Schema, error) {
-	schema, err := jsonschema.MessageSchema(given, s.Text, jsonReferences(s)...)
+	values, err := jsonValueSchema(s, given)
+	if err != nil {
+		return nil, err
+	}
+	return jsonschema.Columns(values), nil
+}
+
+func jsonValueSchema(s *registry.Schema, given decode.Given) (*arrow.Schema, error) {
+	values, err := jsonschema.ValueSchema(given, s.Text, jsonReferences(s)...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", idText(s), err)
 	}
-	return schema, nil
+	return values, nil
 }
 
 func jsonReferences(s *registry.Schema) []jsonschema.Reference {

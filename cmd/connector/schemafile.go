@@ -25,8 +25,8 @@ import (
 // descriptor sets), Arrow IPC (.arrow, .arrows), or JSON (.json), which is a JSON Schema, Delta's schemaString or Avro. For
 // Protobuf the name may end with # and a message type.
 //
-// Fields that are given may have the type null. ofAvro gives the columns of a schema of Avro.
-func fileSchema(name string, given decode.Given, ofAvro func(*avro.Schema) (*arrow.Schema, error)) (*arrow.Schema, error) {
+// Fields that are given may have the type null. ofAvro and ofJSON give the columns of a schema of Avro, and of a JSON Schema.
+func fileSchema(name string, given decode.Given, ofAvro func(*avro.Schema) (*arrow.Schema, error), ofJSON jsonDeriver) (*arrow.Schema, error) {
 	path, message := splitMessage(name)
 	ext := strings.ToLower(filepath.Ext(path))
 	if message != "" && ext != ".proto" && ext != ".pb" {
@@ -50,7 +50,7 @@ func fileSchema(name string, given decode.Given, ofAvro func(*avro.Schema) (*arr
 	case ".arrow", ".arrows":
 		schema, err = arrowColumns(data)
 	case ".json":
-		schema, err = jsonColumns(data, given, ofAvro)
+		schema, err = jsonColumns(data, given, ofAvro, ofJSON)
 	default:
 		return nil, fmt.Errorf("%s: the name does not tell what it is: use .avsc (Avro), .json (JSON Schema, or Delta's schemaString), .proto or .pb (Protobuf), .arrow or .arrows (Arrow)", path)
 	}
@@ -59,6 +59,9 @@ func fileSchema(name string, given decode.Given, ofAvro func(*avro.Schema) (*arr
 	}
 	return schema, nil
 }
+
+// jsonDeriver gives the columns of a JSON Schema.
+type jsonDeriver func(given decode.Given, text string, references ...jsonschema.Reference) (*arrow.Schema, error)
 
 // splitMessage takes the message type from the end of a file's name.
 func splitMessage(name string) (path, message string) {
@@ -118,7 +121,7 @@ func protoType(path, text, message string) (*protobuf.Type, error) {
 }
 
 // jsonColumns tells the schemas apart that are JSON.
-func jsonColumns(data []byte, given decode.Given, ofAvro func(*avro.Schema) (*arrow.Schema, error)) (*arrow.Schema, error) {
+func jsonColumns(data []byte, given decode.Given, ofAvro func(*avro.Schema) (*arrow.Schema, error), ofJSON jsonDeriver) (*arrow.Schema, error) {
 	var top struct {
 		Type   any             `json:"type"`
 		Fields json.RawMessage `json:"fields"`
@@ -132,7 +135,7 @@ func jsonColumns(data []byte, given decode.Given, ofAvro func(*avro.Schema) (*ar
 	case top.Type == "record" && top.Fields != nil:
 		return avroColumns(data, ofAvro)
 	}
-	return jsonschema.MessageSchema(given, string(data))
+	return ofJSON(given, string(data))
 }
 
 // arrowColumns reads the schema of an Arrow file or stream, and takes for each type the one that a table has for it.

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"kafkadelta/decode/avro"
+	"kafkadelta/decode/jsonschema"
 	"kafkadelta/delta"
 	"kafkadelta/internal/kafkatest"
 )
@@ -106,7 +107,7 @@ func TestSchemaFiles(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			schema, err := fileSchema(filepath.Join(folder, tt.name)+tt.fragment, nil, avro.TableSchema)
+			schema, err := fileSchema(filepath.Join(folder, tt.name)+tt.fragment, nil, avro.TableSchema, jsonschema.MessageSchema)
 			switch {
 			case err != nil && !strings.Contains(err.Error(), tt.want):
 				t.Errorf("%v, want %s", err, tt.want)

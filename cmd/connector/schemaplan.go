@@ -17,6 +17,7 @@ import (
 	"kafkadelta/columns"
 	"kafkadelta/decode"
 	"kafkadelta/decode/avro"
+	"kafkadelta/decode/jsonschema"
 	"kafkadelta/delta"
 	"kafkadelta/delta/variant"
 	"kafkadelta/sink"
@@ -85,13 +86,13 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 		return nil, err
 	}
 	named, _ := c.planOf(messages, layout) // where there is none, the plan for the next table tells why
-	next, err := c.nextSchema(ctx, messages, file, c.given(layout.Schema), named)
+	next, values, err := c.nextSchema(ctx, messages, file, c.given(layout.Schema), named)
 	if err != nil {
 		return nil, err
 	}
 	metadata, _ := c.Table.Decode.Metadata.Field()
 	filled := []string{metadata.Name, c.Source.Key.Column}
-	have, misfit := columns.Fields(next, table.Shape().Schema(), c.Table.Decode, nil)
+	have, misfit := columns.Fields(values, table.Shape().Schema(), c.Table.Decode, nil)
 	if misfit != nil {
 		return []sink.Change{{Kind: sink.ChangeBreaks, Detail: misfit.Error()}}, nil
 	}
@@ -113,8 +114,7 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
-	changes = slices.DeleteFunc(changes, c.takesAll)
-	changes = append(made, changes...)
+	changes = append(made, c.judge(changes, values != next)...)
 	if misfit != nil {
 		return append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: misfit.Error()}), nil
 	}
@@ -143,21 +143,28 @@ func (c config) planOf(messages *format, layout *sink.Layout) (*decode.Plan, err
 	return messages.plan(layout, computed)
 }
 
-// takesAll reports whether a column of another type than messages have takes their values all the same: VARIANT any, and of JSON a STRING the
-// text of any, a DOUBLE any number and a DATE the day of any instant.
-func (c config) takesAll(change sink.Change) bool {
-	switch table := change.Table; {
-	case change.Wanted != nil && change.Wanted.ID() == arrow.NULL: // given: messages may have what no column can hold
-		return true
-	case change.Kind != sink.ChangeChecks || change.Detail != "":
-		return false
-	case variant.Is(table):
-		return true
-	case c.Source.Format != formatJSON:
-		return false
-	default:
-		return table.ID() == arrow.STRING || table.ID() == arrow.FLOAT64 && change.Wanted.ID() == arrow.INT64 || table.ID() == arrow.DATE32 && change.Wanted.ID() == arrow.TIMESTAMP
+// judge looks at what becomes of values whose column has another type. Those that a column takes, whatever they are, are left out: VARIANT takes any value. schema says that
+// messages have a JSON Schema.
+func (c config) judge(changes []sink.Change, schema bool) []sink.Change {
+	var out []sink.Change
+	for _, change := range changes {
+		typed := (change.Kind == sink.ChangeChecks || change.Kind == sink.ChangeBreaks) && change.Detail == "" && change.Wanted != nil
+		switch {
+		case change.Wanted != nil && change.Wanted.ID() == arrow.NULL: // given: messages may have what no column can hold
+			continue
+		case typed && variant.Is(change.Table):
+			continue
+		case typed && c.Source.Format == formatJSON:
+			if change.Kind = jsonFits(change.Table, change.Wanted, schema); change.Kind == "" {
+				continue
+			}
+		}
+		if change.Wanted != nil && schema {
+			change.Wanted = jsonschema.Column(change.Wanted)
+		}
+		out = append(out, change)
 	}
+	return out
 }
 
 // openPlanned opens the table. Where there is none yet, it is one in memory, as the start would make it, and its columns are told.
@@ -178,7 +185,7 @@ func (c config) openPlanned(ctx context.Context, messages *format, file string, 
 	if err != nil {
 		return nil, nil, &configError{err}
 	}
-	next, err := c.nextSchema(ctx, messages, file, c.given(said), nil)
+	next, _, err := c.nextSchema(ctx, messages, file, c.given(said), nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -215,21 +222,35 @@ func (c config) plannedTable(ctx context.Context, messages *format, next *arrow.
 	return table, made, err
 }
 
-// nextSchema gives the columns of messages that are to come, by the names that a table with this plan, if there is one, has for them.
-func (c config) nextSchema(ctx context.Context, messages *format, file string, given decode.Given, table *decode.Plan) (*arrow.Schema, error) {
-	if file != "" {
-		schema, err := fileSchema(file, given, func(s *avro.Schema) (*arrow.Schema, error) {
+// nextSchema gives the columns of messages that are to come, by the names that a table with this plan, if there is one, has for them, and what their values are: of a JSON
+// Schema, what jsonschema.ValueSchema tells.
+func (c config) nextSchema(ctx context.Context, messages *format, file string, given decode.Given, table *decode.Plan) (next, values *arrow.Schema, err error) {
+	switch {
+	case file != "":
+		next, err = fileSchema(file, given, func(s *avro.Schema) (*arrow.Schema, error) {
 			return avro.MessageSchema(s, messages.reader, given, table)
+		}, func(given decode.Given, text string, references ...jsonschema.Reference) (_ *arrow.Schema, err error) {
+			if values, err = jsonschema.ValueSchema(given, text, references...); err != nil {
+				return nil, err
+			}
+			return jsonschema.Columns(values), nil
 		})
 		if err != nil {
-			return nil, &configError{fmt.Errorf("--schema: %w", err)}
+			return nil, nil, &configError{fmt.Errorf("--schema: %w", err)}
 		}
-		return schema, nil
+	case messages.valueSchema != nil:
+		if values, err = messages.valueSchema(ctx, given); err == nil {
+			next = jsonschema.Columns(values)
+		}
+	case messages.tableSchema != nil:
+		next, err = messages.tableSchema(ctx, given, table)
+	default:
+		err = &configError{errors.New("messages of this format tell no schema: name one with --schema")}
 	}
-	if messages.tableSchema == nil {
-		return nil, &configError{errors.New("messages of this format tell no schema: name one with --schema")}
+	if values == nil {
+		values = next
 	}
-	return messages.tableSchema(ctx, given, table)
+	return next, values, err
 }
 
 // brokenError says that messages of a planned schema could not become rows.

@@ -134,22 +134,39 @@ func TestSchemaPlanWithinLists(t *testing.T) {
 	}
 }
 
-// TestSchemaPlanOfJSON: what a column of JSON takes however it is written is no matter, and what it may not take is told.
+// TestSchemaPlanOfJSON: what a column of JSON takes however it is written is no matter; what it takes none of breaks, and what it may not take is told.
 func TestSchemaPlanOfJSON(t *testing.T) {
 	fake, client := fakeRegistry(t)
-	if _, err := client.CreateSchema(t.Context(), "t-value", sr.Schema{Type: sr.TypeJSON, Schema: `{"type":"object","properties":{"text":{"type":"integer"},"list":{"type":"array","items":{"type":"object","properties":{"x":{"type":"integer"}}}},
-		"number":{"type":"integer"},"day":{"type":"string","format":"date-time"},"n":{"type":"string"},"s":{"type":"string"},"must":{"type":"boolean"}}}`}); err != nil {
+	schema := `{"type":"object","properties":{"text":{"type":"integer"},"list":{"type":"array","items":{"type":"object","properties":{"x":{"type":"integer"}}}},
+		"number":{"type":"integer"},"day":{"type":"string","format":"date-time"},"n":{"type":"string"},"s":{"type":"string"},"must":{"type":"boolean"},
+		"ok":{"type":"integer"},"big":{"type":"object"},"at":{"type":"string","format":"date-time"},"ms":{"type":"array","items":{"type":"boolean"}},"real":{"type":"string"},
+		"any":{},"m":{"type":"object","additionalProperties":{"type":"string"}},"t":{"type":"object","properties":{"x":{"type":"integer"}}},"fresh":{"type":"object","additionalProperties":{}},"bare":{}}}`
+	if _, err := client.CreateSchema(t.Context(), "t-value", sr.Schema{Type: sr.TypeJSON, Schema: schema}); err != nil {
 		t.Fatal(err)
 	}
 	table := filepath.Join(t.TempDir(), "table")
-	mustRun(t, "table", "create", table, "--schema", "text STRING, list ARRAY<STRING>, number DOUBLE, day DATE, n BIGINT, s STRUCT<x: INT>, must STRING NOT NULL")
+	mustRun(t, "table", "create", table, "--schema", `text STRING, list ARRAY<STRING>, number DOUBLE, day DATE, n BIGINT, s STRUCT<x: INT>, must STRING NOT NULL,
+		ok BOOLEAN, big BIGINT, at DOUBLE, ms TIMESTAMP, real DOUBLE, any INT, m MAP<INT, INT>, t MAP<STRING, INT>`)
 	c := file(t, "c.yaml", fmt.Sprintf("name: n\nsource: {brokers: [b:1], topic: t, json: {framing: registry}, schema_registry: {urls: [%q]}}\ntable: {uri: %q}\n", fake.URL(), table))
-	want := `checks   column n: it is BIGINT in the table, and messages have STRING: what does not fit is poison
+	want := `BREAKS   column n: it is BIGINT in the table, and messages have STRING: all such messages are poison
 BREAKS   column s: it is STRUCT<x: INT> in the table, and messages have STRING: all such messages are poison
+BREAKS   column ok: it is BOOLEAN in the table, and messages have BIGINT: all such messages are poison
+BREAKS   column big: it is BIGINT in the table, and messages have STRING: all such messages are poison
+BREAKS   column at: it is DOUBLE in the table, and messages have TIMESTAMP: all such messages are poison
+BREAKS   column ms: it is TIMESTAMP in the table, and messages have ARRAY<BOOLEAN>: all such messages are poison
+checks   column real: it is DOUBLE in the table, and messages have STRING: what does not fit is poison
+checks   column any: it is INT in the table, and messages have STRING: what does not fit is poison
+checks   column m.key: it is INT in the table, and messages have STRING: what does not fit is poison
+BREAKS   column m.value: it is INT in the table, and messages have STRING: all such messages are poison
+checks   column t: it is MAP<STRING, INT> in the table, and messages have STRUCT<x: BIGINT>: what does not fit is poison
+ignores  field fresh MAP<STRING, STRING>: the table has no column for it, and table.schema_evolution is none
+ignores  field bare STRING: the table has no column for it, and table.schema_evolution is none
 checks   column must: it is NOT NULL, and messages may have null: what does not fit is poison
 `
-	if o := command(t, "schema", "plan", "-c", c); o.code != exitPoison || o.stdout != want {
-		t.Errorf("exit code %d, %s\n%s\nwant\n%s", o.code, o.stderr, o.stdout, want)
+	for _, args := range [][]string{{}, {"--schema", file(t, "next.json", schema)}} {
+		if o := command(t, append([]string{"schema", "plan", "-c", c}, args...)...); o.code != exitPoison || o.stdout != want {
+			t.Errorf("%v: exit code %d, %s\n%s\nwant\n%s", args, o.code, o.stderr, o.stdout, want)
+		}
 	}
 }
 

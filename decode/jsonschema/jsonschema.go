@@ -32,6 +32,16 @@ func TableSchema(text string, references ...Reference) (*arrow.Schema, error) {
 
 // MessageSchema is TableSchema but for fields that are given: they may be what no column can hold.
 func MessageSchema(given decode.Given, text string, references ...Reference) (*arrow.Schema, error) {
+	values, err := ValueSchema(given, text, references...)
+	if err != nil {
+		return nil, err
+	}
+	return Columns(values), nil
+}
+
+// ValueSchema is MessageSchema with two types of Arrow that no table has, for values of which a column has the JSON text: LARGE_STRING is any value, LARGE_BINARY any
+// object. Keys of maps, which are texts of whatever type a table has for them, are LARGE_STRING too.
+func ValueSchema(given decode.Given, text string, references ...Reference) (*arrow.Schema, error) {
 	d, root, err := compileSchema(text, references)
 	if err != nil {
 		return nil, err
@@ -51,13 +61,41 @@ func MessageSchema(given decode.Given, text string, references ...Reference) (*a
 	return arrow.NewSchema(fields, nil), nil
 }
 
+// Columns gives the columns for what ValueSchema tells.
+func Columns(values *arrow.Schema) *arrow.Schema {
+	return arrow.NewSchema(Column(arrow.StructOf(values.Fields()...)).(*arrow.StructType).Fields(), nil)
+}
+
+// Column gives the column's type for one that ValueSchema tells.
+func Column(value arrow.DataType) arrow.DataType {
+	switch t := value.(type) {
+	case *arrow.LargeStringType, *arrow.LargeBinaryType:
+		return arrow.BinaryTypes.String
+	case *arrow.StructType:
+		fields := slices.Clone(t.Fields())
+		for i := range fields {
+			fields[i].Type = Column(fields[i].Type)
+		}
+		return arrow.StructOf(fields...)
+	case *arrow.MapType:
+		return arrow.MapOf(Column(t.KeyType()), Column(t.ItemType()))
+	case *arrow.ListType:
+		return arrow.ListOf(Column(t.Elem()))
+	}
+	return value
+}
+
 // ColumnType is what a column of that name is that takes whole messages of the JSON Schema, as keys are.
 func ColumnType(name, text string, references ...Reference) (arrow.DataType, error) {
 	d, root, err := compileSchema(text, references)
 	if err != nil {
 		return nil, err
 	}
-	return d.typ([]*jsonschema.Schema{root}, name)
+	t, err := d.typ([]*jsonschema.Schema{root}, name)
+	if err != nil {
+		return nil, err
+	}
+	return Column(t), nil
 }
 
 func compileSchema(text string, references []Reference) (*deriver, *jsonschema.Schema, error) {
@@ -357,13 +395,13 @@ func (d *deriver) typ(all []*jsonschema.Schema, path string) (arrow.DataType, er
 			if err != nil {
 				return nil, err
 			}
-			return arrow.MapOf(arrow.BinaryTypes.String, value), nil
+			return arrow.MapOf(arrow.BinaryTypes.LargeString, value), nil
 		}
-		return arrow.BinaryTypes.String, nil // its JSON text
+		return arrow.BinaryTypes.LargeBinary, nil
 	case 0:
 		return nil, fmt.Errorf("field %s has nothing but nulls, or no value at all: drop it in table.columns", path)
 	case allKinds &^ kindInteger:
-		return arrow.BinaryTypes.String, nil // anything: its JSON text
+		return arrow.BinaryTypes.LargeString, nil
 	default:
 		return nil, fmt.Errorf("field %s has values of several types: give it the type STRING in table.columns, which keeps JSON text, or drop it there", path)
 	}

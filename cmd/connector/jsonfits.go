@@ -1,0 +1,85 @@
+package main
+
+import (
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"kafkadelta/sink"
+)
+
+// jsonKind is a kind of JSON's values, as bits.
+type jsonKind uint8
+
+const (
+	jsonText    jsonKind = 1 << iota // of any form but that of a date or an instant
+	jsonInstant                      // text
+	jsonNumber
+	jsonBoolean
+	jsonObject
+	jsonArray
+	jsonAny = jsonText | jsonInstant | jsonNumber | jsonBoolean | jsonObject | jsonArray
+)
+
+// jsonFits is what becomes of JSON values in a column that was not made for them, by docs/json.md: none of them fits where it takes no value of their kinds. It is "" where it
+// takes all of them. schema says that values have a type of jsonschema.ValueSchema.
+func jsonFits(column, values arrow.DataType, schema bool) sink.ChangeKind {
+	kinds := jsonValues(values, schema)
+	switch id := column.ID(); {
+	case id == arrow.STRING, id == arrow.FLOAT64 && values.ID() == arrow.INT64, id == arrow.DATE32 && values.ID() == arrow.TIMESTAMP:
+		return ""
+	case jsonTakes(column)&kinds == 0:
+		return sink.ChangeBreaks
+	}
+	return sink.ChangeChecks
+}
+
+// jsonValues are the kinds that values of a type may be. Without a JSON Schema nothing tells whether a date or an instant is a text or a number.
+func jsonValues(t arrow.DataType, schema bool) jsonKind {
+	switch t.ID() {
+	case arrow.LARGE_STRING:
+		return jsonAny
+	case arrow.STRING:
+		return jsonText | jsonInstant
+	case arrow.BINARY:
+		return jsonText
+	case arrow.DATE32, arrow.TIMESTAMP:
+		if schema {
+			return jsonInstant
+		}
+		return jsonInstant | jsonNumber
+	case arrow.FLOAT32, arrow.FLOAT64:
+		if schema {
+			return jsonNumber
+		}
+		return jsonText | jsonNumber // NaN and the infinities
+	case arrow.DECIMAL128:
+		return jsonText | jsonNumber
+	case arrow.BOOL:
+		return jsonBoolean
+	case arrow.STRUCT, arrow.MAP, arrow.LARGE_BINARY:
+		return jsonObject
+	case arrow.LIST:
+		return jsonArray
+	default: // whole numbers
+		return jsonNumber
+	}
+}
+
+// jsonTakes are the kinds of which a column takes at least some values. A text in FLOAT and DOUBLE is NaN or an infinity.
+func jsonTakes(column arrow.DataType) jsonKind {
+	switch column.ID() {
+	case arrow.FLOAT32, arrow.FLOAT64, arrow.DECIMAL128:
+		return jsonText | jsonNumber
+	case arrow.DATE32, arrow.TIMESTAMP:
+		return jsonInstant | jsonNumber
+	case arrow.BINARY:
+		return jsonText
+	case arrow.BOOL:
+		return jsonBoolean
+	case arrow.STRUCT, arrow.MAP:
+		return jsonObject
+	case arrow.LIST:
+		return jsonArray
+	default: // whole numbers; text takes all
+		return jsonNumber
+	}
+}
