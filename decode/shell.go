@@ -9,13 +9,42 @@ import (
 )
 
 // Mismatch is why a schema does not fit the table: every message that was written with it is poison.
-type Mismatch struct{ Path, Detail string }
+type Mismatch struct {
+	Path, Detail string
+	Others       []*Mismatch // what does not fit besides; none of them has others
+}
 
 func (e *Mismatch) Error() string {
 	if e.Path == "" {
 		return e.Detail
 	}
 	return e.Path + ": " + e.Detail
+}
+
+// Misfits gathers mismatches while a schema is compiled, so that it tells of all of them and not of the first alone.
+type Misfits struct{ first *Mismatch }
+
+// Add keeps a *Mismatch, and returns any other error.
+func (m *Misfits) Add(err error) error {
+	e, ok := err.(*Mismatch) //nolint:errorlint // never wrapped
+	switch {
+	case !ok:
+		return err
+	case m.first == nil:
+		m.first = e
+	default:
+		m.first.Others = append(append(m.first.Others, e), e.Others...)
+		e.Others = nil
+	}
+	return nil
+}
+
+// Err is the first *Mismatch, with the others; nil for none.
+func (m *Misfits) Err() error {
+	if m.first == nil {
+		return nil
+	}
+	return m.first
 }
 
 // Problem is why a message is poison, as a decoder finds it on the way.

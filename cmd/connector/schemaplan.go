@@ -128,8 +128,13 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 	err = messages.compile(ctx, plan, file)
 	if misfit, ok := errors.AsType[*decode.Mismatch](err); ok {
 		err = nil
-		changes = slices.DeleteFunc(changes, func(c sink.Change) bool { return c.Path == misfit.Path && c.Kind != sink.ChangeAdds })
-		changes = append(changes, sink.Change{Kind: sink.ChangeBreaks, Path: misfit.Path, Detail: misfit.Detail})
+		misfits := append([]*decode.Mismatch{misfit}, misfit.Others...)
+		changes = slices.DeleteFunc(changes, func(c sink.Change) bool {
+			return c.Kind != sink.ChangeAdds && slices.ContainsFunc(misfits, func(m *decode.Mismatch) bool { return m.Path == c.Path })
+		})
+		for _, m := range misfits {
+			changes = append(changes, sink.Change{Kind: sink.ChangeBreaks, Path: m.Path, Detail: m.Detail})
+		}
 	}
 	return changes, err
 }

@@ -170,6 +170,45 @@ checks   column must: it is NOT NULL, and messages may have null: what does not 
 	}
 }
 
+// TestSchemaPlanOfAllMisfits: all columns that do not fit are told, wherever they stand, and not the first one alone.
+func TestSchemaPlanOfAllMisfits(t *testing.T) {
+	const columns = "a INT, b INT, s STRUCT<x: INT, y: INT>, l ARRAY<STRUCT<z: INT>>, m MAP<STRING, INT>, copy INT, k INT, u INT"
+	for name, tt := range map[string]struct{ file, format, want string }{
+		"Avro": {file(t, "next.avsc", `{"type":"record","name":"r","fields":[{"name":"a","type":"long"},{"name":"b","type":"string"},
+			{"name":"s","type":["null",{"type":"record","name":"s","fields":[{"name":"x","type":"string"},{"name":"y","type":"long"}]}]},
+			{"name":"l","type":{"type":"array","items":{"type":"record","name":"z","fields":[{"name":"z","type":"boolean"}]}}},{"name":"m","type":{"type":"map","values":"string"}},
+			{"name":"u","type":["int","string"]}]}`), "avro", `checks   column u: it is INT in the table, and messages have STRUCT<member_int: INT, member_string: STRING>: what does not fit is poison
+BREAKS   column a: long into INT: change the column's type, or leave the column out: all such messages are poison
+BREAKS   column copy: long into INT: change the column's type, or leave the column out: all such messages are poison
+BREAKS   column b: string into INT: change the column's type, or leave the column out: all such messages are poison
+BREAKS   column s.x: string into INT: change the column's type, or leave the column out: all such messages are poison
+BREAKS   column s.y: long into INT: change the column's type, or leave the column out: all such messages are poison
+BREAKS   column l.element.z: boolean into INT: change the column's type, or leave the column out: all such messages are poison
+BREAKS   column m.value: string into INT: change the column's type, or leave the column out: all such messages are poison
+BREAKS   column k: string into INT: change the column's type, or leave the column out: all such messages are poison
+`},
+		"Protobuf": {file(t, "next.proto", `syntax = "proto3"; message R { string a = 1; bool b = 2; message S { string x = 1; string y = 2; } S s = 3; message Z { bool z = 1; } repeated Z l = 4;
+			map<string, string> m = 5; }`), "protobuf", `BREAKS   column a: string into INT: change the column's type, or leave the column out: all such messages are poison
+BREAKS   column copy: string into INT: change the column's type, or leave the column out: all such messages are poison
+BREAKS   column b: bool into INT: change the column's type, or leave the column out: all such messages are poison
+BREAKS   column s.x: string into INT: change the column's type, or leave the column out: all such messages are poison
+BREAKS   column s.y: string into INT: change the column's type, or leave the column out: all such messages are poison
+BREAKS   column l.element.z: bool into INT: change the column's type, or leave the column out: all such messages are poison
+BREAKS   column m.value: string into INT: change the column's type, or leave the column out: all such messages are poison
+BREAKS   column k: string into INT: change the column's type, or leave the column out: all such messages are poison
+`},
+	} {
+		fake, _ := fakeRegistry(t)
+		table := filepath.Join(t.TempDir(), "table")
+		mustRun(t, "table", "create", table, "--schema", columns)
+		c := file(t, "c.yaml", fmt.Sprintf("name: n\nsource: {brokers: [b:1], topic: t, format: %s, schema_registry: {urls: [%q]}}\ntable: {uri: %q, columns: {copy: {from: a}, k: {from: m.key}}}\n",
+			tt.format, fake.URL(), table))
+		if o := command(t, "schema", "plan", "-c", c, "--schema", tt.file); o.code != exitPoison || o.stdout != tt.want || !strings.Contains(o.stderr, "8 things about it") {
+			t.Errorf("%s: exit code %d, %s\n%s\nwant\n%s", name, o.code, o.stderr, o.stdout, tt.want)
+		}
+	}
+}
+
 // TestSchemaPlanOfUnions: the members of unions have the names in a plan that decoders fill them by: those of the table, also where they are numbers, and those of a reader's
 // schema.
 func TestSchemaPlanOfUnions(t *testing.T) {

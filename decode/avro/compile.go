@@ -112,6 +112,7 @@ func (d *Decoder) compile(writer, reader *Schema) (*program, int, error) {
 	}
 	p := &value{op: opRecord, typ: w}
 	root := d.Plan.Root()
+	var misfits decode.Misfits
 	var err error
 	switch {
 	case w.kind == kindRecord:
@@ -122,12 +123,14 @@ func (d *Decoder) compile(writer, reader *Schema) (*program, int, error) {
 			v := value{op: opRefuse, typ: branch, refusal: fmt.Sprintf("the message is %s: want a record", branch)}
 			if branch.kind == kindRecord {
 				v = value{op: opRecord, typ: branch}
-				if v.record, err = c.record(branch, resolved(branch, r), root, nil, d.Batch.Columns); err != nil {
+				v.record, err = c.record(branch, resolved(branch, r), root, nil, d.Batch.Columns)
+				if err = misfits.Add(err); err != nil {
 					return nil, 0, err
 				}
 			}
 			p.branches = append(p.branches, v)
 		}
+		err = misfits.Err()
 	default:
 		return nil, 0, &decode.Mismatch{Path: "", Detail: fmt.Sprintf("the schema is %s: want a record, whose fields are columns", w)}
 	}
@@ -207,6 +210,7 @@ func unqualified(name string) string {
 func (c *compiler) record(w, r *node, n *decode.Node, b *decode.Builder, children []*decode.Builder) (*record, error) {
 	out := &record{b: b}
 	filled := map[*decode.Node]string{}
+	var misfits decode.Misfits
 	for i := range w.fields {
 		f := &w.fields[i]
 		name, rt := r.reads(f)
@@ -216,11 +220,12 @@ func (c *compiler) record(w, r *node, n *decode.Node, b *decode.Builder, childre
 			continue
 		}
 		if other, twice := filled[column]; twice {
-			return nil, &decode.Mismatch{Path: column.Path, Detail: fmt.Sprintf("both fields %s and %s of the schema are for this column", other, f.name)}
+			_ = misfits.Add(&decode.Mismatch{Path: column.Path, Detail: fmt.Sprintf("both fields %s and %s of the schema are for this column", other, f.name)})
+			continue
 		}
 		filled[column] = f.name
 		v, err := c.field(f.typ, rt, column, children)
-		if err != nil {
+		if err = misfits.Add(err); err != nil {
 			return nil, err
 		}
 		out.fields = append(out.fields, v)
@@ -233,11 +238,13 @@ func (c *compiler) record(w, r *node, n *decode.Node, b *decode.Builder, childre
 		if rf := r.fieldNamed(column.Name); rf != nil && rf.hasOne {
 			text, err := appendDefault(nil, rf.typ, rf.value)
 			if err != nil {
-				return nil, &decode.Mismatch{Path: column.Path, Detail: fmt.Sprintf("the default of the reader's schema: %v", err)}
+				_ = misfits.Add(&decode.Mismatch{Path: column.Path, Detail: fmt.Sprintf("the default of the reader's schema: %v", err)})
+				continue
 			}
 			before := c.growth
 			c.growth = 1
-			if m.value, err = c.value(rf.typ, rf.typ, column, m.b); err != nil {
+			m.value, err = c.value(rf.typ, rf.typ, column, m.b)
+			if err = misfits.Add(err); err != nil {
 				return nil, err
 			}
 			m.text = text
@@ -245,7 +252,7 @@ func (c *compiler) record(w, r *node, n *decode.Node, b *decode.Builder, childre
 		}
 		out.missing = append(out.missing, m)
 	}
-	return out, nil
+	return out, misfits.Err()
 }
 
 // reads is by which name the reader, if there is one, takes the writer's field, and as which type: nil where it has none for it.
@@ -309,7 +316,8 @@ func (c *compiler) value(w, r *node, n *decode.Node, b *decode.Builder) (value, 
 		return c.union(m, r, n, b)
 	}
 	v := value{op: opSkip, typ: w, path: n.Path, b: b, epoch: n.Epoch}
-	if err := c.shape(&v, w, onlyOne(w, r), n); err != nil {
+	var misfits decode.Misfits
+	if err := misfits.Add(c.shape(&v, w, onlyOne(w, r), n)); err != nil {
 		return v, err
 	}
 	for _, from := range n.Computed {
@@ -320,13 +328,13 @@ func (c *compiler) value(w, r *node, n *decode.Node, b *decode.Builder) (value, 
 		} else {
 			err = castable(w, from.Cast, n.Path)
 		}
-		if err != nil {
+		if err = misfits.Add(err); err != nil {
 			return v, err
 		}
 		v.computed = append(v.computed, out)
 	}
 	v.extra = len(v.computed) > 0 || len(v.lookups) > 0
-	return v, nil
+	return v, misfits.Err()
 }
 
 // castable reports whether a computed column can be taken of a type.
@@ -384,9 +392,14 @@ func (c *compiler) shape(v *value, w, r *node, n *decode.Node) error {
 			return c.refuse(v, w)
 		}
 		v.op = opMap
-		if v.elem, err = c.elem(w.items, r.itemsOf(), n.Elem, v.b.Children[0].Children[1]); err == nil {
-			err = c.lookups(v, w, r, n)
+		var misfits decode.Misfits
+		v.elem, err = c.elem(w.items, r.itemsOf(), n.Elem, v.b.Children[0].Children[1])
+		for _, err := range []error{err, c.lookups(v, w, r, n)} {
+			if err = misfits.Add(err); err != nil {
+				return err
+			}
 		}
+		err = misfits.Err()
 	default:
 		return c.scalar(v, w, r)
 	}
@@ -406,17 +419,18 @@ func (c *compiler) elem(w, r *node, n *decode.Node, b *decode.Builder) (*value, 
 }
 
 func (c *compiler) lookups(v *value, w, r *node, n *decode.Node) error {
+	var misfits decode.Misfits
 	for _, f := range n.Fields {
 		if f.Index >= 0 { // a struct's field, which a map does not have
 			continue
 		}
 		out, err := c.value(w.items, r.itemsOf(), f, nil)
-		if err != nil {
+		if err = misfits.Add(err); err != nil {
 			return err
 		}
 		v.lookups = append(v.lookups, lookup{f.Name, out})
 	}
-	return nil
+	return misfits.Err()
 }
 
 func (c *compiler) refuse(v *value, w *node) error {

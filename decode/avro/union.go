@@ -226,19 +226,21 @@ func (c *compiler) union(w, r *node, n *decode.Node, b *decode.Builder) (value, 
 	if !fits && (len(w.branches) > 1 || null < 0) {
 		return v, c.noMember(w, n, v.branches)
 	}
+	var misfits decode.Misfits
 	for _, from := range n.Computed {
 		if from.Cast != decode.CastNone {
 			continue
 		}
 		out := computed{Computed: from, b: c.d.Batch.Columns[from.Column]}
 		var err error
-		if out.value, err = c.value(w, r, from.Value, out.b); err != nil {
+		out.value, err = c.value(w, r, from.Value, out.b)
+		if err = misfits.Add(err); err != nil {
 			return v, err
 		}
 		v.computed = append(v.computed, out)
 	}
 	v.extra = len(v.computed) > 0
-	return v, nil
+	return v, misfits.Err()
 }
 
 // branch compiles one type of a union, whose fields are these.

@@ -109,6 +109,7 @@ func (c *compiler) message(m protoreflect.MessageDescriptor, n *decode.Node, b *
 	out := &message{name: m.FullName(), b: b, high: map[protowire.Number]*field{}}
 	filled := map[*decode.Node]bool{}
 	oneofs := map[protoreflect.OneofDescriptor][]*field{}
+	var misfits decode.Misfits
 	for i := range m.Fields().Len() {
 		fd := m.Fields().Get(i)
 		column := columnOf(n, fd)
@@ -124,8 +125,11 @@ func (c *compiler) message(m protoreflect.MessageDescriptor, n *decode.Node, b *
 			cb = children[column.Index]
 		}
 		f, err := c.field(fd, column, cb)
+		if other := misfits.Add(err); other != nil {
+			return nil, other
+		}
 		if err != nil {
-			return nil, err
+			continue
 		}
 		out.add(f)
 		if o := fd.ContainingOneof(); o != nil {
@@ -146,7 +150,7 @@ func (c *compiler) message(m protoreflect.MessageDescriptor, n *decode.Node, b *
 			out.absent = append(out.absent, children[column.Index])
 		}
 	}
-	return out, nil
+	return out, misfits.Err()
 }
 
 func (m *message) add(f *field) {
@@ -181,9 +185,10 @@ func (c *compiler) field(fd protoreflect.FieldDescriptor, n *decode.Node, b *dec
 	for _, column := range n.Below {
 		f.below = append(f.below, c.d.Batch.Columns[column])
 	}
+	var misfits decode.Misfits
 	var err error
 	if fd.IsMap() || fd.IsList() {
-		if err = c.copies(f, fd, n); err != nil {
+		if err = misfits.Add(c.copies(f, fd, n)); err != nil {
 			return nil, err
 		}
 	}
@@ -197,14 +202,18 @@ func (c *compiler) field(fd protoreflect.FieldDescriptor, n *decode.Node, b *dec
 			break
 		}
 		if b.Kind != decode.KindList {
-			return nil, c.refused(f, fd)
+			err = c.refused(f, fd)
+			break
 		}
 		f.elem = &field{number: f.number, kind: f.kind, wire: f.wire, b: b.Children[0], path: n.Elem.Path, epoch: n.Elem.Epoch}
 		err = c.single(f.elem, fd, n.Elem)
 	default:
-		if err = c.single(f, fd, n); err == nil {
+		if err = misfits.Add(c.single(f, fd, n)); err == nil {
 			err = c.compute(f, fd, n)
 		}
+	}
+	if err = misfits.Add(err); err == nil {
+		err = misfits.Err()
 	}
 	return f, err
 }
@@ -214,32 +223,34 @@ func (c *compiler) copies(f *field, fd protoreflect.FieldDescriptor, n *decode.N
 	if fd.IsList() && slices.ContainsFunc(n.Fields, func(child *decode.Node) bool { return child.Index < 0 }) {
 		return &decode.Mismatch{Path: n.Path, Detail: "a computed column reads a field below a repeated one: only all of it can be read"}
 	}
+	var misfits decode.Misfits
 	for _, from := range n.Computed {
 		if from.Cast != decode.CastNone {
-			return &decode.Mismatch{Path: n.Path, Detail: fmt.Sprintf("a computed column's cast needs a text or an instant, and the field is %s", typeName(fd))}
+			_ = misfits.Add(&decode.Mismatch{Path: n.Path, Detail: fmt.Sprintf("a computed column's cast needs a text or an instant, and the field is %s", typeName(fd))})
+			continue
 		}
 		also, err := c.field(fd, from.Value, c.d.Batch.Columns[from.Column])
-		if err != nil {
+		if err = misfits.Add(err); err != nil {
 			return err
 		}
 		f.also = append(f.also, also)
 	}
-	return nil
+	return misfits.Err()
 }
 
 func (c *compiler) mapping(f *field, fd protoreflect.FieldDescriptor, n *decode.Node) error {
+	if f.b != nil && f.b.Kind != decode.KindMap {
+		return c.refused(f, fd)
+	}
+	var misfits decode.Misfits
 	if f.b != nil {
-		if f.b.Kind != decode.KindMap {
-			return c.refused(f, fd)
-		}
 		entry := f.b.Children[0]
 		f.key = mapField(fd.MapKey(), n.Key, entry.Children[0])
 		f.elem = mapField(fd.MapValue(), n.Elem, entry.Children[1])
-		if err := c.single(f.key, fd.MapKey(), n.Key); err != nil {
-			return err
-		}
-		if err := c.single(f.elem, fd.MapValue(), n.Elem); err != nil {
-			return err
+		for _, err := range []error{c.single(f.key, fd.MapKey(), n.Key), c.single(f.elem, fd.MapValue(), n.Elem)} {
+			if err = misfits.Add(err); err != nil {
+				return err
+			}
 		}
 	}
 	for _, child := range n.Fields {
@@ -247,21 +258,21 @@ func (c *compiler) mapping(f *field, fd protoreflect.FieldDescriptor, n *decode.
 			continue
 		}
 		if fd.MapKey().Kind() != protoreflect.StringKind {
-			return &decode.Mismatch{Path: child.Path, Detail: "a computed column reads a key of a map whose keys are no strings"}
+			_ = misfits.Add(&decode.Mismatch{Path: child.Path, Detail: "a computed column reads a key of a map whose keys are no strings"})
+			continue
 		}
 		value := mapField(fd.MapValue(), child, nil)
-		if err := c.single(value, fd.MapValue(), child); err != nil {
-			return err
-		}
-		if err := c.compute(value, fd.MapValue(), child); err != nil {
-			return err
+		for _, err := range []error{c.single(value, fd.MapValue(), child), c.compute(value, fd.MapValue(), child)} {
+			if err = misfits.Add(err); err != nil {
+				return err
+			}
 		}
 		if f.lookups == nil {
 			f.lookups = map[string]*field{}
 		}
 		f.lookups[child.Name] = value
 	}
-	return nil
+	return misfits.Err()
 }
 
 func mapField(fd protoreflect.FieldDescriptor, n *decode.Node, b *decode.Builder) *field {
@@ -269,22 +280,24 @@ func mapField(fd protoreflect.FieldDescriptor, n *decode.Node, b *decode.Builder
 }
 
 func (c *compiler) compute(f *field, fd protoreflect.FieldDescriptor, n *decode.Node) error {
+	var misfits decode.Misfits
 	for _, from := range n.Computed {
 		out := computed{Computed: from, b: c.d.Batch.Columns[from.Column]}
 		text := fd.Kind() == protoreflect.StringKind || fd.Kind() == protoreflect.EnumKind
 		instant := fd.Kind() == protoreflect.StringKind || isWhole(fd.Kind()) || fd.Message() != nil && wellKnown[fd.Message().FullName()] == knownTimestamp
 		switch {
 		case from.Cast == decode.CastNone:
-			out.value = &field{number: f.number, kind: f.kind, wire: f.wire, b: out.b, path: n.Path, epoch: from.Value.Epoch}
-			if err := c.single(out.value, fd, from.Value); err != nil {
+			out.value = &field{number: f.number, kind: f.kind, wire: f.wire, b: out.b, path: from.Value.Path, epoch: from.Value.Epoch}
+			if err := misfits.Add(c.single(out.value, fd, from.Value)); err != nil {
 				return err
 			}
+			out.value.path = n.Path // a message's error names the field, and that of a schema the column
 		case from.Cast == decode.CastJSON, from.Cast == decode.CastSubstring && !text, from.Cast != decode.CastSubstring && !instant:
-			return &decode.Mismatch{Path: n.Path, Detail: fmt.Sprintf("a computed column's cast needs a text or an instant, and the field is %s", typeName(fd))}
+			_ = misfits.Add(&decode.Mismatch{Path: n.Path, Detail: fmt.Sprintf("a computed column's cast needs a text or an instant, and the field is %s", typeName(fd))})
 		}
 		f.computed = append(f.computed, out)
 	}
-	return nil
+	return misfits.Err()
 }
 
 // single chooses the op of one value.
