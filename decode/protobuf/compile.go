@@ -182,9 +182,7 @@ func (c *compiler) field(fd protoreflect.FieldDescriptor, n *decode.Node, b *dec
 		number: fd.Number(), kind: fd.Kind(), wire: wireTypes[fd.Kind()], b: b, path: n.Path, epoch: n.Epoch,
 		implicit: !fd.HasPresence() && !fd.IsList() && !fd.IsMap(), required: fd.Cardinality() == protoreflect.Required,
 	}
-	for _, column := range n.Below {
-		f.below = append(f.below, c.d.Batch.Columns[column])
-	}
+	f.below = c.columnsBelow(n)
 	var misfits decode.Misfits
 	var err error
 	if fd.IsMap() || fd.IsList() {
@@ -262,6 +260,7 @@ func (c *compiler) mapping(f *field, fd protoreflect.FieldDescriptor, n *decode.
 			continue
 		}
 		value := mapField(fd.MapValue(), child, nil)
+		value.below = c.columnsBelow(child)
 		for _, err := range []error{c.single(value, fd.MapValue(), child), c.compute(value, fd.MapValue(), child)} {
 			if err = misfits.Add(err); err != nil {
 				return err
@@ -273,6 +272,15 @@ func (c *compiler) mapping(f *field, fd protoreflect.FieldDescriptor, n *decode.
 		f.lookups[child.Name] = value
 	}
 	return misfits.Err()
+}
+
+// columnsBelow are the columns that are computed from a field, or from what is below it.
+func (c *compiler) columnsBelow(n *decode.Node) []*decode.Builder {
+	var out []*decode.Builder
+	for _, column := range n.Below {
+		out = append(out, c.d.Batch.Columns[column])
+	}
+	return out
 }
 
 func mapField(fd protoreflect.FieldDescriptor, n *decode.Node, b *decode.Builder) *field {

@@ -365,11 +365,7 @@ func (d *Decoder) entry(f *field, in []byte) bool {
 		if string(key.s) != name {
 			continue
 		}
-		for i := range l.computed {
-			if b := l.computed[i].b; b.Len != d.Batch.Len() {
-				b.Truncate(d.Batch.Len())
-			}
-		}
+		d.forget(l) // an entry of the same key before
 		if !d.field(l, value.u, value.s) {
 			return d.within(l.path)
 		}

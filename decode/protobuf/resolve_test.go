@@ -641,6 +641,50 @@ func TestRenamedListsAndMaps(t *testing.T) {
 	}
 }
 
+// TestLastEntryOfAKey: of entries with one key the last one counts, also for computed columns that read fields below it: what it has not got is not there.
+func TestLastEntryOfAKey(t *testing.T) {
+	typ := parsed(t, `syntax = "proto3"; message Top { map<string, M> m = 1; message M { optional string s = 1; string t = 2; M in = 3; map<string, M> m = 4; int64 n = 5; } }`)
+	text := arrow.BinaryTypes.String
+	var fields []arrow.Field
+	cfg := decode.Config{Columns: map[string]decode.Column{}}
+	for name, from := range map[string]string{"s": "m.k.s", "t": "m.k.t", "in": "m.k.in.s", "deep": "m.k.m.k.s", "n": "m.k.n"} {
+		typ := arrow.DataType(text)
+		if name == "n" {
+			typ = arrow.PrimitiveTypes.Int64
+		}
+		fields = append(fields, arrow.Field{Name: name, Type: typ, Nullable: true})
+		cfg.Columns[name] = decode.Column{From: from}
+	}
+	plan := planFor(t, arrow.NewSchema(fields, nil), cfg)
+	all := `m: {key: "k" value: {s: "x" t: "x" n: 7 in: {s: "x"} m: {key: "k" value: {s: "x"}}}}`
+	for name, tt := range map[string]struct {
+		entries []string
+		want    string
+	}{
+		"one":                    {[]string{all}, "map[deep:x in:x n:7 s:x t:x]"},
+		"an empty one last":      {[]string{all, `m: {key: "k" value: {}}`}, "map[deep:<nil> in:<nil> n:0 s:<nil> t:]"},
+		"another key last":       {[]string{all, `m: {key: "other" value: {}}`}, "map[deep:x in:x n:7 s:x t:x]"},
+		"some of it last":        {[]string{all, `m: {key: "k" value: {t: "y" in: {}}}`}, "map[deep:<nil> in:<nil> n:0 s:<nil> t:y]"},
+		"another key within":     {[]string{all, `m: {key: "k" value: {m: {key: "other" value: {}}}}`}, "map[deep:<nil> in:<nil> n:0 s:<nil> t:]"},
+		"all of it last":         {[]string{`m: {key: "k" value: {}}`, all}, "map[deep:x in:x n:7 s:x t:x]"},
+		"three, the second full": {[]string{`m: {key: "k" value: {}}`, all, `m: {key: "k" value: {s: "z"}}`}, "map[deep:<nil> in:<nil> n:0 s:z t:]"},
+	} {
+		var wire []byte
+		for _, e := range tt.entries {
+			wire = append(wire, encoded(t, typ, e)...)
+		}
+		d := New(plan, Bare(typ))
+		if err := d.Append(&kgo.Record{Value: wire}); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		b := d.NewBatch()
+		if got := fmt.Sprint(rowShown(b, 0)); got != tt.want {
+			t.Errorf("%s: got %s, want %s", name, got, tt.want)
+		}
+		b.Release()
+	}
+}
+
 // TestPartsInPartsAreLinear: messages that come in parts, within such, at 24 levels, take no longer than their bytes are worth.
 func TestPartsInPartsAreLinear(t *testing.T) {
 	typ := parsed(t, `syntax = "proto3"; message Top { N n = 1; map<string, N> all = 2; message N { N n = 1; map<string, N> all = 2; int32 x = 3; int32 y = 4; } }`)
