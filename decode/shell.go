@@ -96,7 +96,8 @@ type compiled[W comparable, P any] struct {
 	written W
 	program P
 	growth  int
-	misfit  *Mismatch // why there is no program
+	misfit  *Mismatch    // why there is no program
+	evolve  *EvolveError // why there is none for this table
 }
 
 // maxPrograms bounds the schemas that are remembered; more only cost time.
@@ -168,16 +169,22 @@ func (s *Shell[W, P]) programOf(written W) (*compiled[W, P], error) {
 		if err == nil {
 			c.program, c.growth, err = s.Compile(written)
 		}
-		if err != nil {
-			var ok bool
-			if c.misfit, ok = errors.AsType[*Mismatch](err); !ok {
-				return nil, err
-			}
+		switch e := err.(type) { //nolint:errorlint // never wrapped
+		case nil:
+		case *Mismatch:
+			c.misfit = e
+		case *EvolveError:
+			c.evolve = e
+		default:
+			return nil, err
 		}
 		if len(s.programs) >= maxPrograms {
 			clear(s.programs)
 		}
 		s.programs[written] = c
+	}
+	if c.evolve != nil {
+		return nil, c.evolve
 	}
 	s.last = c
 	return c, nil

@@ -71,6 +71,7 @@ type lane struct {
 	// Of the lane's goroutine.
 	have      setup
 	rows      Rows // under the layout of have, or one ahead of it
+	trial     Trial
 	writer    *sink.Writer
 	router    *router // nil: all rows go to one table
 	letters   burier  // nil for none
@@ -178,7 +179,7 @@ func (l *lane) begin(s setup) error {
 	if l.router, err = l.d.newRouter(s.layout, l.uploads); err != nil {
 		return err
 	}
-	l.rows, l.writer, l.broken = rows, l.d.table.NewWriter(s.layout), false
+	l.rows, l.trial, l.writer, l.broken = rows, Trial{}, l.d.table.NewWriter(s.layout), false
 	l.writer.Share(l.uploads)
 	return nil
 }
@@ -238,7 +239,7 @@ func (l *lane) goOn(next *sink.Layout) error {
 	if err != nil {
 		return err
 	}
-	l.rows = rows
+	l.rows, l.trial = rows, Trial{}
 	return nil
 }
 
@@ -419,6 +420,11 @@ func (l *lane) append(r *kgo.Record) error {
 		err := l.rows.Append(r, l.d.Name, l.d.Log)
 		if err == nil {
 			return nil
+		}
+		if e, ok := errors.AsType[evolve](err); ok {
+			if refused := l.trial.Append(r, l.rows.Layout, e.Wanted(), l.d.table, l.d.NewDecoder, l.d.Name, l.d.Log); refused != nil {
+				err = refused
+			}
 		}
 		if _, bad := errors.AsType[poison](err); bad {
 			if l.d.OnError == OnErrorFail {

@@ -204,6 +204,7 @@ type part struct {
 	*replayer
 	generation int64
 	made       pipeline.Rows // under the table's layout, or one ahead of it
+	trial      pipeline.Trial
 	rows       *sink.Writer
 	marks      *pipeline.LetterWriter
 	held       []*kgo.Record // of the rows in the decoder
@@ -263,6 +264,7 @@ func (r *replayer) replayUnder(ctx context.Context, layout *sink.Layout, letters
 }
 
 func (p *part) begin(layout *sink.Layout) (err error) {
+	p.trial = pipeline.Trial{}
 	p.made, err = pipeline.CompileRows(layout, p.NewDecoder)
 	return err
 }
@@ -307,7 +309,16 @@ func (p *part) take(ctx context.Context, record *kgo.Record) error {
 			}
 			return p.flush(ctx)
 		}
-		if _, bad := errors.AsType[*decode.PoisonError](err); bad {
+		ahead, isAhead := errors.AsType[*decode.EvolveError](err)
+		if isAhead {
+			if refused := p.trial.Append(record, p.made.Layout, ahead.Want, p.Stream, p.NewDecoder, p.Name, p.Log); refused != nil {
+				err, isAhead = refused, false
+			}
+		}
+		if _, bad := errors.AsType[interface {
+			error
+			Poison() (path, reason string)
+		}](err); bad {
 			p.tried[at] = err
 			return nil
 		}
@@ -315,7 +326,6 @@ func (p *part) take(ctx context.Context, record *kgo.Record) error {
 			error
 			RetryLater() time.Duration
 		}](err)
-		ahead, isAhead := errors.AsType[*decode.EvolveError](err)
 		if !isLater && !isAhead {
 			return err
 		}

@@ -200,9 +200,14 @@ func sameTypes(have, later arrow.DataType) bool {
 	return arrow.TypeEqual(have, later)
 }
 
+// Toward gives the layout that Evolve goes on from a layout to, as far as is known without the table. Nothing is changed.
+func (t *Table) Toward(from *Layout, want *arrow.Schema) (*Layout, error) {
+	return from.Toward(want, t.cfg.SchemaEvolution)
+}
+
 // Stays reports whether what was written under a layout can stay in a table that has what Evolve gives for a wanted schema. Nothing is changed.
 func (t *Table) Stays(from *Layout, want *arrow.Schema) bool {
-	next, err := from.Toward(want, t.cfg.SchemaEvolution)
+	next, err := t.Toward(from, want)
 	return err != nil || from.Fits(next) // what is wrong, Evolve tells
 }
 

@@ -1,0 +1,56 @@
+package pipeline
+
+import (
+	"errors"
+	"log/slog"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/sink"
+)
+
+// Trial makes rows of messages as the table would that follows their schema, and drops them: a message that is poison all the same is to leave the table as it is. Only messages
+// whose schema the table does not have yet come to it. The zero value is ready; it keeps what it has compiled for the last schema.
+type Trial struct {
+	from *sink.Layout
+	want *arrow.Schema
+	rows Rows
+}
+
+// maxFollowed bounds the schemas that one message brings: those of its value and its key.
+const maxFollowed = 2
+
+// Append tries a message that wants a schema, under the layout that the table gets for it. It returns what hinders the message from becoming a row there, which is poison, or
+// that it may become one later; nil where nothing does, or where that can't be told.
+func (t *Trial) Append(rec *kgo.Record, from *sink.Layout, want *arrow.Schema, table *sink.Table, compile NewDecoder, stream string, log *slog.Logger) error {
+	for range maxFollowed {
+		if t.from != from || t.want != want {
+			next, err := table.Toward(from, want)
+			if err != nil || next == from {
+				return nil //nolint:nilerr // Evolve tells
+			}
+			rows, err := CompileRows(next, compile)
+			if err != nil {
+				return err
+			}
+			*t = Trial{from, want, rows}
+		}
+		err := t.rows.Append(rec, stream, log)
+		next, more := errors.AsType[evolve](err)
+		switch {
+		case more:
+			from, want = t.rows.Layout, next.Wanted()
+			continue
+		case err != nil:
+			return err
+		}
+		rb, _, misfits := t.rows.Take()
+		if misfit, bad := misfits[0]; bad {
+			return t.rows.unfit(rec, misfit)
+		}
+		rb.Release()
+		return nil
+	}
+	return nil
+}
