@@ -330,7 +330,7 @@ func readSchemas(key, path string, many bool) ([]*avro.Schema, error) {
 		if len(files) > 1 {
 			id = filepath.Base(file)
 		}
-		s, err := avro.Parse(id, string(text))
+		s, err := avroFile(id, file, string(text))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %s: %w", key, file, err)
 		}

@@ -39,7 +39,7 @@ func fileSchema(name string, given decode.Given, ofAvro func(*avro.Schema) (*arr
 	var schema *arrow.Schema
 	switch ext {
 	case ".avsc":
-		schema, err = avroColumns(data, ofAvro)
+		schema, err = avroColumns(path, data, ofAvro)
 	case ".proto":
 		schema, err = protoColumns(path, string(data), message, given)
 	case ".pb":
@@ -50,7 +50,7 @@ func fileSchema(name string, given decode.Given, ofAvro func(*avro.Schema) (*arr
 	case ".arrow", ".arrows":
 		schema, err = arrowColumns(data)
 	case ".json":
-		schema, err = jsonColumns(data, given, ofAvro, ofJSON)
+		schema, err = jsonColumns(path, data, given, ofAvro, ofJSON)
 	default:
 		return nil, fmt.Errorf("%s: the name does not tell what it is: use .avsc (Avro), .json (JSON Schema, or Delta's schemaString), .proto or .pb (Protobuf), .arrow or .arrows (Arrow)", path)
 	}
@@ -71,16 +71,82 @@ func splitMessage(name string) (path, message string) {
 	return name, ""
 }
 
-func avroColumns(data []byte, ofAvro func(*avro.Schema) (*arrow.Schema, error)) (*arrow.Schema, error) {
-	s, err := avro.Parse("", string(data))
+func avroColumns(path string, data []byte, ofAvro func(*avro.Schema) (*arrow.Schema, error)) (*arrow.Schema, error) {
+	s, err := avroFile("", path, string(data))
 	if err != nil {
 		return nil, err
 	}
 	return ofAvro(s)
 }
 
-// maxProtoFiles bounds the files of a folder that a .proto may import.
-const maxProtoFiles = 1000
+// avroFile reads a schema of Avro, whose types may be defined by other .avsc files of its folder, each of one type. id is how errors name it.
+func avroFile(id, path, text string) (*avro.Schema, error) {
+	var defined map[string][]string // file names, by the type
+	return avro.ParseWith(id, text, func(name string) (string, error) {
+		if defined == nil {
+			var err error
+			if defined, err = avroTypes(path); err != nil {
+				return "", err
+			}
+		}
+		switch files := defined[name]; len(files) {
+		case 0:
+			return "", nil
+		case 1:
+			data, err := os.ReadFile(files[0])
+			return string(data), err
+		default:
+			return "", fmt.Errorf("the type %q is defined by %s: keep one of them beside %s", name, strings.Join(files, " and "), path)
+		}
+	})
+}
+
+// avroTypes are the types that the .avsc files beside one define.
+func avroTypes(path string) (map[string][]string, error) {
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(path), "*.avsc"))
+	defined := map[string][]string{}
+	for _, file := range files {
+		if filepath.Base(file) == filepath.Base(path) {
+			continue
+		}
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		var top struct{ Name, Namespace string }
+		if json.Unmarshal(data, &top) != nil || top.Name == "" { // of no one type
+			continue
+		}
+		if top.Namespace != "" && !strings.Contains(top.Name, ".") {
+			top.Name = top.Namespace + "." + top.Name
+		}
+		defined[top.Name] = append(defined[top.Name], file)
+	}
+	return defined, err
+}
+
+// maxFilesBeside bounds the files of a folder that a schema may refer to.
+const maxFilesBeside = 1000
+
+// filesBeside reads the files with an extension in the folder of another one, and below it, by their names from there.
+func filesBeside(path, ext, instead string, add func(name, text string)) error {
+	folder, n := filepath.Dir(path), 0
+	return filepath.WalkDir(folder, func(p string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || filepath.Ext(p) != ext {
+			return err
+		}
+		if n++; n > maxFilesBeside {
+			return fmt.Errorf("the folder %s has more than %d %s files: %s", folder, maxFilesBeside, ext, instead)
+		}
+		data, err := os.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(folder, p)
+		add(filepath.ToSlash(name), string(data))
+		return err
+	})
+}
 
 // protoColumns reads the columns of protoType.
 func protoColumns(path, text, message string, given decode.Given) (*arrow.Schema, error) {
@@ -93,22 +159,9 @@ func protoColumns(path, text, message string, given decode.Given) (*arrow.Schema
 
 // protoType reads a .proto file, whose imports are relative to its own folder.
 func protoType(path, text, message string) (*protobuf.Type, error) {
-	folder := filepath.Dir(path)
 	var references []protobuf.Reference
-	err := filepath.WalkDir(folder, func(p string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() || filepath.Ext(p) != ".proto" {
-			return err
-		}
-		if len(references) >= maxProtoFiles {
-			return fmt.Errorf("the folder %s has more than %d .proto files: give a descriptor set, as protoc --include_imports --descriptor_set_out writes it", folder, maxProtoFiles)
-		}
-		data, err := os.ReadFile(p)
-		if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(folder, p)
-		references = append(references, protobuf.Reference{Path: filepath.ToSlash(name), Text: string(data)})
-		return err
+	err := filesBeside(path, ".proto", "give a descriptor set, as protoc --include_imports --descriptor_set_out writes it", func(name, text string) {
+		references = append(references, protobuf.Reference{Path: name, Text: text})
 	})
 	if err != nil {
 		return nil, err
@@ -121,7 +174,7 @@ func protoType(path, text, message string) (*protobuf.Type, error) {
 }
 
 // jsonColumns tells the schemas apart that are JSON.
-func jsonColumns(data []byte, given decode.Given, ofAvro func(*avro.Schema) (*arrow.Schema, error), ofJSON jsonDeriver) (*arrow.Schema, error) {
+func jsonColumns(path string, data []byte, given decode.Given, ofAvro func(*avro.Schema) (*arrow.Schema, error), ofJSON jsonDeriver) (*arrow.Schema, error) {
 	var top struct {
 		Type   any             `json:"type"`
 		Fields json.RawMessage `json:"fields"`
@@ -133,9 +186,18 @@ func jsonColumns(data []byte, given decode.Given, ofAvro func(*avro.Schema) (*ar
 	case top.Type == "struct" && top.Fields != nil:
 		return delta.SchemaFromJSON(string(data))
 	case top.Type == "record" && top.Fields != nil:
-		return avroColumns(data, ofAvro)
+		return avroColumns(path, data, ofAvro)
 	}
-	return ofJSON(given, string(data))
+	var references []jsonschema.Reference
+	if bytes.Contains(data, []byte(`"$ref"`)) {
+		err := filesBeside(path, ".json", "keep those that the schema refers to in a folder of their own", func(name, text string) {
+			references = append(references, jsonschema.Reference{Name: name, Text: text})
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return ofJSON(given, string(data), references...)
 }
 
 // arrowColumns reads the schema of an Arrow file or stream, and takes for each type the one that a table has for it.

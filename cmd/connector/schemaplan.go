@@ -39,7 +39,8 @@ func schemaPlanCommand() *cobra.Command {
 get, which types would get wider, and which messages could not become rows, under table.schema_evolution as it is configured.
 Nothing is changed.
 
-A schema's file is what table.schema_file takes: Avro (.avsc), JSON Schema (.json), Protobuf (.proto, .pb), Arrow (.arrow).
+A schema's file is what table.schema_file takes: Avro (.avsc), JSON Schema (.json), Protobuf (.proto, .pb), Arrow (.arrow). What it refers to is
+taken from the files beside it: a type of Avro from the .avsc that defines it, a $ref and an import by the file's name.
 
 It ends with 5 where messages of the schema could not become rows, so that a pipeline of CI can stop a schema before it is registered.`,
 		Example: `  connector schema plan -c orders.yaml

@@ -209,6 +209,43 @@ BREAKS   column k: string into INT: change the column's type, or leave the colum
 	}
 }
 
+// TestSchemaPlanOfReferences: what a schema's file refers to is taken from the files beside it, in every format.
+func TestSchemaPlanOfReferences(t *testing.T) {
+	folder := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(folder, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	const want = "adds     column c.city.zip STRING\n"
+	avsc := write("order-v2.avsc", `{"type":"record","name":"Order","namespace":"shop","fields":[{"name":"id","type":"long"},{"name":"c","type":["null","Customer"]}]}`)
+	write("order-v1.avsc", `{"type":"record","name":"Order","namespace":"shop","fields":[{"name":"id","type":"long"}]}`)
+	write("customer.avsc", `{"type":"record","name":"shop.Customer","fields":[{"name":"city","type":"geo.City"},{"name":"home","type":["null","geo.City"]}]}`)
+	write("city.avsc", `{"type":"record","name":"City","namespace":"geo","fields":[{"name":"name","type":"string"},{"name":"zip","type":"string"}]}`)
+	write("other.avsc", `["null","string"]`)
+	ambiguous := write("ambiguous.avsc", `{"type":"record","name":"a","fields":[{"name":"o","type":"shop.Order"}]}`)
+	missing := write("missing.avsc", `{"type":"record","name":"a","fields":[{"name":"o","type":"shop.Nothing"}]}`)
+	proto := write("order.proto", `syntax = "proto3"; import "city.proto"; message Order { int64 id = 1; message C { City city = 1; City home = 2; } C c = 2; }`)
+	write("city.proto", `syntax = "proto3"; message City { string name = 1; string zip = 2; }`)
+	schema := write("order.json", `{"type":"object","properties":{"id":{"type":"integer"},"c":{"$ref":"customer.json"}}}`)
+	write("customer.json", `{"type":"object","properties":{"city":{"$ref":"city.json#/$defs/city"},"home":{"$ref":"city.json#/$defs/city"}}}`)
+	write("city.json", `{"$defs":{"city":{"type":"object","properties":{"name":{"type":"string"},"zip":{"type":"string"}}}}}`)
+	table := filepath.Join(t.TempDir(), "table")
+	mustRun(t, "table", "create", table, "--schema", "id BIGINT, c STRUCT<city: STRUCT<name: STRING>, home: STRUCT<name: STRING, zip: STRING>>")
+	fake, _ := fakeRegistry(t)
+	for file_, format := range map[string]string{avsc: "avro", proto + "#Order": "protobuf", schema: "json", ambiguous: "avro", missing: "avro"} {
+		c := file(t, "c.yaml", fmt.Sprintf("name: n\nsource: {brokers: [b:1], topic: t, format: %s, %s: {framing: registry}, schema_registry: {urls: [%q]}}\ntable: {uri: %q, schema_evolution: add_columns}\n",
+			format, format, fake.URL(), table))
+		o := command(t, "schema", "plan", "-c", c, "--schema", file_)
+		refused := map[string]string{ambiguous: "order-v1.avsc and ", missing: `the type "shop.Nothing" is not defined`}[file_]
+		if refused == "" && (o.code != exitOK || o.stdout != want) || refused != "" && (o.code != exitConfig || !strings.Contains(o.stderr, refused)) {
+			t.Errorf("%s: exit code %d, %s%s, want\n%s%s", file_, o.code, o.stdout, o.stderr, want, refused)
+		}
+	}
+}
+
 // TestSchemaPlanOfUnions: the members of unions have the names in a plan that decoders fill them by: those of the table, also where they are numbers, and those of a reader's
 // schema.
 func TestSchemaPlanOfUnions(t *testing.T) {

@@ -135,7 +135,16 @@ const maxNesting = 100
 // Parse reads a schema. References are schemas whose named types it uses, in an order in which each is defined before it is
 // used, as a schema registry keeps them. id is how errors name the schema.
 func Parse(id, text string, references ...string) (*Schema, error) {
-	p := &parser{names: map[string]*node{}}
+	return parse(id, text, nil, references...)
+}
+
+// ParseWith is Parse with the references that find gives: the text of the schema that defines a type of that full name, "" for none.
+func ParseWith(id, text string, find func(name string) (string, error)) (*Schema, error) {
+	return parse(id, text, find)
+}
+
+func parse(id, text string, find func(name string) (string, error), references ...string) (*Schema, error) {
+	p := &parser{names: map[string]*node{}, find: find}
 	var root *node
 	for i, text := range append(slices.Clone(references), text) {
 		value, err := decodeJSON(text)
@@ -181,7 +190,10 @@ func decodeJSON(text string) (any, error) {
 }
 
 // parser collects the named types.
-type parser struct{ names map[string]*node }
+type parser struct {
+	names map[string]*node
+	find  func(name string) (string, error) // the schema that defines a type; nil: there are no others
+}
 
 func (p *parser) parse(value any, namespace string, depth int) (*node, error) {
 	if depth > maxNesting {
@@ -189,7 +201,7 @@ func (p *parser) parse(value any, namespace string, depth int) (*node, error) {
 	}
 	switch v := value.(type) {
 	case string:
-		return p.named(v, namespace)
+		return p.named(v, namespace, depth)
 	case []any:
 		n := &node{kind: kindUnion}
 		for _, b := range v {
@@ -209,7 +221,7 @@ func (p *parser) parse(value any, namespace string, depth int) (*node, error) {
 	return nil, fmt.Errorf("%v is no type: use a name, an object or an array", value)
 }
 
-func (p *parser) named(name, namespace string) (*node, error) {
+func (p *parser) named(name, namespace string, depth int) (*node, error) {
 	if k, ok := primitives[name]; ok {
 		return &node{kind: k, empty: k == kindNull}, nil
 	}
@@ -218,6 +230,28 @@ func (p *parser) named(name, namespace string) (*node, error) {
 	}
 	if n, ok := p.names[name]; ok {
 		return n, nil
+	}
+	for _, full := range []string{fullName(name, namespace), name} {
+		if p.find == nil {
+			break
+		}
+		text, err := p.find(full)
+		if err != nil {
+			return nil, err
+		}
+		if text == "" {
+			continue
+		}
+		value, err := decodeJSON(text)
+		if err == nil {
+			_, err = p.parse(value, "", depth+1)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("the type %q: %w", full, err)
+		}
+		if n, ok := p.names[full]; ok {
+			return n, nil
+		}
 	}
 	return nil, fmt.Errorf("the type %q is not defined", name)
 }
@@ -249,7 +283,7 @@ func (p *parser) complex(v map[string]any, namespace string, depth int) (*node, 
 		n.kind = kindMap
 		n.items, err = p.parse(v["values"], namespace, depth+1)
 	default:
-		if n, err = p.named(name, namespace); err == nil && n.name == "" {
+		if n, err = p.named(name, namespace, depth); err == nil && n.name == "" {
 			n.setLogical(v)
 		}
 	}
