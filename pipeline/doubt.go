@@ -144,6 +144,9 @@ func (d *dispatcher) resolve(p *part, x source.Extent) {
 
 // passLost takes offsets that Kafka has removed, so that they are counted in a span, and goes on behind them.
 func (d *dispatcher) passLost() {
+	if d.turn != nil { // lanes that turn hold nothing, and it would be dropped
+		return
+	}
 	for _, p := range d.parts {
 		if p.lostTo <= p.next {
 			continue

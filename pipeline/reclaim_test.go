@@ -37,7 +37,7 @@ func claimant(t *testing.T, store *memory.Store, one checkpoint.Partition) *sink
 		t.Fatal(err)
 	}
 	cfg := sink.DefaultConfig()
-	cfg.URI = "memory://table"
+	cfg.URI, cfg.SchemaEvolution = "memory://table", sink.EvolveAdd
 	table, err := sink.Open(t.Context(), store, cfg, sink.Options{Name: "events", Create: schema, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 	if err == nil {
 		err = table.Pin(t.Context(), sink.PinRequest{
