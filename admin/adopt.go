@@ -38,8 +38,9 @@ type AdoptionPlan struct {
 	Moves   []Move
 	Notes   []string
 
-	a     Adoption
-	table *delta.Table
+	a      Adoption
+	table  *delta.Table
+	raised map[int32]int64 // by how many offsets a partition begins behind the other program's, by what the table's files tell
 }
 
 // PlanAdoption finds out what would be done, and writes nothing. It refuses a stream that has begun, a program that may still
@@ -52,7 +53,7 @@ func PlanAdoption(ctx context.Context, store delta.LogStore, a Adoption) (*Adopt
 	if err := t.CheckAppend(); err != nil {
 		return nil, err
 	}
-	p := &AdoptionPlan{a: a, table: t, Version: t.Version()}
+	p := &AdoptionPlan{a: a, table: t, Version: t.Version(), raised: map[int32]int64{}}
 	if err := p.fresh(); err != nil {
 		return nil, err
 	}
@@ -64,6 +65,10 @@ func PlanAdoption(ctx context.Context, store delta.LogStore, a Adoption) (*Adopt
 		}
 		p.Notes = append(p.Notes, note)
 	} else if next, err = a.Group.taken(); err != nil {
+		return nil, err
+	}
+	reach, err := a.reach(ctx, store, p.Version)
+	if err != nil {
 		return nil, err
 	}
 	for _, id := range slices.Sorted(maps.Keys(a.Kafka.Start)) {
@@ -78,6 +83,10 @@ func PlanAdoption(ctx context.Context, store delta.LogStore, a Adoption) (*Adopt
 				Cause:  fmt.Sprintf("the other program has no offset of %s[%d]", a.Topic, id),
 				Remedy: "it has to read every partition once, a new one too, before it is taken over; is it the right topic?",
 			}
+		}
+		if at, has := reach[id]; has && at > to {
+			p.Notes = append(p.Notes, fmt.Sprintf("the other program has offset %d of partition %d, but files of stream %q that are in the table reach up to %d: it begins there, or their rows would come twice", to, id, a.Name, at))
+			p.raised[id], to = at-to, at
 		}
 		if err := a.Kafka.check(a.Topic, id, to, a.Force); err != nil {
 			return nil, err
@@ -95,6 +104,35 @@ func PlanAdoption(ctx context.Context, store delta.LogStore, a Adoption) (*Adopt
 		}
 	}
 	return p, nil
+}
+
+// reach tells for each partition up to which offset rows of the stream are in the table, by the tags of its files: a table may have lost all txns of a stream that has
+// filled it, and what was reported to the group is less where the last report was lost. Partitions without such files have no entry.
+func (a *Adoption) reach(ctx context.Context, store delta.LogStore, version int64) (map[int32]int64, error) {
+	snap, err := delta.OpenSnapshot(ctx, store, version)
+	if err != nil {
+		return nil, err
+	}
+	reach := map[int32]int64{}
+	for add, err := range snap.Files(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		tag, ok := add.Tags[checkpoint.TagKey]
+		if !ok {
+			continue
+		}
+		u, err := checkpoint.DecodeUnit(tag)
+		if err != nil {
+			return nil, fmt.Errorf("reading up to which offsets file %s has rows: %w", add.Path, err)
+		}
+		for _, s := range u.Spans {
+			if u.Name == a.Name && s.Topic == a.Topic {
+				reach[s.ID] = max(reach[s.ID], s.Next)
+			}
+		}
+	}
+	return reach, nil
 }
 
 // fresh refuses a stream that the table knows, and one of a topic that another brings.
@@ -176,7 +214,7 @@ func (p *AdoptionPlan) unmoved() error {
 		return err
 	}
 	for _, m := range p.Moves {
-		if to, ok := next[m.Partition]; ok && to != m.To-m.Gone { // of an empty partition there may be none
+		if to, ok := next[m.Partition]; ok && to != m.To-m.Gone-p.raised[m.Partition] { // of an empty partition there may be none
 			return &checkpoint.RefusedError{
 				Cause:  fmt.Sprintf("the query %s has committed to the table since the plan was made", p.a.Spark.Query),
 				Remedy: "stop it, and start again",

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"kafkadelta/admin"
+	"kafkadelta/checkpoint"
 	"kafkadelta/delta"
 	"kafkadelta/storage/memory"
 )
@@ -290,6 +291,67 @@ func TestSparkCheckpointsThatAreRefused(t *testing.T) {
 			tt.change(s)
 			if _, err := admin.ReadSparkCheckpoint(t.Context(), s, topic); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("the answer is %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestAdoptionBeginsBehindTheStreamsOwnRows: a table that has lost a stream's txns has its files yet, and the group was not told of the last of them. What a file of
+// another stream or topic tells does not count.
+func TestAdoptionBeginsBehindTheStreamsOwnRows(t *testing.T) {
+	spark, err := admin.ReadSparkCheckpoint(t.Context(), sparkFolder(t, 2, 2), topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		change func(*admin.Adoption)
+		reach  int64 // of the stream's file of partition 0
+		want   int64
+		note   [2]string
+	}{
+		"the group was told less": {func(a *admin.Adoption) {
+			a.Group = &admin.KafkaGroup{Name: "g", State: "Empty", Offsets: map[int32]int64{0: 20, 1: 4}}
+		}, 30, 30, [2]string{"offset 20 of partition 0", "up to 30"}},
+		"the group was told all": {func(a *admin.Adoption) {
+			a.Group = &admin.KafkaGroup{Name: "g", State: "Empty", Offsets: map[int32]int64{0: 30, 1: 4}}
+		}, 30, 30, [2]string{}},
+		"Spark has read less": {func(a *admin.Adoption) { a.Spark = spark }, 30, 30, [2]string{"offset 20 of partition 0", "up to 30"}},
+		"beyond what Kafka has": {func(a *admin.Adoption) {
+			a.Group = &admin.KafkaGroup{Name: "g", State: "Empty", Offsets: map[int32]int64{0: 20, 1: 4}}
+		}, 101, -1, [2]string{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := foreignTable(t, 5, delta.Txn{AppID: query, Version: 1})
+			file := func(stream, topic string, next int64) delta.Add {
+				text, err := checkpoint.UnitRecord{Unit: stream + topic, Name: stream, Spans: []checkpoint.Span{{
+					Partition: checkpoint.Partition{Topic: topic}, First: 5, Next: next, Records: next - 5, Rows: next - 5,
+				}}}.Encode()
+				f.check(err)
+				var places []place
+				for o := int64(5); o < next; o++ {
+					places = append(places, place{0, o})
+				}
+				add := f.write(stream+topic+".parquet", true, places)
+				add.Tags = map[string]string{checkpoint.TagKey: text}
+				return add
+			}
+			f.foreign("WRITE", file(stream, topic, tt.reach), file("other", topic, 90), file(stream, "elsewhere", 90))
+			a := adoption()
+			tt.change(&a)
+			p, err := admin.PlanAdoption(t.Context(), f.store, a)
+			if tt.want < 0 {
+				wantRefusal(t, err, "beyond the end", "right topic")
+				return
+			}
+			f.check(err)
+			if got := strings.Join(p.Notes, "; "); p.Moves[0].To != tt.want || p.Moves[1].To != 4 || !strings.Contains(got, tt.note[0]) || !strings.Contains(got, tt.note[1]) ||
+				tt.note[0] == "" && strings.Contains(got, "reach up to") {
+				t.Errorf("the plan is %+v, notes %q", p.Moves, p.Notes)
+			}
+			_, err = p.Commit(t.Context())
+			f.check(err)
+			if got := f.txns()["-0"]; got != tt.want-1 {
+				t.Errorf("the txn is %d, want %d", got, tt.want-1)
 			}
 		})
 	}

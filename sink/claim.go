@@ -301,7 +301,7 @@ func RefuseFresh(stream string, reported map[int32]int64) error {
 	return &checkpoint.RefusedError{
 		Cause: fmt.Sprintf("the table knows nothing of stream %q, but the consumer group has reported offsets of the topic (%d of partition %d)", stream, reported[n], n),
 		Remedy: "the table that the stream wrote to was removed, or is another one: check table.uri. If it has rows of the stream, all its txns are lost, as an earlier version let them expire: " +
-			"`connector adopt --from-group` goes on behind what the group was told. To begin a new table, delete the group's offsets (kafka-consumer-groups.sh --delete), " +
+			"`connector adopt --from-group` goes on behind what the group was told, or the table's files tell where that is further. To begin a new table, delete the group's offsets (kafka-consumer-groups.sh --delete), " +
 			"or use another `name` or source.group",
 	}
 }

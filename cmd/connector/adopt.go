@@ -35,7 +35,8 @@ Of a batch that was begun and not done, the txn that Delta's sink has left in th
 each message is in the table exactly once, before and after.
 
 --from-group takes the offsets that a consumer group has committed, as those of a sink of Kafka Connect (connect-<name>). What
-such a program wrote and had not yet committed when it was stopped comes a second time: stop it in order.
+such a program wrote and had not yet committed when it was stopped comes a second time: stop it in order. Where the table has lost the
+txns of a stream that has filled it, a partition begins behind the rows that its files tell of, if the group was told less.
 
 A table that kafka-delta-ingest has filled needs no adopt. The table must exist ("connector table create").
 
