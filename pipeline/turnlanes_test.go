@@ -78,3 +78,17 @@ func TestNothingGoesToLanesThatTurn(t *testing.T) {
 	eventsUntil(t, d, func() bool { return !d.turning })
 	d.wait.Wait()
 }
+
+// TestLanesStayWhereTheTableCannotFollow: the messages stand for a while, and ask again.
+func TestLanesStayWhereTheTableCannotFollow(t *testing.T) {
+	d, one, l := turning(t)
+	d.turn = schemaOf(t, "N BIGINT") // differs by its case alone
+	until := d.Now().Add(heldUpPause)
+	d.parts[one].heldUntil = until
+	d.turnLanes()
+	eventsUntil(t, d, func() bool { return !d.turning })
+	d.wait.Wait()
+	if p := d.parts[one]; d.turn != nil || d.failure != nil || l.wanted().generation != 1 || !p.heldUp || !p.heldUntil.Equal(until) {
+		t.Errorf("turn %v, failure %v, generation %d, held until %v", d.turn, d.failure, l.wanted().generation, p.heldUntil)
+	}
+}
