@@ -392,9 +392,9 @@ func TestRewindToANewTopic(t *testing.T) {
 			if !maps.Equal(f.txns(), want) {
 				t.Errorf("the txns are %v, want %v", f.txns(), want)
 			}
-			if err := f.table.Pin(t.Context(), pinRequest(2)); err == nil || !strings.Contains(err.Error(), "topic id anew") {
-				t.Errorf("a worker on the topic before answers %v, want a refusal", err)
-			}
+			wantRefusal(t, f.table.Pin(t.Context(), pinRequest(2)), "has led stream", "start it again")
+			wantRefusal(t, f.pinAs(stream), "topic id anew", "check source.brokers")
+			f.table = f.openTable(setup{})
 			request := pinRequest(partitions)
 			request.Topic, request.Identity = tt.name, anew
 			f.check(f.table.Pin(t.Context(), request))
