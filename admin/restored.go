@@ -109,9 +109,13 @@ func (p *RewindPlan) checkRowsOf(ctx context.Context, store delta.LogStore, vers
 			}
 			restored = earlier
 		}
+		remedy := fmt.Sprintf("version %d has the rows of the version that the table went back to then: use --to-table-version %s", version, restored)
+		if restored.to < 0 {
+			remedy += ", or where nobody knows which that was, say --to-offsets, with what `SELECT max(_kafka.offset)` finds in each partition + 1"
+		}
 		return &checkpoint.RefusedError{
 			Cause:  fmt.Sprintf("%s, and the offsets of version %d are from before that: the rows between would not come back", first, version),
-			Remedy: fmt.Sprintf("version %d has the rows of the version that the table went back to then: use --to-table-version %s", version, restored),
+			Remedy: remedy,
 		}
 	case unsure != "":
 		p.warn("as of version %d, %s: its offsets may be beyond its rows; run `connector verify` afterwards", version, unsure)

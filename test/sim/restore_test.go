@@ -336,7 +336,7 @@ func (w *world) rewindRestored(stream int) {
 		w.check(parseErr)
 		err = w.rewind(stream, admin.Rewinding{How: fmt.Sprintf("--to-table-version %d", to), ToVersion: to})
 	}
-	if err != nil && (strings.Contains(err.Error(), "if it was cleaned from the log, say --to-offsets") || strings.Contains(err.Error(), "it is from before its first commit")) {
+	if err != nil && (strings.Contains(err.Error(), "if it was cleaned from the log, say --to-offsets") || strings.Contains(err.Error(), "nobody knows which that was, say --to-offsets") || strings.Contains(err.Error(), "it is from before its first commit")) {
 		to := map[int32]int64{}
 		for id := range all {
 			to[id%ofStream] = then[id]
