@@ -199,7 +199,7 @@ var breaks = []broken{
 			"	for _, id := range slices.Sorted(maps.Keys(p.Next)) {\n		tx.Txns", "	for _, id := range slices.Sorted(maps.Keys(p.Next))[:0] {\n		tx.Txns",
 		}, {
 			"../../sink/claim.go",
-			"	if t.txnVersion(checkpoint.IdentityAppID(t.opts.Name, *t.pinned)) == 0 {", "	if t.txnVersion(checkpoint.IdentityAppID(t.opts.Name, *t.pinned)) < -1 {",
+			"	if t.txnVersion(checkpoint.IdentityAppID(t.opts.Name, *t.pinned)) != 0 {", "	if t.txnVersion(checkpoint.IdentityAppID(t.opts.Name, *t.pinned)) > -2 {",
 		}},
 	},
 	{
