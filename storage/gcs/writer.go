@@ -140,8 +140,7 @@ func (w *writer) send(data []byte, last bool) error {
 }
 
 func (w *writer) do(operation string, try func(context.Context) error) error {
-	_, err := w.store.client.Do(w.ctx, remote.Operation{Name: operation, Object: w.store.url + "/" + w.name, Writes: operation == remote.Complete}, try)
-	return err
+	return w.store.do(w.ctx, operation, w.name, operation == remote.Complete, try)
 }
 
 // Close implements storage.Writer.
