@@ -236,15 +236,14 @@ func (w *world) restoreAtRest() {
 		<-w.second.process.done
 	}
 	isBack := w.rollBack()
-	must := isBack
 	if isBack && w.forgets {
 		w.forget()
-		w.mu.Lock()
-		must = w.ledger.restored.isLost(streamName)
-		w.mu.Unlock()
 	} else {
 		time.Sleep(time.Duration(w.rnd.Int64N(int64(10 * time.Second))))
 	}
+	w.mu.Lock() // a stream of which nothing is in the log begins after the RESTORE
+	must := isBack && w.ledger.restored.isPending(streamName) && (!w.forgets || w.ledger.restored.isLost(streamName))
+	w.mu.Unlock()
 	var come []*process
 	if zombie != nil {
 		w.trace.add(zombie.name, "wakes")
