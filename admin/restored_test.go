@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"kafkadelta/admin"
+	"kafkadelta/checkpoint"
 	"kafkadelta/storage/faultstore"
 )
 
@@ -49,6 +50,36 @@ func testRestoreThatWasCleaned(t *testing.T, late bool) {
 	f.open(setup{}) // a worker starts
 	if next := f.claim(); next[0] != 10 || next[1] != 9 {
 		t.Errorf("a worker goes on at %v", next)
+	}
+}
+
+// TestRestoreToBeforeARewind: a rewind leaves the txn by which a start tells a RESTORE where the log was cleaned (rule A6a), so that one to before the rewind is
+// told as well, though no rows have come since. Not so where a RESTORE came before the rewind, which has taken those files.
+func TestRestoreToBeforeARewind(t *testing.T) {
+	f := newFixture(t, setup{})
+	f.commit(take{0, 0, 10, nil, 0}, take{1, 0, 9, nil, 0})   // version 2
+	f.commit(take{0, 10, 30, nil, 0}, take{1, 9, 20, nil, 0}) // version 3
+	last := removeOf(f.filesOf(3)[0], true)
+	rewind := func(to map[int32]int64) {
+		t.Helper()
+		_, err := f.plan(rewinding(to)).Commit(t.Context())
+		f.check(err)
+	}
+	start := func() error { return f.openTable(setup{}).Pin(t.Context(), pinRequest(2)) }
+	rewind(map[int32]int64{0: 30, 1: 20})
+	f.cleanLog()
+	f.check(start())
+	f.foreign("RESTORE", last)
+	f.foreign("SET TBLPROPERTIES")
+	f.cleanLog()
+	if err := start(); err == nil || !strings.Contains(err.Error(), "most likely the table was restored") {
+		t.Errorf("a start says %v, and should refuse", err)
+	}
+	rewind(map[int32]int64{0: 10, 1: 9})
+	f.cleanLog()
+	f.check(start())
+	if txn, ok := f.snapshot().Txn(checkpoint.LastUnitAppID(stream)); !ok || txn.Version != -1 {
+		t.Errorf("the txn of the last unit is %d: a start would look for files that a RESTORE has taken", txn.Version)
 	}
 }
 

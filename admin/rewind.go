@@ -69,6 +69,7 @@ type RewindPlan struct {
 
 	r     Rewinding
 	table *delta.Table
+	lacks int64 // mark of the stream's last unit, where the table has no files of it; -1 where it has
 }
 
 // PlanRewind finds out what a rewind would do, and writes nothing. It refuses what can't be meant: offsets that Kafka does not
@@ -78,7 +79,7 @@ func PlanRewind(ctx context.Context, store delta.LogStore, r Rewinding) (*Rewind
 	if err != nil {
 		return nil, err
 	}
-	p := &RewindPlan{r: r, table: t, Version: t.Version()}
+	p := &RewindPlan{r: r, table: t, Version: t.Version(), lacks: -1}
 	progress, err := progressOf(r.Name, t.Txns())
 	if err != nil {
 		return nil, err
@@ -117,6 +118,9 @@ func PlanRewind(ctx context.Context, store delta.LogStore, r Rewinding) (*Rewind
 	}
 	if err == nil {
 		err = p.checkPending(ctx, store)
+	}
+	if err == nil {
+		err = p.seeksLastUnit(ctx, store)
 	}
 	for _, m := range p.Moves {
 		if start := p.r.Kafka.Start[m.Partition]; m.From < 0 && m.To < start {
@@ -182,6 +186,33 @@ func (p *RewindPlan) takeVersion(ctx context.Context, store delta.LogStore, now 
 	}
 	for id, last := range then.Last {
 		p.r.To[id] = last + 1
+	}
+	return nil
+}
+
+// seeksLastUnit finds out whether the table has files of the stream's last unit, by which a start tells a RESTORE that comes after the rewind (rule A6a).
+func (p *RewindPlan) seeksLastUnit(ctx context.Context, store delta.LogStore) error {
+	txn, ok := p.table.Txn(checkpoint.LastUnitAppID(p.r.Name))
+	if !ok {
+		return nil
+	}
+	p.lacks = txn.Version
+	last, ok := checkpoint.NewLastUnit(p.r.Name, txn.Version, txn.LastUpdated)
+	if !ok {
+		return nil
+	}
+	snap, err := delta.OpenSnapshot(ctx, store, p.Version)
+	if err != nil {
+		return err
+	}
+	for add, err := range snap.Files(ctx) {
+		switch {
+		case err != nil:
+			return err
+		case last.See(add.Tags[checkpoint.TagKey], add.ModificationTime, add.Stats):
+			p.lacks = -1
+			return nil
+		}
 	}
 	return nil
 }
@@ -414,8 +445,9 @@ func (p *RewindPlan) transaction() (*delta.Transaction, error) {
 			tx.Txns = append(tx.Txns, delta.Txn{AppID: leader, Version: -1})
 		}
 	}
-	if _, ok := p.table.Txn(checkpoint.LastUnitAppID(p.r.Name)); ok { // a RESTORE may have taken its files
-		tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.LastUnitAppID(p.r.Name), Version: -1})
+	last := checkpoint.LastUnitAppID(p.r.Name)
+	if txn, ok := p.table.Txn(last); ok && txn.Version >= 0 && txn.Version == p.lacks { // a RESTORE has taken them, or others have rewritten them
+		tx.Txns = append(tx.Txns, delta.Txn{AppID: last, Version: -1})
 	}
 	home := delta.Txn{AppID: checkpoint.HomeAppID(p.r.Name), Version: checkpoint.UnitMark(p.table.Metadata().ID)}
 	if known, ok := p.table.Txn(home.AppID); ok && known.Version != home.Version { // it was replaced, and the operator says how it goes on

@@ -101,7 +101,10 @@ func (m *Model) rewind(s *State, to [maxPartitions]int8) bool {
 		s.Dead.Counts[p] &= 1<<(2*to[p]) - 1
 	}
 	e.After.Gen++
-	e.After.Restored, e.After.LastGone, e.After.Ended, s.Last = false, false, false, absent
+	if e.After.LastGone { // it names none then
+		s.Last = absent
+	}
+	e.After.Restored, e.After.LastGone, e.After.Ended = false, false, false
 	return true
 }
 
@@ -113,10 +116,10 @@ func (m *Model) restore(s *State, n int8) bool {
 	switch {
 	case then.Restored:
 		return false
-	case !across && s.Last < n:
+	case s.Last < n && (!across || s.Last != absent):
 		return false // it takes nothing
 	case across && s.Last == absent && s.Left.Clean > 0:
-		return false // the log may be cleaned, and no txn names a unit since the rewind: a start can't tell, and warns
+		return false // the log may be cleaned, and no txn names a unit since a rewind that followed a RESTORE: a start can't tell, and warns
 	}
 	s.Left.Restore--
 	e := m.foreign(s, restores)

@@ -43,7 +43,7 @@ type State struct {
 	Cut     int8                // offset + 1 from which on Kafka's log of partition 0, the only one then, has other messages than it had; 0 for none
 	Short   bool                // and nothing was written there since
 	Anew    bool                // the topic is another one of the same name
-	Last    int8                // version of the last unit with rows; absent for none since a rewind
+	Last    int8                // version of the last unit with rows; absent for none since a rewind that followed a RESTORE
 
 	Dead DeadLetters
 	Left Budget
