@@ -30,6 +30,11 @@ func (r *restoration) String() string {
 // restoredSince looks from a version of the table back through the log to the stream's last commit before it, as a worker that starts does (rule A6).
 // Unsure says why it can't be told.
 func restoredSince(ctx context.Context, store delta.LogStore, t *delta.Table, version int64, name string) (r *restoration, unsure string, err error) {
+	if home, ok := t.Txn(checkpoint.HomeAppID(name)); ok && home.Version != checkpoint.UnitMark(t.Metadata().ID) {
+		if r, _, err := restoredByFiles(ctx, store, version, name); err != nil || r != nil {
+			return r, "", err
+		}
+	}
 	const atOnce = 32
 	for v := version; v >= 0; {
 		commits, err := t.Past(ctx, v, int(min(atOnce, v+1)))
@@ -68,30 +73,41 @@ func restoredByFiles(ctx context.Context, store delta.LogStore, version int64, n
 	if err != nil {
 		return nil, "", err
 	}
-	if home, ok := snap.Txn(checkpoint.HomeAppID(name)); ok && home.Version != checkpoint.UnitMark(snap.Metadata().ID) {
-		return &restoration{at: -1, to: -1, text: "the table's id is another one than when the stream committed last, so that it was replaced since, and the log that would tell why was cleaned"}, "", nil
-	}
+	home, ok := snap.Txn(checkpoint.HomeAppID(name))
+	moved := ok && home.Version != checkpoint.UnitMark(snap.Metadata().ID)
+	replaced := &restoration{at: -1, to: -1, text: "the table's id is another one than when the stream committed last, and the files of that commit are not in it, so that it was replaced since"}
 	txn, ok := snap.Txn(checkpoint.LastUnitAppID(name))
 	if !ok {
 		txn.Version = -1
 	}
 	last, ok := checkpoint.NewLastUnit(name, txn.Version, txn.LastUpdated)
+	if !ok && moved {
+		return replaced, "", nil
+	}
 	if !ok {
 		return nil, "the log of the stream's last commit was cleaned, and nothing is recorded that tells whether the table was restored since", nil
 	}
-	for add, err := range snap.Files(ctx) {
-		if err != nil {
-			return nil, "", err
-		}
-		if last.See(add.Tags[checkpoint.TagKey], add.ModificationTime, add.Stats) {
-			return nil, "", nil
-		}
+	if err := seesFiles(ctx, snap, last); err != nil || last.Found {
+		return nil, "", err
+	}
+	if moved {
+		return replaced, "", nil
 	}
 	if last.Rewritten() {
 		return nil, "the log of the stream's last commit was cleaned, and its files were rewritten: whether the table was restored since can't be told", nil
 	}
 	return &restoration{at: -1, to: -1, text: fmt.Sprintf("the files that the stream's last commit with rows has brought, at %s, are not in the table, and the log that would tell why was cleaned, "+
 		"so most likely a RESTORE has restored the table", last.At.UTC().Format(time.RFC3339))}, "", nil
+}
+
+// seesFiles shows the files of a version to who looks for the stream's last unit.
+func seesFiles(ctx context.Context, snap *delta.Snapshot, last *checkpoint.LastUnit) error {
+	for add, err := range snap.Files(ctx) {
+		if err != nil || last.See(add.Tags[checkpoint.TagKey], add.ModificationTime, add.Stats) {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkRowsOf refuses the offsets of a version that lies between a RESTORE and the rewind after it: its rows had gone back, and its offsets not yet.

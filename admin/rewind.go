@@ -205,14 +205,11 @@ func (p *RewindPlan) seeksLastUnit(ctx context.Context, store delta.LogStore) er
 	if err != nil {
 		return err
 	}
-	for add, err := range snap.Files(ctx) {
-		switch {
-		case err != nil:
-			return err
-		case last.See(add.Tags[checkpoint.TagKey], add.ModificationTime, add.Stats):
-			p.lacks = -1
-			return nil
-		}
+	if err := seesFiles(ctx, snap, last); err != nil {
+		return err
+	}
+	if last.Found {
+		p.lacks = -1
 	}
 	return nil
 }

@@ -142,7 +142,7 @@ type Commit struct {
 	unsized  bool      // some remove does not tell its size
 	again    bool      // some add does not change data: its file may have been there before
 
-	tableID string              // metadata id of the table that was followed up to the version before
+	tableID string              // metadata id of the table that was followed up to the version before; not known where it looks back
 	touched map[string]struct{} // app ids of Txns, built on first use
 }
 

@@ -25,10 +25,11 @@ func (c *Commit) ChangesTable() bool {
 }
 
 // Replaces reports whether the commit rolled the rows back or put another table in this one's place: RESTORE, REPLACE
-// TABLE, CREATE OR REPLACE TABLE, CLONE, or another metadata id than that of the table which was followed (rule C1c). Its
-// rows are then no longer those that the table's txns speak of.
+// TABLE, CREATE OR REPLACE TABLE, CLONE, or another metadata id than that of the table which was followed, where files went with it (rule C1c). Its
+// rows are then no longer those that the table's txns speak of. An id alone says nothing: older versions of delta-rs made a new one with a new schema, and
+// kept all rows.
 func (c *Commit) Replaces() bool {
-	if c.Metadata != nil && c.tableID != "" && c.Metadata.ID != c.tableID {
+	if c.Metadata != nil && c.tableID != "" && c.Metadata.ID != c.tableID && (c.Removed.Files > 0 || c.unsized) {
 		return true
 	}
 	if c.Info == nil {

@@ -22,7 +22,6 @@ func (t *Table) Past(ctx context.Context, newest int64, n int) ([]*Commit, error
 			c, err := readCommit(ctx, t.store, newest-int64(i), false)
 			switch {
 			case err == nil:
-				c.tableID = t.metadata.ID
 				commits[i] = c
 			case !errors.Is(err, fs.ErrNotExist):
 				errs[i] = err

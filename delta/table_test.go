@@ -552,7 +552,9 @@ func TestConflictRules(t *testing.T) {
 		{"OPTIMIZE", []string{`{"commitInfo":{"operation":"OPTIMIZE"}}`, `{"remove":{"path":"x"}}`}, false, false},
 		{"RESTORE", []string{`{"commitInfo":{"operation":"RESTORE"}}`}, true, false},
 		{"REPLACE TABLE", []string{`{"commitInfo":{"operation":"CREATE OR REPLACE TABLE AS SELECT"}}`, strings.Replace(metadata(ddl(t, "a INT"), ""), "table-id", "ID", 1)}, true, true},
-		{"replace without a name", []string{metadata(ddl(t, "a INT"), "")}, true, true},
+		{"replace without a name", []string{metadata(ddl(t, "a INT"), ""), `{"remove":{"path":"x","size":3}}`}, true, true},
+		{"replace without a name, of a file without a size", []string{metadata(ddl(t, "a INT"), ""), `{"remove":{"path":"x"}}`}, true, true},
+		{"another id alone", []string{metadata(ddl(t, "a INT"), ""), `{"add":{"path":"x"}}`}, false, true},
 		{"same id", []string{`{"commitInfo":{"operation":"REPLACE COLUMNS"}}`, strings.Replace(metadata(ddl(t, "a INT, b INT"), ""), "table-id", "ID", 1)}, false, true},
 		{"upgrade", []string{protocol(1, 3)}, false, true},
 	} {

@@ -196,14 +196,42 @@ func TestWinnerThatAsksForWhatIsNotHonouredIsAFinalError(t *testing.T) {
 	}
 }
 
-func TestAnotherTablesIdIsAFinalError(t *testing.T) {
+// TestAnotherTablesId: where files went with the id, another table is in this one's place. An id alone, as older versions of delta-rs made it anew with a new
+// schema, leaves all rows, and the stream goes on; so does a worker that starts then, also where the log of it was cleaned (rules C1c, A6a).
+func TestAnotherTablesId(t *testing.T) {
+	another := func(m *delta.Metadata) { m.ID += "-another" }
 	b := newBench(t)
 	table := b.owner(1)
-	u := b.unit(table, span(0, 0, 3))
-	b.beforePut(func() { b.alter(func(m *delta.Metadata) { m.ID = "another" }) })
-	if err := table.Commit(t.Context(), []*sink.Unit{u}); !errors.As(err, new(*sink.Error)) {
-		t.Fatalf("the commit ended with %v, want a *sink.Error", err)
+	b.commit(table, b.unit(table, span(0, 0, 3)))
+	u := b.unit(table, span(0, 3, 3))
+	b.beforePut(func() { b.alter(another) })
+	b.commit(table, u)
+	if b.consistent() != 6 {
+		t.Error("rows lack")
 	}
+	b.check(b.open().Pin(t.Context(), pins(1)))
+	b.alter(another)
+	b.check(b.open().Pin(t.Context(), pins(1)))
+	b.clean()
+	b.check(b.open().Pin(t.Context(), pins(1)))
+	next := b.unit(table, span(0, 6, 3))
+	b.commit(table, next) // the worker has not read what was cleaned
+	replaced := b.removeAll()
+	u = b.unit(table, span(0, 9, 3))
+	b.beforePut(func() { b.alter(another, replaced...) })
+	if err := table.Commit(t.Context(), []*sink.Unit{u}); !errors.As(err, new(*sink.Error)) {
+		t.Errorf("the commit ended with %v, want a *sink.Error", err)
+	}
+	start := func() {
+		t.Helper()
+		var refused *sink.Error
+		if err := b.open().Pin(t.Context(), pins(1)); !errors.As(err, &refused) || !strings.Contains(err.Error(), "it was replaced since") || !strings.Contains(refused.Hint, "connector rewind") {
+			t.Errorf("a new worker is told %v", err)
+		}
+	}
+	start()
+	b.clean()
+	start()
 }
 
 func TestUnknownOutcomes(t *testing.T) {

@@ -212,13 +212,24 @@ func (b *bench) txn(id int32) int64 {
 }
 
 // alter puts a metaData action as another writer's ALTER TABLE would.
-func (b *bench) alter(change func(*delta.Metadata)) {
+func (b *bench) alter(change func(*delta.Metadata), actions ...string) {
 	b.t.Helper()
 	meta := b.snapshot().Metadata()
 	change(&meta)
 	line, err := json.Marshal(map[string]any{"metaData": meta})
 	b.check(err)
-	b.foreign(`{"commitInfo":{"operation":"ALTER TABLE"}}`, string(line))
+	b.foreign(append(actions, `{"commitInfo":{"operation":"ALTER TABLE"}}`, string(line))...)
+}
+
+// removeAll are the actions that take all files away.
+func (b *bench) removeAll() []string {
+	b.t.Helper()
+	var lines []string
+	for add, err := range b.snapshot().Files(b.t.Context()) {
+		b.check(err)
+		lines = append(lines, fmt.Sprintf(`{"remove":{"path":%q,"deletionTimestamp":1,"dataChange":true}}`, add.Path))
+	}
+	return lines
 }
 
 // columnsTo is a change of the schema to these columns.

@@ -14,8 +14,13 @@ import (
 
 // lookBack refuses a table that was restored or replaced while no worker followed its log (rule A6): it goes back from the
 // newest version to the stream's last commit. Once is enough: what comes later is judged. Where the log was cleaned
-// before that, it looks for the files of that commit (rule A6a).
+// before that, or the table has another id since, it looks for the files of that commit (rule A6a).
 func (t *Table) lookBack(ctx context.Context) error {
+	if !t.lookedBack && t.movedHome() {
+		if err := t.lookForLastUnit(ctx); err != nil {
+			return err
+		}
+	}
 	at := 1 // at once: mostly the newest version is the stream's own
 	for version := t.log.Version(); !t.lookedBack && version >= 0; at = pastAtOnce {
 		var commits []*delta.Commit
@@ -54,18 +59,25 @@ func (t *Table) lookAt(ctx context.Context, commit *delta.Commit) (done bool, er
 // pastAtOnce is how many versions are read side by side: after a long time without the stream there are many.
 const pastAtOnce = 32
 
-// lookForLastUnit refuses a table that was replaced, and one that lacks the files of the last unit with rows, unless files of another writer are there that
-// are younger than the unit's commit and may have rows of Kafka: then its rows may have been moved into those, as by OPTIMIZE. Files are told from each
-// other by their tags, and looked at one by one.
+// movedHome tells that the table has another id than when the stream committed rows last: another table is in its place, or somebody gave it another id.
+func (t *Table) movedHome() bool {
+	home, ok := t.log.Txn(checkpoint.HomeAppID(t.opts.Name))
+	return ok && home.Version != t.mark()
+}
+
+// lookForLastUnit refuses a table that lacks the files of the last unit with rows, unless files of another writer are there that
+// are younger than the unit's commit and may have rows of Kafka: then its rows may have been moved into those, as by OPTIMIZE; not so in a table with another
+// id. Files are told from each other by their tags, and looked at one by one.
 func (t *Table) lookForLastUnit(ctx context.Context) error {
-	if home, ok := t.log.Txn(checkpoint.HomeAppID(t.opts.Name)); ok && home.Version != t.mark() {
-		return t.wentBack(errors.New("the table's id is another one than when the stream committed last, so that it was replaced since; the log that would tell why was cleaned"))
-	}
+	replaced := t.wentBack(errors.New("the table's id is another one than when the stream committed last, and the files of that commit are not in it: it was replaced since"))
 	txn, ok := t.log.Txn(checkpoint.LastUnitAppID(t.opts.Name))
 	if !ok {
 		txn.Version = -1
 	}
 	last, ok := checkpoint.NewLastUnit(t.opts.Name, txn.Version, txn.LastUpdated)
+	if !ok && t.movedHome() {
+		return replaced
+	}
 	if !ok {
 		t.opts.Log.Warn("the log of the stream's last commit was cleaned, and nothing is recorded that tells whether the table was restored since: run connector verify")
 		return nil
@@ -91,6 +103,8 @@ func (t *Table) lookForLastUnit(ctx context.Context) error {
 	switch {
 	case err != nil || last.Found:
 		return err
+	case t.movedHome():
+		return replaced
 	case last.Rewritten():
 		t.opts.Log.Warn("the log of the stream's last commit was cleaned, and its files were rewritten: whether the table was restored since can't be told, run connector verify")
 		return nil

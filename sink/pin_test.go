@@ -330,7 +330,7 @@ func TestReplaceThatWasCleanedFromTheLog(t *testing.T) {
 	if !home(first) || home(first+1) {
 		t.Errorf("the table is told of in the first commit: %v, in the second: %v", home(first), home(first+1))
 	}
-	b.alter(func(m *delta.Metadata) { m.ID = "another" })
+	b.alter(func(m *delta.Metadata) { m.ID = "another" }, b.removeAll()...)
 	b.foreign(`{"commitInfo":{"operation":"SET TBLPROPERTIES"}}`)
 	b.clean()
 	var refused *sink.Error

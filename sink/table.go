@@ -343,7 +343,9 @@ func (t *Table) reload(ctx context.Context, inFlight []*Unit, reason error) erro
 	t.judgedFrom = t.log.Version()
 	t.gen.Store(t.generation())
 	clear(t.touched)
-	if t.isStream() && t.log.Metadata().ID != table { // rule C1c, as in judge
+	moved := t.isStream() && t.log.Metadata().ID != table
+	t.looksAgain = t.looksAgain || moved
+	if _, told := t.log.Txn(checkpoint.HomeAppID(t.opts.Name)); moved && !told { // rule C1c, as in judge
 		t.ended = t.replaced(t.log.Version(), "its id has changed")
 	} else if t.ended = t.outruled(); t.ended == nil {
 		t.ended = t.relayout()
