@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"slices"
 	"time"
 
 	"kafkadelta/batch"
@@ -20,8 +21,8 @@ const paceMemory = 16
 // slack is the part of the goal that is kept for what no flush has measured: a poll that waits, a busy machine.
 const slack = 16
 
-// by is when the flush of a message has to begin that came now and was produced at `made`. Where it can't be held, since the stream is behind or
-// the message's clock is off, the goal is nobody's hurry: larger files are of more use.
+// by is when the flush of a message has to begin that came now and was produced at `made`. Where even the quickest of the last flushes would be too late for it,
+// since the stream is behind or the message's clock is off, the goal is nobody's hurry: larger files are of more use. One slow flush gives no goal up.
 func (p *pace) by(now, made time.Time) time.Time {
 	if p.Mode != batch.ModeAdaptive {
 		return now.Add(p.Interval)
@@ -29,10 +30,11 @@ func (p *pace) by(now, made time.Time) time.Time {
 	if made.After(now) {
 		made = now
 	}
-	by, soonest := made.Add(p.Freshness-p.Freshness/slack-p.slowest()), now.Add(p.Freshness/4)
-	if now.Sub(made) > p.Freshness/2 && by.Before(now) {
+	quickest, slowest := p.lately()
+	if now.Sub(made)+quickest > p.Freshness {
 		return now.Add(max(p.Interval, p.Freshness))
 	}
+	by, soonest := made.Add(p.Freshness-p.Freshness/slack-slowest), now.Add(p.Freshness/4)
 	if by.Before(soonest) { // commits take as long as the goal: shorter waits would only make more of them
 		return soonest
 	}
@@ -44,14 +46,11 @@ func (p *pace) flushed(took time.Duration) {
 	p.count++
 }
 
-// slowest is what a flush has to be given; a guess before the first.
-func (p *pace) slowest() time.Duration {
+// lately is how long the quickest and the slowest of the last flushes took; a guess before the first.
+func (p *pace) lately() (quickest, slowest time.Duration) {
 	if p.count == 0 {
-		return p.Freshness / 4
+		return 0, p.Freshness / 4
 	}
-	var most time.Duration
-	for _, took := range p.took {
-		most = max(most, took)
-	}
-	return most
+	last := p.took[:min(p.count, paceMemory)]
+	return slices.Min(last), slices.Max(last)
 }

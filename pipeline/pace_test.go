@@ -46,7 +46,11 @@ func TestAdaptivePace(t *testing.T) {
 	check("new, where flushes took two seconds", 0, 13*time.Second)
 	p.flushed(time.Minute)
 	check("new, where they took longer than the goal", 0, 4*time.Second)
-	check("late, where they took longer than the goal", 9*time.Second, 16*time.Second)
+	check("late, where one took longer than the goal", 9*time.Second, 4*time.Second)
+	for range paceMemory {
+		p.flushed(time.Minute)
+	}
+	check("late, where all took longer than the goal", 9*time.Second, 16*time.Second)
 	for range paceMemory {
 		p.flushed(time.Second)
 	}
@@ -60,14 +64,14 @@ func TestAdaptivePace(t *testing.T) {
 func TestAdaptivePaceHoldsTheGoal(t *testing.T) {
 	const goal = 5 * time.Second
 	commit := func(n int) time.Duration { return 300*time.Millisecond + time.Duration(n%7)*100*time.Millisecond }
-	run := func(c batch.Config) (p99 time.Duration, commits int) {
+	run := func(c batch.Config, late time.Duration, commit func(int) time.Duration) (p99 time.Duration, commits int) {
 		p := pace{Config: c}
 		start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 		var ages []time.Duration
 		var waiting []time.Time
 		var deadline, busy time.Time
 		for now := start; now.Before(start.Add(10 * time.Minute)); now = now.Add(20 * time.Millisecond) {
-			made := now.Add(-50 * time.Millisecond)
+			made := now.Add(-late)
 			if by := p.by(now, made); len(waiting) == 0 || by.Before(deadline) {
 				deadline = by
 			}
@@ -89,7 +93,8 @@ func TestAdaptivePaceHoldsTheGoal(t *testing.T) {
 	}
 	adaptive := batch.DefaultConfig()
 	adaptive.Mode, adaptive.Freshness = batch.ModeAdaptive, goal
-	age, commits := run(adaptive)
+	const soon = 50 * time.Millisecond
+	age, commits := run(adaptive, soon, commit)
 	if age > goal {
 		t.Errorf("99%% of the messages are at most %v old, the goal is %v", age, goal)
 	}
@@ -98,8 +103,17 @@ func TestAdaptivePaceHoldsTheGoal(t *testing.T) {
 	}
 	fixed := batch.DefaultConfig()
 	fixed.Interval = goal / 2 // a usual guess
-	if _, others := run(fixed); commits >= others {
+	if _, others := run(fixed, soon, commit); commits >= others {
 		t.Errorf("%d commits, a fixed interval of %v makes %d", commits, fixed.Interval, others)
+	}
+	slowOnce := func(n int) time.Duration {
+		if n == 100 {
+			return 4 * time.Second
+		}
+		return commit(n)
+	}
+	if age, _ := run(adaptive, goal/2+100*time.Millisecond, slowOnce); age > goal*11/10 {
+		t.Errorf("99%% of the messages of producers that are late are at most %v old, the goal is %v: a slow flush gives up those after it", age, goal)
 	}
 }
 
