@@ -100,22 +100,26 @@ func ColumnType(name, text string, references ...Reference) (arrow.DataType, err
 
 func compileSchema(text string, references []Reference) (*deriver, *jsonschema.Schema, error) {
 	d := &deriver{Fields: decode.Fields{Of: "the JSON Schema"}, order: map[string][]string{}, within: map[*jsonschema.Schema]bool{}, texts: map[string]string{}}
+	main := mainSchema
 	for _, r := range references {
 		d.texts[r.Name] = r.Text
+		for strings.HasSuffix(main, "/"+strings.TrimPrefix(r.Name, "/")) {
+			main += "_"
+		}
 	}
-	d.texts[mainSchema] = text
+	d.texts[main] = text
 	compiler := jsonschema.NewCompiler()
 	compiler.UseLoader(d)
 	compiler.AssertFormat()  // so that it tells formats
 	compiler.AssertContent() // and encodings
-	root, err := compiler.Compile(mainSchema)
+	root, err := compiler.Compile(main)
 	if err != nil {
 		err = fmt.Errorf("reading a JSON Schema: %w", err)
 	}
 	return d, root, err
 }
 
-// mainSchema is the address of a schema that has none.
+// mainSchema is the address of a schema that has none, but where a reference has that.
 const mainSchema = "schema:///main"
 
 // deriver finds columns. It is also the library's loader: nothing is read but what it was given.
@@ -126,13 +130,18 @@ type deriver struct {
 	within map[*jsonschema.Schema]bool
 }
 
-// Load gives the schema of an address: a reference's name, or one that ends with it, since names may be relative.
+// Load gives the schema of an address: a reference's name, or one that ends with it, since names may be relative. Of several the longest is meant:
+// net/address.json, not address.json.
 func (d *deriver) Load(url string) (any, error) {
 	text, ok := d.texts[url]
-	for _, name := range slices.Sorted(maps.Keys(d.texts)) {
-		if !ok && strings.HasSuffix(url, "/"+strings.TrimPrefix(name, "/")) {
-			text, ok = d.texts[name], true
+	longest := ""
+	for name := range d.texts {
+		if relative := strings.TrimPrefix(name, "/"); !ok && len(name) > len(longest) && strings.HasSuffix(url, "/"+relative) {
+			longest = name
 		}
+	}
+	if !ok {
+		text, ok = d.texts[longest]
 	}
 	if !ok {
 		return nil, fmt.Errorf("%s is not among the schema's references", url)

@@ -802,3 +802,19 @@ func TestGrowthIsOfOneColumn(t *testing.T) {
 		}
 	}
 }
+
+// TestReferenceWithTheNameOfTheSchema: the schema itself has no path, so that a reference may have the one that it is compiled under.
+func TestReferenceWithTheNameOfTheSchema(t *testing.T) {
+	for _, name := range []string{"money.proto", "schema.proto", "_schema.proto"} {
+		s, err := Parse(t.Context(), "", `syntax = "proto3"; package shop; import "`+name+`"; message Order { string note = 1; common.Money m = 2; }`,
+			Reference{"schema.proto", `syntax = "proto3"; package other; message Other { string id = 1; }`},
+			Reference{name, `syntax = "proto3"; package common; message Money { string id = 1; }`})
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, err := s.First()
+		if err != nil || first.descriptor.FullName() != "shop.Order" {
+			t.Errorf("with %s the first message is %s, %v", name, first.descriptor.FullName(), err)
+		}
+	}
+}

@@ -51,7 +51,7 @@ type Type struct {
 // Reference is a file that another one imports, by the path that it is imported by.
 type Reference struct{ Path, Text string }
 
-// mainFile is the path of a schema that has none.
+// mainFile is the path of a schema that has none, but where a reference has that.
 const mainFile = "schema.proto"
 
 // builtIn are files that schemas import and registries have built in, so that they keep no reference to them: Confluent's own, and google/type, without their
@@ -63,10 +63,15 @@ var builtIn embed.FS
 // Parse reads a .proto file: its source text, or its descriptor in base64, as some serializers register it. What it imports is
 // among the references, but for what registries have built in. id is how errors name the schema.
 func Parse(ctx context.Context, id, text string, references ...Reference) (*Schema, error) {
-	found := map[string]protocompile.SearchResult{mainFile: source(mainFile, text)}
+	found := map[string]protocompile.SearchResult{}
 	for _, r := range references {
 		found[r.Path] = source(r.Path, r.Text)
 	}
+	main := mainFile
+	for _, taken := found[main]; taken; _, taken = found[main] {
+		main = "_" + main
+	}
+	found[main] = source(main, text)
 	compiler := protocompile.Compiler{Resolver: protocompile.WithStandardImports(protocompile.ResolverFunc(func(path string) (protocompile.SearchResult, error) {
 		if r, ok := found[path]; ok {
 			return r, nil
@@ -76,7 +81,7 @@ func Parse(ctx context.Context, id, text string, references ...Reference) (*Sche
 		}
 		return protocompile.SearchResult{}, protoregistry.NotFound
 	}))}
-	files, err := compiler.Compile(ctx, mainFile)
+	files, err := compiler.Compile(ctx, main)
 	if err != nil {
 		return nil, fmt.Errorf("parsing a Protobuf schema: %w", err)
 	}
