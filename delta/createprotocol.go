@@ -64,15 +64,25 @@ func protocolFor(o CreateOptions) (*Protocol, map[string]string, error) {
 		configuration[materializedRowIDKey] = "_row-id-col-" + uuid.NewString()
 		configuration[materializedRowCommitVersionKey] = "_row-commit-version-col-" + uuid.NewString()
 	}
-	if on("delta.enableChangeDataFeed") {
-		for _, name := range []string{"_change_type", "_commit_version", "_commit_timestamp"} {
-			if o.Schema.HasField(name) {
-				return nil, nil, fmt.Errorf("column %s has a name that delta.enableChangeDataFeed reserves; rename it", name)
-			}
+	if on(changeDataFeedKey) {
+		if err := checkReserved(o.Schema.Fields()); err != nil {
+			return nil, nil, err
 		}
 	}
 	p := lowestProtocol(asked)
 	return &p, configuration, nil
+}
+
+const changeDataFeedKey = "delta.enableChangeDataFeed"
+
+// checkReserved refuses columns with the names of those that a change data feed has besides (PROTOCOL.md, "Change Data Files").
+func checkReserved(fields []arrow.Field) error {
+	for _, f := range fields {
+		if slices.ContainsFunc([]string{"_change_type", "_commit_version", "_commit_timestamp"}, func(name string) bool { return strings.EqualFold(f.Name, name) }) {
+			return fmt.Errorf("column %s has a name that %s reserves; rename it", f.Name, changeDataFeedKey)
+		}
+	}
+	return nil
 }
 
 // askedFeatures are the features that the options ask for, and those that these need.

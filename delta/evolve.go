@@ -140,6 +140,11 @@ func (e *evolution) actions(fields []arrow.Field) (*Metadata, *Protocol, error) 
 	if err := checkNames(fields, "", e.mapped); err != nil {
 		return nil, nil, err
 	}
+	if strings.EqualFold(m.Configuration[changeDataFeedKey], "true") {
+		if err := checkReserved(fields); err != nil {
+			return nil, nil, err
+		}
+	}
 	if e.mapped {
 		maxID, err := e.maxColumnID()
 		if err != nil {

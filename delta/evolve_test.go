@@ -206,6 +206,7 @@ func TestEvolveRefuses(t *testing.T) {
 		{"a INT", "`b c` INT", "forbids", nil, nil},
 		{"a INT, p INT", "p BIGINT", "partition column", []string{"p"}, widening},
 		{"a INT", "a DOUBLE", `delta.enableIcebergCompatV2 is true, but column a was changed from "integer" to "double"`, nil, map[string]string{"delta.enableTypeWidening": "true", "delta.enableIcebergCompatV2": "true"}},
+		{"a INT", "_Change_Type STRING", "column _Change_Type has a name that delta.enableChangeDataFeed reserves", nil, map[string]string{"delta.enableChangeDataFeed": "true"}},
 		{"a INT", "l ARRAY<INT>", "delta.enableIcebergCompatV1 is true, but column l has the type", nil, map[string]string{"delta.enableIcebergCompatV1": "true"}},
 	} {
 		table := open(t, createdWith(t, c, delta.CreateOptions{Schema: must(delta.ParseDDL(x.table)), PartitionBy: x.by, Properties: x.properties}), c)

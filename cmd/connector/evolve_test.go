@@ -180,6 +180,39 @@ checks   column count: it is INT in the table, and messages have BIGINT: what do
 	}
 }
 
+// TestWideningThatAnExpressionDoesNotTake: the messages are poison, as those of any schema that the table can't follow, and the stream goes on.
+func TestWideningThatAnExpressionDoesNotTake(t *testing.T) {
+	fake, client := fakeRegistry(t)
+	cluster := kafkatest.Start(t, "events", 1)
+	table := filepath.Join(t.TempDir(), "table")
+	mustRun(t, "table", "create", table, "--schema", "n INT, day DATE", "--property", "delta.enableTypeWidening=true")
+	config := file(t, "c.yaml", fmt.Sprintf(`name: events
+source: {brokers: [%q], topic: events, format: avro, schema_registry: {urls: [%q]}}
+http: {listen: "off"}
+on_error: skip
+table:
+  uri: %q
+  schema_evolution: add_and_widen
+  columns: {day: {expression: "date_add(DATE '2020-01-01', n)"}}
+`, cluster.ListenAddrs()[0], fake.URL(), table))
+	var messages [][]byte
+	for _, typ := range []string{"int", "long"} {
+		s, err := client.CreateSchema(t.Context(), "events-value", sr.Schema{Type: sr.TypeAvro, Schema: `{"type":"record","name":"r","fields":[{"name":"n","type":"` + typ + `"}]}`})
+		if err != nil {
+			t.Fatal(err)
+		}
+		messages = append(messages, append(binary.BigEndian.AppendUint32([]byte{0}, uint32(s.ID)), 2))
+	}
+	kafkatest.Produce(t, cluster.ListenAddrs(), "events", 1, [][]byte{messages[0], messages[1], messages[0]})
+	mustRun(t, "run", "-c", config, "--until-end")
+	if rows := rowsOf(t, config, "n", "day"); fmt.Sprint(rows) != `[{"day":"2020-01-02","n":1} {"day":"2020-01-02","n":1}]` {
+		t.Errorf("rows %s", rows)
+	}
+	if o := command(t, "schema", "plan", "-c", config); o.code != exitPoison || !strings.Contains(o.stdout, "date_add takes INT here, not BIGINT") {
+		t.Errorf("the plan ends with %d: %s%s", o.code, o.stdout, o.stderr)
+	}
+}
+
 // TestEvolutionSettings: where messages tell no schema, there is none to follow.
 func TestEvolutionSettings(t *testing.T) {
 	for settings, want := range map[string]string{

@@ -111,7 +111,7 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 			filled = append(filled, f.Name)
 		}
 	}
-	changes, layout, err := sink.PlanEvolution(table.Shape(), time.Now, want, have, c.Table.Sink.SchemaEvolution, filled...)
+	changes, later, err := sink.PlanEvolution(table.Shape(), time.Now, want, have, c.Table.Sink.SchemaEvolution, filled...)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +119,12 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 	if misfit != nil {
 		return append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: misfit.Error()}), nil
 	}
-	plan, err := c.planOf(messages, layout)
+	plan, err := c.planOf(messages, later)
+	if _, fits := c.columnsOf(layout); err != nil && fits == nil {
+		if misfit := c.takes(layout, want); misfit != nil {
+			return append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: misfit.Error()}), nil
+		}
+	}
 	if err != nil {
 		return nil, &sink.Error{Op: "fitting the configured columns to the table", Err: err}
 	}
