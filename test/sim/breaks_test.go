@@ -146,6 +146,18 @@ var breaks = []broken{
 		}},
 	},
 	{
+		"C8", "units are committed however old their files are", changes{{
+			"../../sink/unit.go",
+			"		return maxUnitAge\n", "		return 100 * maxUnitAge\n",
+		}},
+	},
+	{
+		"C8b", "a dead-letter file is delivered however old it is", changes{{
+			parcelGo,
+			"	if note.made.IsZero() {\n", "	if note.made.IsZero() && id < 0 {\n",
+		}},
+	},
+	{
 		"C9", "what builds on a dropped flush is kept, and need not begin where its claim stands", changes{{
 			reclaimGo,
 			"		if p.epoch == d.epoch.id {\n			d.dropLane(p.lane)", "		if p.epoch == d.epoch.id && p.lane == nil {\n			d.dropLane(p.lane)",
@@ -434,6 +446,12 @@ var breaks = []broken{
 		"E2", "a new column has the type that each unit finds in its messages", changes{{
 			commitGo,
 			"	if u.layout.retypes(layout) {\n", "	if u.layout.retypes(layout) && u.pin != nil {\n",
+		}},
+	},
+	{
+		"turn", "lanes go on under a schema that messages want with what they hold, which they drop", changes{{
+			"../../pipeline/turn.go",
+			"	if d.turn == nil || d.turning || len(d.epoch.parts) > 0 {\n", "	if d.turn == nil || d.turning {\n",
 		}},
 	},
 }

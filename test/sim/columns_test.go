@@ -50,7 +50,7 @@ func columnsOf(path string, t arrow.DataType, to map[string]string) {
 			columnsOf(path+"."+f.Name, f.Type, to)
 		}
 	default:
-		to[path] = map[arrow.Type]string{arrow.STRING: "string", arrow.INT16: "short", arrow.INT32: "integer", arrow.INT64: "long"}[t.ID()]
+		to[path] = map[arrow.Type]string{arrow.STRING: "string", arrow.INT16: "short", arrow.INT32: "integer", arrow.INT64: "long", arrow.FLOAT32: "float", arrow.FLOAT64: "double"}[t.ID()]
 	}
 }
 
@@ -59,12 +59,16 @@ func valuesOf(path string, c arrow.Array, i int, to map[string]string) {
 	if c.IsNull(i) {
 		return
 	}
-	s, ok := c.(*array.Struct)
-	if !ok {
+	switch c := c.(type) {
+	case *array.Struct:
+		for j, f := range c.DataType().(*arrow.StructType).Fields() {
+			valuesOf(path+"."+f.Name, c.Field(j), i, to)
+		}
+	case *array.Float32:
+		to[path] = fractionText(float64(c.Value(i)))
+	case *array.Float64:
+		to[path] = fractionText(c.Value(i))
+	default:
 		to[path] = c.ValueStr(i)
-		return
-	}
-	for j, f := range s.DataType().(*arrow.StructType).Fields() {
-		valuesOf(path+"."+f.Name, s.Field(j), i, to)
 	}
 }

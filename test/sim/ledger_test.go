@@ -186,6 +186,9 @@ func (w *world) read(version int64, data []byte) {
 			w.fault("version %d adds %s again", version, a.Add.Path)
 		}
 		l.files[a.Add.Path], adds[a.Add.Path] = f, f
+		if a.Add.DataChange {
+			l.takeTypes(version, a.Add.Path, f)
+		}
 		for at, r := range f.rows {
 			if !a.Add.DataChange {
 				moved[at]++

@@ -262,7 +262,7 @@ func (w *world) mendAll() {
 
 func (w *world) registerAll() {
 	if w.evolves {
-		w.registry.register(len(versions) - 1)
+		w.registry.register(len(w.versions) - 1)
 	}
 }
 

@@ -9,8 +9,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -104,6 +107,44 @@ var versions = append([]schemaVersion{
 	},
 }, pairs(5)...)
 
+// fractions are versions with numbers that readers of FLOAT don't read from a file of DOUBLE, nor the other way round: of a column that the table has had
+// for a while, and of one that two versions bring at once.
+var fractions = []schemaVersion{
+	{`,{"name":"ratio","type":"float"}`, []field{single("ratio")}},
+	{`,{"name":"ratio","type":"float"},{"name":"note","type":"string"}`, []field{single("ratio"), word("note")}},
+	{`,{"name":"ratio","type":"double"}`, []field{double("ratio")}},
+	{`,{"name":"note","type":"string"},{"name":"ratio","type":"double"}`, []field{word("note"), double("ratio")}},
+	{`,{"name":"gain","type":"float"}`, []field{single("gain")}},
+	{`,{"name":"gain","type":"double"}`, []field{double("gain")}},
+}
+
+func single(path string) field {
+	of := func(n int64) float32 { return float32(n) / 3 }
+	return field{
+		path, func(to []byte, n int64) []byte { return binary.LittleEndian.AppendUint32(to, math.Float32bits(of(n))) },
+		func(n int64) string { return fractionText(float64(of(n))) },
+	}
+}
+
+func double(path string) field {
+	of := func(n int64) float64 { return float64(n) / 3 }
+	return field{
+		path, func(to []byte, n int64) []byte { return binary.LittleEndian.AppendUint64(to, math.Float64bits(of(n))) },
+		func(n int64) string { return fractionText(of(n)) },
+	}
+}
+
+// fractionText is one text for a number, whichever type it has.
+func fractionText(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
+
+// versionsOf are those of a world: half of them have fractions.
+func versionsOf(rnd *rand.Rand) []schemaVersion {
+	if rnd.IntN(2) == 0 {
+		return versions
+	}
+	return slices.Insert(slices.Clone(versions), 2, fractions...)
+}
+
 type schemaVersion struct {
 	more   string  // fields behind n and text
 	fields []field // the same, in order; those of records one by one
@@ -120,8 +161,8 @@ func pairs(n int) (all []schemaVersion) {
 	return all
 }
 
-func schemaText(version int) string {
-	return `{"type":"record","name":"message","fields":[{"name":"n","type":"long"},{"name":"text","type":"string"}` + versions[version].more + `]}`
+func (w *world) schemaText(version int) string {
+	return `{"type":"record","name":"message","fields":[{"name":"n","type":"long"},{"name":"text","type":"string"}` + w.versions[version].more + `]}`
 }
 
 // compose makes the value of the next message.
@@ -157,15 +198,15 @@ func (w *world) compose(n int64, rnd *rand.Rand) (*message, []byte) {
 
 func (w *world) composeAvro(m *message, rnd *rand.Rand) (*message, []byte) {
 	known := w.registry.versions()
-	if known < len(versions) && rnd.IntN(60) == 0 {
-		w.registry.register(min(known+rnd.IntN(3), len(versions)-1) | 1) // never half a pair
+	if known < len(w.versions) && rnd.IntN(60) == 0 {
+		w.registry.register(min(known+rnd.IntN(3), len(w.versions)-1) | 1) // never half a pair
 		known = w.registry.versions()
 	}
 	version := rnd.IntN(known)
 	if rnd.IntN(2) == 0 {
 		version = max(0, known-1-rnd.IntN(2)) // the newest
 	}
-	if known < len(versions) && rnd.IntN(40) == 0 {
+	if known < len(w.versions) && rnd.IntN(40) == 0 {
 		version = known // the producer is ahead of the registry
 	}
 	if m.verdict != bad && !w.registry.isSure(version) {
@@ -175,7 +216,7 @@ func (w *world) composeAvro(m *message, rnd *rand.Rand) (*message, []byte) {
 	value := binary.BigEndian.AppendUint32([]byte{0}, uint32(version+1))
 	value = append(binary.AppendVarint(binary.AppendVarint(value, m.n), int64(len(text))), text...)
 	values := map[string]string{}
-	for _, f := range versions[version].fields {
+	for _, f := range w.versions[version].fields {
 		value = f.put(value, m.n)
 		values[f.path] = f.text(m.n)
 	}
@@ -199,7 +240,7 @@ type schemas struct {
 }
 
 func newSchemas(w *world) *schemas {
-	return &schemas{w: w, rnd: rand.New(rand.NewPCG(w.seed, 3)), known: 1, since: make([]time.Time, len(versions)), asked: make([]bool, len(versions))}
+	return &schemas{w: w, rnd: rand.New(rand.NewPCG(w.seed, 3)), known: 1, since: make([]time.Time, len(w.versions)), asked: make([]bool, len(w.versions))}
 }
 
 func (s *schemas) versions() int {
@@ -255,13 +296,13 @@ func (s *schemas) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errors.New("no route to the registry")
 	case s.down:
 		return answer(http.StatusServiceUnavailable, nil)
-	case err != nil || id < 1 || id > len(versions):
+	case err != nil || id < 1 || id > len(s.w.versions):
 		return nil, fmt.Errorf("the registry is asked for %s", r.URL.Path)
 	case id > s.known:
 		s.asked[id-1] = true
 		return answer(http.StatusNotFound, map[string]any{"error_code": 40403, "message": "schema not found"})
 	}
-	return answer(http.StatusOK, map[string]any{"schema": schemaText(id - 1)})
+	return answer(http.StatusOK, map[string]any{"schema": s.w.schemaText(id - 1)})
 }
 
 // wire is a process's way to the registry.

@@ -32,6 +32,10 @@ func (w *world) produce(ctx context.Context, rnd *rand.Rand) {
 	defer inTransactions.Close()
 	next := int64(0)
 	for ctx.Err() == nil {
+		if w.hushed.Load() {
+			time.Sleep(time.Second)
+			continue
+		}
 		var records []*kgo.Record
 		values := map[*kgo.Record]*message{}
 		for range 1 + rnd.IntN(10) {
@@ -96,6 +100,12 @@ func (w *world) foreignTo(s *shelf, operation string, actions ...any) {
 
 // foreignInfo is foreign with more in commitInfo than the operation.
 func (w *world) foreignInfo(s *shelf, info map[string]any, actions ...any) {
+	w.trace.add("others", "%s%s", s.name, info["operation"])
+	w.check(s.put("others", versionFile(s.version+1), w.foreignText(s, info, actions...)))
+}
+
+// foreignText is a version of another program.
+func (w *world) foreignText(s *shelf, info map[string]any, actions ...any) []byte {
 	info["timestamp"] = time.Now().UnixMilli()
 	if s.stamp != 0 {
 		info["inCommitTimestamp"] = max(time.Now().UnixMilli(), s.stamp+1)
@@ -106,8 +116,7 @@ func (w *world) foreignInfo(s *shelf, info map[string]any, actions ...any) {
 	for _, a := range actions {
 		w.check(encode.Encode(a))
 	}
-	w.trace.add("others", "%s%s", s.name, info["operation"])
-	w.check(s.put("others", versionFile(s.version+1), text.Bytes()))
+	return text.Bytes()
 }
 
 // optimize rewrites files, as OPTIMIZE of another program does: several into one, without tags, or one by itself with its tags.

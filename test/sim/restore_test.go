@@ -188,6 +188,7 @@ func (w *world) rollBack() bool {
 	w.count.Restores++
 	w.trace.add("others", "restore the table to version %d", to)
 	actions = append([]any{map[string]any{"protocol": l.protocol}, map[string]any{"metaData": then.metaData}}, actions...)
+	w.armCatch(l.version + 1)
 	w.foreignInfo(l.shelf, map[string]any{"operation": "RESTORE", "operationParameters": map[string]string{"version": fmt.Sprint(to)}}, actions...)
 	return true
 }
@@ -206,6 +207,9 @@ func (w *world) restore() {
 	}
 	if !w.rollBack() {
 		return
+	}
+	if w.isArmed() && len(w.live) <= most { // then it loses partitions meanwhile
+		w.join()
 	}
 	for i := range w.present() {
 		w.during(40*time.Second, func() { w.rewindRestored(i) })
@@ -282,6 +286,13 @@ func (w *world) refuses(p *process, must bool) {
 
 // forget has another engine clean the log up to behind the RESTORE.
 func (w *world) forget() {
+	if w.cleanBehind() > w.ledger.restored.version {
+		w.count.Forgotten++
+	}
+}
+
+// cleanBehind has another engine write a version, and clean the log up to that; it tells where the log begins then. Nobody else commits.
+func (w *world) cleanBehind() int64 {
 	w.mu.Lock()
 	w.foreign("WRITE")
 	version := w.ledger.version
@@ -290,12 +301,13 @@ func (w *world) forget() {
 	_, err := delta.WriteLogCheckpoint(ctx, w.ledger.store, version, delta.CheckpointOptions{Now: time.Now})
 	w.check(err)
 	time.Sleep(logRetention + 10*time.Second)
+	w.mu.Lock()
+	w.foreign("WRITE") // which shows what time it is by the store's clock
+	w.mu.Unlock()
 	cleaned, err := delta.CleanLog(ctx, w.ledger.store, delta.CleanOptions{Now: time.Now})
 	w.check(err)
 	w.trace.add("others", "clean the log before version %d", cleaned.Before)
-	if cleaned.Before > w.ledger.restored.version {
-		w.count.Forgotten++
-	}
+	return cleaned.Before
 }
 
 // isRestored tells of an error with which a process ends where the table was restored, and whether it may: its stream was not rewound yet, or it has

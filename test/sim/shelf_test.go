@@ -29,6 +29,7 @@ type shelf struct {
 	files   map[string]*file // that snapshots show, by name
 	txns    map[string]int64 // by app id
 	deleted map[string]bool
+	named   map[string]bool   // files that any version has named
 	away    *time.Time        // since when the folder was removed; nil: it is there
 	gone    map[string][]byte // what was in it
 	stamp   int64             // the newest version's in-commit timestamp
@@ -41,7 +42,7 @@ type shelf struct {
 }
 
 func newShelf(w *world, name string) *shelf {
-	return &shelf{w: w, name: name, store: memory.New(), version: -1, rowMark: -1, files: map[string]*file{}, txns: map[string]int64{}, deleted: map[string]bool{}, columns: map[string]map[string]bool{}}
+	return &shelf{w: w, name: name, store: memory.New(), version: -1, rowMark: -1, files: map[string]*file{}, txns: map[string]int64{}, deleted: map[string]bool{}, named: map[string]bool{}, columns: map[string]map[string]bool{}}
 }
 
 var versionName = regexp.MustCompile(`^_delta_log/(\d{20})\.json$`)
@@ -161,6 +162,9 @@ func (s *shelf) takeMetaData(version int64, data json.RawMessage) (more int) {
 		if !isFirst && !s.columns[path][now] && !strings.HasPrefix(path, "extra_") {
 			more++
 		}
+		if now == "double" && s.columns[path]["float"] && !s.columns[path][now] {
+			s.w.count.Widened++
+		}
 		s.columns[path][now] = true
 		for _, before := range had[path] {
 			s.columns[path][before] = true
@@ -183,6 +187,15 @@ func (s *shelf) openRows(version int64, name string, size int64) *file {
 		}
 	}
 	return f
+}
+
+// takeTypes looks at the types of a file with new rows: none is one that readers don't convert to what the table has by now.
+func (s *shelf) takeTypes(version int64, name string, f *file) {
+	for _, path := range sorted(f.columns) {
+		if f.columns[path] == "float" && s.columns[path]["double"] {
+			s.w.fault("I7: version %s%d has %s with %s as FLOAT, and the table has DOUBLE", s.name, version, name, path)
+		}
+	}
 }
 
 // awayUnseen is how long after a removal somebody may still make a table who has asked for it before.
@@ -227,6 +240,7 @@ func (s *shelf) bringBack() {
 // open gets a data file; its data is nil where it is not there.
 func (s *shelf) open(version int64, name string, size int64) *file {
 	f := &file{rows: map[place]row{}, columns: map[string]string{}}
+	s.named[name] = true
 	data, err := s.get(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		s.w.fault("I4: version %s%d names %s, which is not there (deleted: %v)", s.name, version, name, s.deleted[name])

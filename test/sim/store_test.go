@@ -39,8 +39,10 @@ type link struct {
 	mu  sync.Mutex
 	rnd *rand.Rand
 	trouble
-	holds   bool // the next proposal
-	holding bool // one was held up
+	holds   bool          // the next proposal
+	holding bool          // one was held up
+	stall   chan struct{} // the next put of a version stands still until it is closed; nil: none does
+	stalled bool          // one does
 }
 
 func (l *link) set(t trouble) {
@@ -171,6 +173,9 @@ func (l *link) Get(ctx context.Context, name string, offset, length int64) (r io
 	if err != nil {
 		return nil, err
 	}
+	if l.w.catch(l.process, name) {
+		_ = l.wait(ctx, catchLimit) // what it says has been read
+	}
 	return r, nil
 }
 
@@ -189,6 +194,9 @@ func (l *link) Put(ctx context.Context, name string, data []byte) error {
 func (l *link) PutIfAbsent(ctx context.Context, name string, data []byte) error {
 	data = bytes.Clone(data)
 	begun := time.Now()
+	if err := l.standStill(ctx, name); err != nil {
+		return l.told("put if absent", name, "given up", err)
+	}
 	return l.request(ctx, "put if absent", name, true, func() error { return l.putIfAbsent(l.process.name, name, data, begun) })
 }
 

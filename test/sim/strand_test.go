@@ -37,6 +37,10 @@ func (w *world) strand() {
 		}
 	}
 	w.gone, w.live = append(w.gone, w.live...), nil
+	if w.ages {
+		w.deliverOld()
+		return
+	}
 	if w.rnd.IntN(2) == 0 {
 		for range 3 {
 			w.join()

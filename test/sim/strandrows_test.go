@@ -20,6 +20,9 @@ func (w *world) strandRows() {
 	w.endFaults()
 	w.killAllPending()
 	if w.rnd.IntN(3) == 0 {
+		if w.strays {
+			w.stray(nil)
+		}
 		w.joinSeveral()
 		return
 	}
@@ -98,11 +101,12 @@ var toOffsets = regexp.MustCompile(`--to-offsets ([0-9=,]+)`)
 
 // afterRefusals starts a worker, and does what it says where it refuses to go on, until one goes on.
 func (w *world) afterRefusals(lost bool) *process {
+	isTold := false
 	for n := 0; ; n++ {
 		p := w.start()
 		w.waitFor(func() bool { return p.ended() || !w.divided.isPending() }, 2*time.Minute)
 		if !p.ended() || w.broken() {
-			if lost && n == 0 {
+			if lost && !isTold {
 				w.fault("T5: rows are gone before they were delivered, and %s has not refused to go on", p.name)
 			}
 			return p
@@ -113,7 +117,12 @@ func (w *world) afterRefusals(lost bool) *process {
 			w.fault("T5: rows are gone before they were delivered, and %s has ended: %v", p.name, p.err)
 			return p
 		}
-		if w.rewindAsTold(refused); w.rnd.IntN(2) == 0 { // what is to be given up waits then, while more is decided about
+		told := toldOffsets(w, refused)
+		if n == 0 && w.strays && w.stray(told) { // which is no word about what is lost (rule T5a)
+			continue
+		}
+		isTold = true
+		if w.rewindAsTold(told, refused); w.rnd.IntN(2) == 0 { // what is to be given up waits then, while more is decided about
 			for range 3 {
 				w.join()
 				w.live[len(w.live)-1].setFollowers(undeliverable(w.usual))
@@ -124,9 +133,9 @@ func (w *world) afterRefusals(lost bool) *process {
 	}
 }
 
-// rewindAsTold does what the remedies of a refusal say.
-func (w *world) rewindAsTold(refused *checkpoint.RefusedError) {
-	to, how := map[int32]int64{}, []string{}
+// toldOffsets are those that the remedies of a refusal say to rewind to.
+func toldOffsets(w *world, refused *checkpoint.RefusedError) map[int32]int64 {
+	to := map[int32]int64{}
 	for _, m := range toOffsets.FindAllStringSubmatch(refused.Remedy, -1) {
 		for pair := range strings.SplitSeq(m[1], ",") {
 			partition, offset, _ := strings.Cut(pair, "=")
@@ -138,13 +147,17 @@ func (w *world) rewindAsTold(refused *checkpoint.RefusedError) {
 				to[int32(id)] = at
 			}
 		}
-		how = append(how, m[0])
 	}
+	return to
+}
+
+// rewindAsTold does what the remedies of a refusal say.
+func (w *world) rewindAsTold(to map[int32]int64, refused *checkpoint.RefusedError) {
 	if len(to) == 0 {
 		w.fault("T5: nothing says what to do: %v", refused)
 		return
 	}
-	if err := w.rewind(0, admin.Rewinding{How: strings.Join(how, " "), To: to, ToVersion: -1}); err != nil {
+	if err := w.rewind(0, admin.Rewinding{How: fmt.Sprintf("--to-offsets %v", to), To: to, ToVersion: -1}); err != nil {
 		w.fault("T5: %v", err)
 	}
 }

@@ -38,6 +38,7 @@ type table struct {
 	*shelf
 	key  string
 	stat map[string]*file // by name, all that were ever added
+	of   int64            // generation of the newest rows
 }
 
 // nullKey is of messages whose text is empty.
@@ -114,6 +115,9 @@ func (t *table) readVersion(version int64, data []byte) {
 		// A column that got wider in the catalog before the table had it is in its files as the catalog had it: open, see docs/exactly-once.md.
 		f := t.openRows(version, a.Add.Path, a.Add.Size)
 		f.tags = a.Add.Tags
+		if a.Add.DataChange {
+			t.takeTypes(version, a.Add.Path, f)
+		}
 		t.files[a.Add.Path], t.stat[a.Add.Path] = f, f
 		for at := range f.rows {
 			if !a.Add.DataChange {
@@ -140,6 +144,10 @@ func (d *divided) take(t *table, version, generation int64, at place) {
 	if now := l.generation[streamName]; generation > now || generation == now && at.offset >= l.next[at.partition] {
 		d.w.fault("T1: version %s%d has %v of generation %d, and the catalog stands at %d in generation %d", t.name, version, at, generation, l.next[at.partition], now)
 	}
+	if generation < t.of {
+		d.w.fault("T5b: version %s%d has %v of generation %d, behind rows of generation %d", t.name, version, at, generation, t.of)
+	}
+	t.of = max(t.of, generation)
 	if d.rows[at] == nil {
 		d.rows[at] = map[int64]*table{}
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,9 +55,11 @@ type world struct {
 	t       *testing.T
 	seed    uint64
 	rnd     *rand.Rand // of the goroutine that directs
+	rare    *rand.Rand // of the same, for what came last into the worlds
 	trace   *trace
 	network kfake.VirtualNetwork
 	kafka   *kfake.Cluster
+	hushed  atomic.Bool    // nobody sends messages
 	others  sync.WaitGroup // that live beside the workers
 
 	partitions int32
@@ -77,6 +80,11 @@ type world struct {
 	forgets    bool          // and cleans the log so that it does not tell
 	rewinds    bool          // an operator rewinds streams beside their workers
 	retires    bool          // an operator ends the first stream, and has it go on
+	catches    bool          // the answer that tells of a RESTORE comes as nobody waits for it any more
+	strays     bool          // an operator rewinds many tables beside what refusals say
+	haunts     bool          // the log is cleaned beyond a worker that does not see it
+	ages       bool          // files get so old that a cleaning takes them
+	versions   []schemaVersion
 	properties map[string]string
 	create     *arrow.Schema
 
@@ -94,6 +102,7 @@ type world struct {
 	want    map[place]*message
 	widened bool
 	held    []*held
+	caught  caught
 	members map[string]time.Time // of the group: when each was heard of
 	joining time.Time            // when it began to assign its partitions; zero once a member syncs
 	count   counts
@@ -118,6 +127,7 @@ type counts struct {
 	Filtered, Second, Turnovers, CarriedBeside, Held, Strangers                                       int
 	Routed, Removed, RowsGone, Rewinds, Consigned, Intruders                                          int
 	Restores, Restored, Forgotten, Woken, Ends, Ended                                                 int
+	Caught, Strayed, Haunted, Ghosts, Aged, Vacuumed, Widened                                         int
 }
 
 func (c *counts) all() map[string]*int {
@@ -136,6 +146,9 @@ func (c *counts) all() map[string]*int {
 		"rewinds": &c.Rewinds, "workers that could not deliver rows": &c.Consigned, "second streams of the topic refused": &c.Intruders,
 		"RESTORE by others": &c.Restores, "workers that a RESTORE has ended": &c.Restored, "times that a cleaning took the version of a RESTORE": &c.Forgotten, "workers that were frozen meanwhile": &c.Woken,
 		"streams ended": &c.Ends, "workers that the end of their stream has ended": &c.Ended,
+		"answers that told of a RESTORE too late": &c.Caught, "rewinds beside what refusals of many tables say": &c.Strayed,
+		"logs cleaned beyond a worker that did not see it": &c.Haunted, "versions of others that arrived in a hole": &c.Ghosts,
+		"times that files got too old to be committed": &c.Aged, "old files that a cleaning took": &c.Vacuumed, "columns from FLOAT to DOUBLE": &c.Widened,
 		"proposals": &c.Proposed, "proposals carried": &c.Carried, "log checkpoints": &c.LogCheckpoints, "cleanups of the log": &c.Cleanups,
 	}
 }
@@ -205,9 +218,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	if w.buries = w.rnd.IntN(3) == 0; w.buries {
 		w.letters = w.newLetters()
 	}
-	if w.evolves = w.rnd.IntN(3) == 0; w.evolves {
-		w.registry = newSchemas(w)
-	}
+	w.evolves = w.rnd.IntN(3) == 0
 	w.more(rand.New(rand.NewPCG(seed, 4)))
 	if rnd := rand.New(rand.NewPCG(seed, 6)); rnd.IntN(2) == 0 && !w.buries && w.second == nil && w.crowd == 0 {
 		w.divided = w.newDivided(rnd)
@@ -219,13 +230,20 @@ func newWorld(t *testing.T, seed uint64) *world {
 		w.properties[rowTracking] = "true"
 	}
 	w.part(rand.New(rand.NewPCG(seed, 9)))
+	w.makeRare(rand.New(rand.NewPCG(seed, 11)))
+	if w.versions = versionsOf(rand.New(rand.NewPCG(seed, 10))); w.divided != nil {
+		w.versions = versions // see docs/exactly-once.md: what the simulation leaves out
+	}
+	if w.evolves {
+		w.registry = newSchemas(w)
+	}
 	schema, err := delta.ParseDDL(columns)
 	w.check(err)
 	field, _ := decode.MetadataConfig{}.Field()
 	w.create = arrow.NewSchema(append(schema.Fields(), field), nil)
 	w.kafka = kafkatest.Start(t, topic, w.partitions, kfake.Ports(9092), kfake.ListenFn(w.network.Listen), kfake.SeedTopics(secondPartitions, streams[1].topic))
 	w.watch()
-	w.trace.add("world", "seed %d: dead letters %v, evolution %v, filter %v, second stream %v, many tables %v, RESTORE %v, cleaned %v, rewinds %v, ends %v, group protocol %s, %d partitions, flush %v, life %v, store %v, %v", seed, w.buries, w.evolves, w.filters, w.second, w.divided != nil, w.restores, w.forgets, w.rewinds, w.retires, w.protocol, w.partitions, w.flush, w.life, w.usual.slow, w.properties)
+	w.trace.add("world", "seed %d: dead letters %v, evolution %v, filter %v, second stream %v, many tables %v, RESTORE %v, cleaned %v, rewinds %v, ends %v, caught %v, astray %v, haunted %v, old %v, group protocol %s, %d partitions, flush %v, life %v, store %v, %v", seed, w.buries, w.evolves, w.filters, w.second, w.divided != nil, w.restores, w.forgets, w.rewinds, w.retires, w.catches, w.strays, w.haunts, w.ages, w.protocol, w.partitions, w.flush, w.life, w.usual.slow, w.properties)
 	return w
 }
 
@@ -282,7 +300,13 @@ func (w *world) run() {
 		w.act()
 	}
 	calmed()
-	if w.buries && w.rnd.IntN(2) == 0 && !w.broken() {
+	if w.haunts && !w.broken() {
+		w.haunt()
+	}
+	if w.ages && !w.buries && !w.broken() {
+		w.growOld()
+	}
+	if w.buries && (w.ages || w.rnd.IntN(2) == 0) && !w.broken() {
 		w.strand()
 	}
 	if w.divided != nil && w.rnd.IntN(2) == 0 && !w.broken() {

@@ -1,0 +1,259 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"kafkadelta/admin"
+	"kafkadelta/checkpoint"
+)
+
+// catchLimit is how long an answer is kept back that tells of a RESTORE, unless its reader gives up before.
+const catchLimit = 20 * time.Second
+
+// oldAge is how old files are that a cleaning takes: the limit of rule C8, and far more than what a put may be late by here. It is a day in practice,
+// as puts may be late by hours.
+const oldAge = 65 * time.Minute
+
+// makeRare decides about what came last into the worlds, whatever draws there are before.
+func (w *world) makeRare(rnd *rand.Rand) {
+	w.rare = rnd
+	w.catches = rnd.IntN(2) == 0 && w.restores
+	w.strays = rnd.IntN(2) == 0 && w.divided != nil
+	w.haunts = rnd.IntN(2) == 0 && w.rewinds && w.second == nil && !w.forgets
+	w.ages = rnd.IntN(8) == 0 && w.divided == nil && w.second == nil && !w.haunts && !w.forgets
+	if w.haunts {
+		w.properties["delta.logRetentionDuration"] = keepLog
+	}
+	if w.ages {
+		delete(w.properties, txnRetention) // nobody could keep txns from expiring
+	}
+}
+
+// caught is a worker to which the version of a RESTORE is told just as it does not wait for it any more.
+type caught struct {
+	who  *process
+	name string // of the version
+}
+
+// armCatch chooses one, before the version lands. The caller holds the lock.
+func (w *world) armCatch(version int64) {
+	w.caught = caught{}
+	if w.catches && len(w.live) > 0 {
+		w.caught = caught{w.live[w.rare.IntN(len(w.live))], versionFile(version)}
+	}
+}
+
+func (w *world) isArmed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.caught.who != nil
+}
+
+// catch tells whether this answer is that one.
+func (w *world) catch(p *process, name string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.caught.who != p || w.caught.name != name {
+		return false
+	}
+	w.caught = caught{}
+	w.count.Caught++
+	w.trace.add(p.name, "is told %s late", name)
+	return true
+}
+
+// stray has an operator rewind partitions beside those with rows that are lost, or any where nil: what is pending of the generation before comes first
+// then (rule T5b). False where there is none to be rewound.
+func (w *world) stray(lost map[int32]int64) bool {
+	w.mu.Lock()
+	stands := partitionsOf(0, w.ledger.next)
+	w.mu.Unlock()
+	for id := range lost {
+		delete(stands, id)
+	}
+	if len(stands) == 0 {
+		return false
+	}
+	err := w.rewind(0, admin.Rewinding{How: "--to-offsets, beside what is lost", To: someBefore(w.rare, stands), ToVersion: -1})
+	if err != nil && !errors.As(err, new(*checkpoint.RefusedError)) {
+		w.fault("T5: %v", err)
+	}
+	if err == nil {
+		w.count.Strayed++
+	}
+	return err == nil
+}
+
+// alone kills all workers but one, which has all partitions then; nil where that has ended.
+func (w *world) alone() *process {
+	w.endFaults()
+	if w.bury(); len(w.live) == 0 {
+		w.join()
+	}
+	i := w.rare.IntN(len(w.live))
+	p := w.live[i]
+	w.live = slices.Delete(w.live, i, i+1)
+	w.killAll()
+	p.set(w.usual)
+	time.Sleep(memberLimit + 10*time.Second)
+	if p.ended() {
+		w.gone = append(w.gone, p)
+		w.join()
+		return nil
+	}
+	return p
+}
+
+// standStill lets a put wait that was chosen.
+func (l *link) standStill(ctx context.Context, name string) error {
+	l.mu.Lock()
+	until := l.stall
+	if until == nil || !versionName.MatchString(name) {
+		l.mu.Unlock()
+		return nil
+	}
+	l.stall, l.stalled = nil, true
+	l.mu.Unlock()
+	select {
+	case <-until:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.process.dead:
+		return errDead
+	}
+}
+
+// stallNext has the next put of a version stand still until the function is called.
+func (l *link) stallNext() (release func()) {
+	until := make(chan struct{})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stall, l.stalled = until, false
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.stall = nil
+		close(until)
+	}
+}
+
+func (l *link) isStalled() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stalled
+}
+
+// haunt has the log be cleaned up to behind a version in which an operator has rewound the stream, and which a worker does not see: it is frozen, it
+// has no way to the store, or its put of that very version stands still (rules C2 and C7). Often another writer's put arrives in the hole then (C2a).
+func (w *world) haunt() {
+	p := w.alone()
+	if p == nil {
+		return
+	}
+	how, haunted := w.rare.IntN(3), w.rare.IntN(3) > 0
+	release := func() {}
+	switch how {
+	case 0:
+		w.trace.add(p.name, "is frozen")
+		p.freeze()
+		release = p.thaw
+	case 1:
+		w.trace.add(p.name, "loses the store")
+		p.set(trouble{cut: true})
+	case 2:
+		w.trace.add(p.name, "puts a version that stands still")
+		release, haunted = p.stores[0].stallNext(), false
+		w.waitFor(p.stores[0].isStalled, time.Minute)
+	}
+	if how < 2 {
+		time.Sleep(5 * time.Second) // until what is under way has arrived
+	}
+	w.mu.Lock()
+	hole, stands, may := w.ledger.version+1, partitionsOf(0, w.ledger.next), !w.ledger.restored.isPending("")
+	w.mu.Unlock()
+	if len(stands) > 0 && may {
+		if err := w.rewind(0, admin.Rewinding{How: "--to-offsets", To: someBefore(w.rare, stands), ToVersion: -1}); err != nil {
+			w.fault("A5: %s can't be rewound: %v", streamName, err)
+		}
+		if w.cleanBehind() > hole {
+			w.count.Haunted++
+		}
+	}
+	if haunted {
+		w.mu.Lock()
+		err := w.ledger.put("others", versionFile(hole), w.foreignText(w.ledger.shelf, map[string]any{"operation": "WRITE"}))
+		w.mu.Unlock()
+		w.trace.add("others", "version %d arrives late: %v", hole, err)
+		if err == nil {
+			w.count.Ghosts++
+		}
+	}
+	w.trace.add(p.name, "goes on")
+	p.set(w.usual)
+	release()
+	w.live = append(w.live, p)
+	time.Sleep(20 * time.Second)
+}
+
+// growOld keeps what a worker has flushed from being committed for longer than an hour. A cleaning takes its files then (rule C8).
+func (w *world) growOld() {
+	p := w.alone()
+	if p == nil {
+		return
+	}
+	w.trace.add(p.name, "can't commit for an hour")
+	p.set(undeliverable(w.usual))
+	time.Sleep(10 * time.Second)
+	w.hushed.Store(true)
+	time.Sleep(oldAge + 5*time.Minute)
+	w.clean(w.ledger.shelf, w.orphans(w.ledger.shelf))
+	w.count.Aged++
+	w.trace.add(p.name, "can commit again")
+	p.set(w.usual)
+	w.hushed.Store(false)
+	w.live = append(w.live, p)
+	time.Sleep(10 * time.Second)
+}
+
+// deliverOld lets dead letters get old before somebody comes who delivers them, beside a cleaning that has found them before and takes them after
+// (rule C8b). No worker is alive.
+func (w *world) deliverOld() {
+	w.hushed.Store(true)
+	time.Sleep(oldAge + 5*time.Minute)
+	old := w.orphans(w.letters.shelf)
+	w.join()
+	w.waitFor(func() bool { return !w.pending() }, time.Minute)
+	if !w.pending() {
+		w.clean(w.letters.shelf, old)
+		w.count.Aged++
+	}
+	w.hushed.Store(false)
+}
+
+// orphans are the old files of a table that no version has named so far.
+func (w *world) orphans(s *shelf) (names []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for o, err := range s.store.List(context.Background(), "", "") {
+		w.check(err)
+		if !s.named[o.Name] && !strings.HasPrefix(o.Name, "_") && time.Since(o.ModTime) > oldAge {
+			names = append(names, o.Name)
+		}
+	}
+	return names
+}
+
+// clean deletes files, as a VACUUM does.
+func (w *world) clean(s *shelf, names []string) {
+	for _, name := range names {
+		w.count.Vacuumed++
+		w.trace.add("others", "VACUUM deletes %s%s", s.name, name)
+		w.check(s.remove("a VACUUM", name))
+	}
+}
