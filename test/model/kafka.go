@@ -1,6 +1,6 @@
 package model
 
-// What may befall Kafka's log of partition 0 (rules K2 to K5), once.
+// What may befall Kafka's log of partition 0 (rules K2 to K5), once; and what an operator does who leads the stream to another topic.
 
 // Ways in which a log comes to have other messages at offsets that it had before.
 const (
@@ -71,6 +71,31 @@ func (m *Model) landEpoch(s *State, fl *Unit, table *Table) {
 // cutBelow: the table has messages that Kafka's log had, and for which it has others now. Whoever starts has to refuse.
 func (s *State) cutBelow(table Table) bool {
 	return s.Cut != 0 && (s.Anew || table.Epoch != 2 && table.Txn[0] >= s.Cut)
+}
+
+// Topics of a stream that an operator leads to another one.
+const (
+	formerTopic int8 = iota + 1
+	newTopic
+)
+
+func (s *State) topicOf(generation int8) int8 {
+	if s.Led != 0 && generation >= s.Led {
+		return newTopic
+	}
+	return formerTopic
+}
+
+// ledAway tells whether a worker finds in the table that the stream is of another topic than it reads itself (K5a). One that begins reads that of then.
+func (m *Model) ledAway(s *State, k *Worker, generation int8) bool {
+	if m.Budget.Lead == 0 {
+		return false
+	}
+	topic := s.topicOf(generation)
+	if k.Reads == 0 {
+		k.Reads = topic
+	}
+	return k.Reads != topic && !m.lacks(k5Led)
 }
 
 // isMarker tells of the offset of a control record.

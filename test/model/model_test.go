@@ -87,7 +87,7 @@ programs shared. W workers, P partitions, M messages in each, at most V versions
 (each ends by itself, in a crash, or goes on as a zombie), l = lost answers, t = puts that arrive twice, rw = rewinds, rf = refreshes,
 cl = cleanups of the log, md = schema changes, rs = RESTORE, ag = files growing old, vc = VACUUM, ex = expired txns, nw = newer
 programs, rp = replays, rt = messages that retention removes, en = the stream's end, rm = removed tables, ct = catalogs made anew, lc = logs of Kafka that are cut back or made anew, cj = clocks that jump,
-ot = other configurations, sw = proposals that expire. Memory is what the process has taken from the system so far.
+ot = other configurations, sw = proposals that expire, lt = rewinds that lead to another topic. Memory is what the process has taken from the system so far.
 
 | world | bounds | states | steps | complete | time | memory |
 |---|---|---|---|---|---|---|
@@ -112,7 +112,7 @@ func line(w World, r Result) string {
 		name string
 	}{
 		{u.Acquire, "a"}, {u.Lost, "l"}, {u.Twice, "t"}, {u.Rewind, "rw"}, {u.Refresh, "rf"}, {u.Clean, "cl"}, {u.Meta, "md"}, {u.Restore, "rs"},
-		{u.Age, "ag"}, {u.Vacuum, "vc"}, {u.Expire, "ex"}, {u.Newer, "nw"}, {u.Replay, "rp"}, {u.Retain, "rt"}, {u.End, "en"}, {u.Remove, "rm"}, {u.Anew, "ct"}, {u.Cut, "lc"}, {u.Jump, "cj"}, {u.Other, "ot"}, {u.Sweep, "sw"},
+		{u.Age, "ag"}, {u.Vacuum, "vc"}, {u.Expire, "ex"}, {u.Newer, "nw"}, {u.Replay, "rp"}, {u.Retain, "rt"}, {u.End, "en"}, {u.Remove, "rm"}, {u.Anew, "ct"}, {u.Cut, "lc"}, {u.Jump, "cj"}, {u.Other, "ot"}, {u.Sweep, "sw"}, {u.Lead, "lt"},
 	} {
 		if what.n > 0 {
 			text += fmt.Sprintf(", %d %s", what.n, what.name)

@@ -62,6 +62,15 @@ func (m *Model) foreign(s *State, kind uint8) *Entry {
 
 // rewindSteps: an operator goes back to lower offsets of one or all partitions, or to what a RESTORE has left (A5).
 func (m *Model) rewindSteps(s *State, step stepper) {
+	if s.Left.Lead > 0 {
+		step(opLead, 0, 0, 0, func(t *State) bool {
+			t.Left.Lead--
+			t.Left.Rewind++
+			m.rewind(t, [maxPartitions]int8{})
+			t.Led = t.at(t.Versions, m.first()).Gen
+			return true
+		})
+	}
 	if s.Left.Rewind == 0 {
 		return
 	}

@@ -77,6 +77,7 @@ const (
 	k3
 	k4
 	k5
+	k5Led
 	k6
 	ruleCount // not one
 )
@@ -164,5 +165,6 @@ var Mutants = []Mutant{
 	{k3, "K3", "nobody looks whether Kafka's log ends before the table's offset", Lost, 5, cuttingBack},
 	{k4, "K4", "leader epochs are not compared: a log that has grown again is taken for the one before", Lost, 8, cuttingBack},
 	{k5, "K5", "a topic that was made anew is taken for the one before", Lost, 8, cuttingBack},
+	{k5Led, "K5a", "a worker reads its own topic on from the offsets of the one that a rewind has led the stream to", Lost, 6, leading},
 	{k6, "K6", "a log checkpoint forgets what is old by the clock of who writes it", Stuck, 3, jumping},
 }

@@ -43,6 +43,7 @@ type State struct {
 	Cut     int8                // offset + 1 from which on Kafka's log of partition 0, the only one then, has other messages than it had; 0 for none
 	Short   bool                // and nothing was written there since
 	Anew    bool                // the topic is another one of the same name
+	Led     int8                // generation from which on the stream is of another topic; 0 for none
 	Last    int8                // version of the last unit with rows; absent for none since a rewind that followed a RESTORE
 
 	Dead DeadLetters
@@ -87,6 +88,7 @@ type Unit struct {
 	Read        int8 // versions below were read when its bases were (rv + 1); absent while its base has not landed
 	Gen, Schema int8
 	Epoch       int8  // of the log that its last message is of: 1, 2 for one that was cut back; 0 where nobody knows, or Kafka's log stays what it is
+	Reads       int8  // whose topic's messages it has, as a Worker's; only where an operator may lead the stream to another one
 	Dead        uint8 // places that are dead letters
 	Lost        uint8 // places that Kafka had no longer
 	Tidied      uint8 // tables that have these, and beside which nothing is known of the file any more
@@ -122,6 +124,7 @@ type Worker struct {
 	Newer bool // another verdict on messages: a newer version of the program
 	Ahead bool // its clock is
 	Other bool // its configuration names tables by other values than the catalog does
+	Reads int8 // topic: formerTopic, newTopic, or 0 before it has claimed anything; as in a Unit
 	Past  int8 // versions below it takes for judged when it claims; only where a rule is missing
 	Apply Applying
 }
@@ -146,7 +149,7 @@ type Put struct {
 
 // Budget is how often each thing may still happen.
 type Budget struct {
-	Acquire, Lost, Twice, Rewind, Refresh, Clean, Meta, Restore, Age, Vacuum, Expire, Newer, Replay, Retain, End, Remove, Anew, Cut, Jump, Other, Sweep int8
+	Acquire, Lost, Twice, Rewind, Refresh, Clean, Meta, Restore, Age, Vacuum, Expire, Newer, Replay, Retain, End, Remove, Anew, Cut, Jump, Other, Sweep, Lead int8
 }
 
 func bit(i int) uint8              { return 1 << i }

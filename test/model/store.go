@@ -54,6 +54,9 @@ func (m *Model) land(s *State, p Put) {
 		if fl.is(deleted) {
 			s.fail(Dangling)
 		}
+		if m.Budget.Lead > 0 && fl.Reads != s.topicOf(e.After.Gen) {
+			s.fail(Lost) // its rows stand for messages of another topic
+		}
 		if fl.Gen != e.After.Gen && !fl.is(pins) {
 			s.fail(Generation)
 		}

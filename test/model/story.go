@@ -36,6 +36,7 @@ const (
 	opReplay
 	opMark
 	opRewind
+	opLead
 	opForeignMeta
 	opRestore
 	opClean
@@ -224,6 +225,8 @@ func (n *names) otherText(before, after *State, t Step) string {
 		return "marks them as replayed"
 	case opRewind:
 		return fmt.Sprintf("an operator rewinds to %d, %d in version %d", t.A, t.B, before.Versions)
+	case opLead:
+		return fmt.Sprintf("an operator leads the stream to another topic, from its beginning, in version %d", before.Versions)
 	case opForeignMeta:
 		return fmt.Sprintf("another writer changes the schema in version %d", before.Versions)
 	case opRestore:

@@ -18,7 +18,7 @@ func (m *Model) claim(s *State, w, part int, n int8, lost bool) bool {
 			s.Start[part] = next
 		}
 	}
-	if next == absent || table.Ended || k.Other && !m.lacks(t6Route) || m.seesRestore(s, n, k.Past) && !(lost && m.lacks(a6Lost)) || part == 0 && m.refusesLog(s, next, table.Epoch) {
+	if next == absent || table.Ended || k.Other && !m.lacks(t6Route) || m.seesRestore(s, n, k.Past) && !(lost && m.lacks(a6Lost)) || part == 0 && m.refusesLog(s, next, table.Epoch) || m.ledAway(s, k, table.Gen) {
 		return false
 	}
 	k.Own |= bit(part)
@@ -53,7 +53,7 @@ func (m *Model) reseek(s *State, w int) {
 	k := &s.Workers[w]
 	own := k.Own
 	before := *k
-	*k = Worker{Newer: k.Newer, Ahead: k.Ahead, Other: k.Other, Past: k.Past, Apply: k.Apply}
+	*k = Worker{Newer: k.Newer, Ahead: k.Ahead, Other: k.Other, Reads: k.Reads, Past: k.Past, Apply: k.Apply}
 	for p := range m.Partitions {
 		if !has(own, p) {
 			continue
@@ -161,7 +161,7 @@ func (m *Model) flush(s *State, w int, next [maxPartitions]int8, parts uint8) bo
 	if u < 0 || has(parts, 0) && m.refusesLog(s, k.Pos[0], k.Epoch) {
 		return false
 	}
-	fl := Unit{Parts: parts, Gen: k.Gen, Schema: k.Schema, Read: s.Versions}
+	fl := Unit{Parts: parts, Gen: k.Gen, Schema: k.Schema, Read: s.Versions, Reads: k.Reads}
 	for p := range m.Partitions {
 		if !has(parts, p) {
 			continue

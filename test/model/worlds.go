@@ -41,6 +41,7 @@ var (
 	pinningAgain   = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Pin: true, Live: true, Budget: Budget{Acquire: 4, Expire: 1}}
 	adding         = Bounds{Workers: 2, Partitions: 2, Messages: 2, Versions: 4, Added: true, Live: true, Budget: Budget{Acquire: 3, Retain: 1}}
 	cuttingBack    = Bounds{Workers: 2, Partitions: 1, Messages: 3, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Cut: 1}}
+	leading        = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 4, Live: true, Budget: Budget{Acquire: 3, Lead: 1}}
 	marking        = Bounds{Workers: 2, Partitions: 1, Messages: 2, Versions: 3, Markers: true, Live: true, Budget: Budget{Acquire: 3, Retain: 2}}
 	jumping        = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 3, Live: true, Budget: Budget{Acquire: 3, Jump: 1}}
 	twins          = Bounds{Workers: 2, Partitions: 2, Messages: 1, Versions: 3, Pin: true, Twins: true, Live: true, Budget: Budget{Acquire: 4}}
@@ -85,6 +86,7 @@ var Worlds = []World{
 	{"pinning again", "a stream whose offsets are forgotten before it has any rows", Small, pinningAgain},
 	{"adding", "a partition that was added, of which retention removes messages before they are read", Small, adding},
 	{"cutting back", "Kafka's log is cut back, or its topic made anew, under a table that was taken over", Small, cuttingBack},
+	{"leading away", "a rewind leads the stream to another topic, beside its workers", Small, leading},
 	{"marking", "retention removes messages and the control record behind them", Small, marking},
 	{"jumping", "a worker's clock is ahead", Small, jumping},
 	{"twins", "two streams of one topic, which both begin", Small, twins},
