@@ -452,6 +452,9 @@ var breaks = []broken{
 		"turn", "lanes go on under a schema that messages want with what they hold, which they drop", changes{{
 			"../../pipeline/turn.go",
 			"	if d.turn == nil || d.turning || len(d.epoch.parts) > 0 {\n", "	if d.turn == nil || d.turning {\n",
+		}, {
+			commitGo,
+			"		case s.First != c.last+1:\n", "		case s.First < 0:\n",
 		}},
 	},
 }

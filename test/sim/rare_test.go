@@ -13,7 +13,7 @@ import (
 )
 
 // catchLimit is how long an answer is kept back that tells of a RESTORE, unless its reader gives up before.
-const catchLimit = 20 * time.Second
+const catchLimit = time.Minute
 
 // oldAge is how old files are that a cleaning takes: the limit of rule C8, and far more than what a put may be late by here. It is a day in practice,
 // as puts may be late by hours.
@@ -34,31 +34,37 @@ func (w *world) makeRare(rnd *rand.Rand) {
 	}
 }
 
-// caught is a worker to which the version of a RESTORE is told just as it does not wait for it any more.
+// caught is a worker whose flush loses a race to a RESTORE. It is told what that version says just as it does not wait for it any more, since it gives
+// partitions away (rule C1e).
 type caught struct {
 	who  *process
 	name string // of the version
 }
 
-// armCatch chooses one, before the version lands. The caller holds the lock.
-func (w *world) armCatch(version int64) {
-	w.caught = caught{}
-	if w.catches && len(w.live) > 0 {
-		w.caught = caught{w.live[w.rare.IntN(len(w.live))], versionFile(version)}
+// rollBackAhead has a RESTORE take the place of a version that a worker puts, while the group gives its partitions to more workers; false where the table
+// was not rolled back.
+func (w *world) rollBackAhead() bool {
+	p := w.live[w.rare.IntN(len(w.live))]
+	release := p.stores[0].stallNext()
+	defer release()
+	w.waitFor(p.stores[0].isStalled, 10*time.Second)
+	if !w.rollBack() {
+		return false
 	}
-}
-
-func (w *world) isArmed() bool {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.caught.who != nil
+	w.caught = caught{p, versionFile(w.ledger.version)}
+	w.mu.Unlock()
+	if len(w.live) <= most {
+		w.join()
+	}
+	return true
 }
 
 // catch tells whether this answer is that one.
 func (w *world) catch(p *process, name string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.caught.who != p || w.caught.name != name {
+	if w.caught.name != name || w.caught.who != p {
 		return false
 	}
 	w.caught = caught{}

@@ -188,7 +188,6 @@ func (w *world) rollBack() bool {
 	w.count.Restores++
 	w.trace.add("others", "restore the table to version %d", to)
 	actions = append([]any{map[string]any{"protocol": l.protocol}, map[string]any{"metaData": then.metaData}}, actions...)
-	w.armCatch(l.version + 1)
 	w.foreignInfo(l.shelf, map[string]any{"operation": "RESTORE", "operationParameters": map[string]string{"version": fmt.Sprint(to)}}, actions...)
 	return true
 }
@@ -205,11 +204,12 @@ func (w *world) restore() {
 		w.restoreAtRest()
 		return
 	}
-	if !w.rollBack() {
-		return
+	how := w.rollBack
+	if w.catches && len(w.live) > 0 {
+		how = w.rollBackAhead
 	}
-	if w.isArmed() && len(w.live) <= most { // then it loses partitions meanwhile
-		w.join()
+	if !how() {
+		return
 	}
 	for i := range w.present() {
 		w.during(40*time.Second, func() { w.rewindRestored(i) })
