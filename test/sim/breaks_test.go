@@ -152,6 +152,12 @@ var breaks = []broken{
 		}},
 	},
 	{
+		"C8a", "proposals are carried however old their files are", changes{{
+			proposalGo,
+			"+there) > maxUnitAge:\n", "+there) > 100*maxUnitAge:\n",
+		}},
+	},
+	{
 		"C8b", "a dead-letter file is delivered however old it is", changes{{
 			parcelGo,
 			"	if note.made.IsZero() {\n", "	if note.made.IsZero() && id < 0 {\n",
@@ -452,6 +458,9 @@ var breaks = []broken{
 		"turn", "lanes go on under a schema that messages want with what they hold, which they drop", changes{{
 			"../../pipeline/turn.go",
 			"	if d.turn == nil || d.turning || len(d.epoch.parts) > 0 {\n", "	if d.turn == nil || d.turning {\n",
+		}, {
+			flushGo,
+			"	if d.flushNow || d.turn != nil && len(d.epoch.parts) > 0 {\n", "	if d.flushNow {\n",
 		}, {
 			commitGo,
 			"		case s.First != c.last+1:\n", "		case s.First < 0:\n",

@@ -25,7 +25,8 @@ func (w *world) makeRare(rnd *rand.Rand) {
 	w.catches = rnd.IntN(2) == 0 && w.restores
 	w.strays = rnd.IntN(2) == 0 && w.divided != nil
 	w.haunts = rnd.IntN(2) == 0 && w.rewinds && w.second == nil && !w.forgets
-	w.ages = rnd.IntN(8) == 0 && w.divided == nil && w.second == nil && !w.haunts && !w.forgets
+	age := rnd.IntN(8)
+	w.ages = (age == 0 || age < 3 && w.crowd > 0) && w.divided == nil && w.second == nil && !w.haunts && !w.forgets
 	if w.haunts {
 		w.properties["delta.logRetentionDuration"] = keepLog
 	}
@@ -207,8 +208,65 @@ func (w *world) haunt() {
 	time.Sleep(20 * time.Second)
 }
 
-// growOld keeps what a worker has flushed from being committed for longer than an hour. A cleaning takes its files then (rule C8).
+// growOld lets files get old before they can be in a version: those of a worker's flush, or of a proposal.
 func (w *world) growOld() {
+	if w.crowd > 0 && w.rare.IntN(4) > 0 {
+		w.ageProposal()
+		return
+	}
+	w.ageFlush()
+}
+
+// ageProposal has a worker die right behind its proposal, while another one is frozen for an hour that knows the log from before. A cleaning takes the
+// files of the proposal then. Somebody else has its partition by then, but can't commit yet, and may not be carried by the one that wakes (rule C8a).
+func (w *world) ageProposal() {
+	w.endFaults()
+	for w.bury(); len(w.live) < 2; w.bury() {
+		w.join()
+		time.Sleep(10 * time.Second)
+	}
+	w.rare.Shuffle(len(w.live), func(i, j int) { w.live[i], w.live[j] = w.live[j], w.live[i] })
+	p, carrier := w.live[0], w.live[1]
+	rushes, calmed := context.WithCancel(context.Background())
+	defer calmed()
+	w.others.Go(func() { w.write(rushes, rand.New(rand.NewPCG(w.seed, 12))) })
+	p.stores[0].hold()
+	w.waitFor(p.stores[0].isHolding, 30*time.Second)
+	if !p.stores[0].isHolding() {
+		p.stores[0].set(w.usual)
+		return
+	}
+	calmed()
+	w.trace.add(carrier.name, "is frozen, and sleeps for an hour")
+	carrier.freeze()
+	w.live = w.live[2:]
+	w.gone = append(w.gone, p)
+	w.killAll()
+	w.mu.Lock()
+	w.release(func(h *held) (bool, time.Duration) { return h.who == p.name, 0 })
+	w.mu.Unlock()
+	w.hushed.Store(true)
+	time.Sleep(oldAge + 5*time.Minute)
+	w.clean(w.ledger.shelf, w.orphans(w.ledger.shelf))
+	w.count.Aged++
+	w.join()
+	next := w.live[0]
+	next.set(undeliverable(w.usual))
+	time.Sleep(10 * time.Second) // until it has all partitions
+	w.hushed.Store(false)
+	rushes, calmed = context.WithCancel(context.Background())
+	w.others.Go(func() { w.write(rushes, rand.New(rand.NewPCG(w.seed, 13))) })
+	w.trace.add(carrier.name, "wakes")
+	carrier.set(w.usual)
+	carrier.thaw()
+	w.live = append(w.live, carrier)
+	time.Sleep(30 * time.Second)
+	calmed()
+	next.set(w.usual)
+}
+
+// ageFlush keeps what a worker has flushed from being committed for longer than an hour. A cleaning takes its files then (rule C8).
+func (w *world) ageFlush() {
 	p := w.alone()
 	if p == nil {
 		return
