@@ -88,6 +88,9 @@ var breaks = []broken{
 	{
 		"C1e", "what is read while a flush runs out of time is forgotten", changes{{
 			tableGo,
+			"	t.lookedBack = false\n", "	t.lookedBack, t.looksAgain = false, false\n",
+		}, {
+			tableGo,
 			"		t.ended = t.judge(commit, inFlight)\n		return t.ended\n", "		return t.judge(commit, inFlight)\n",
 		}, {
 			tableGo,

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"math/rand/v2"
 	"slices"
@@ -12,9 +13,6 @@ import (
 	"kafkadelta/checkpoint"
 )
 
-// catchLimit is how long an answer is kept back that tells of a RESTORE, unless its reader gives up before.
-const catchLimit = time.Minute
-
 // oldAge is how old files are that a cleaning takes: the limit of rule C8, and far more than what a put may be late by here. It is a day in practice,
 // as puts may be late by hours.
 const oldAge = 65 * time.Minute
@@ -22,7 +20,7 @@ const oldAge = 65 * time.Minute
 // makeRare decides about what came last into the worlds, whatever draws there are before.
 func (w *world) makeRare(rnd *rand.Rand) {
 	w.rare = rnd
-	w.catches = rnd.IntN(2) == 0 && w.restores
+	w.dozes = rnd.IntN(2) == 0 && w.forgets
 	w.strays = rnd.IntN(2) == 0 && w.divided != nil
 	w.haunts = rnd.IntN(2) == 0 && w.rewinds && w.second == nil && !w.forgets
 	age := rnd.IntN(8)
@@ -33,45 +31,6 @@ func (w *world) makeRare(rnd *rand.Rand) {
 	if w.ages {
 		delete(w.properties, txnRetention) // nobody could keep txns from expiring
 	}
-}
-
-// caught is a worker whose flush loses a race to a RESTORE. It is told what that version says just as it does not wait for it any more, since it gives
-// partitions away (rule C1e).
-type caught struct {
-	who  *process
-	name string // of the version
-}
-
-// rollBackAhead has a RESTORE take the place of a version that a worker puts, while the group gives its partitions to more workers; false where the table
-// was not rolled back.
-func (w *world) rollBackAhead() bool {
-	p := w.live[w.rare.IntN(len(w.live))]
-	release := p.stores[0].stallNext()
-	defer release()
-	w.waitFor(p.stores[0].isStalled, 10*time.Second)
-	if !w.rollBack() {
-		return false
-	}
-	w.mu.Lock()
-	w.caught = caught{p, versionFile(w.ledger.version)}
-	w.mu.Unlock()
-	if len(w.live) <= most {
-		w.join()
-	}
-	return true
-}
-
-// catch tells whether this answer is that one.
-func (w *world) catch(p *process, name string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.caught.name != name || w.caught.who != p {
-		return false
-	}
-	w.caught = caught{}
-	w.count.Caught++
-	w.trace.add(p.name, "is told %s late", name)
-	return true
 }
 
 // stray has an operator rewind partitions beside those with rows that are lost, or any where nil: what is pending of the generation before comes first
@@ -243,11 +202,18 @@ func (w *world) ageProposal() {
 	w.gone = append(w.gone, p)
 	w.killAll()
 	w.mu.Lock()
-	w.release(func(h *held) (bool, time.Duration) { return h.who == p.name, 0 })
+	var files []string
+	w.release(func(h *held) (bool, time.Duration) {
+		if h.who == p.name {
+			files = w.filesOf(h.data)
+		}
+		return h.who == p.name, 0
+	})
 	w.mu.Unlock()
 	w.hushed.Store(true)
 	time.Sleep(oldAge + 5*time.Minute)
-	w.clean(w.ledger.shelf, w.orphans(w.ledger.shelf))
+	old := w.orphans(w.ledger.shelf) // what the sleeper itself was about to put stays: a freeze of that length is beyond what is assumed
+	w.clean(w.ledger.shelf, slices.DeleteFunc(old, func(name string) bool { return !slices.Contains(files, name) }))
 	w.count.Aged++
 	w.join()
 	next := w.live[0]
@@ -298,6 +264,20 @@ func (w *world) deliverOld() {
 		w.count.Aged++
 	}
 	w.hushed.Store(false)
+}
+
+// filesOf are the files of a proposal.
+func (w *world) filesOf(data []byte) (names []string) {
+	var p struct {
+		Proposal struct {
+			Adds []struct{ Path string } `json:"adds"`
+		} `json:"proposal"`
+	}
+	w.check(json.Unmarshal(data, &p))
+	for _, a := range p.Proposal.Adds {
+		names = append(names, a.Path)
+	}
+	return names
 }
 
 // orphans are the old files of a table that no version has named so far.

@@ -204,11 +204,7 @@ func (w *world) restore() {
 		w.restoreAtRest()
 		return
 	}
-	how := w.rollBack
-	if w.catches && len(w.live) > 0 {
-		how = w.rollBackAhead
-	}
-	if !how() {
+	if !w.rollBack() {
 		return
 	}
 	for i := range w.present() {
@@ -252,6 +248,10 @@ func (w *world) restoreAtRest() {
 	if zombie != nil {
 		w.trace.add(zombie.name, "wakes")
 		zombie.set(w.usual)
+		if w.dozes { // so that it has to give its partitions away while it looks back (rule C1e)
+			zombie.set(trouble{slow: time.Duration(1+w.rare.IntN(3)) * time.Second})
+			w.count.Dozed++
+		}
 		zombie.thaw()
 		w.count.Woken++
 		come = append(come, zombie)

@@ -80,7 +80,7 @@ type world struct {
 	forgets    bool          // and cleans the log so that it does not tell
 	rewinds    bool          // an operator rewinds streams beside their workers
 	retires    bool          // an operator ends the first stream, and has it go on
-	catches    bool          // the answer that tells of a RESTORE comes as nobody waits for it any more
+	dozes      bool          // who wakes behind a RESTORE whose version was cleaned from the log has a slow store
 	strays     bool          // an operator rewinds many tables beside what refusals say
 	haunts     bool          // the log is cleaned beyond a worker that does not see it
 	ages       bool          // files get so old that a cleaning takes them
@@ -102,7 +102,6 @@ type world struct {
 	want    map[place]*message
 	widened bool
 	held    []*held
-	caught  caught
 	members map[string]time.Time // of the group: when each was heard of
 	joining time.Time            // when it began to assign its partitions; zero once a member syncs
 	count   counts
@@ -127,7 +126,7 @@ type counts struct {
 	Filtered, Second, Turnovers, CarriedBeside, Held, Strangers                                       int
 	Routed, Removed, RowsGone, Rewinds, Consigned, Intruders                                          int
 	Restores, Restored, Forgotten, Woken, Ends, Ended                                                 int
-	Caught, Strayed, Haunted, Ghosts, Aged, Vacuumed, Widened                                         int
+	Dozed, Strayed, Haunted, Ghosts, Aged, Vacuumed, Widened                                          int
 }
 
 func (c *counts) all() map[string]*int {
@@ -146,7 +145,7 @@ func (c *counts) all() map[string]*int {
 		"rewinds": &c.Rewinds, "workers that could not deliver rows": &c.Consigned, "second streams of the topic refused": &c.Intruders,
 		"RESTORE by others": &c.Restores, "workers that a RESTORE has ended": &c.Restored, "times that a cleaning took the version of a RESTORE": &c.Forgotten, "workers that were frozen meanwhile": &c.Woken,
 		"streams ended": &c.Ends, "workers that the end of their stream has ended": &c.Ended,
-		"answers that told of a RESTORE too late": &c.Caught, "rewinds beside what refusals of many tables say": &c.Strayed,
+		"workers that woke behind such a version with a slow store": &c.Dozed, "rewinds beside what refusals of many tables say": &c.Strayed,
 		"logs cleaned beyond a worker that did not see it": &c.Haunted, "versions of others that arrived in a hole": &c.Ghosts,
 		"times that files got too old to be committed": &c.Aged, "old files that a cleaning took": &c.Vacuumed, "columns from FLOAT to DOUBLE": &c.Widened,
 		"proposals": &c.Proposed, "proposals carried": &c.Carried, "log checkpoints": &c.LogCheckpoints, "cleanups of the log": &c.Cleanups,
@@ -243,7 +242,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w.create = arrow.NewSchema(append(schema.Fields(), field), nil)
 	w.kafka = kafkatest.Start(t, topic, w.partitions, kfake.Ports(9092), kfake.ListenFn(w.network.Listen), kfake.SeedTopics(secondPartitions, streams[1].topic))
 	w.watch()
-	w.trace.add("world", "seed %d: dead letters %v, evolution %v, filter %v, second stream %v, many tables %v, RESTORE %v, cleaned %v, rewinds %v, ends %v, caught %v, astray %v, haunted %v, old %v, group protocol %s, %d partitions, flush %v, life %v, store %v, %v", seed, w.buries, w.evolves, w.filters, w.second, w.divided != nil, w.restores, w.forgets, w.rewinds, w.retires, w.catches, w.strays, w.haunts, w.ages, w.protocol, w.partitions, w.flush, w.life, w.usual.slow, w.properties)
+	w.trace.add("world", "seed %d: dead letters %v, evolution %v, filter %v, second stream %v, many tables %v, RESTORE %v, cleaned %v, rewinds %v, ends %v, dozing %v, astray %v, haunted %v, old %v, group protocol %s, %d partitions, flush %v, life %v, store %v, %v", seed, w.buries, w.evolves, w.filters, w.second, w.divided != nil, w.restores, w.forgets, w.rewinds, w.retires, w.dozes, w.strays, w.haunts, w.ages, w.protocol, w.partitions, w.flush, w.life, w.usual.slow, w.properties)
 	return w
 }
 
