@@ -417,9 +417,8 @@ func (t *Table) Next(ctx context.Context) (*Commit, error) {
 
 // read reads one version after the table's own.
 func (t *Table) read(ctx context.Context, version int64) (*Commit, error) {
-	fresh := t.fresh()
 	c, err := readCommit(ctx, t.store, version, true)
-	if err == nil && !fresh {
+	if err == nil && !t.fresh() {
 		err = t.standing(ctx)
 	}
 	if errors.Is(err, fs.ErrNotExist) {

@@ -118,9 +118,8 @@ func (t *Table) Commit(ctx context.Context, tx *Transaction) (Outcome, error) {
 
 // settle reads a version that exists and finds out whose it is.
 func (t *Table) settle(ctx context.Context, tx *Transaction, version int64) (Outcome, error) {
-	fresh := t.fresh()
 	c, err := readCommit(ctx, t.store, version, true)
-	if err == nil && !fresh {
+	if err == nil && !t.fresh() {
 		err = t.standing(ctx)
 	}
 	if err != nil {

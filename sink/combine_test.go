@@ -509,6 +509,14 @@ func TestOldFilesAreNotCommitted(t *testing.T) {
 	b.want(u, sink.Dropped)
 	b.commit(table, young)
 	b.want(young, sink.Landed)
+	b.store.SetHook(func(op faultstore.Op) { // the worker is frozen, and hears an hour later that its file is there
+		if op.Method == faultstore.MethodClose && strings.HasSuffix(op.Name, ".parquet") {
+			b.passed.Add(int64(61 * time.Minute))
+		}
+	})
+	frozen := b.unit(table, span(0, 3, 3))
+	b.commit(table, frozen)
+	b.want(frozen, sink.Dropped)
 }
 
 // TestCarrierWithALostAnswer carries a unit in a version whose answer is lost.

@@ -61,7 +61,7 @@ type upload struct {
 	busy     bool      // it waits for a goroutine, or has one
 	kept     int64     // bytes that the object keeps, since they are too few for a part
 	err      error     // the first
-	finished time.Time // when the object was there; zero while it is not, or where nobody can tell
+	finished time.Time // just before the object was there; zero while it is not, or where nobody can tell
 	over     bool
 	done     chan struct{} // closed then
 }
@@ -221,10 +221,11 @@ func (f *upload) step() {
 		f.fail(err)
 	case f.sealed:
 		u.mu.Unlock()
+		begun := f.now() // not behind the call, within which a process may be frozen (rule C8)
 		err := f.object.Close()
 		u.mu.Lock()
 		if err == nil {
-			f.finished = f.now()
+			f.finished = begun
 		}
 		f.fail(err)
 		f.end()
