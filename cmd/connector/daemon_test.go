@@ -116,6 +116,28 @@ func TestTopicsOfAPattern(t *testing.T) {
 	}
 }
 
+// TestTopicsThatComeLaterBeginAtTheirBeginning: `latest` is about what is there at the start; what is written to a new topic before it is found is read.
+func TestTopicsThatComeLaterBeginAtTheirBeginning(t *testing.T) {
+	cluster := kafkatest.Start(t, "orders-eu", 1)
+	folder := t.TempDir()
+	config := file(t, "c.yaml", fmt.Sprintf("name: shop\nsource: {brokers: [%q], topic_pattern: \"orders-.*\", start: latest, discovery_interval: 1s}\nflush: {interval: 100ms}\ntable: {uri: %q, schema: \"n BIGINT\"}\nhttp: {listen: \"127.0.0.1:0\"}\n",
+		cluster.ListenAddrs()[0], filepath.Join(folder, "{topic}")))
+	kafkatest.Produce(t, cluster.ListenAddrs(), "orders-eu", 1, values(10))
+	d := startDaemon(t, config)
+	d.wait("the first", func() bool { code, _ := d.get("/readyz"); return code == 200 })
+	if err := cluster.CreateTopic("orders-jp", 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	kafkatest.Produce(t, cluster.ListenAddrs(), "orders-jp", 1, values(5))
+	d.wait("the rows of the second", func() bool { return rowCount(t, filepath.Join(folder, "orders-jp")) == 5 })
+	if code := d.end(); code != exitOK {
+		t.Errorf("exit code %d: %s", code, d.stderr.String())
+	}
+	if got := rowCount(t, filepath.Join(folder, "orders-eu")); got != 0 {
+		t.Errorf("%d rows of before the start", got)
+	}
+}
+
 // TestPatternLeavesDeadLettersOut: a topic of dead letters is not read though the pattern matches it.
 func TestPatternLeavesDeadLettersOut(t *testing.T) {
 	for to, letters := range map[string]string{"orders-dead": "orders-dead", "{topic}.dlq": "orders-eu.dlq", "orders-{topic}-dead": "orders-orders-eu-dead"} {

@@ -239,6 +239,7 @@ func (s *supervisor) discover(ctx context.Context, c config) {
 		next := c.Source.DiscoveryInterval
 		if found {
 			wait = backoff.Backoff{}
+			c.Source.Kafka.Start = source.StartEarliest // what comes later was empty when this process looked
 		} else {
 			next = min(wait.Next(), next)
 		}
