@@ -1,6 +1,7 @@
 package pipeline_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/linkedin/goavro/v2"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"kafkadelta/checkpoint"
 	compute "kafkadelta/columns"
 	"kafkadelta/decode"
 	"kafkadelta/decode/avro"
@@ -320,6 +322,84 @@ func TestPoisonBringsNoSchema(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLeftOutBringsNoSchema: the table follows a schema with the first message of it that the filter keeps. Those that it leaves out are counted, unless one before them stops the
+// partition.
+func TestLeftOutBringsNoSchema(t *testing.T) {
+	const nullable = `{"name":"n","type":["null","long"]}`
+	e := newEra(t, nullable, nullable+`,{"name":"extra","type":"string"}`)
+	filtering := func(s *setup) {
+		s.sink.SchemaEvolution, s.OnError = sink.EvolveAdd, pipeline.OnErrorFail
+		s.NewDecoder = func(layout *sink.Layout) (pipeline.Decoder, *compute.Plan, error) {
+			made, err := compute.New(layout.Schema, decode.Config{Filter: "n IS NULL OR n > 0"}, nil, true)
+			if err != nil {
+				return nil, nil, err
+			}
+			plan, err := decode.NewPlan(made.Schema(), made.Config())
+			if err != nil {
+				return nil, nil, err
+			}
+			plan.Follow = func(want *arrow.Schema) (*arrow.Schema, error) { return layout.Lacks(want, sink.EvolveAdd) }
+			return avro.New(plan, avro.Options{Framing: e.framing}), made, nil
+		}
+	}
+	send := func(w *world, messages ...map[string]any) (sent []*kgo.Record) {
+		for _, m := range messages {
+			version := 0
+			if m["extra"] != nil {
+				version = 1
+			}
+			value, err := e.codecs[version].SingleFromNative(nil, m)
+			w.check(err)
+			sent = append(sent, &kgo.Record{Topic: topic, Value: value})
+		}
+		kafkatest.ProduceTo(w.t, w.client, sent)
+		return sent
+	}
+	leftOut := map[string]any{"n": goavro.Union("long", int64(-1)), "extra": "e"}
+	scenario(t, 1, func(w *world) {
+		w.columns = "n BIGINT NOT NULL"
+		row := func(more map[string]any) {
+			w.next++
+			m := map[string]any{"n": goavro.Union("long", w.next)}
+			maps.Copy(m, more)
+			w.want[place{0, send(w, m)[0].Offset}] = w.next
+		}
+		k := w.start(filtering)
+		row(nil)
+		send(w, leftOut, leftOut)
+		row(nil)
+		w.landed()
+		if got := w.columnsNow(); strings.Contains(got, "extra") {
+			t.Errorf("messages that are left out have changed the table: %s", got)
+		}
+		if got := w.told(); got != (checkpoint.Span{Records: 4, Rows: 2, Filtered: 2}) {
+			t.Errorf("the spans tell of %+v", got)
+		}
+		if got := k.metric("kafkadelta_filtered_messages_total"); got != 2 {
+			t.Errorf("the metric counts %v filtered messages", got)
+		}
+		row(map[string]any{"extra": "e"})
+		w.landed()
+		if got := w.columnsNow(); !strings.Contains(got, "extra") {
+			t.Errorf("the table has no column of a row: %s", got)
+		}
+		k.stop()
+		w.spansTile()
+		w.exactlyOnce()
+	})
+	scenario(t, 1, func(w *world) {
+		w.columns = "n BIGINT NOT NULL"
+		send(w, map[string]any{"n": goavro.Union("long", int64(1))}, map[string]any{"n": nil}, leftOut)
+		err := w.start(filtering, func(s *setup) { s.UntilEnd = true }).wait()
+		if _, ok := errors.AsType[*pipeline.PoisonError](err); !ok {
+			t.Fatalf("the run ends with %v", err)
+		}
+		if got := w.told(); got != (checkpoint.Span{Records: 1, Rows: 1}) {
+			t.Errorf("behind a message that stops its partition, the spans tell of %+v", got)
+		}
+	})
 }
 
 // TestWhatCannotBeFollowed: a column that differs by its case alone can't be added. Its messages are poison; those of other schemas are not.

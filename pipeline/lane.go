@@ -323,6 +323,19 @@ func (l *lane) take(m message) error {
 			continue
 		}
 		if err := l.append(r); err != nil {
+			if errors.Is(err, ErrLeftOut) {
+				if err := l.write(); err != nil { // a message before it may stop the partition, and then it was never taken
+					return err
+				}
+				if l.stopped[m.part] {
+					return nil
+				}
+				l.d.quota.count(&l.tally, len(l.held), 1)
+				span.Next, span.Epoch = r.Offset+1, checkpoint.EpochOf(r.LeaderEpoch)
+				span.Records, span.Filtered = span.Records+1, span.Filtered+1
+				l.d.Metrics.filtered.Add(1)
+				continue
+			}
 			if _, bad := errors.AsType[poison](err); bad {
 				l.d.quota.count(&l.tally, len(l.held), 1)
 				span.Next, span.Epoch = r.Offset+1, checkpoint.EpochOf(r.LeaderEpoch)
@@ -414,7 +427,7 @@ func (e *heldUpError) Error() string { return e.cause.Error() }
 
 func (e *stopError) Error() string { return e.cause.Error() }
 
-// append decodes one message, waits where the decoder asks for it, and applies on_error.
+// append decodes one message, waits where the decoder asks for it, and applies on_error. ErrLeftOut: it has a schema that the table need not follow for it.
 func (l *lane) append(r *kgo.Record) error {
 	for {
 		err := l.rows.Append(r, l.d.Name, l.d.Log)

@@ -7,10 +7,11 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"kafkadelta/columns"
 	"kafkadelta/sink"
 )
 
-// Trial makes rows of messages as the table would that follows their schema, and drops them: a message that is poison all the same is to leave the table as it is. Only messages
+// Trial makes rows of messages as the table would that follows their schema, and drops them: a message that is poison or filtered all the same is to leave the table as it is. Only messages
 // whose schema the table does not have yet come to it. The zero value is ready; it keeps what it has compiled for the last schema.
 type Trial struct {
 	from *sink.Layout
@@ -18,17 +19,20 @@ type Trial struct {
 	rows Rows
 }
 
+// ErrLeftOut says of a message that the filter leaves it out, so that its schema brings the table nothing either.
+var ErrLeftOut = errors.New(columns.FilterPath + " leaves it out")
+
 // maxFollowed bounds the schemas that one message brings: those of its value and its key.
 const maxFollowed = 2
 
-// Append tries a message that wants a schema, under the layout that the table gets for it. It returns what hinders the message from becoming a row there, which is poison, or
-// that it may become one later; nil where nothing does, or where that can't be told.
+// Append tries a message that wants a schema, under the layout that the table gets for it. It returns what hinders the message from becoming a row there, which is poison,
+// ErrLeftOut, or that it may become one later; nil where nothing does, or where that can't be told.
 func (t *Trial) Append(rec *kgo.Record, from *sink.Layout, want *arrow.Schema, table *sink.Table, compile NewDecoder, stream string, log *slog.Logger) error {
 	for range maxFollowed {
 		if t.from != from || t.want != want {
 			next, err := table.Toward(from, want)
 			if err != nil || next == from {
-				return nil //nolint:nilerr // Evolve tells
+				return nil // Evolve tells
 			}
 			rows, err := CompileRows(next, compile)
 			if err != nil {
@@ -45,11 +49,14 @@ func (t *Trial) Append(rec *kgo.Record, from *sink.Layout, want *arrow.Schema, t
 		case err != nil:
 			return err
 		}
-		rb, _, misfits := t.rows.Take()
+		rb, kept, misfits := t.rows.Take()
 		if misfit, bad := misfits[0]; bad {
 			return t.rows.unfit(rec, misfit)
 		}
 		rb.Release()
+		for range LeftOut(kept, 1) {
+			return ErrLeftOut
+		}
 		return nil
 	}
 	return nil

@@ -19,7 +19,6 @@ import (
 
 	"kafkadelta/admin"
 	"kafkadelta/checkpoint"
-	"kafkadelta/columns"
 	"kafkadelta/decode"
 	"kafkadelta/internal/backoff"
 	"kafkadelta/pipeline"
@@ -318,7 +317,7 @@ func (p *part) take(ctx context.Context, record *kgo.Record) error {
 		if _, bad := errors.AsType[interface {
 			error
 			Poison() (path, reason string)
-		}](err); bad {
+		}](err); bad || errors.Is(err, pipeline.ErrLeftOut) {
 			p.tried[at] = err
 			return nil
 		}
@@ -390,7 +389,7 @@ func (p *part) keep(held []*kgo.Record, kept []int) []*kgo.Record {
 		return held
 	}
 	for row := range pipeline.LeftOut(kept, len(held)) {
-		p.tried[place{held[row].Partition, held[row].Offset}] = errors.New(columns.FilterPath + " leaves it out")
+		p.tried[place{held[row].Partition, held[row].Offset}] = pipeline.ErrLeftOut
 	}
 	var out []*kgo.Record
 	for _, row := range kept {
