@@ -43,6 +43,9 @@ var ErrUnknown = errors.New("the schema registry does not know it")
 // errRefused says that the registry does not let us ask. A schema that messages wait for is asked for again all the same.
 var errRefused = errors.New("the schema registry refuses access")
 
+// ErrTooMany says that a schema uses more others than we take, directly or not. Asking again does not change that.
+var ErrTooMany = fmt.Errorf("more than %d referenced schemas: have its producers use a schema with fewer of them", maxRefs)
+
 // LaterError says that the registry has not answered yet, or not as it should.
 type LaterError struct{ Cause error }
 
@@ -153,6 +156,7 @@ func (c *Client) Close() {
 
 // ByID gives the schema of an id. It does not wait: what is not known yet is asked for in the background, and the error is a
 // *LaterError until the answer is there. ErrUnknown says that the registry has no such schema, or none that it refers to: its text names that.
+// ErrTooMany says that the schema uses more than 1,000 others.
 func (c *Client) ByID(id int32) (*Schema, error) { return c.find(name{id: id}) }
 
 // ByGUID gives the schema of a GUID, as ByID does. Confluent's registries before 8.0 know none: ErrUnknown.
@@ -165,7 +169,7 @@ func (c *Client) find(n name) (*Schema, error) {
 	switch {
 	case e != nil && e.schema != nil:
 		return e.schema, nil
-	case e != nil && errors.Is(e.err, ErrUnknown) && time.Now().Before(e.until):
+	case e != nil && (errors.Is(e.err, ErrUnknown) || errors.Is(e.err, ErrTooMany)) && time.Now().Before(e.until):
 		return nil, e.err
 	case e != nil && e.asking:
 	case c.waiting >= maxAsking:
@@ -206,7 +210,7 @@ func (c *Client) ask(n name, e *entry) {
 		} else {
 			unknown = 0
 		}
-		done := err == nil || unknown == confirmed
+		done := err == nil || unknown == confirmed || errors.Is(err, ErrTooMany)
 		c.mu.Lock()
 		first := e.err == nil || e.err.Error() != fmt.Sprint(err)
 		e.schema, e.asking = s, !done
@@ -267,7 +271,7 @@ func answersForIDs(ctx context.Context, server *sr.Client) bool {
 }
 
 // Latest gives the newest schema of a subject. It asks until there is an answer that counts, as long as the context allows, unless
-// the registry refuses who asks. ErrUnknown says that the registry has no such subject; where the context ends it, the error is the context's.
+// the registry refuses who asks, or the schema uses more than 1,000 others. ErrUnknown says that the registry has no such subject; where the context ends it, the error is the context's.
 func (c *Client) Latest(ctx context.Context, subject string) (*Schema, error) {
 	wait, unknown := firstWait, 0
 	for warned := false; ; {
@@ -283,7 +287,7 @@ func (c *Client) Latest(ctx context.Context, subject string) (*Schema, error) {
 			unknown = 0
 		}
 		err = fmt.Errorf("asking the schema registry for the latest schema of subject %q: %w", subject, err)
-		if unknown == confirmed || errors.Is(err, errRefused) {
+		if unknown == confirmed || errors.Is(err, errRefused) || errors.Is(err, ErrTooMany) {
 			return nil, err
 		}
 		if unknown == 0 && !warned && ctx.Err() == nil {
@@ -312,6 +316,9 @@ func (c *Client) fetch(ctx context.Context, get func(context.Context, *sr.Client
 		}
 		if typ := otherType.FindStringSubmatch(fmt.Sprint(err)); typ != nil { // it is an answer: no format of ours reads such a schema
 			return &Schema{ID: int32(found.ID), Type: typ[1]}, nil
+		}
+		if errors.Is(err, ErrTooMany) { // an answer, too
+			return nil, err
 		}
 		if errors.Is(err, ErrUnknown) {
 			unknown = err
@@ -342,7 +349,7 @@ func references(ctx context.Context, server *sr.Client, refs []sr.SchemaReferenc
 			continue
 		}
 		if seen[ref.Name] = true; len(seen) > maxRefs {
-			return nil, fmt.Errorf("more than %d referenced schemas", maxRefs)
+			return nil, fmt.Errorf("its reference %s, version %d of subject %s: %w", ref.Name, ref.Version, ref.Subject, ErrTooMany)
 		}
 		found, err := answered(server.SchemaByVersion(sr.WithParams(ctx, sr.ShowDeleted), ref.Subject, ref.Version))
 		if err != nil {

@@ -546,6 +546,45 @@ func TestReferencesThatAreNot(t *testing.T) {
 	}
 }
 
+// TestTooManyReferences: a schema that uses 1,000 others is taken. One that uses more is refused at once, since asking again does not help, and the error names the reference.
+func TestTooManyReferences(t *testing.T) {
+	refs := func(n int) string {
+		var out []string
+		for i := range n {
+			out = append(out, fmt.Sprintf(`{"name":"n%d","subject":"s%d","version":1}`, i, i))
+		}
+		return `{"schema":"top","references":[` + strings.Join(out, ",") + `]}`
+	}
+	var tops atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/schemas/ids/1":
+			_, _ = w.Write([]byte(refs(maxRefs)))
+		case "/schemas/ids/2", "/subjects/top/versions/latest":
+			tops.Add(1)
+			_, _ = w.Write([]byte(refs(maxRefs + 1)))
+		default:
+			_, _ = w.Write([]byte(`{"schema":"x"}`))
+		}
+	}))
+	t.Cleanup(server.Close)
+	down := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }))
+	t.Cleanup(down.Close)
+	c := client(t, Config{URLs: []string{server.URL, down.URL}}, nil)
+	if s, err := wait(t, byID(c, 1)); err != nil || len(s.References) != maxRefs {
+		t.Errorf("of %d references: %v", maxRefs, err)
+	}
+	const told = "its reference n1000, version 1 of subject s1000: more than 1000 referenced schemas"
+	for range 2 { // the second time it is known
+		if _, err := wait(t, byID(c, 2)); err == nil || !strings.Contains(err.Error(), told) || tops.Load() != 1 {
+			t.Errorf("%v, asked %d times", err, tops.Load())
+		}
+	}
+	if _, err := c.Latest(t.Context(), "top"); err == nil || !strings.Contains(err.Error(), told) || tops.Load() != 2 {
+		t.Errorf("%v, asked %d times", err, tops.Load())
+	}
+}
+
 // TestReferencesThatAreNotAnswered: a schema waits while its reference is not answered, or by something else than a registry.
 func TestReferencesThatAreNotAnswered(t *testing.T) {
 	for name, first := range map[string]*func(http.ResponseWriter){

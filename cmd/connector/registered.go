@@ -49,6 +49,9 @@ func (r *registered[S]) find(ref decode.SchemaRef) (schema S, err error) {
 	if errors.Is(err, registry.ErrUnknown) {
 		return schema, &decode.FramingError{Reason: decode.ReasonUnknownSchema, Schema: ref.String(), Detail: err.Error()}
 	}
+	if errors.Is(err, registry.ErrTooMany) {
+		return schema, &decode.FramingError{Reason: decode.ReasonInvalidSchema, Schema: ref.String(), Detail: err.Error()}
+	}
 	if err != nil {
 		return schema, err
 	}
