@@ -115,7 +115,7 @@ func (d *dispatcher) assign(next map[checkpoint.Partition]checkpoint.Position) {
 			continue
 		}
 		d.source.Resume(id) // it may have been held up when it was here before
-		d.parts[id] = &part{Partition: id, next: at.Next, committed: at.Next, leader: at.Epoch, validFrom: d.polls + 1, lag: d.Metrics.lag(id)}
+		d.parts[id] = &part{Partition: id, next: at.Next, committed: at.Next, loading: at.Next, leader: at.Epoch, validFrom: d.polls + 1, lag: d.Metrics.lag(id)}
 	}
 	d.rank()
 	d.countWaiting()

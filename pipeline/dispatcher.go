@@ -115,22 +115,25 @@ type dispatcher struct {
 // part is one owned partition.
 type part struct {
 	checkpoint.Partition
-	next      int64            // first offset that was not dispatched
-	committed int64            // first offset that the table does not hold
-	leader    checkpoint.Epoch // of the last record that was dispatched
-	doubted   time.Time        // since when Kafka may not have what comes next; zero for no doubt
-	said      said             // by the leader, the last time it was asked, and since when it has said no other
-	saidSince time.Time
-	lostTo    int64 // offsets before it, from next on, are gone for good
-	validFrom int64 // number of the first poll whose messages count
-	heldUp    bool  // it stands still, until heldUntil at least: see standStill
-	heldUntil time.Time
-	waits     bool  // a message that it was held up at was not taken yet
-	reclaim   bool  // its position must be read from the table again
-	epoch     int64 // the latest epoch in which something was dispatched
-	lane      *lane // in that epoch
-	rank      int   // among the owned partitions
-	lag       *lagGauge
+	next       int64            // first offset that was not dispatched
+	committed  int64            // first offset that the table does not hold
+	leader     checkpoint.Epoch // of the last record that was dispatched
+	doubted    time.Time        // since when Kafka may not have what comes next; zero for no doubt
+	said       said             // by the leader, the last time it was asked, and since when it has said no other
+	saidSince  time.Time
+	lostTo     int64 // offsets before it, from next on, are gone for good
+	validFrom  int64 // number of the first poll whose messages count
+	loading    int64 // position that the client was given with the assignment, as long as no message has come; 0 then. See insist
+	insistAt   time.Time
+	insistWait time.Duration
+	heldUp     bool // it stands still, until heldUntil at least: see standStill
+	heldUntil  time.Time
+	waits      bool  // a message that it was held up at was not taken yet
+	reclaim    bool  // its position must be read from the table again
+	epoch      int64 // the latest epoch in which something was dispatched
+	lane       *lane // in that epoch
+	rank       int   // among the owned partitions
+	lag        *lagGauge
 }
 
 func newDispatcher(ctx context.Context, o Options) *dispatcher {
@@ -259,6 +262,7 @@ func (d *dispatcher) housekeep() {
 		d.turnLanes()
 	}
 	d.resumeHeldUp(now)
+	d.insist(now)
 	d.sweep(now)
 }
 
@@ -351,6 +355,9 @@ func (d *dispatcher) fail(err error) {
 func (d *dispatcher) dispatch(f kgo.FetchTopicPartition) {
 	p := d.parts[checkpoint.Partition{Topic: f.Topic, ID: f.Partition}]
 	if p == nil || d.polls < p.validFrom {
+		return
+	}
+	if d.passedOver(p, f.Records[0].Offset) {
 		return
 	}
 	records := f.Records

@@ -22,7 +22,7 @@ const (
 // before. Nothing of it is taken until the leader has been heard.
 func (d *dispatcher) doubt(id checkpoint.Partition, why error) {
 	p := d.parts[id]
-	if p == nil || p.reclaim || !p.doubted.IsZero() {
+	if p == nil || !p.doubted.IsZero() {
 		return
 	}
 	p.doubted, p.validFrom, p.said = d.Now(), never, nothingSaid

@@ -119,7 +119,7 @@ func (d *dispatcher) resumeHeldUp(now time.Time) {
 	}
 	next := map[checkpoint.Partition]checkpoint.Position{}
 	for id, p := range d.parts {
-		if p.heldUp && !p.reclaim && !now.Before(p.heldUntil) {
+		if p.heldUp && !p.reclaim && p.doubted.IsZero() && !now.Before(p.heldUntil) {
 			p.heldUp, p.validFrom = false, d.polls+1
 			next[id] = checkpoint.Position{Next: p.next, Epoch: p.leader}
 		}

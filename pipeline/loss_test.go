@@ -18,6 +18,7 @@ import (
 	"kafkadelta/checkpoint"
 	"kafkadelta/internal/kafkatest"
 	"kafkadelta/source"
+	"kafkadelta/storage/faultstore"
 )
 
 func goOn(s *setup) { s.Options.Source.OnDataLoss = source.OnDataLossContinue }
@@ -499,4 +500,111 @@ func TestElectionIsNoAlarm(t *testing.T) {
 		w.untilEnd()
 		w.exactlyOnce()
 	})
+}
+
+// TestADoubtOutlivesAClaim has a log cut back by an election, and the claim of the partition read again before its leader is believed, or while it is doubted: the run
+// ends all the same (rule K4). Its next commit would write the new epoch, and nobody could tell any more.
+func TestADoubtOutlivesAClaim(t *testing.T) {
+	refused := func(w *world, k *worker) {
+		w.t.Helper()
+		time.Sleep(25 * time.Second)
+		w.produce(0, 5)
+		k.refused(topic+"[0]", "unclean leader election", "from offset 3 on")
+		if w.txn(0) != 4 {
+			w.t.Errorf("the table has taken offsets up to %d", w.txn(0))
+		}
+	}
+	touch := fmt.Sprintf(`{"txn":{"appId":"%s-0","version":4}}`, stream)
+	t.Run("claimed while the leader is doubted", func(t *testing.T) {
+		electionWorld(t, func(w *world) {
+			w.produce(0, 5)
+			k := w.start()
+			w.landed()
+			time.Sleep(20 * time.Second)
+			w.epochEnd(3)
+			w.elect(0)
+			w.eventually("doubt", func() bool { return strings.Contains(w.logs.String(), "asking its leader") })
+			w.foreign(touch)
+			refused(w, k)
+		})
+	})
+	t.Run("cut while it is claimed", func(t *testing.T) {
+		electionWorld(t, func(w *world) {
+			w.produce(0, 5)
+			k := w.start()
+			w.landed()
+			time.Sleep(20 * time.Second)
+			var slow atomic.Bool
+			w.store.SetHook(func(op faultstore.Op) {
+				if slow.Load() && op.Method == faultstore.MethodGet {
+					time.Sleep(5 * time.Second)
+				}
+			})
+			slow.Store(true)
+			w.foreign(touch)
+			w.eventually("fence", func() bool { return strings.Contains(w.logs.String(), "has moved a partition") })
+			w.epochEnd(3)
+			w.elect(0)
+			time.Sleep(20 * time.Second)
+			slow.Store(false)
+			refused(w, k)
+		})
+	})
+}
+
+// TestRewindWhileThePositionLoads: the client asks the leader whether it has the epoch of a position before it reads from there, and passes over any other one that
+// it is given meanwhile. A rewind that a worker hears of then is read from its offset all the same (rule A5), also where no message comes by which that is noticed.
+func TestRewindWhileThePositionLoads(t *testing.T) {
+	for name, more := range map[string]int{"messages come behind": 5, "none come": 0} {
+		t.Run(name, func(t *testing.T) {
+			scenario(t, 1, func(w *world) {
+				w.produce(0, 20)
+				k := w.start()
+				w.landed()
+				k.stop()
+				var holding atomic.Bool
+				holding.Store(true)
+				w.kafka.ControlKey(int16(kmsg.OffsetForLeaderEpoch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+					w.kafka.KeepControl()
+					if !holding.Load() {
+						return nil, nil, false
+					}
+					r := req.(*kmsg.OffsetForLeaderEpochRequest)
+					resp := r.ResponseKind().(*kmsg.OffsetForLeaderEpochResponse)
+					for _, t := range r.Topics {
+						rt := kmsg.NewOffsetForLeaderEpochResponseTopic()
+						rt.Topic = t.Topic
+						for _, p := range t.Partitions {
+							rp := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
+							rp.Partition, rp.ErrorCode = p.Partition, kerr.NotLeaderForPartition.Code
+							rt.Partitions = append(rt.Partitions, rp)
+						}
+						resp.Topics = append(resp.Topics, rt)
+					}
+					return resp, nil, true
+				})
+				k = w.start()
+				w.eventually("assigned", func() bool { return strings.Count(w.logs.String(), "partitions assigned") == 2 })
+				time.Sleep(time.Second)
+				w.foreign(fmt.Sprintf(`{"txn":{"appId":"%s#gen","version":1}}`, stream), fmt.Sprintf(`{"txn":{"appId":"%s-0","version":9}}`, stream),
+					fmt.Sprintf(`{"txn":{"appId":%q,"version":-1}}`, checkpoint.LeaderAppID(stream, 0)))
+				w.produce(0, more)
+				time.Sleep(40 * time.Second)
+				holding.Store(false)
+				last := int64(20 + more - 1)
+				w.eventually("all is there", func() bool { return w.txn(0) == last })
+				k.stop()
+				rows := w.rows()
+				for o := range last + 1 {
+					want := 1
+					if o >= 10 && o < 20 { // in either generation
+						want = 2
+					}
+					if n := len(rows[place{0, o}]); n != want {
+						t.Errorf("offset %d: %d rows, want %d", o, n, want)
+					}
+				}
+			})
+		})
+	}
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // seek sets the positions of partitions after their claims were read again. A partition that was given away meanwhile,
-// and perhaps came back, has another position by now.
+// and perhaps came back, has another position by now. One in doubt stays in doubt: what its leader says is judged by the new position.
 func (d *dispatcher) seek(parts []*part, next map[checkpoint.Partition]checkpoint.Position) {
 	for _, p := range parts {
 		if d.parts[p.Partition] != p {
@@ -20,12 +20,55 @@ func (d *dispatcher) seek(parts []*part, next map[checkpoint.Partition]checkpoin
 		at := next[p.Partition]
 		p.next, p.committed, p.leader = at.Next, at.Next, at.Epoch
 		p.validFrom, p.reclaim, p.epoch = d.polls+1, false, 0
-		p.doubted, p.lostTo = time.Time{}, 0
+		if p.lostTo = 0; !p.doubted.IsZero() {
+			p.validFrom, p.said = never, nothingSaid
+		}
 		p.heldUp = false
+		p.insistAt, p.insistWait = d.Now().Add(firstInsist), firstInsist
 	}
 	d.source.Seek(next)
 	for id := range next {
 		d.source.Resume(id)
+	}
+}
+
+const (
+	firstInsist = time.Second // and twice as long each time
+	maxInsist   = time.Minute
+)
+
+// insist seeks again where it is not known that the client has heeded a seek: it passes one over, without a word, as long as it has not finished loading the
+// position that it was given with the assignment, as while a leader does not answer; and then it reads on from there. The first message tells, of whatever
+// position; until it comes there may be none.
+func (d *dispatcher) insist(now time.Time) {
+	for _, p := range d.parts {
+		if p.loading <= p.next || p.reclaim || p.heldUp || !p.doubted.IsZero() || now.Before(p.insistAt) {
+			continue
+		}
+		p.insistWait = min(2*p.insistWait, maxInsist)
+		p.insistAt = now.Add(p.insistWait)
+		d.seekTwice(p)
+	}
+}
+
+// passedOver tells that a message comes from the position that was given with the assignment, or from behind it, though the partition was to be read from
+// before that: the seek was passed over, or there is nothing between. It is read once more, since the client heeds a seek from here on.
+func (d *dispatcher) passedOver(p *part, first int64) bool {
+	if p.loading <= p.next || first < p.loading {
+		p.loading = 0
+		return false
+	}
+	p.loading = 0
+	d.seekTwice(p)
+	return true
+}
+
+// seekTwice seeks to where the partition is to be read from, by way of another offset: the client takes the offset that it was told last for known, also where
+// it has not heeded it.
+func (d *dispatcher) seekTwice(p *part) {
+	p.validFrom = d.polls + 1
+	for _, at := range []int64{p.next + 1, p.next} {
+		d.source.Seek(map[checkpoint.Partition]checkpoint.Position{p.Partition: {Next: at, Epoch: p.leader}})
 	}
 }
 
