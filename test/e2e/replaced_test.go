@@ -34,7 +34,7 @@ func TestGuardReplacedBySpark(t *testing.T) {
 func replaced(t *testing.T, topic string, replace func(table string)) {
 	t.Helper()
 	g := newGuarded(t, topic, 2)
-	words := []string{"replaced", "`connector rewind --to earliest`"}
+	const byVersion, byID, remedy = "replaced or restored the table", "it was replaced since", "`connector rewind --to earliest`"
 	for _, running := range []bool{true, false} {
 		var p *process
 		if running {
@@ -43,9 +43,9 @@ func replaced(t *testing.T, topic string, replace func(table string)) {
 		replace(g.table)
 		g.produce(5, 0, 1)
 		if running {
-			g.refused(p, exitTable, words...)
+			g.refused(p, exitTable, byVersion, remedy)
 		}
-		g.refused(run(t, g.config), exitTable, words...)
+		g.refused(run(t, g.config), exitTable, byID, remedy)
 		command(t, exitOK, "rewind", "-c", g.config, "--to", "earliest", "--yes")
 		untilEnd(t, g.config)
 		g.whole()
