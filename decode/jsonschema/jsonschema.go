@@ -100,12 +100,12 @@ func ColumnType(name, text string, references ...Reference) (arrow.DataType, err
 
 func compileSchema(text string, references []Reference) (*deriver, *jsonschema.Schema, error) {
 	d := &deriver{Fields: decode.Fields{Of: "the JSON Schema"}, order: map[string][]string{}, within: map[*jsonschema.Schema]bool{}, texts: map[string]string{}}
-	main := mainSchema
 	for _, r := range references {
 		d.texts[r.Name] = r.Text
-		for strings.HasSuffix(main, "/"+strings.TrimPrefix(r.Name, "/")) {
-			main += "_"
-		}
+	}
+	main := mainSchema
+	for slices.ContainsFunc(references, func(r Reference) bool { return endsWith(main, r.Name) }) {
+		main += "_"
 	}
 	d.texts[main] = text
 	compiler := jsonschema.NewCompiler()
@@ -136,7 +136,7 @@ func (d *deriver) Load(url string) (any, error) {
 	text, ok := d.texts[url]
 	longest := ""
 	for name := range d.texts {
-		if relative := strings.TrimPrefix(name, "/"); !ok && len(name) > len(longest) && strings.HasSuffix(url, "/"+relative) {
+		if !ok && len(name) > len(longest) && endsWith(url, name) {
 			longest = name
 		}
 	}
@@ -152,6 +152,9 @@ func (d *deriver) Load(url string) (any, error) {
 	}
 	return jsonschema.UnmarshalJSON(bytes.NewReader([]byte(text)))
 }
+
+// endsWith tells that an address ends with the name of a reference.
+func endsWith(url, name string) bool { return strings.HasSuffix(url, "/"+strings.TrimPrefix(name, "/")) }
 
 // note remembers the order of the keys in the next value.
 func (d *deriver) note(dec *json.Decoder, at string) error {

@@ -60,6 +60,7 @@ func TestTableSchema(t *testing.T) {
 		{"the same below an id", `{"$id":"http://example.com/x/main.json","type":"object","properties":{"n":{"$ref":"net/address.json"},"h":{"$ref":"address.json"}}}`, "n BIGINT, h STRING",
 			[]Reference{{"net/address.json", `{"type":"integer"}`}, {"address.json", `{"type":"string"}`}}},
 		{"a reference with the name of the schema", `{"type":"object","properties":{"m":{"$ref":"main"},"n":{"$ref":"main_"}}}`, "m BIGINT, n STRING", []Reference{{"main", `{"type":"integer"}`}, {"main_", `{"type":"string"}`}}},
+		{"the same, named in another order", `{"type":"object","properties":{"m":{"$ref":"main"},"n":{"$ref":"main_"}}}`, "m BIGINT, n STRING", []Reference{{"main_", `{"type":"string"}`}, {"main", `{"type":"integer"}`}}},
 		{"references below an id", `{"$id":"http://example.com/main.json","type":"object","properties":{"c":{"$ref":"common.json"}}}`, "c BOOLEAN", []Reference{{"common.json", `{"type":"boolean"}`}}},
 		{"no reference", properties(`"c":{"$ref":"file:///etc/passwd"}`), "not among the schema's references", nil},
 		{"itself", properties(`"next":{"$ref":"#"}`), "field next.next contains itself", nil},
