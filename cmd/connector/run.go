@@ -209,20 +209,16 @@ func (c config) follow(layout *sink.Layout) follow {
 		if err != nil {
 			return nil, err
 		}
-		lacks, err := layout.Lacks(want, how)
-		if err != nil || lacks == nil {
+		next, err := layout.Toward(want, how)
+		if err != nil || next == layout {
 			return nil, err
 		}
-		return lacks, c.takes(layout, want)
+		return want, c.fitsColumns(next)
 	}
 }
 
-// takes tells why the configured columns can't be made in a table that has followed a schema, as where an expression reads a column that gets wider.
-func (c config) takes(layout *sink.Layout, want *arrow.Schema) error {
-	next, err := layout.Toward(want, c.Table.Sink.SchemaEvolution)
-	if err != nil {
-		return err
-	}
+// fitsColumns tells why the configured columns can't be made in a table that has followed a schema, as where an expression reads a column that gets wider.
+func (c config) fitsColumns(next *sink.Layout) error {
 	if _, err := c.columnsOf(next); err != nil {
 		return fmt.Errorf("table.columns and table.filter don't fit the table that follows: %w", err)
 	}

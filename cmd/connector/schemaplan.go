@@ -111,7 +111,7 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 			filled = append(filled, f.Name)
 		}
 	}
-	changes, later, err := sink.PlanEvolution(table.Shape(), time.Now, want, have, c.Table.Sink.SchemaEvolution, filled...)
+	changes, layout, err := sink.PlanEvolution(table.Shape(), time.Now, want, have, c.Table.Sink.SchemaEvolution, filled...)
 	if err != nil {
 		return nil, err
 	}
@@ -119,12 +119,10 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 	if misfit != nil {
 		return append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: misfit.Error()}), nil
 	}
-	plan, err := c.planOf(messages, later)
-	if _, fits := c.columnsOf(layout); err != nil && fits == nil {
-		if misfit := c.takes(layout, want); misfit != nil {
-			return append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: misfit.Error()}), nil
-		}
+	if misfit := c.fitsColumns(layout); misfit != nil && named != nil { // and they fit the table as it is
+		return append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: misfit.Error()}), nil
 	}
+	plan, err := c.planOf(messages, layout)
 	if err != nil {
 		return nil, &sink.Error{Op: "fitting the configured columns to the table", Err: err}
 	}
