@@ -17,7 +17,7 @@ type featureProperty struct{ key, value, feature string }
 // featureProperties are the table properties that need a feature where they have the value, and turn it on; any other value of
 // theirs needs none. A property with the prefix featurePrefix asks for the feature itself.
 var featureProperties = []featureProperty{
-	{"delta.enableChangeDataFeed", "true", "changeDataFeed"},
+	{changeDataFeedKey, "true", "changeDataFeed"},
 	{mappingModeKey, "name", "columnMapping"},
 	{mappingModeKey, "id", "columnMapping"},
 	{"delta.enableDeletionVectors", "true", "deletionVectors"},

@@ -53,7 +53,7 @@ var knownProperties = map[string]propertyValue{
 	"delta.tuneFileSizesForRewrites":        anyBool,
 	"delta.checkpointPolicy":                oneOf("classic or v2", "classic", "v2"),
 	"delta.columnMapping.mode":              oneOf("none, name or id", "none", "name", "id"),
-	"delta.enableChangeDataFeed":            anyBool,
+	changeDataFeedKey:                       anyBool,
 	"delta.enableDeletionVectors":           anyBool,
 	"delta.enableIcebergCompatV1":           anyBool,
 	"delta.enableIcebergCompatV2":           anyBool,

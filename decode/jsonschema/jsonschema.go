@@ -154,7 +154,9 @@ func (d *deriver) Load(url string) (any, error) {
 }
 
 // endsWith tells that an address ends with the name of a reference.
-func endsWith(url, name string) bool { return strings.HasSuffix(url, "/"+strings.TrimPrefix(name, "/")) }
+func endsWith(url, name string) bool {
+	return strings.HasSuffix(url, "/"+strings.TrimPrefix(name, "/"))
+}
 
 // note remembers the order of the keys in the next value.
 func (d *deriver) note(dec *json.Decoder, at string) error {
