@@ -111,7 +111,7 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 			filled = append(filled, f.Name)
 		}
 	}
-	changes, layout, err := sink.PlanEvolution(table.Shape(), time.Now, want, have, c.Table.Sink.SchemaEvolution, filled...)
+	changes, later, err := sink.PlanEvolution(table.Shape(), time.Now, want, have, c.Table.Sink.SchemaEvolution, filled...)
 	if err != nil {
 		return nil, err
 	}
@@ -119,10 +119,10 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 	if misfit != nil {
 		return append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: misfit.Error()}), nil
 	}
-	if misfit := c.fitsColumns(layout); misfit != nil && named != nil { // and they fit the table as it is
+	if misfit := c.fitsColumns(later); misfit != nil && c.fitsColumns(layout) == nil {
 		return append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: misfit.Error()}), nil
 	}
-	plan, err := c.planOf(messages, layout)
+	plan, err := c.planOf(messages, later)
 	if err != nil {
 		return nil, &sink.Error{Op: "fitting the configured columns to the table", Err: err}
 	}
