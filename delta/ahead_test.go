@@ -7,12 +7,14 @@ import (
 	"io"
 	"iter"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"kafkadelta/delta"
+	"kafkadelta/storage/faultstore"
 )
 
 // tally counts the requests of many goroutines.
@@ -307,21 +309,6 @@ func TestReadAheadProvesNothing(t *testing.T) {
 	}
 }
 
-// frozenGet is a store whose reader stands still within a read of an object.
-type frozenGet struct {
-	delta.LogStore
-	name      string
-	meanwhile func()
-}
-
-func (s *frozenGet) Get(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
-	if name == s.name && s.meanwhile != nil {
-		s.meanwhile()
-		s.meanwhile = nil
-	}
-	return s.LogStore.Get(ctx, name, offset, length)
-}
-
 // TestFrozenWithinARead: who stands still within the read of a version, until the log was cleaned beyond it and a late put has come into the hole, learns
 // nothing from what it reads there (rule C2a).
 func TestFrozenWithinARead(t *testing.T) {
@@ -341,18 +328,23 @@ func TestFrozenWithinARead(t *testing.T) {
 	} {
 		c := newClock()
 		s := created(t, c, "a INT")
-		frozen := &frozenGet{LogStore: s, name: delta.CommitName(1)}
+		frozen := faultstore.New(s)
 		table, other := open(t, frozen, c), open(t, s, c)
 		for i := range int64(3) {
 			commit(t, other, appendOf("app", i, "f"), delta.Committed)
 		}
-		frozen.meanwhile = func() {
+		once := sync.OnceFunc(func() {
 			c.add(2 * time.Minute)
 			late := read(t, s, delta.CommitName(2))
 			checkpointAt(t, s, 3, 1)
 			drop(t, s, delta.CommitName(0), delta.CommitName(1), delta.CommitName(2))
 			check(t, s.Put(ctx, delta.CommitName(1), late))
-		}
+		})
+		frozen.SetHook(func(op faultstore.Op) {
+			if op.Method == faultstore.MethodGet && op.Name == delta.CommitName(1) {
+				once()
+			}
+		})
 		if err := reads(table); !errors.Is(err, delta.ErrMissingCommit) {
 			t.Errorf("%s: %v, want ErrMissingCommit", name, err)
 		}

@@ -368,12 +368,22 @@ func TestControlRecordsAreCommittedAloneAfterAWhile(t *testing.T) {
 	})
 }
 
-// epochs makes the brokers answer with an end of the asked leader epoch, from now on.
+// epochEnd makes the brokers answer with an end of the asked leader epoch, from now on.
 func (w *world) epochEnd(end int64) *atomic.Int64 {
 	asked := &atomic.Int64{}
+	w.epochs(func() bool { asked.Add(1); return true }, func(epoch int32, p *kmsg.OffsetForLeaderEpochResponseTopicPartition) {
+		p.LeaderEpoch, p.EndOffset = epoch, end
+	})
+	return asked
+}
+
+// epochs answers the questions for leader epochs instead of the brokers, those that it takes.
+func (w *world) epochs(takes func() bool, answer func(epoch int32, p *kmsg.OffsetForLeaderEpochResponseTopicPartition)) {
 	w.kafka.ControlKey(int16(kmsg.OffsetForLeaderEpoch), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		w.kafka.KeepControl()
-		asked.Add(1)
+		if !takes() {
+			return nil, nil, false
+		}
 		r := req.(*kmsg.OffsetForLeaderEpochRequest)
 		resp := r.ResponseKind().(*kmsg.OffsetForLeaderEpochResponse)
 		for _, t := range r.Topics {
@@ -381,14 +391,14 @@ func (w *world) epochEnd(end int64) *atomic.Int64 {
 			rt.Topic = t.Topic
 			for _, p := range t.Partitions {
 				rp := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
-				rp.Partition, rp.LeaderEpoch, rp.EndOffset = p.Partition, p.LeaderEpoch, end
+				rp.Partition = p.Partition
+				answer(p.LeaderEpoch, &rp)
 				rt.Partitions = append(rt.Partitions, rp)
 			}
 			resp.Topics = append(resp.Topics, rt)
 		}
 		return resp, nil, true
 	})
-	return asked
 }
 
 // elect moves a partition to another broker, which raises its leader epoch.
@@ -564,24 +574,8 @@ func TestRewindWhileThePositionLoads(t *testing.T) {
 				k.stop()
 				var holding atomic.Bool
 				holding.Store(true)
-				w.kafka.ControlKey(int16(kmsg.OffsetForLeaderEpoch), func(req kmsg.Request) (kmsg.Response, error, bool) {
-					w.kafka.KeepControl()
-					if !holding.Load() {
-						return nil, nil, false
-					}
-					r := req.(*kmsg.OffsetForLeaderEpochRequest)
-					resp := r.ResponseKind().(*kmsg.OffsetForLeaderEpochResponse)
-					for _, t := range r.Topics {
-						rt := kmsg.NewOffsetForLeaderEpochResponseTopic()
-						rt.Topic = t.Topic
-						for _, p := range t.Partitions {
-							rp := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
-							rp.Partition, rp.ErrorCode = p.Partition, kerr.NotLeaderForPartition.Code
-							rt.Partitions = append(rt.Partitions, rp)
-						}
-						resp.Topics = append(resp.Topics, rt)
-					}
-					return resp, nil, true
+				w.epochs(holding.Load, func(_ int32, p *kmsg.OffsetForLeaderEpochResponseTopicPartition) {
+					p.ErrorCode = kerr.NotLeaderForPartition.Code
 				})
 				k = w.start()
 				w.eventually("assigned", func() bool { return strings.Count(w.logs.String(), "partitions assigned") == 2 })
