@@ -81,13 +81,13 @@ func restoredByFiles(ctx context.Context, store delta.LogStore, version int64, n
 		txn.Version = -1
 	}
 	last, ok := checkpoint.NewLastUnit(name, txn.Version, txn.LastUpdated)
-	if !ok && moved {
+	switch {
+	case !ok && moved:
 		return replaced, "", nil
-	}
-	if !ok {
+	case !ok:
 		return nil, "the log of the stream's last commit was cleaned, and nothing is recorded that tells whether the table was restored since", nil
 	}
-	if err := seesFiles(ctx, snap, last); err != nil || last.Found {
+	if err := showFiles(ctx, snap, last); err != nil || last.Found {
 		return nil, "", err
 	}
 	if moved {
@@ -100,8 +100,8 @@ func restoredByFiles(ctx context.Context, store delta.LogStore, version int64, n
 		"so most likely a RESTORE has restored the table", last.At.UTC().Format(time.RFC3339))}, "", nil
 }
 
-// seesFiles shows the files of a version to who looks for the stream's last unit.
-func seesFiles(ctx context.Context, snap *delta.Snapshot, last *checkpoint.LastUnit) error {
+// showFiles has who looks for the stream's last unit see the files of a version, until it is found.
+func showFiles(ctx context.Context, snap *delta.Snapshot, last *checkpoint.LastUnit) error {
 	for add, err := range snap.Files(ctx) {
 		if err != nil || last.See(add.Tags[checkpoint.TagKey], add.ModificationTime, add.Stats) {
 			return err

@@ -120,7 +120,7 @@ func PlanRewind(ctx context.Context, store delta.LogStore, r Rewinding) (*Rewind
 		err = p.checkPending(ctx, store)
 	}
 	if err == nil {
-		err = p.seeksLastUnit(ctx, store)
+		err = p.findLastUnit(ctx, store)
 	}
 	for _, m := range p.Moves {
 		if start := p.r.Kafka.Start[m.Partition]; m.From < 0 && m.To < start {
@@ -190,8 +190,8 @@ func (p *RewindPlan) takeVersion(ctx context.Context, store delta.LogStore, now 
 	return nil
 }
 
-// seeksLastUnit finds out whether the table has files of the stream's last unit, by which a start tells a RESTORE that comes after the rewind (rule A6a).
-func (p *RewindPlan) seeksLastUnit(ctx context.Context, store delta.LogStore) error {
+// findLastUnit finds out whether the table has files of the stream's last unit, by which a start tells a RESTORE that comes after the rewind (rule A6a).
+func (p *RewindPlan) findLastUnit(ctx context.Context, store delta.LogStore) error {
 	txn, ok := p.table.Txn(checkpoint.LastUnitAppID(p.r.Name))
 	if !ok {
 		return nil
@@ -205,7 +205,7 @@ func (p *RewindPlan) seeksLastUnit(ctx context.Context, store delta.LogStore) er
 	if err != nil {
 		return err
 	}
-	if err := seesFiles(ctx, snap, last); err != nil {
+	if err := showFiles(ctx, snap, last); err != nil {
 		return err
 	}
 	if last.Found {

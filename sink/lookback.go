@@ -69,16 +69,17 @@ func (t *Table) movedHome() bool {
 // are younger than the unit's commit and may have rows of Kafka: then its rows may have been moved into those, as by OPTIMIZE; not so in a table with another
 // id. Files are told from each other by their tags, and looked at one by one.
 func (t *Table) lookForLastUnit(ctx context.Context) error {
+	moved := t.movedHome()
 	replaced := t.wentBack(errors.New("the table's id is another one than when the stream committed last, and the files of that commit are not in it: it was replaced since"))
 	txn, ok := t.log.Txn(checkpoint.LastUnitAppID(t.opts.Name))
 	if !ok {
 		txn.Version = -1
 	}
 	last, ok := checkpoint.NewLastUnit(t.opts.Name, txn.Version, txn.LastUpdated)
-	if !ok && t.movedHome() {
+	switch {
+	case !ok && moved:
 		return replaced
-	}
-	if !ok {
+	case !ok:
 		t.opts.Log.Warn("the log of the stream's last commit was cleaned, and nothing is recorded that tells whether the table was restored since: run connector verify")
 		return nil
 	}
@@ -103,7 +104,7 @@ func (t *Table) lookForLastUnit(ctx context.Context) error {
 	switch {
 	case err != nil || last.Found:
 		return err
-	case t.movedHome():
+	case moved:
 		return replaced
 	case last.Rewritten():
 		t.opts.Log.Warn("the log of the stream's last commit was cleaned, and its files were rewritten: whether the table was restored since can't be told, run connector verify")
