@@ -57,6 +57,9 @@ func (t *Table) landAndTidy(ctx context.Context, units []*Unit) error {
 // the log's newest known one was judged.
 func (t *Table) land(ctx context.Context, units []*Unit) error {
 	for lost := 0; ; lost++ {
+		if t.ended != nil { // rule C1e: said to another goroutine, so that this one did not read it
+			return t.ended
+		}
 		if err := t.prepare(ctx, units, lost); err != nil {
 			return unlessDone(ctx, err)
 		}

@@ -153,8 +153,11 @@ func TestWhatIsReadAsTheContextEndsIsNotForgotten(t *testing.T) {
 				cut = ctx.Err() != nil
 				cancel()
 				b.store.SetHook(nil)
-				if err == nil || errors.Is(err, context.Canceled) {
-					err = table.Commit(t.Context(), []*sink.Unit{next})
+				if late := table.Commit(t.Context(), []*sink.Unit{next}); err == nil || errors.Is(err, context.Canceled) {
+					err = late
+				}
+				if next.State() == sink.Landed {
+					t.Errorf("cut at operation %d: a flush that waited beside the look has landed", at)
 				}
 				if err == nil && next.State() == sink.Dropped {
 					_, err = table.Claim(t.Context(), []checkpoint.Partition{partition(0)})
@@ -178,4 +181,40 @@ func (b *bench) restoreAll() {
 		lines = append(lines, fmt.Sprintf(`{"remove":{"path":%q,"dataChange":true,"deletionTimestamp":1}}`, add.Path))
 	}
 	b.foreign(lines...)
+}
+
+// TestLookingBackThatIsBrokenOffIsDoneAgain holds rule A6 for a worker whose partitions are taken away while it looks back, and come again.
+func TestLookingBackThatIsBrokenOffIsDoneAgain(t *testing.T) {
+	for name, befalls := range map[string]func(b *bench){
+		"a RESTORE":                  func(b *bench) { b.foreign(`{"commitInfo":{"operation":"RESTORE"}}`) },
+		"a RESTORE of a cleaned log": func(b *bench) { b.restoreAll(); b.foreign(stranger); b.clean() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			table := b.owner(1)
+			b.commit(table, b.unit(table, span(0, 0, 3)))
+			befalls(b)
+			cut := true
+			for at := 0; cut; at++ {
+				table := b.open()
+				ctx, cancel := context.WithCancel(t.Context())
+				var n atomic.Int64
+				b.store.SetHook(func(faultstore.Op) {
+					if n.Add(1) > int64(at) {
+						cancel()
+					}
+				})
+				err := table.Pin(ctx, pins(1))
+				cut = ctx.Err() != nil
+				cancel()
+				b.store.SetHook(nil)
+				if errors.Is(err, context.Canceled) {
+					err = table.Pin(t.Context(), pins(1))
+				}
+				if err == nil || !strings.Contains(err.Error(), "rewind") {
+					t.Errorf("cut at operation %d: a start says %v, want it refused", at, err)
+				}
+			}
+		})
+	}
 }

@@ -32,10 +32,11 @@ func (t *Table) lookBack(ctx context.Context) error {
 			return err
 		}
 		for _, commit := range commits {
-			if t.lookedBack, err = t.lookAt(ctx, commit); err != nil {
+			done, err := t.lookAt(ctx, commit)
+			if err != nil {
 				return err
 			}
-			if t.lookedBack {
+			if t.lookedBack = done; done {
 				break
 			}
 		}

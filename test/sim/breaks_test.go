@@ -98,6 +98,9 @@ var breaks = []broken{
 		}, {
 			commitGo,
 			"	if ctx.Err() != nil && finalError(\"\", err) == nil {\n", "	if ctx.Err() != nil {\n",
+		}, {
+			commitGo,
+			"		if t.ended != nil { // rule C1e", "		if t.log == nil { // rule C1e",
 		}},
 	},
 	{
