@@ -158,7 +158,13 @@ func (w *Writer) add(f *partFile, rows arrow.RecordBatch) error {
 	return err
 }
 
-// makeRoom seals the largest files, until the open ones take no more than that, or as many as are put at a time.
+const (
+	leastGroup = 1 << 20 // of the row groups, encoded, that are ended early to make room
+	mostBegun  = 64      // files that are open where that is done: each then has an object in the store, which takes descriptors
+)
+
+// makeRoom ends the largest row groups, so that files stay open until they have their size. Where those are small, or files are many, it seals the largest
+// files, until the open ones take no more than that, or as many as are put at a time.
 func (w *Writer) makeRoom(most int64) error {
 	left := w.memory
 	for _, f := range w.open {
@@ -168,6 +174,16 @@ func (w *Writer) makeRoom(most int64) error {
 	files := slices.SortedFunc(maps.Values(w.open), func(a, b *partFile) int {
 		return cmp.Or(cmp.Compare(b.memory+b.kept, a.memory+a.kept), cmp.Compare(a.key, b.key))
 	})
+	for i := 0; i < len(files) && left > most && len(files) <= mostBegun; i++ {
+		f := files[i]
+		before := f.memory
+		if err := f.EndGroup(leastGroup); err != nil {
+			return fmt.Errorf("writing a data file: %w", err)
+		}
+		f.memory = f.Memory()
+		left += f.memory - before
+		w.memory += f.memory - before
+	}
 	n := 0
 	for n < min(putting, len(files)-1) && left > most {
 		left -= files[n].memory + files[n].kept

@@ -269,6 +269,15 @@ const (
 	slack      = 2
 )
 
+// EndGroup writes out the row group that fills, if it has at least so many bytes, encoded: the file goes on in another one, and takes less memory. After an
+// error it is only good for Abort.
+func (f *File) EndGroup(least int64) error {
+	if f.usable() != nil || f.encoder == nil || f.encoder.group.encoded < least {
+		return nil
+	}
+	return f.guard(func() error { f.encoder.endRowGroup(); return f.out.err })
+}
+
 // Seal encodes what is left, and hands it to the object: after it, Close only waits for the store, and takes no more of the encoder's memory. Nothing
 // is written to the file any more. After an error it is only good for Abort.
 func (f *File) Seal() error {
