@@ -303,6 +303,9 @@ func (e *explainer) tell() {
 	case e.e.letter() != nil:
 		l := e.e.letter()
 		e.set(DeadLetter, "%s; it is a dead letter since %s: %s%s: %s", e.spanText(), l.Time.UTC().Format(time.RFC3339), l.Reason, at(l.FieldPath), l.Error)
+	case len(e.e.Spans) > 0 && e.isAhead():
+		t := e.tracks[len(e.tracks)-1]
+		e.set(NotReached, "%s, and it has no row since; the stream was rewound to offset %d, and has not come to it again: the table has taken the offsets up to %d, by its txn %s", e.spanText(), t.pin, t.txn, checkpoint.AppID(t.name, t.ID))
 	case len(e.e.Rows) > 0:
 		e.set(DeletedRow, "its row was deleted, by a deletion vector of %s", e.e.Rows[0].File)
 	case len(e.e.Spans) > 0 && !e.offsets:
@@ -312,6 +315,12 @@ func (e *explainer) tell() {
 	default:
 		e.outside()
 	}
+}
+
+// isAhead tells that the newest generation has still to come to the offset.
+func (e *explainer) isAhead() bool {
+	t := e.tracks[len(e.tracks)-1]
+	return t.pin >= 0 && t.pin <= e.e.Offset && t.txn != -2 && t.txn < e.e.Offset
 }
 
 // outside tells of an offset that is in no span that is left.

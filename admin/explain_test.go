@@ -103,6 +103,15 @@ func TestExplainAfterARewind(t *testing.T) {
 	if got := f.explain(0, 5); got.Fate != admin.NoRow || !strings.Contains(got.Text, "version 2 has taken it") {
 		t.Errorf("a message that only the first has taken is %q, %q", got.Fate, got.Text)
 	}
+	// What was deleted, and is to be read again, is not deleted for good.
+	f = newFixture(t, setup{})
+	f.commit(take{0, 0, 20, nil, 0})
+	f.rewrite("DELETE", true, func(p place) bool { return p.offset < 10 })
+	f.rewind(rewinding(map[int32]int64{0: 10}))
+	f.commit(take{0, 10, 12, nil, 0})
+	if got := f.explain(0, 15); got.Fate != admin.NotReached || !strings.Contains(got.Text, "the stream was rewound to offset 10, and has not come to it again: the table has taken the offsets up to 11") {
+		t.Errorf("a message that is to be read again is %q, %q", got.Fate, got.Text)
+	}
 	// A dead letter of the first generation is none of the last.
 	f = newFixture(t, setup{})
 	f.commit(take{0, 0, 20, nil, 0})
