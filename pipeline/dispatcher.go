@@ -27,9 +27,11 @@ const (
 	minInFlight = 1 << 20
 	// minPoll is what one of many pipelines polls at most, in messages: each holds some hundred bytes besides its value.
 	minPoll = 500
-	// spreadLag is the number of unread messages of a partition past which it is given a lane of its own choice. Below,
-	// all partitions share the first lane, so that files are few at low rates.
-	spreadLag = 20_000
+	// Partitions are spread over the lanes while the owned ones have more unread together than spreadLag messages or spreadBytes, those included that came
+	// without a pause. Below, all share the first lane, so that a commit has few files.
+	spreadLag   = 20_000
+	spreadBytes = 16 << 20
+	pollPause   = 5 * time.Millisecond
 	// failedPollWait is the pause after a poll that returned nothing but errors.
 	failedPollWait = 100 * time.Millisecond
 	// checkSourceInterval is how often Kafka is asked for a sign of life while it does not answer as it should.
@@ -88,12 +90,13 @@ type dispatcher struct {
 	saidOfSource   string // the latest warning, and when
 	saidAt         time.Time
 
-	poison  *endedAt // on_error: fail, or a limit, met this
-	quota   *quota
-	pace    pace
-	gone    error // the topic has been deleted
-	emptied bool  // since then, all that the client had fetched of it was taken
-	failure error // final
+	poison              *endedAt // on_error: fail, or a limit, met this
+	quota               *quota
+	pace                pace
+	streak, streakBytes int64 // messages that came since a poll had to wait for some, and their bytes
+	gone                error // the topic has been deleted
+	emptied             bool  // since then, all that the client had fetched of it was taken
+	failure             error // final
 
 	// Shared.
 	events     chan func()
@@ -115,25 +118,27 @@ type dispatcher struct {
 // part is one owned partition.
 type part struct {
 	checkpoint.Partition
-	next       int64            // first offset that was not dispatched
-	committed  int64            // first offset that the table does not hold
-	leader     checkpoint.Epoch // of the last record that was dispatched
-	doubted    time.Time        // since when Kafka may not have what comes next; zero for no doubt
-	said       said             // by the leader, the last time it was asked, and since when it has said no other
-	saidSince  time.Time
-	lostTo     int64 // offsets before it, from next on, are gone for good
-	validFrom  int64 // number of the first poll whose messages count
-	loading    int64 // position that the client was given with the assignment, as long as no message has come; 0 then. See insist
-	insistAt   time.Time
-	insistWait time.Duration
-	heldUp     bool // it stands still, until heldUntil at least: see standStill
-	heldUntil  time.Time
-	waits      bool  // a message that it was held up at was not taken yet
-	reclaim    bool  // its position must be read from the table again
-	epoch      int64 // the latest epoch in which something was dispatched
-	lane       *lane // in that epoch
-	rank       int   // among the owned partitions
-	lag        *lagGauge
+	next        int64            // first offset that was not dispatched
+	committed   int64            // first offset that the table does not hold
+	leader      checkpoint.Epoch // of the last record that was dispatched
+	doubted     time.Time        // since when Kafka may not have what comes next; zero for no doubt
+	said        said             // by the leader, the last time it was asked, and since when it has said no other
+	saidSince   time.Time
+	lostTo      int64 // offsets before it, from next on, are gone for good
+	validFrom   int64 // number of the first poll whose messages count
+	loading     int64 // position that the client was given with the assignment, as long as no message has come; 0 then. See insist
+	insistAt    time.Time
+	insistWait  time.Duration
+	heldUp      bool // it stands still, until heldUntil at least: see standStill
+	heldUntil   time.Time
+	waits       bool  // a message that it was held up at was not taken yet
+	reclaim     bool  // its position must be read from the table again
+	epoch       int64 // the latest epoch in which something was dispatched
+	lane        *lane // in that epoch
+	rank        int   // among the owned partitions
+	lag         *lagGauge
+	unread      int64 // messages, behind those of the last fetch, and how many bytes these are by the size of that
+	unreadBytes int64
 }
 
 func newDispatcher(ctx context.Context, o Options) *dispatcher {
@@ -318,6 +323,7 @@ func (d *dispatcher) pollOnce(ctx context.Context) {
 		cancel()
 	}
 	d.polls++
+	begun := d.Now()
 	fetches := d.source.Poll(pollCtx, d.part(source.PollRecords, minPoll))
 	d.pollMu.Lock()
 	d.stopPoll = nil
@@ -330,6 +336,9 @@ func (d *dispatcher) pollOnce(ctx context.Context) {
 		failed = true
 		d.sourceError(topic, id, err)
 	})
+	if d.Now().Sub(begun) > pollPause {
+		d.streak, d.streakBytes = 0, 0
+	}
 	d.emptied = gone && fetches.NumRecords() == 0 && !errors.Is(pollCtx.Err(), context.Canceled) // by an event: then it has not looked
 	if failed && fetches.NumRecords() == 0 {                                                     // the client may answer so at once, again and again
 		d.waitForEvent(ctx, d.Now().Add(failedPollWait))
@@ -378,17 +387,20 @@ func (d *dispatcher) dispatch(f kgo.FetchTopicPartition) {
 		end = f.LastStableOffset
 	}
 	p.lag.set(max(end-last-1, 0))
-	d.assignLane(p, end-last)
-	m := message{
-		part: p.Partition, first: p.next, records: records, generation: p.lane.wanted().generation,
-		epoch: p.epoch, from: p.validFrom, leader: p.leader, again: p.waits,
-	}
 	messages, bytes := int64(0), int64(0)
 	for _, r := range records {
 		bytes += int64(Size(r))
 		if !r.Attrs.IsControl() {
 			messages++
 		}
+	}
+	p.unread = max(end-last-1, 0)
+	p.unreadBytes = p.unread * (bytes / int64(len(records)))
+	d.streak, d.streakBytes = d.streak+int64(len(records)), d.streakBytes+bytes
+	d.assignLane(p)
+	m := message{
+		part: p.Partition, first: p.next, records: records, generation: p.lane.wanted().generation,
+		epoch: p.epoch, from: p.validFrom, leader: p.leader, again: p.waits,
 	}
 	m.bytes = bytes + int64(len(records))*source.RecordMemory
 	if !d.send(p, m) {
@@ -403,7 +415,7 @@ func (d *dispatcher) dispatch(f kgo.FetchTopicPartition) {
 }
 
 // assignLane gives the partition its lane for the filling epoch.
-func (d *dispatcher) assignLane(p *part, lag int64) {
+func (d *dispatcher) assignLane(p *part) {
 	if p.epoch == d.epoch.id {
 		return
 	}
@@ -413,9 +425,18 @@ func (d *dispatcher) assignLane(p *part, lag int64) {
 	}
 	d.epoch.parts[p.Partition] = struct{}{}
 	p.lane = d.lanes[0]
-	if lag > spreadLag {
+	if d.epoch.spread = d.epoch.spread || d.isBehind(); d.epoch.spread {
 		p.lane = d.lanes[p.rank%len(d.lanes)]
 	}
+}
+
+// isBehind tells whether there is enough unread for all lanes.
+func (d *dispatcher) isBehind() bool {
+	messages, bytes := d.streak, d.streakBytes
+	for _, p := range d.parts {
+		messages, bytes = messages+p.unread, bytes+p.unreadBytes
+	}
+	return messages > spreadLag || bytes > spreadBytes
 }
 
 // send waits for room in the lane's queue, and goes on with events meanwhile. It reports false if such an event made the

@@ -153,7 +153,7 @@ func (d *dispatcher) passLost() {
 		}
 		at := p.lostTo
 		p.lostTo, p.doubted, p.validFrom = 0, time.Time{}, d.polls // send asks whether it still counts
-		d.assignLane(p, 0)
+		d.assignLane(p)
 		if !d.send(p, message{part: p.Partition, first: p.next, lost: at - p.next, generation: p.lane.wanted().generation, epoch: p.epoch, from: p.validFrom, leader: p.leader}) {
 			continue // it was dropped meanwhile, and is read again from where the table is
 		}

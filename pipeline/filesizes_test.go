@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,6 +86,41 @@ func TestFewFilesAtLowRates(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestABacklogIsSpread: all lanes work on what is unread, be it little in each of many partitions, or few large messages.
+func TestABacklogIsSpread(t *testing.T) {
+	for name, produce := range map[string]func(w *world){
+		"many partitions": func(w *world) { w.produceAll(16, 5_000) },
+		"large messages": func(w *world) {
+			text := strings.Repeat("x", 100_000)
+			var records []*kgo.Record
+			for i := range 16 * 60 {
+				records = append(records, &kgo.Record{Topic: topic, Partition: int32(i % 16), Value: fmt.Appendf(nil, `{"n": %d, "text": %q}`, i, text)})
+			}
+			kafkatest.ProduceTo(w.t, w.client, records)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			scenario(t, 16, func(w *world) {
+				produce(w)
+				w.untilEnd(func(s *setup) { s.Lanes = 2 })
+				most := 0
+				for v := range w.version() + 1 {
+					files := 0
+					for _, line := range w.logLines(v) {
+						if line.Add != nil {
+							files++
+						}
+					}
+					most = max(most, files)
+				}
+				if most != 2 {
+					t.Errorf("commits have at most %d files: some lane did nothing", most)
+				}
+			})
+		})
+	}
 }
 
 // TestAdaptiveHoldsTheGoal: messages that come all the time are in the table within flush.freshness, in hardly more commits than that allows, where

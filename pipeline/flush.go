@@ -26,6 +26,7 @@ type epoch struct {
 	units    []*sink.Unit
 	counted  map[*sink.Unit]tally              // for their messages
 	parts    map[checkpoint.Partition]struct{} // that messages were dispatched of
+	spread   bool                              // over all lanes, since there was enough unread for them
 	ctx      context.Context                   //nolint:containedctx // of the commit; a revocation that runs out of time ends it
 	cancel   context.CancelFunc
 }

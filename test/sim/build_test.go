@@ -50,7 +50,7 @@ var repeatable = []change{
 // smaller makes small what is too large for a world: a backlog of two messages spreads partitions over lanes, and whoever has seen some versions is in a
 // crowd once there is contention.
 var smaller = []change{
-	{dispatchGo, "	spreadLag = 20_000\n", "	spreadLag = 2\n"},
+	{dispatchGo, "	spreadLag   = 20_000\n", "	spreadLag   = 2\n"},
 	{"../../sink/combine.go", "	someCrowd = 1.3\n", "	someCrowd = 0.9\n"},
 }
 
