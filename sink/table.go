@@ -461,7 +461,7 @@ func (t *Table) replaced(version int64, how string) error {
 
 // wentBack says what to do where rows went back or away, and the offsets did not.
 func (t *Table) wentBack(err error) error {
-	hint := cmp.Or(t.followsHint(), "rows went back or away but the offsets did not, so that going on would lose rows silently: after a RESTORE to version N, `connector rewind --to-table-version N` takes the offsets back to that version; in a table that was replaced, `connector rewind --to earliest`, or `--to-offsets`, says which messages are to be in it; start again then")
+	hint := cmp.Or(t.followsHint(), "rows went back or away but the offsets did not, so that going on would lose rows silently: after a RESTORE to version N, `connector rewind --to-table-version N` takes the offsets back to that version; in a table that was replaced, `connector rewind --to earliest`, or `--to-offsets`, says which messages are to be in it (look first whether the stream's rows are still there: then they are the offsets behind them); start again then")
 	return &Error{Op: "reading the table's log", Err: err, Hint: hint}
 }
 

@@ -272,8 +272,8 @@ const (
 // EndGroup writes out the row group that fills, if it has at least so many bytes, encoded: the file goes on in another one, and takes less memory. After an
 // error it is only good for Abort.
 func (f *File) EndGroup(least int64) error {
-	if f.usable() != nil || f.encoder == nil || f.encoder.group.encoded < least {
-		return nil
+	if err := f.usable(); err != nil || f.encoder == nil || f.encoder.group.encoded < least {
+		return err
 	}
 	return f.guard(func() error { f.encoder.endRowGroup(); return f.out.err })
 }
