@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"slices"
 	"time"
 
 	"kafkadelta/batch"
@@ -21,24 +20,24 @@ const paceMemory = 16
 // slack is the part of the goal that is kept for what no flush has measured: a poll that waits, a busy machine.
 const slack = 16
 
-// by is when the flush of a message has to begin that came now and was produced at `made`. Where even the quickest of the last flushes would be too late for it,
-// since the stream is behind or the message's clock is off, the goal is nobody's hurry: larger files are of more use. One slow flush gives no goal up.
+// by is when the flush of a message has to begin that came now and was produced at `made`. Where it can't be held, since the stream is behind or
+// the message's clock is off, the goal is nobody's hurry: larger files are of more use. Where only flushes are too slow for it, they follow each
+// other, so that there are few anyway, and the first that is quick again holds it.
 func (p *pace) by(now, made time.Time) time.Time {
 	if p.Mode != batch.ModeAdaptive {
 		return now.Add(p.Interval)
 	}
-	if made.After(now) {
-		made = now
-	}
-	quickest, slowest := p.lately()
-	if now.Sub(made)+quickest > p.Freshness {
+	age := max(now.Sub(made), 0)
+	room := p.Freshness - p.Freshness/slack - age
+	slowest, ok := p.slowest(room)
+	switch {
+	case ok:
+		return now.Add(max(room-slowest, p.Freshness/slack)) // within the slack the goal is held yet
+	case age > p.Freshness/2:
 		return now.Add(max(p.Interval, p.Freshness))
+	default:
+		return now.Add(p.Freshness / slack)
 	}
-	by, soonest := made.Add(p.Freshness-p.Freshness/slack-slowest), now.Add(p.Freshness/4)
-	if by.Before(soonest) { // commits take as long as the goal: shorter waits would only make more of them
-		return soonest
-	}
-	return by
 }
 
 func (p *pace) flushed(took time.Duration) {
@@ -46,11 +45,16 @@ func (p *pace) flushed(took time.Duration) {
 	p.count++
 }
 
-// lately is how long the quickest and the slowest of the last flushes took; a guess before the first.
-func (p *pace) lately() (quickest, slowest time.Duration) {
+// slowest is the longest of the last flushes among those that fit into `room`, and whether any did; a guess before the first. One that took longer
+// would miss the goal however early it began: to be early for its sake would only make more of them.
+func (p *pace) slowest(room time.Duration) (slowest time.Duration, ok bool) {
 	if p.count == 0 {
-		return 0, p.Freshness / 4
+		return p.Freshness / 4, p.Freshness/4 <= room
 	}
-	last := p.took[:min(p.count, paceMemory)]
-	return slices.Min(last), slices.Max(last)
+	for _, took := range p.took[:min(p.count, paceMemory)] {
+		if took <= room {
+			slowest, ok = max(slowest, took), true
+		}
+	}
+	return slowest, ok
 }
