@@ -2,9 +2,16 @@ package main
 
 import (
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // keepCollector has Go's collector keep to its own limit again after the test.
@@ -46,5 +53,34 @@ func TestMemoryLimitInTheFile(t *testing.T) {
 		if _, err := loadDaemon(file(t, "c.yaml", text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error is %v, want %s", text, err, want)
 		}
+	}
+}
+
+// TestMetricsLeaveAProcessIdle: what it costs to be looked at by two servers, each every five seconds, leaves half for the fetches, with 2,000 partitions.
+func TestMetricsLeaveAProcessIdle(t *testing.T) {
+	const partitions, looks = 2000, 2 * int(idleCheck/(5*time.Second))
+	registry := prometheus.NewRegistry()
+	wrapped := prometheus.WrapRegistererWith(prometheus.Labels{"stream": "s"}, registry)
+	for _, name := range []string{"kafkadelta_lag_messages", "kafkadelta_committed_offset"} {
+		gauge := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name}, []string{"topic", "partition"})
+		wrapped.MustRegister(gauge)
+		for i := range partitions {
+			gauge.WithLabelValues("t", strconv.Itoa(i)).Set(1e9)
+		}
+	}
+	h := newHub()
+	h.runs("s", func() error { return nil }, registry)
+	look := func() {
+		request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil)
+		request.Header.Set("Accept-Encoding", "gzip")
+		promhttp.HandlerFor(h.metrics(), promhttp.HandlerOpts{}).ServeHTTP(httptest.NewRecorder(), request)
+	}
+	look()
+	before := allocated()
+	for range looks {
+		look()
+	}
+	if took := allocated() - before; took < partitions || took > idleAllocations/2 {
+		t.Errorf("%d looks at the metrics of %d partitions allocate %d bytes, a process is idle below %d", looks, partitions, took, idleAllocations)
 	}
 }
