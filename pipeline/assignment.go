@@ -113,6 +113,8 @@ func (d *dispatcher) assign(next map[checkpoint.Partition]checkpoint.Position) {
 		if old := d.parts[id]; old != nil && old.epoch != 0 {
 			d.markReclaim(id)
 			continue
+		} else if old != nil {
+			d.setUnread(old, 0, 0)
 		}
 		d.source.Resume(id) // it may have been held up when it was here before
 		d.parts[id] = &part{Partition: id, next: at.Next, committed: at.Next, loading: at.Next, leader: at.Epoch, validFrom: d.polls + 1, lag: d.Metrics.lag(id)}
@@ -173,6 +175,7 @@ func (d *dispatcher) revoke(parts []checkpoint.Partition, done chan struct{}) {
 			continue
 		}
 		delete(d.parts, id)
+		d.setUnread(p, 0, 0)
 		p.lag.remove()
 		switch {
 		case p.epoch == 0: // nothing was dispatched since it was assigned or sought

@@ -90,13 +90,14 @@ type dispatcher struct {
 	saidOfSource   string // the latest warning, and when
 	saidAt         time.Time
 
-	poison              *endedAt // on_error: fail, or a limit, met this
-	quota               *quota
-	pace                pace
-	streak, streakBytes int64 // messages that came since a poll had to wait for some, and their bytes
-	gone                error // the topic has been deleted
-	emptied             bool  // since then, all that the client had fetched of it was taken
-	failure             error // final
+	poison  *endedAt // on_error: fail, or a limit, met this
+	quota   *quota
+	pace    pace
+	unread  backlog // of all owned partitions
+	streak  backlog // what came since a poll had to wait
+	gone    error   // the topic has been deleted
+	emptied bool    // since then, all that the client had fetched of it was taken
+	failure error   // final
 
 	// Shared.
 	events     chan func()
@@ -118,28 +119,30 @@ type dispatcher struct {
 // part is one owned partition.
 type part struct {
 	checkpoint.Partition
-	next        int64            // first offset that was not dispatched
-	committed   int64            // first offset that the table does not hold
-	leader      checkpoint.Epoch // of the last record that was dispatched
-	doubted     time.Time        // since when Kafka may not have what comes next; zero for no doubt
-	said        said             // by the leader, the last time it was asked, and since when it has said no other
-	saidSince   time.Time
-	lostTo      int64 // offsets before it, from next on, are gone for good
-	validFrom   int64 // number of the first poll whose messages count
-	loading     int64 // position that the client was given with the assignment, as long as no message has come; 0 then. See insist
-	insistAt    time.Time
-	insistWait  time.Duration
-	heldUp      bool // it stands still, until heldUntil at least: see standStill
-	heldUntil   time.Time
-	waits       bool  // a message that it was held up at was not taken yet
-	reclaim     bool  // its position must be read from the table again
-	epoch       int64 // the latest epoch in which something was dispatched
-	lane        *lane // in that epoch
-	rank        int   // among the owned partitions
-	lag         *lagGauge
-	unread      int64 // messages, behind those of the last fetch, and how many bytes these are by the size of that
-	unreadBytes int64
+	next       int64            // first offset that was not dispatched
+	committed  int64            // first offset that the table does not hold
+	leader     checkpoint.Epoch // of the last record that was dispatched
+	doubted    time.Time        // since when Kafka may not have what comes next; zero for no doubt
+	said       said             // by the leader, the last time it was asked, and since when it has said no other
+	saidSince  time.Time
+	lostTo     int64 // offsets before it, from next on, are gone for good
+	validFrom  int64 // number of the first poll whose messages count
+	loading    int64 // position that the client was given with the assignment, as long as no message has come; 0 then. See insist
+	insistAt   time.Time
+	insistWait time.Duration
+	heldUp     bool // it stands still, until heldUntil at least: see standStill
+	heldUntil  time.Time
+	waits      bool  // a message that it was held up at was not taken yet
+	reclaim    bool  // its position must be read from the table again
+	epoch      int64 // the latest epoch in which something was dispatched
+	lane       *lane // in that epoch
+	rank       int   // among the owned partitions
+	lag        *lagGauge
+	unread     backlog // behind the last fetch
 }
+
+// backlog is how much there is to read. Bytes are estimated by the size of what came last.
+type backlog struct{ messages, bytes int64 }
 
 func newDispatcher(ctx context.Context, o Options) *dispatcher {
 	d := &dispatcher{
@@ -337,7 +340,7 @@ func (d *dispatcher) pollOnce(ctx context.Context) {
 		d.sourceError(topic, id, err)
 	})
 	if d.Now().Sub(begun) > pollPause {
-		d.streak, d.streakBytes = 0, 0
+		d.streak = backlog{}
 	}
 	d.emptied = gone && fetches.NumRecords() == 0 && !errors.Is(pollCtx.Err(), context.Canceled) // by an event: then it has not looked
 	if failed && fetches.NumRecords() == 0 {                                                     // the client may answer so at once, again and again
@@ -394,9 +397,8 @@ func (d *dispatcher) dispatch(f kgo.FetchTopicPartition) {
 			messages++
 		}
 	}
-	p.unread = max(end-last-1, 0)
-	p.unreadBytes = p.unread * (bytes / int64(len(records)))
-	d.streak, d.streakBytes = d.streak+int64(len(records)), d.streakBytes+bytes
+	d.setUnread(p, max(end-last-1, 0), bytes/int64(len(records)))
+	d.streak = backlog{d.streak.messages + int64(len(records)), d.streak.bytes + bytes}
 	d.assignLane(p)
 	m := message{
 		part: p.Partition, first: p.next, records: records, generation: p.lane.wanted().generation,
@@ -432,11 +434,14 @@ func (d *dispatcher) assignLane(p *part) {
 
 // isBehind tells whether there is enough unread for all lanes.
 func (d *dispatcher) isBehind() bool {
-	messages, bytes := d.streak, d.streakBytes
-	for _, p := range d.parts {
-		messages, bytes = messages+p.unread, bytes+p.unreadBytes
-	}
-	return messages > spreadLag || bytes > spreadBytes
+	return d.unread.messages+d.streak.messages > spreadLag || d.unread.bytes+d.streak.bytes > spreadBytes
+}
+
+// setUnread notes how many messages of a partition are still to come, of so many bytes each.
+func (d *dispatcher) setUnread(p *part, messages, size int64) {
+	now := backlog{messages, messages * size}
+	d.unread = backlog{d.unread.messages + now.messages - p.unread.messages, d.unread.bytes + now.bytes - p.unread.bytes}
+	p.unread = now
 }
 
 // send waits for room in the lane's queue, and goes on with events meanwhile. It reports false if such an event made the

@@ -112,6 +112,24 @@ func TestNothingIsClaimedBehindARevocation(t *testing.T) {
 	}
 }
 
+// TestABacklogGoesWithItsPartition: what was unread of a partition that was given away does not spread the others over the lanes.
+func TestABacklogGoesWithItsPartition(t *testing.T) {
+	d, one := claimed(t, memory.New())
+	d.parts[one] = &part{Partition: one, lag: d.Metrics.lag(one)}
+	for _, unread := range []backlog{{spreadLag + 1, 1}, {1, spreadBytes + 1}} {
+		d.setUnread(d.parts[one], unread.messages, unread.bytes)
+		if !d.isBehind() {
+			t.Errorf("not behind with %v", unread)
+		}
+	}
+	done := make(chan struct{})
+	d.revoke([]checkpoint.Partition{one}, done)
+	eventsUntil(t, d, closed(done))
+	if d.wait.Wait(); d.isBehind() {
+		t.Errorf("behind by %v, without a partition", d.unread)
+	}
+}
+
 // TestAClaimThatALateReleaseHasTaken: a partition comes back while its last flush hangs beyond the revocation's limit, and the end of that
 // flush gives up the claim of now. The idle worker gets it again, or it would not see what others do to the partition (rule A3), nor keep its
 // txn from expiring (rule A4).
