@@ -32,12 +32,14 @@ lint: ## run go vet, the linters and the format check of .golangci.yml
 bench: ## measure every stage, and the whole path from a broker; with BENCH="-against HEAD" side by side with a revision
 	$(GO) run ./bench $(BENCH)
 
-nightly: fuzz cross ## what takes long: fuzzing, all systems, every test three times in random order, Spark for longer, a million files, races and broken connections on each cloud's server, a storm of a million messages, a registry and a broker that are away for a minute, 60 kills of three topics into one table, 100 rounds of chaos on each store, a thousand simulated workers, the model of the protocol in its large worlds, 10,000 seeds of the simulation, and each rule taken out of the code
+nightly: fuzz cross ## what takes long: fuzzing, all systems, every test three times in random order, Spark for longer, a million files, races and broken connections on each cloud's server, a storm of a million messages, a registry and a broker that are away for a minute, six versions of a schema under kills, 50 topics in one process, 60 kills of three topics into one table, 100 rounds of chaos on each store, a thousand simulated workers, the model of the protocol in its large worlds, 10,000 seeds of the simulation, and each rule taken out of the code
 	$(GO) test -race -count 3 -shuffle on -timeout 2h ./...
 	$(GO) test -run TestSpark -timeout 1h ./test/e2e -spark-time 10m
 	$(GO) test -run 'OnClouds|TestNetworkFaults' -timeout 2h ./test/e2e -writers 8 -appends 20 -every 1 -fault-runs 200
 	$(GO) test -run TestPoisonStorm -timeout 1h ./test/e2e -storm 1000000 -results results/storm.txt
 	$(GO) test -run 'TestRegistryDown|TestBrokerDown' -timeout 1h ./test/e2e -outage 60s -results results/outage.txt
+	$(GO) test -run TestEvolution -timeout 1h ./test/e2e -results results/evolution.txt
+	$(GO) test -run TestFiftyTopics -timeout 1h ./test/e2e -results results/topics.txt
 	$(GO) test -run TestKillTopicsOfOneTable -timeout 1h ./test/e2e -kills 60 -results results/topics.txt
 	$(GO) test -run TestChaos -timeout 6h ./test/e2e -chaos-rounds 100 -results results/chaos.txt
 	$(GO) test -run TestFleetScale -v -timeout 3h ./sink -fleet-runs 32x64/1s,400x4000/10s,1000x10000/10s -fleet-results results/fleet.md

@@ -13,6 +13,8 @@ import (
 	"github.com/linkedin/goavro/v2"
 	"github.com/twmb/franz-go/pkg/sr"
 	"github.com/twmb/franz-go/pkg/sr/srfake"
+
+	"kafkadelta/internal/savetest"
 )
 
 // grownColumns are those of the table after all versions of the schema.
@@ -134,7 +136,9 @@ func (e *era) message(i int) []byte {
 }
 
 // TestEvolution: six versions of a schema interleave over eight partitions and three workers, which are killed again and again. Each message
-// is one row, with its values, and null in the columns that its version did not know.
+// is one row, with its values, and null in the columns that its version did not know. By hand, with the numbers of results/evolution.txt:
+//
+//	go test ./test/e2e -run TestEvolution -results results/evolution.txt
 func TestEvolution(t *testing.T) {
 	for _, format := range []string{"avro", "json"} {
 		t.Run(format, func(t *testing.T) { evolutionRun(t, format) })
@@ -142,7 +146,7 @@ func TestEvolution(t *testing.T) {
 }
 
 func evolutionRun(t *testing.T, format string) {
-	const partitions = 8
+	const partitions, kills = 8, 9
 	kafka := realKafka(t)
 	topic := "evolution-" + format + "-" + fmt.Sprint(time.Now().UnixNano())
 	createTopic(t, kafka.brokers(), topic, partitions)
@@ -160,7 +164,7 @@ func evolutionRun(t *testing.T, format string) {
 	config := s.write(t)
 	l := startLoad(t, kafka.brokers(), topic, partitions, 800, e.message)
 	workers := []*process{run(t, config), run(t, config), run(t, config)}
-	for round := range 9 {
+	for round := range kills {
 		p := workers[round%3]
 		p.waitCommit(1)
 		time.Sleep(500 * time.Millisecond)
@@ -194,10 +198,13 @@ func evolutionRun(t *testing.T, format string) {
 	}
 	wantVerified(t, config, s.table)
 	want := expect(t, topic, rows, grownRow)
-	want.check(t, s.table)
+	agreed := want.check(t, s.table)
 	want.checkWithSpark(t, s.table)
 	log := readLog(t, s.table, s.name)
-	t.Logf("%d messages %v in %d versions with rows", len(sent), count, log.commits)
+	report := fmt.Sprintf("%s: %d messages of six versions of a schema (%v) over %d partitions, three workers that were killed %d times in all; %d versions of the table with rows\n"+
+		"  checked by verify, verify.py, and %s and spark: each message is one row, with its values, null in the columns that its version did not know\n", t.Name(), len(sent), count, partitions, kills, log.commits, strings.Join(agreed, ", "))
+	t.Log(report)
+	savetest.Result(t, *results, report)
 	if out := command(t, exitOK, "table", "inspect", s.table); !strings.Contains(out, "deep STRUCT<a: BIGINT, b: STRING>") {
 		t.Errorf("the table is\n%s", out)
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafkadelta/internal/savetest"
 )
 
 // peakMemory is the most that a process has had resident, in bytes, as Linux tells.
@@ -43,7 +45,9 @@ func (p *process) rowsByStream() map[string]int {
 }
 
 // TestFiftyTopics: one process finds 50 topics by a pattern, half of them after it has started, and brings each into a table of its own,
-// in less than 1 GiB, while all of them catch up at once.
+// in less than 1 GiB, while all of them catch up at once. By hand, with the numbers of results/topics.txt:
+//
+//	go test ./test/e2e -run TestFiftyTopics -results results/topics.txt
 func TestFiftyTopics(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		missing(t, "the memory of a process is read from /proc")
@@ -96,7 +100,6 @@ func TestFiftyTopics(t *testing.T) {
 		return rows >= topics*each
 	})
 	peak := peakMemory(t, p.cmd.Process.Pid)
-	t.Logf("%d topics with %d messages each; peak memory %d MiB", topics, each, peak>>20)
 	if peak > 1<<30 {
 		t.Errorf("the process had %d MiB, want less than 1 GiB", peak>>20)
 	}
@@ -110,4 +113,8 @@ func TestFiftyTopics(t *testing.T) {
 	for n := 0; n < topics; n += 7 {
 		wantVerified(t, fmt.Sprintf("%s#all.%s%d", config, prefix, n), filepath.Join(folder, fmt.Sprint(prefix, n)))
 	}
+	report := fmt.Sprintf("%s: %d topics with %d messages each, found by a pattern, half of them after the start, into a table each by one process: at most %d MiB resident; all rows by the log's commits, every seventh table by verify\n",
+		t.Name(), topics, each, peak>>20)
+	t.Log(report)
+	savetest.Result(t, *results, report)
 }
