@@ -139,12 +139,29 @@ func routeText(parts []RoutePart, schema *arrow.Schema) (string, error) {
 	return strings.Join(texts, ", "), nil
 }
 
-// checkRoute refuses a layout by whose types the values that rows had so far name other tables.
+// CheckRoute refuses a schema by whose types the values that rows had so far, under the schema before, name other tables.
+func CheckRoute(parts []RoutePart, before, after *arrow.Schema) error {
+	was, err := routeText(parts, before)
+	if err != nil {
+		return err
+	}
+	is, err := routeText(parts, after)
+	if err == nil && is != was {
+		err = routeDiffers(was, is)
+	}
+	return err
+}
+
+func routeDiffers(was, is string) error {
+	return fmt.Errorf("tables were named by %s, and are to be by %s: the same values would name others", was, is)
+}
+
+// checkRoute is CheckRoute against what the stream was pinned with.
 func (t *tables) checkRoute(layout *sink.Layout) error {
 	is, err := routeText(t.Parts, layout.Schema)
 	if pinned := t.pinned.Load(); err == nil && pinned != nil && is != pinned.route {
 		return &sink.Error{
-			Op: "finding the values that name a table", Err: fmt.Errorf("tables were named by %s, and are to be by %s: the same values would name others", pinned.route, is),
+			Op: "finding the values that name a table", Err: routeDiffers(pinned.route, is),
 			Hint: "keep the column's type, or begin another stream, with another `name` and tables of its own, by a column that spells the values by an expression",
 		}
 	}

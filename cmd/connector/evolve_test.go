@@ -213,6 +213,51 @@ table:
 	}
 }
 
+// TestWideningThatNamesOtherTables: values of a wider type may be spelled otherwise, and would name other tables than before. Those that are not are followed.
+func TestWideningThatNamesOtherTables(t *testing.T) {
+	for _, tt := range []struct {
+		column, from, to string
+		rows, plan       int
+		breaks           string
+	}{
+		{"kind INT", `"int"`, `"long"`, 3, exitOK, ""},
+		{"kind DATE", `{"type":"int","logicalType":"date"}`, `{"type":"long","logicalType":"local-timestamp-micros"}`, 2, exitPoison, "{field:kind} as date, and are to be by {field:kind} as timestamp without a zone"},
+	} {
+		t.Run(tt.column, func(t *testing.T) {
+			fake, client := fakeRegistry(t)
+			cluster := kafkatest.Start(t, "events", 1)
+			folder := t.TempDir()
+			config := file(t, "c.yaml", fmt.Sprintf(`name: events
+source: {brokers: [%q], topic: events, format: avro, schema_registry: {urls: [%q]}}
+http: {listen: "off"}
+on_error: skip
+table:
+  uri: %q
+  create: if_missing
+  schema: %s
+  schema_evolution: add_and_widen
+  properties: {delta.enableTypeWidening: "true"}
+`, cluster.ListenAddrs()[0], fake.URL(), filepath.Join(folder, "{field:kind}"), tt.column))
+			var messages [][]byte
+			for _, typ := range []string{tt.from, tt.to} {
+				s, err := client.CreateSchema(t.Context(), "events-value", sr.Schema{Type: sr.TypeAvro, Schema: `{"type":"record","name":"r","fields":[{"name":"kind","type":` + typ + `}]}`})
+				if err != nil {
+					t.Fatal(err)
+				}
+				messages = append(messages, append(binary.BigEndian.AppendUint32([]byte{0}, uint32(s.ID)), 2))
+			}
+			kafkatest.Produce(t, cluster.ListenAddrs(), "events", 1, [][]byte{messages[0], messages[1], messages[0]})
+			if o := mustRun(t, "run", "-c", config, "--until-end"); !strings.Contains(o.stderr, fmt.Sprintf(" rows=%d ", tt.rows)) {
+				t.Errorf("want %d rows: %s", tt.rows, o.stderr)
+			}
+			if plan := command(t, "schema", "plan", "-c", config); plan.code != tt.plan || !strings.Contains(plan.stdout, tt.breaks) {
+				t.Errorf("the plan ends with %d: %s%s", plan.code, plan.stdout, plan.stderr)
+			}
+			mustRun(t, "run", "-c", config, "--until-end") // and the next start goes on
+		})
+	}
+}
+
 // TestEvolutionSettings: where messages tell no schema, there is none to follow.
 func TestEvolutionSettings(t *testing.T) {
 	for settings, want := range map[string]string{

@@ -213,8 +213,23 @@ func (c config) follow(layout *sink.Layout) follow {
 		if err != nil || next == layout {
 			return nil, err
 		}
-		return want, c.fitsColumns(next)
+		return want, c.fits(layout, next)
 	}
+}
+
+// fits tells why rows can't be made, or divided among tables, in a table that has followed a schema.
+func (c config) fits(layout, next *sink.Layout) error {
+	if err := c.fitsColumns(next); err != nil {
+		return err
+	}
+	parts, err := c.routeParts()
+	if err != nil {
+		return err
+	}
+	if err := pipeline.CheckRoute(parts, layout.Schema, next.Schema); err != nil {
+		return fmt.Errorf("table.uri: %w", err)
+	}
+	return nil
 }
 
 // fitsColumns tells why the configured columns can't be made in a table that has followed a schema, as where an expression reads a column that gets wider.

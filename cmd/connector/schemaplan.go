@@ -119,7 +119,7 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 	if misfit != nil {
 		return append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: misfit.Error()}), nil
 	}
-	if misfit := c.fitsColumns(later); misfit != nil && c.fitsColumns(layout) == nil {
+	if misfit := c.fits(layout, later); misfit != nil && c.fitsColumns(layout) == nil {
 		return append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: misfit.Error()}), nil
 	}
 	plan, err := c.planOf(messages, later)
