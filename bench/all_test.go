@@ -69,7 +69,7 @@ func TestStagesOfEverythingCompare(t *testing.T) {
 	if err := saveJSON(all, path); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := loadResult(path); err != nil || !reflect.DeepEqual(got, stages) {
+	if got, err := loadSaved(path); err != nil || !reflect.DeepEqual(got.result, stages) {
 		t.Errorf("loaded %+v, %v", got, err)
 	}
 	var text strings.Builder

@@ -136,18 +136,18 @@ func TestResultsSurviveSaving(t *testing.T) {
 	if err := saveJSON(want, path); err != nil {
 		t.Fatal(err)
 	}
-	got, err := loadResult(path)
+	got, err := loadSaved(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, want %+v", got, want)
+	if !reflect.DeepEqual(got.result, want) {
+		t.Errorf("got %+v, want %+v", got.result, want)
 	}
 	want.Format++
 	if err := saveJSON(want, path); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := loadResult(path); err == nil || !strings.Contains(err.Error(), "format 2") {
+	if _, err := loadSaved(path); err == nil || !strings.Contains(err.Error(), "format 2") {
 		t.Errorf("a newer format gives error %v", err)
 	}
 }

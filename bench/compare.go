@@ -77,18 +77,67 @@ func compareFiles(args []string) error {
 	if len(args) != 2 {
 		return errors.New("compare takes two files: bench compare OLD.json NEW.json")
 	}
-	before, err := loadResult(args[0])
+	before, err := loadSaved(args[0])
 	if err != nil {
 		return err
 	}
-	after, err := loadResult(args[1])
+	after, err := loadSaved(args[1])
 	if err != nil {
 		return err
 	}
-	if before.Machine.CPU != after.Machine.CPU || before.Machine.Cores != after.Machine.Cores || before.Settings.conditions() != after.Settings.conditions() {
+	stages := len(before.Runs) > 0 && len(after.Runs) > 0
+	if before.Machine.CPU != after.Machine.CPU || before.Machine.Cores != after.Machine.Cores || stages && before.Settings.conditions() != after.Settings.conditions() {
 		fmt.Println("These were measured under different conditions: machine, messages, partitions, broker, compression or configuration differ.")
 	}
-	return printComparison(os.Stdout, before.Machine.Commit, after.Machine.Commit, pick(before, variantNow), pick(after, variantNow))
+	figures := shared(before.Figures, after.Figures)
+	if stages || len(figures) == 0 {
+		if err := printComparison(os.Stdout, before.Machine.Commit, after.Machine.Commit, pick(before.result, variantNow), pick(after.result, variantNow)); err != nil {
+			return err
+		}
+	}
+	return printFigures(os.Stdout, before.Machine.Commit, after.Machine.Commit, figures)
+}
+
+// sharedFigure has the values of one figure in two results, of all rounds.
+type sharedFigure struct {
+	figure
+	before, after []float64
+}
+
+// shared are the figures that both have. One that is nowhere above zero, such as a count of failures, has no ratio.
+func shared(before, after []figure) (all []sharedFigure) {
+	values := func(of figure, figures []figure) (v []float64) {
+		for _, x := range figures {
+			if x.Scenario == of.Scenario && x.Name == of.Name && x.Value > 0 {
+				v = append(v, x.Value)
+			}
+		}
+		return v
+	}
+	for i, x := range after {
+		if slices.ContainsFunc(after[:i], func(y figure) bool { return y.Scenario == x.Scenario && y.Name == x.Name }) {
+			continue
+		}
+		if s := (sharedFigure{x, values(x, before), values(x, after)}); len(s.before) > 0 && len(s.after) > 0 {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// printFigures shows after/before of scenarios.
+func printFigures(w io.Writer, nameBefore, nameAfter string, figures []sharedFigure) error {
+	if len(figures) == 0 {
+		return nil
+	}
+	_, _ = fmt.Fprintf(w, "\n%s / %s: ratio, with the interval that holds the true ratio\n\n", nameAfter, nameBefore)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(t, "scenario\tfigure\tbefore\tafter\tratio\tconfidence\truns")
+	for _, f := range figures {
+		r := compareValues(f.before, f.after)
+		_, _ = fmt.Fprintf(t, "%s\t%s, %s\t%.3f\t%.3f\t%v\t%.0f%%\t%d, %d\n", f.Scenario, f.Name, f.Unit, median(f.before), median(f.after), r, 100*r.Confidence, len(f.before), len(f.after))
+	}
+	return t.Flush()
 }
 
 // pick returns the series of one variant.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -75,5 +76,45 @@ func TestComparisonIsOfAfterToBefore(t *testing.T) {
 	}
 	if err := printComparison(&b, "old", "new", nil, pick(at(1), variantNow)); err == nil {
 		t.Error("results with nothing in common are compared")
+	}
+}
+
+// TestScenariosCompare: figures of both files, be they of scenarios or of everything, are compared over all rounds; what one lacks, and what is zero, is left out.
+func TestScenariosCompare(t *testing.T) {
+	at := func(value float64) []figure {
+		var all []figure
+		for round := range 3 {
+			all = append(all, figure{"idle", round + 1, "CPU", value, "%"}, figure{"idle", round + 1, "failures", 0, "1"})
+		}
+		return all
+	}
+	folder := t.TempDir()
+	old, latest := filepath.Join(folder, "old.json"), filepath.Join(folder, "new.json")
+	for file, r := range map[string]any{
+		old:    liveResult{Format: resultFormat, Figures: append(at(4), figure{"gone", 1, "x", 1, "s"})},
+		latest: allResult{Format: resultFormat, Parts: []part[printed]{{Name: "latency", Result: liveResult{Format: resultFormat, Figures: at(1)}}}},
+	} {
+		if err := saveJSON(r, file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := compareFiles([]string{old, latest}); err != nil {
+		t.Error(err)
+	}
+	before, err := loadSaved(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := loadSaved(latest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if err := printFigures(&b, "old", "new", shared(before.Figures, after.Figures)); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
+	if last := lines[len(lines)-1]; len(lines) != 4 || !strings.Contains(last, "CPU, %") || !strings.Contains(last, "0.250 (0.250 to 0.250)") || !strings.Contains(last, "90%") {
+		t.Errorf("compared is\n%s", b.String())
 	}
 }

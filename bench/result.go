@@ -206,30 +206,42 @@ func saveJSON(r any, path string) error {
 	return nil
 }
 
-// loadResult reads a saved result of the stages, be it a part of one of everything.
-func loadResult(path string) (result, error) {
-	var r result
+// saved is what two files are compared by: stages, figures of scenarios, or both.
+type saved struct {
+	result
+	Figures []figure `json:"figures"`
+}
+
+// loadSaved reads a saved result of stages or scenarios, or one of everything: of that the part that has the stages, and all figures.
+func loadSaved(path string) (saved, error) {
+	var s saved
 	var all struct{ Parts []part[json.RawMessage] }
 	data, err := os.ReadFile(path)
 	if err == nil {
 		err = json.Unmarshal(data, &all)
 	}
+	var figures []figure
 	for _, p := range all.Parts {
+		var of struct{ Figures []figure }
 		if p.Name == partStages {
 			data = p.Result
+		} else if err == nil && len(p.Result) > 0 {
+			err = json.Unmarshal(p.Result, &of)
+			figures = append(figures, of.Figures...)
 		}
 	}
 	if err == nil {
-		err = json.Unmarshal(data, &r)
+		err = json.Unmarshal(data, &s)
 	}
-	if err == nil && r.Format != resultFormat {
-		err = fmt.Errorf("format %d is not known, only %d", r.Format, resultFormat)
+	s.Figures = append(s.Figures, figures...)
+	if err == nil && s.Format != resultFormat {
+		err = fmt.Errorf("format %d is not known, only %d", s.Format, resultFormat)
 	}
-	if err == nil && len(r.Runs) == 0 {
+	if err == nil && len(s.Runs)+len(s.Figures) == 0 {
 		err = errors.New("there are no runs in it")
 	}
 	if err != nil {
-		return r, fmt.Errorf("reading results %s: %w", path, err)
+		return s, fmt.Errorf("reading results %s: %w", path, err)
 	}
-	return r, nil
+	return s, nil
 }
