@@ -35,12 +35,19 @@ func (d *dispatcher) positions(ctx context.Context, assigned []checkpoint.Partit
 		return nil, d.assignmentError(ctx, err)
 	}
 	next, err := d.table.Claim(ctx, assigned)
+	var layout *sink.Layout
+	if err == nil {
+		layout, err = d.table.Layout(ctx)
+	}
 	if err != nil {
 		return nil, d.assignmentError(ctx, err)
 	}
 	d.Log.Info("partitions assigned", "partitions", len(assigned))
 	answer := maps.Clone(next)
 	err = d.ask(ctx, func() {
+		if layout != d.layout { // what is read from here on is judged by the table as it was claimed
+			d.relayout(layout)
+		}
 		d.assign(next)
 		d.settle(assigned)
 	})

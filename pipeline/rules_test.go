@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 
 	"kafkadelta/delta"
 	"kafkadelta/pipeline"
+	"kafkadelta/storage/faultstore"
 )
 
 // ruledTable makes a table as Spark would: partitioned by a date that is generated from a timestamp, with a default, an
@@ -169,6 +171,26 @@ func TestRulesThatChange(t *testing.T) {
 		if got := k.Progress().Poison; got != 1 {
 			t.Errorf("%d messages are counted as poison, want 1", got)
 		}
+	})
+}
+
+// TestARuleThatIsGoneBeforePartitionsCome: they are read under the table as it is by then. A worker that waits for partitions has looked at it before; what the rule had rejected is to be a row,
+// as where somebody drops it, and rewinds the stream.
+func TestARuleThatIsGoneBeforePartitionsCome(t *testing.T) {
+	scenario(t, 1, func(w *world) {
+		w.ruledTable()
+		w.produceRuled(`"text": "a", "kind": "odd", "at": "2024-05-06T12:00:00Z"`)
+		var done atomic.Bool
+		w.store.SetHook(func(op faultstore.Op) {
+			if op.Method == faultstore.MethodPutIfAbsent && strings.HasSuffix(op.Name, "1.json") && !done.Swap(true) { // the pin
+				w.alter(func(m *delta.Metadata) { delete(m.Configuration, "delta.constraints.positive") })
+			}
+		})
+		k := w.untilEnd(skip)
+		if got := k.Progress().Poison; got != 0 {
+			t.Errorf("%d messages are poison by a rule that the table has no more", got)
+		}
+		w.exactlyOnce()
 	})
 }
 
