@@ -129,16 +129,11 @@ func (w *world) readRestore(version, to int64, actions []line) {
 	if !slices.Equal(sorted(l.files), sorted(then.files)) {
 		w.fault("the simulation's own RESTORE of version %d has not the files of version %d", version, to)
 	}
-	l.restored = &restoration{version: version, to: to, lost: map[string]bool{}, pending: map[string]bool{}, rewound: map[string]rewound{}}
+	l.restored = &restoration{version: version, to: to, lost: l.lostBehind(to), pending: map[string]bool{}, rewound: map[string]rewound{}}
 	for id := range l.next {
 		l.restored.pending[streams[id/ofStream].name] = true
 	}
-	for at, unit := range l.seen {
-		if l.units[unit] > to {
-			l.restored.lost[streams[at.partition/ofStream].name] = true
-			delete(l.seen, at)
-		}
-	}
+	maps.DeleteFunc(l.seen, func(_ taken, unit string) bool { return l.units[unit] > to })
 	for p := range l.landed {
 		l.landed[p] = slices.DeleteFunc(l.landed[p], func(s spanAt) bool { return s.version > to })
 	}
@@ -147,6 +142,17 @@ func (w *world) readRestore(version, to int64, actions []line) {
 	}
 	l.metaData, l.columns = maps.Clone(then.metaData), then.columns
 	l.ruledAt, l.freeAt, w.widened = then.ruledAt, then.freeAt, then.widened
+}
+
+// lostBehind are the streams that have brought rows since a version.
+func (l *ledger) lostBehind(version int64) map[string]bool {
+	lost := map[string]bool{}
+	for at, unit := range l.seen {
+		if l.units[unit] > version {
+			lost[streams[at.partition/ofStream].name] = true
+		}
+	}
+	return lost
 }
 
 // rollBack has another engine restore the table to an earlier version: as Spark does it, or as delta-rs, which leaves tags out of what it brings
@@ -167,6 +173,12 @@ func (w *world) rollBack() bool {
 		return false
 	}
 	then := l.past[to]
+	lost := l.lostBehind(to)
+	for name, generation := range l.generation {
+		if w.forgets && generation > then.generation[name] && !lost[name] { // the stream goes on from the rewind, which took no row and keeps its txns: nobody has to tell of that
+			return false
+		}
+	}
 	var actions []any
 	for _, name := range sorted(l.files) {
 		if _, ok := then.files[name]; !ok {
