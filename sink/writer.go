@@ -159,8 +159,8 @@ func (w *Writer) add(f *partFile, rows arrow.RecordBatch) error {
 }
 
 const (
-	leastGroup = 1 << 20 // of the row groups, encoded, that are ended early to make room
-	mostBegun  = 64      // files that are open where that is done: each then has an object in the store, which takes descriptors
+	leastGroup = 256 << 10 // of the row groups that are ended early to make room, in the file
+	mostBegun  = 64        // files that are open where that is done: each then has an object in the store, which takes descriptors
 )
 
 // makeRoom ends the largest row groups, so that files stay open until they have their size. Where those are small, or files are many, it seals the largest
@@ -171,9 +171,10 @@ func (w *Writer) makeRoom(most int64) error {
 		f.kept = f.put.keeps()
 		left += f.kept
 	}
-	files := slices.SortedFunc(maps.Values(w.open), func(a, b *partFile) int {
+	largestFirst := func(a, b *partFile) int {
 		return cmp.Or(cmp.Compare(b.memory+b.kept, a.memory+a.kept), cmp.Compare(a.key, b.key))
-	})
+	}
+	files := slices.SortedFunc(maps.Values(w.open), largestFirst)
 	for i := 0; i < len(files) && left > most && len(files) <= mostBegun; i++ {
 		f := files[i]
 		before := f.memory
@@ -184,6 +185,7 @@ func (w *Writer) makeRoom(most int64) error {
 		left += f.memory - before
 		w.memory += f.memory - before
 	}
+	slices.SortFunc(files, largestFirst)
 	n := 0
 	for n < min(putting, len(files)-1) && left > most {
 		left -= files[n].memory + files[n].kept

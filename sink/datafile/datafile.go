@@ -245,11 +245,16 @@ func (f *File) Bytes() int64 {
 	if f.state == sealed || f.state == closed {
 		return f.out.n
 	}
-	ratio := f.tuning.pendingRatio(f.opts.Compression)
-	if f.encoder == nil {
-		return f.out.n + int64(float64(f.stage.bytes)*ratio)
+	return f.out.n + f.groupBytes()
+}
+
+// groupBytes is the size that the row group which fills has so far, as of Bytes.
+func (f *File) groupBytes() int64 {
+	encoded, pending := int64(0), f.stage.bytes
+	if f.encoder != nil {
+		encoded, pending = f.encoder.group.encoded, f.encoder.group.pending
 	}
-	return f.out.n + f.encoder.group.encoded + int64(float64(f.encoder.group.pending)*ratio)
+	return encoded + int64(float64(pending)*f.tuning.pendingRatio(f.opts.Compression))
 }
 
 // Memory is about what the file holds of memory, in bytes.
@@ -269,13 +274,21 @@ const (
 	slack      = 2
 )
 
-// EndGroup writes out the row group that fills, if it has at least so many bytes, encoded: the file goes on in another one, and takes less memory. After an
-// error it is only good for Abort.
+// EndGroup writes out the row group that fills, if it comes to at least so many bytes, by an estimate: the file goes on in another one, and takes less memory.
+// After an error it is only good for Abort.
 func (f *File) EndGroup(least int64) error {
-	if err := f.usable(); err != nil || f.encoder == nil || f.encoder.group.encoded < least {
+	if err := f.usable(); err != nil || f.groupBytes() < least {
 		return err
 	}
-	return f.guard(func() error { f.encoder.endRowGroup(); return f.out.err })
+	return f.guard(func() error {
+		if f.encoder == nil {
+			if err := f.start(nil); err != nil {
+				return err
+			}
+		}
+		f.encoder.endRowGroup()
+		return f.out.err
+	})
 }
 
 // Seal encodes what is left, and hands it to the object: after it, Close only waits for the store, and takes no more of the encoder's memory. Nothing
