@@ -31,7 +31,9 @@ const (
 	// without a pause. Below, all share the first lane, so that a commit has few files.
 	spreadLag   = 20_000
 	spreadBytes = 16 << 20
-	pollPause   = 5 * time.Millisecond
+	// Without a pause means that no poll had to wait for so long, and within streakWindow to twice that: what comes steadily is no backlog.
+	pollPause    = 5 * time.Millisecond
+	streakWindow = time.Second
 	// failedPollWait is the pause after a poll that returned nothing but errors.
 	failedPollWait = 100 * time.Millisecond
 	// checkSourceInterval is how often Kafka is asked for a sign of life while it does not answer as it should.
@@ -94,10 +96,10 @@ type dispatcher struct {
 	quota   *quota
 	pace    pace
 	unread  backlog // of all owned partitions
-	streak  backlog // what came since a poll had to wait
-	gone    error   // the topic has been deleted
-	emptied bool    // since then, all that the client had fetched of it was taken
-	failure error   // final
+	streak  streak
+	gone    error // the topic has been deleted
+	emptied bool  // since then, all that the client had fetched of it was taken
+	failure error // final
 
 	// Shared.
 	events     chan func()
@@ -339,9 +341,7 @@ func (d *dispatcher) pollOnce(ctx context.Context) {
 		failed = true
 		d.sourceError(topic, id, err)
 	})
-	if d.Now().Sub(begun) > pollPause {
-		d.streak = backlog{}
-	}
+	d.streak.polled(begun, d.Now())
 	d.emptied = gone && fetches.NumRecords() == 0 && !errors.Is(pollCtx.Err(), context.Canceled) // by an event: then it has not looked
 	if failed && fetches.NumRecords() == 0 {                                                     // the client may answer so at once, again and again
 		d.waitForEvent(ctx, d.Now().Add(failedPollWait))
@@ -390,15 +390,23 @@ func (d *dispatcher) dispatch(f kgo.FetchTopicPartition) {
 		end = f.LastStableOffset
 	}
 	p.lag.set(max(end-last-1, 0))
-	messages, bytes := int64(0), int64(0)
+	messages, bytes, now := int64(0), int64(0), d.Now()
+	reach := now.Add(-d.pace.reach())
+	var oldest, held time.Time // held is the oldest that a flush can be in time for
 	for _, r := range records {
 		bytes += int64(Size(r))
-		if !r.Attrs.IsControl() {
-			messages++
+		if r.Attrs.IsControl() {
+			continue
+		}
+		if messages++; messages == 1 || r.Timestamp.Before(oldest) {
+			oldest = r.Timestamp
+		}
+		if !r.Timestamp.Before(reach) && (held.IsZero() || r.Timestamp.Before(held)) {
+			held = r.Timestamp
 		}
 	}
 	d.setUnread(p, max(end-last-1, 0), bytes/int64(len(records)))
-	d.streak = backlog{d.streak.messages + int64(len(records)), d.streak.bytes + bytes}
+	d.streak.add(int64(len(records)), bytes)
 	d.assignLane(p)
 	m := message{
 		part: p.Partition, first: p.next, records: records, generation: p.lane.wanted().generation,
@@ -410,8 +418,10 @@ func (d *dispatcher) dispatch(f kgo.FetchTopicPartition) {
 	}
 	p.next, p.leader = last+1, checkpoint.EpochOf(records[len(records)-1].LeaderEpoch)
 	if messages > 0 {
-		now := d.Now()
-		d.epoch.holds(records[0].Timestamp, d.pace.by(now, records[0].Timestamp))
+		if held.IsZero() {
+			held = oldest
+		}
+		d.epoch.holds(oldest, d.pace.by(now, held))
 	}
 	d.Metrics.taken(messages, bytes)
 }
@@ -434,7 +444,31 @@ func (d *dispatcher) assignLane(p *part) {
 
 // isBehind tells whether there is enough unread for all lanes.
 func (d *dispatcher) isBehind() bool {
-	return d.unread.messages+d.streak.messages > spreadLag || d.unread.bytes+d.streak.bytes > spreadBytes
+	came := d.streak.recent()
+	return d.unread.messages+came.messages > spreadLag || d.unread.bytes+came.bytes > spreadBytes
+}
+
+// streak is what came without a pause: in the window since `since`, and in the one before.
+type streak struct {
+	since       time.Time
+	now, before backlog
+}
+
+func (s *streak) polled(begun, now time.Time) {
+	switch {
+	case now.Sub(begun) > pollPause:
+		*s = streak{since: now}
+	case now.Sub(s.since) > streakWindow:
+		*s = streak{since: now, before: s.now}
+	}
+}
+
+func (s *streak) add(messages, bytes int64) {
+	s.now = backlog{s.now.messages + messages, s.now.bytes + bytes}
+}
+
+func (s *streak) recent() backlog {
+	return backlog{max(s.now.messages, s.before.messages), max(s.now.bytes, s.before.bytes)}
 }
 
 // setUnread notes how many messages of a partition are still to come, of so many bytes each.

@@ -26,6 +26,7 @@ func (d *dispatcher) doubt(id checkpoint.Partition, why error) {
 		return
 	}
 	p.doubted, p.validFrom, p.said = d.Now(), never, nothingSaid
+	d.setUnread(p, 0, 0) // nobody may read it now
 	d.doubts = true
 	d.Metrics.failed("source")
 	d.Log.Warn("Kafka may not have what comes next of a partition: asking its leader", "partition", id.String(), "offset", p.next, "error", why)

@@ -63,6 +63,21 @@ func TestTargetSizeIsMet(t *testing.T) {
 	})
 }
 
+// filesOfCommits tells how many files a commit has at most, and how many have some.
+func (w *world) filesOfCommits() (most, commits int) {
+	w.t.Helper()
+	for v := range w.version() + 1 {
+		files := 0
+		for _, line := range w.logLines(v) {
+			if line.Add != nil {
+				files++
+			}
+		}
+		most, commits = max(most, files), commits+min(files, 1)
+	}
+	return most, commits
+}
+
 // TestFewFilesAtLowRates: where little comes, all partitions share a lane, so that a commit has one file however many lanes there are.
 func TestFewFilesAtLowRates(t *testing.T) {
 	scenario(t, 8, func(w *world) {
@@ -74,16 +89,34 @@ func TestFewFilesAtLowRates(t *testing.T) {
 		}
 		k.stop()
 		w.exactlyOnce()
-		for v := range w.version() + 1 {
-			files := 0
-			for _, line := range w.logLines(v) {
-				if line.Add != nil {
-					files++
-				}
+		if most, _ := w.filesOfCommits(); most != 1 {
+			t.Errorf("commits have up to %d files, want one", most)
+		}
+	})
+}
+
+// TestFewFilesOfASteadyTrickle: what comes all the time, and is read as it comes, is no backlog, however much it comes to.
+func TestFewFilesOfASteadyTrickle(t *testing.T) {
+	scenario(t, 8, func(w *world) {
+		k := w.start(func(s *setup) { s.Lanes, s.Flush.Interval = 4, 10*time.Second })
+		w.eventually("the worker is ready", func() bool { return k.Ready() == nil })
+		client, err := kgo.NewClient(kgo.SeedBrokers(w.kafka.ListenAddrs()...), w.kafka.Dialer(), kgo.ProducerLinger(0), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+		w.check(err)
+		defer client.Close()
+		n := 0
+		for range 15_000 {
+			for range 6 {
+				client.Produce(w.t.Context(), &kgo.Record{Topic: topic, Partition: int32(n / 6 % 8), Value: fmt.Appendf(nil, `{"n": %d}`, n)}, nil)
+				n++
 			}
-			if files > 1 {
-				t.Errorf("version %d has %d files, want one", v, files)
-			}
+			time.Sleep(2 * time.Millisecond)
+		}
+		w.check(client.Flush(w.t.Context()))
+		time.Sleep(20 * time.Second)
+		k.stop()
+		most, commits := w.filesOfCommits()
+		if most != 1 || commits < 3 {
+			t.Errorf("%d commits in half a minute, of up to %d files, want one", commits, most)
 		}
 	})
 }
@@ -105,19 +138,46 @@ func TestABacklogIsSpread(t *testing.T) {
 			scenario(t, 16, func(w *world) {
 				produce(w)
 				w.untilEnd(func(s *setup) { s.Lanes = 2 })
-				most := 0
-				for v := range w.version() + 1 {
-					files := 0
-					for _, line := range w.logLines(v) {
-						if line.Add != nil {
-							files++
-						}
-					}
-					most = max(most, files)
-				}
+				most, _ := w.filesOfCommits()
 				if most != 2 {
 					t.Errorf("commits have at most %d files: some lane did nothing", most)
 				}
+			})
+		})
+	}
+}
+
+// TestAdaptiveLooksAtAllMessagesOfAFetch: an old one at its head does not let the new ones behind it wait, and one that is late behind a new one is in time, too, and is what the metric tells of.
+func TestAdaptiveLooksAtAllMessagesOfAFetch(t *testing.T) {
+	const goal = 5 * time.Second
+	for name, tt := range map[string]struct {
+		ages      []time.Duration
+		in        time.Duration
+		freshness float64
+	}{
+		"an old one at the head":   {[]time.Duration{time.Hour, 0, 0}, goal, 3600},
+		"a late one behind others": {[]time.Duration{0, 0, 3 * time.Second}, 2 * time.Second, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			scenario(t, 1, func(w *world) {
+				k := w.start(func(s *setup) {
+					s.Flush.Mode, s.Flush.Freshness, s.Flush.Interval = batch.ModeAdaptive, goal, 10*time.Second
+				})
+				w.eventually("the worker is ready", func() bool { return k.Ready() == nil })
+				var records []*kgo.Record
+				begun, before := time.Now(), w.version()
+				for i, age := range tt.ages {
+					records = append(records, &kgo.Record{Topic: topic, Value: fmt.Appendf(nil, `{"n": %d}`, i), Timestamp: begun.Add(-age)})
+				}
+				kafkatest.ProduceTo(w.t, w.client, records)
+				for w.version() == before {
+					time.Sleep(10 * time.Millisecond)
+				}
+				if took := time.Since(begun); took > tt.in {
+					t.Errorf("they are in the table after %v, want %v", took, tt.in)
+				}
+				w.eventually("the metric", func() bool { return k.metric("kafkadelta_freshness_seconds") >= tt.freshness })
+				k.stop()
 			})
 		})
 	}

@@ -98,6 +98,7 @@ func (d *dispatcher) standStill(l *lane, m message, at checkpoint.Position, empt
 	}
 	p.next, p.leader, p.validFrom = at.Next, at.Epoch, never
 	p.heldUp, p.heldUntil = true, d.Now().Add(heldUpPause)
+	d.setUnread(p, 0, 0) // nobody can read it now
 	d.source.Pause(m.part)
 	return p
 }

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"slices"
 	"time"
 
 	"kafkadelta/batch"
@@ -38,6 +39,15 @@ func (p *pace) by(now, made time.Time) time.Time {
 	default:
 		return now.Add(p.Freshness / slack)
 	}
+}
+
+// reach is how old a message may be that a flush can still be in time for.
+func (p *pace) reach() time.Duration {
+	quickest := p.Freshness / 4
+	if p.count > 0 {
+		quickest = slices.Min(p.took[:min(p.count, paceMemory)])
+	}
+	return max(p.Freshness-p.Freshness/slack-quickest, p.Freshness/2)
 }
 
 func (p *pace) flushed(took time.Duration) {

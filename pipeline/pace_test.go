@@ -263,3 +263,21 @@ func TestCostsOfSettings(t *testing.T) {
 		t.Errorf("docs/storage.md has %d settings with their costs, want 6", rows)
 	}
 }
+
+// TestReach is what by calls too old, for any flushes so far.
+func TestReach(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for _, flushes := range [][]time.Duration{nil, {0}, {time.Second, 3 * time.Second}, {7 * time.Second}, {9 * time.Second, time.Minute}, {time.Minute}} {
+		c := batch.DefaultConfig()
+		c.Mode, c.Freshness, c.Interval = batch.ModeAdaptive, 16*time.Second, time.Minute
+		p := pace{Config: c}
+		for _, took := range flushes {
+			p.flushed(took)
+		}
+		for age := time.Duration(0); age < 20*time.Second; age += 100 * time.Millisecond {
+			if held := p.by(now, now.Add(-age)).Sub(now) < time.Minute; held != (age <= p.reach()) {
+				t.Errorf("after flushes of %v a message of %v is held: %v, and the reach is %v", flushes, age, held, p.reach())
+			}
+		}
+	}
+}

@@ -85,7 +85,7 @@ func (b *budget) divide(pipelines int) {
 
 // A process is idle that has allocated less than idleAllocations since idleCheck ago. With 2,000 partitions the fetches that find nothing take 8 MiB in that
 // time, and each look at the metrics 4 MiB, which several servers may do every few seconds. Where little comes it takes no more than that: to count it as
-// idle costs a collection, once.
+// idle costs a collection once in a while.
 const (
 	idleCheck       = 10 * time.Second
 	idleAllocations = 64 << 20
@@ -96,23 +96,34 @@ const (
 func releaseIdle(ctx context.Context) {
 	ticker := time.NewTicker(idleCheck)
 	defer ticker.Stop()
-	before, released := allocated(), false
+	idle := idleness{checked: allocated()}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		now := allocated()
-		if idle := now-before < idleAllocations; idle && !released {
+		if idle.due(allocated()) {
 			debug.FreeOSMemory()
 			_ = releaseProgram() // where the system does not let it, no more is lost than pages that it can take itself
-			released = true
-		} else if !idle {
-			released = false
 		}
-		before = now
 	}
+}
+
+// idleness tells when there is something to give back: the process is idle, and has allocated idleAllocations since it did so last, be it little by little.
+type idleness struct {
+	checked, released uint64 // what was allocated by then, in bytes
+	ever              bool   // released
+}
+
+func (i *idleness) due(now uint64) bool {
+	idle := now-i.checked < idleAllocations
+	i.checked = now
+	if !idle || i.ever && now-i.released < idleAllocations {
+		return false
+	}
+	i.ever, i.released = true, now
+	return true
 }
 
 // allocated is what was allocated since the process began, in bytes.

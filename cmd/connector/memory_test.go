@@ -56,6 +56,20 @@ func TestMemoryLimitInTheFile(t *testing.T) {
 	}
 }
 
+// TestIdleness: what a process is to give back is what it took since it gave back last, all at once or in small bursts.
+func TestIdleness(t *testing.T) {
+	i, total := idleness{}, uint64(0)
+	for n, step := range []struct {
+		mib uint64 // allocated since the check before
+		due bool
+	}{{100, false}, {1, true}, {1, false}, {200, false}, {63, true}, {1, false}, {30, false}, {30, false}, {30, true}, {30, false}, {64, false}, {0, true}} {
+		total += step.mib << 20
+		if got := i.due(total); got != step.due {
+			t.Errorf("check %d, after %d MiB: due is %v", n, step.mib, got)
+		}
+	}
+}
+
 // TestMetricsLeaveAProcessIdle: what it costs to be looked at by two servers, each every five seconds, leaves half for the fetches, with 2,000 partitions.
 func TestMetricsLeaveAProcessIdle(t *testing.T) {
 	const partitions, looks = 2000, 2 * int(idleCheck/(5*time.Second))
