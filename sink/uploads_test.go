@@ -49,7 +49,7 @@ func isData(op faultstore.Op) bool { return strings.HasSuffix(op.Name, ".parquet
 // TestNobodyWaitsForPuts: a writer whose open files take too much memory finishes the largest, and goes on while they are put. It waits once as much waits
 // for the store as may, and no longer than for that.
 func TestNobodyWaitsForPuts(t *testing.T) {
-	const values, rounds, rows = 8, 8, 500 // 32 MB
+	const values, rounds, rows = 80, 8, 50 // 32 MB, of more values than files are left open to make room
 	for name, tc := range map[string]struct {
 		waiting     int64
 		least, most time.Duration
