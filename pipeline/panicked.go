@@ -23,15 +23,39 @@ func (e *PanicError) Error() string {
 		e.Name, e.Topic, e.Partition, e.Offset, e.Value)
 }
 
-// Append has the decoder append one message of a stream. A panic is a *PanicError: others in the process have nothing to do with it. The log gets its stack, and
-// the decoder is not used again.
-func (r *Rows) Append(rec *kgo.Record, stream string, log *slog.Logger) (err error) {
+// ContainedError is a panic of a decoder at a message, which is a fault of the program. Whoever gets it says at which message.
+type ContainedError struct {
+	Value any // that it panicked with
+	stack string
+}
+
+func (e *ContainedError) Error() string {
+	return fmt.Sprintf("decoding has panicked: %v: this is a fault of the connector: report it with the log, which has the stack", e.Value)
+}
+
+// Log logs the panic with its stack, and what at says of the message, as keys and values.
+func (e *ContainedError) Log(log *slog.Logger, at ...any) {
+	log.With(at...).Error("a decoder has panicked, which is a fault of the connector", "panic", e.Value, "stack", e.stack)
+}
+
+// Contain has a decoder append one message. A panic is a *ContainedError, and the decoder is not to be used again.
+func Contain(d Decoder, rec *kgo.Record) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
-			r.Decoder = nil
-			log.Error("a decoder has panicked, which is a fault of the connector", "topic", rec.Topic, "partition", rec.Partition, "offset", rec.Offset, "panic", value, "stack", string(debug.Stack()))
-			err = &PanicError{stream, rec.Topic, rec.Partition, rec.Offset, value}
+			err = &ContainedError{value, string(debug.Stack())}
 		}
 	}()
-	return r.Decoder.Append(rec)
+	return d.Append(rec)
+}
+
+// Append has the decoder append one message of a stream. A panic is a *PanicError: others in the process have nothing to do with it. The log gets its stack, and
+// the decoder is not used again.
+func (r *Rows) Append(rec *kgo.Record, stream string, log *slog.Logger) error {
+	err := Contain(r.Decoder, rec)
+	if e, ok := err.(*ContainedError); ok { //nolint:errorlint // never wrapped
+		r.Decoder = nil
+		e.Log(log, "topic", rec.Topic, "partition", rec.Partition, "offset", rec.Offset)
+		return &PanicError{stream, rec.Topic, rec.Partition, rec.Offset, e.Value}
+	}
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -13,6 +14,7 @@ import (
 	"kafkadelta/decode"
 	"kafkadelta/decode/json"
 	"kafkadelta/delta"
+	"kafkadelta/pipeline"
 	"kafkadelta/sink"
 )
 
@@ -79,29 +81,42 @@ type rowReader struct {
 	in      *inputFile
 	layout  *sink.Layout
 	made    *columns.Plan
-	decoder *json.Decoder
+	decoder pipeline.Decoder
 	write   func(arrow.RecordBatch) error
+	log     *slog.Logger
 
 	held  []message // of the rows in the decoder, without their text
 	bytes int
 }
 
 // readRows decodes the input from its beginning and hands over batches of rows that keep the table's rules. A batch is
-// only good until write returns. The first message that can't become a row ends it with a *rowError.
-func readRows(ctx context.Context, in *inputFile, layout *sink.Layout, write func(arrow.RecordBatch) error) error {
+// only good until write returns. The first message that can't become a row ends it with a *rowError, one at which the decoder panics with
+// a *pipeline.ContainedError, whose stack the log gets.
+func readRows(ctx context.Context, in *inputFile, layout *sink.Layout, log *slog.Logger, write func(arrow.RecordBatch) error) error {
+	r, err := newRowReader(in, layout, log, write)
+	if err != nil {
+		return err
+	}
+	return r.read(ctx)
+}
+
+func newRowReader(in *inputFile, layout *sink.Layout, log *slog.Logger, write func(arrow.RecordBatch) error) (*rowReader, error) {
 	off := false // a column _kafka is filled from the message like any other
 	made, err := columns.New(layout.Schema, decode.Config{Metadata: decode.MetadataConfig{Enabled: &off}}, nil, true)
 	if err != nil {
-		return &sink.Error{Op: "fitting messages to the table", Err: err}
+		return nil, &sink.Error{Op: "fitting messages to the table", Err: err}
 	}
 	plan, err := newPlan(made.Schema(), layout, made)
 	if err != nil {
-		return &sink.Error{Op: "fitting messages to the table", Err: err}
+		return nil, &sink.Error{Op: "fitting messages to the table", Err: err}
 	}
-	r := &rowReader{in: in, layout: layout, made: made, decoder: json.New(plan), write: write}
-	for m, err := range in.messages() {
+	return &rowReader{in: in, layout: layout, made: made, decoder: json.New(plan), write: write, log: log}, nil
+}
+
+func (r *rowReader) read(ctx context.Context) error {
+	for m, err := range r.in.messages() {
 		if err != nil {
-			return inputError(in.name, err)
+			return inputError(r.in.name, err)
 		}
 		if err := ctx.Err(); err != nil {
 			return err
@@ -115,18 +130,22 @@ func readRows(ctx context.Context, in *inputFile, layout *sink.Layout, write fun
 
 func (r *rowReader) take(m message) error {
 	record := &kgo.Record{Value: m.text}
-	err := r.decoder.Append(record)
+	err := pipeline.Contain(r.decoder, record)
 	if _, full := errors.AsType[*decode.RetryLaterError](err); full {
 		if err := r.flush(); err != nil {
 			return err
 		}
-		err = r.decoder.Append(record)
+		err = pipeline.Contain(r.decoder, record)
 	}
 	if poison, ok := errors.AsType[*decode.PoisonError](err); ok {
 		if err := r.flush(); err != nil { // a row before it that the table rejects comes first
 			return err
 		}
 		return &rowError{file: r.in.name, at: m.at(), path: poison.Path, reason: poison.Reason, detail: poison.Detail}
+	}
+	if panicked, ok := errors.AsType[*pipeline.ContainedError](err); ok {
+		panicked.Log(r.log, "input", r.in.name, "message", m.at())
+		return fmt.Errorf("%s, %s: %w; nothing was appended", r.in.name, m.at(), err)
 	}
 	if err != nil {
 		return err

@@ -322,7 +322,7 @@ func (a *appender) rehearse(ctx context.Context, schema *arrow.Schema) error {
 	if err != nil {
 		return err
 	}
-	return readRows(ctx, a.in, layout, func(arrow.RecordBatch) error { return nil })
+	return readRows(ctx, a.in, layout, a.log, func(arrow.RecordBatch) error { return nil })
 }
 
 // tellDifferences lists where a --schema deviates from the table's own, which counts.
@@ -367,7 +367,7 @@ func (a *appender) attempt(ctx context.Context) (appended, error) {
 func (a *appender) write(ctx context.Context, layout *sink.Layout) (unit *sink.Unit, err error) {
 	w := a.table.NewWriter(layout)
 	var failed error // of the store, not of the input
-	err = readRows(ctx, a.in, layout, func(rb arrow.RecordBatch) error {
+	err = readRows(ctx, a.in, layout, a.log, func(rb arrow.RecordBatch) error {
 		failed = w.Write(ctx, rb)
 		return failed
 	})

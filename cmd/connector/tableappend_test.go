@@ -17,12 +17,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/klauspost/compress/zstd"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/delta"
+	"kafkadelta/pipeline"
 	"kafkadelta/sink"
 	"kafkadelta/storage/faultstore"
 	"kafkadelta/storage/local"
+	"kafkadelta/storage/memory"
 )
 
 // newTable makes a table and returns its folder.
@@ -162,6 +166,46 @@ func TestAppendRefusesTheWholeInput(t *testing.T) {
 			}
 			wantTable(t, table, 0, 0)
 		})
+	}
+}
+
+// TestAppendMeetsAPanic: a decoder that panics ends the append with an error that says at which message, and its stack in the log. It is no poison.
+func TestAppendMeetsAPanic(t *testing.T) {
+	table, err := sink.Open(t.Context(), memory.New(), sink.Config{URI: "memory"}, sink.Options{
+		Create: arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil), Engine: "test", Now: time.Now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	layout, err := table.Layout(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := openInputFile(t.Context(), file(t, "in.jsonl", `{"id":1}`+"\n\n"+`{"id":2,"nothing":3}`), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = in.Close() }()
+	var logs buffer
+	r, err := newRowReader(in, layout, slog.New(slog.NewTextHandler(&logs, nil)), func(arrow.RecordBatch) error { return errors.New("something was written") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var at *kgo.Record
+	r.decoder = panicsAtNothing{r.decoder, &at}
+	err = r.read(t.Context())
+	if !errors.As(err, new(*pipeline.ContainedError)) || exitCode(err) != exitInternal {
+		t.Fatalf("the append has ended with: %v", err)
+	}
+	for _, want := range []string{"in.jsonl, line 3", "index out of range", "fault of the connector", "nothing was appended"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the error does not say %q: %v", want, err)
+		}
+	}
+	for _, want := range []string{"panicsAtNothing.Append", "in.jsonl", "line 3"} {
+		if !strings.Contains(logs.String(), want) {
+			t.Errorf("the log does not say %q: %s", want, logs.String())
+		}
 	}
 }
 
