@@ -209,7 +209,7 @@ func (f *format) openAvro(c sourceSection, client *registry.Client) error {
 		fixed = avro.Bare(schemas[0])
 		if c.Avro.Framing == framingSingleObject {
 			if fixed, err = avro.SingleObject(schemas...); err != nil {
-				return err
+				return fmt.Errorf("source.avro.schema: %w", err)
 			}
 		}
 		latest = func(context.Context) (*avro.Schema, error) {

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -217,6 +218,10 @@ func TestProtobuf(t *testing.T) {
 // TestFormatSettings are settings that contradict each other, and files that are no schemas.
 func TestFormatSettings(t *testing.T) {
 	schema := file(t, "s.avsc", `{"type":"record","name":"r","fields":[{"name":"a","type":"int"}]}`)
+	micros := file(t, "micros.avsc", `{"type":"record","name":"r","fields":[{"name":"a","type":{"type":"long","logicalType":"timestamp-micros"}}]}`)
+	if err := os.WriteFile(filepath.Join(filepath.Dir(micros), "millis.avsc"), []byte(`{"type":"record","name":"r","fields":[{"name":"a","type":{"type":"long","logicalType":"timestamp-millis"}}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	broken := file(t, "b.avsc", `{"type":"record","name":"r","fields":[{"name":"a","type":"nothing"}]}`)
 	for _, tt := range []struct{ source, want string }{
 		{"format: xml", `source.format is "xml": use json, avro, protobuf or raw`},
@@ -249,6 +254,7 @@ func TestFormatSettings(t *testing.T) {
 		{"format: avro, protobuf: {message: M}", "source.format is avro"},
 		{"format: avro, avro: {framing: none, schema: " + filepath.Dir(schema) + "}", "is a folder"},
 		{"format: avro, avro: {framing: none, schema: /nowhere.avsc}", "no such file"},
+		{"format: avro, avro: {framing: single_object, schema: " + filepath.Dir(micros) + "}", "source.avro.schema: micros.avsc and millis.avsc have the same fingerprint"},
 		{"format: avro, avro: {framing: none, schema: " + broken + "}", `the type "nothing" is not defined`},
 	} {
 		config := file(t, "c.yaml", fmt.Sprintf("name: n\nsource: {brokers: [\"127.0.0.1:1\"], topic: n, %s}\ntable: {uri: %s}\nhttp: {listen: \"off\"}\n", tt.source, t.TempDir()))

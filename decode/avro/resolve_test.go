@@ -433,6 +433,43 @@ func TestFramings(t *testing.T) {
 	}
 }
 
+// TestSchemasOfOneFingerprint: what the fingerprint leaves out may differ as long as no row does.
+func TestSchemasOfOneFingerprint(t *testing.T) {
+	for _, tt := range []struct{ one, two, want string }{
+		{`{"name":"a","type":"long"}`, `{"name":"a","type":"long"}`, ""},
+		{`{"name":"a","type":"long"}`, `{"name":"a","type":"long","default":1,"aliases":["b"],"doc":"counts"}`, ""},
+		{`{"name":"a","type":"long"}`, `{"name":"a","type":{"type":"long","logicalType":"unknown"}}`, ""},
+		{`{"name":"a","type":"string"}`, `{"name":"a","type":{"type":"string","logicalType":"uuid"}}`, ""},
+		{`{"name":"a","type":"long"}`, `{"name":"b","type":"long"}`, ""}, // of two fingerprints
+		{
+			`{"name":"a","type":{"type":"long","logicalType":"timestamp-millis"}}`, `{"name":"a","type":"long"}`,
+			"one.avsc and two.avsc have the same fingerprint 54f6d3744485515f, and a message tells no more of its schema: field a: the logical type is timestamp-millis in the one and none in the other; keep one of them",
+		},
+		{
+			`{"name":"a","type":["null",{"type":"array","items":{"type":"map","values":{"type":"bytes","logicalType":"decimal","precision":9,"scale":2}}}]}`,
+			`{"name":"a","type":["null",{"type":"array","items":{"type":"map","values":{"type":"bytes","logicalType":"decimal","precision":9,"scale":3}}}]}`,
+			"field a.element.value: the logical type is decimal(9,2) in the one and decimal(9,3) in the other",
+		},
+		{ // within itself
+			`{"name":"a","type":["null","r"]},{"name":"b","type":{"type":"fixed","name":"f","size":12,"logicalType":"duration"}}`,
+			`{"name":"a","type":["null","r"]},{"name":"b","type":{"type":"fixed","name":"f","size":12}}`, "field b: the logical type is duration",
+		},
+	} {
+		var schemas []*Schema
+		for _, s := range [][2]string{{"one.avsc", tt.one}, {"two.avsc", tt.two}} {
+			schema, err := Parse(s[0], recordOf(s[1]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			schemas = append(schemas, schema)
+		}
+		_, err := SingleObject(schemas...)
+		if err != nil && (tt.want == "" || !strings.Contains(err.Error(), tt.want)) || err == nil && tt.want != "" {
+			t.Errorf("%s and %s: got %v, want %q", tt.one, tt.two, err, tt.want)
+		}
+	}
+}
+
 // TestSchemasInTurn: a decoder asks for a schema once, however messages of several take turns, but again for one that it did not get.
 func TestSchemasInTurn(t *testing.T) {
 	schema, asked := parsed(t, recordOf(`{"name":"a","type":"int"}`)), map[int32]int{}

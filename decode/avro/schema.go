@@ -129,6 +129,20 @@ func (n *node) String() string {
 	}
 }
 
+// logicalName names the logical type for errors.
+func (n *node) logicalName() string {
+	for name, l := range logicals {
+		switch {
+		case l.logical != n.logical:
+		case n.logical == decimal:
+			return fmt.Sprintf("decimal(%d,%d)", n.precision, n.scale)
+		default:
+			return name
+		}
+	}
+	return "none"
+}
+
 // maxNesting bounds how deep a schema's types stand in each other.
 const maxNesting = 100
 
