@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -213,6 +214,7 @@ type shape struct {
 	names    []string // of an object's properties
 	fields   map[string][]*jsonschema.Schema
 	values   []*jsonschema.Schema // of an object's other properties
+	patterns []*jsonschema.Schema // of those whose names have a pattern
 	elements []*jsonschema.Schema
 }
 
@@ -235,13 +237,14 @@ func (d *deriver) shape(all []*jsonschema.Schema, path string) (*shape, error) {
 		}
 		all = append(all, s.AllOf...)
 		for _, alternatives := range [][]*jsonschema.Schema{s.AnyOf, s.OneOf} {
-			one, err := alternative(alternatives)
+			one, among, err := alternative(alternatives)
 			if err != nil {
 				return nil, fmt.Errorf("field %s: %w: give it the type STRING in table.columns, which keeps JSON text, or drop it there", path, err)
 			}
 			if one != nil {
 				all = append(all, one)
 			}
+			out.kinds &= among
 		}
 		out.kinds &= kindsOf(s)
 		d.details(out, s)
@@ -268,6 +271,11 @@ func (d *deriver) details(out *shape, s *jsonschema.Schema) {
 	}
 	if values, ok := s.AdditionalProperties.(*jsonschema.Schema); ok && !slices.Contains(out.values, values) {
 		out.values = append(out.values, values)
+	}
+	for _, p := range s.PatternProperties {
+		if p.Bool == nil || *p.Bool { // else there are none
+			out.patterns = append(out.patterns, p)
+		}
 	}
 	for _, element := range []any{s.Items, s.Items2020} {
 		if e, ok := element.(*jsonschema.Schema); ok && e != nil && !slices.Contains(out.elements, e) {
@@ -303,11 +311,7 @@ func kindsOf(s *jsonschema.Schema) kinds {
 		case string:
 			given |= kindString
 		case json.Number:
-			if strings.ContainsAny(v.String(), ".eE") {
-				given |= kindNumber
-			} else {
-				given |= kindInteger
-			}
+			given |= kindsOfNumber(v)
 		case []any:
 			given |= kindArray
 		default:
@@ -317,19 +321,44 @@ func kindsOf(s *jsonschema.Schema) kinds {
 	return out & given
 }
 
-// alternative is the only one of the schemas that is not null; nil where there is none.
-func alternative(of []*jsonschema.Schema) (*jsonschema.Schema, error) {
-	var out *jsonschema.Schema
-	for _, s := range of {
-		if s.Ref == nil && (kindsOf(s) == 0 || silent(s)) {
-			continue
-		}
-		if out != nil {
-			return nil, errors.New("its values are of one of several schemas")
-		}
-		out = s
+// kindsOfNumber tells that 1.0 is an integer too, as JSON Schema has it.
+func kindsOfNumber(n json.Number) kinds {
+	if !strings.ContainsAny(n.String(), ".eE") {
+		return kindInteger
 	}
-	return out, nil
+	if f, err := n.Float64(); err == nil && f == math.Trunc(f) {
+		return kindInteger | kindNumber
+	}
+	return kindNumber
+}
+
+// alternative is the only one of the schemas that is not null, nil where there is none, or the kinds of all of them where these are all that decides.
+func alternative(of []*jsonschema.Schema) (*jsonschema.Schema, kinds, error) {
+	var out []*jsonschema.Schema
+	for _, s := range of {
+		if s.Ref != nil || kindsOf(s) != 0 && !silent(s) {
+			out = append(out, s)
+		}
+	}
+	switch len(out) {
+	case 0:
+		return nil, allKinds, nil
+	case 1:
+		return out[0], allKinds, nil
+	}
+	var among kinds
+	for _, s := range out {
+		if !scalar(s) {
+			return nil, 0, errors.New("its values are of one of several schemas")
+		}
+		among |= kindsOf(s)
+	}
+	return nil, among, nil
+}
+
+// scalar says that the schema's values are texts, numbers and booleans, and that their kinds are all that it tells of columns.
+func scalar(s *jsonschema.Schema) bool {
+	return s.Ref == nil && kindsOf(s)&(kindArray|kindObject) == 0 && s.Format == nil && s.ContentEncoding == nil && len(s.AllOf) == 0 && len(s.AnyOf) == 0 && len(s.OneOf) == 0
 }
 
 // silent says that the schema tells nothing of columns, as one that only asks for properties.
@@ -405,11 +434,7 @@ func (d *deriver) typ(all []*jsonschema.Schema, path string) (arrow.DataType, er
 			}
 			return arrow.StructOf(fields...), nil
 		case len(s.values) > 0:
-			value, err := d.typ(s.values, path+".value")
-			if err != nil {
-				return nil, err
-			}
-			return arrow.MapOf(arrow.BinaryTypes.LargeString, value), nil
+			return d.mapType(s, path)
 		}
 		return arrow.BinaryTypes.LargeBinary, nil
 	case 0:
@@ -419,4 +444,23 @@ func (d *deriver) typ(all []*jsonschema.Schema, path string) (arrow.DataType, er
 	default:
 		return nil, fmt.Errorf("field %s has values of several types: give it the type STRING in table.columns, which keeps JSON text, or drop it there", path)
 	}
+}
+
+// mapType is the column of an object whose properties have no names, but may have patterns of them with schemas of their own.
+func (d *deriver) mapType(s *shape, path string) (arrow.DataType, error) {
+	path += ".value"
+	value, err := d.typ(s.values, path)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range s.patterns {
+		other, err := d.typ([]*jsonschema.Schema{p}, path)
+		if err != nil {
+			return nil, err
+		}
+		if value.ID() != arrow.LARGE_STRING && !arrow.TypeEqual(value, other) {
+			return nil, fmt.Errorf("field %s has values of several types, by patternProperties and additionalProperties: give it the type STRING in table.columns, which keeps JSON text, or drop it there", path)
+		}
+	}
+	return arrow.MapOf(arrow.BinaryTypes.LargeString, value), nil
 }
