@@ -368,7 +368,7 @@ func (d *dispatcher) settleLetters(parts []int32) error {
 	return err
 }
 
-// openDeadLetters opens the dead-letter table, or the way to the topic, where there is to be one. A topic that is not there is told now, not at the first bad message.
+// openDeadLetters opens the dead-letter table, or the way to the topic, where there is to be one. A topic that is not there, or that the user may not write to, is told now, not at the first bad message.
 func (d *dispatcher) openDeadLetters(ctx, work context.Context) error {
 	var err error
 	if d.DeadLetterTopic != "" {

@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Producer writes to another topic of the same Kafka, with the same credentials. Its writes are idempotent: what the client sends again is
@@ -40,10 +41,35 @@ func NewProducer(cfg Config, topic string, bytes int64, extra ...kgo.Opt) (*Prod
 	return &Producer{topic: topic, client: client}, nil
 }
 
-// Find asks whether the topic is there. An *Error is final: it is not, or this user may not see it.
+// Find asks whether the topic is there, and whether this user may write to it, as far as a broker tells. An *Error is final: it is not, or the user may not.
 func (p *Producer) Find(ctx context.Context) error {
-	_, _, err := describe(ctx, kadm.NewClient(p.client), p.topic)
-	return p.explain(err)
+	if _, _, err := describe(ctx, kadm.NewClient(p.client), p.topic); err != nil {
+		return p.explain(err)
+	}
+	req := kmsg.NewPtrMetadataRequest()
+	topic := kmsg.NewMetadataRequestTopic()
+	topic.Topic = new(p.topic)
+	req.Topics, req.IncludeTopicAuthorizedOperations = append(req.Topics, topic), true
+	resp, err := req.RequestWith(ctx, p.client)
+	if err != nil {
+		return p.explain(err)
+	}
+	for _, t := range resp.Topics {
+		if err := kerr.ErrorForCode(t.ErrorCode); err != nil {
+			return p.explain(err)
+		}
+		if mayNotWrite(t.AuthorizedOperations) {
+			return p.explain(kerr.TopicAuthorizationFailed)
+		}
+	}
+	return nil
+}
+
+// mayNotWrite reads KIP-430's bits, one for each operation. A broker that does not know answers the smallest number, or nothing at all; one that knows has at least
+// DESCRIBE, or it would not have told of the topic.
+func mayNotWrite(operations int32) bool {
+	const describes, writes = 1 << int32(kmsg.ACLOperationDescribe), 1 << int32(kmsg.ACLOperationWrite)
+	return operations&(describes|writes) == describes
 }
 
 // Send hands a record over, and waits where too many are under way. Done is called once, from another goroutine, when all brokers have the

@@ -3,14 +3,20 @@ package source_test
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"kafkadelta/source"
+	"kafkadelta/source/auth"
 )
 
 // TestProducersHoldNoMoreThanTheyMay: while no broker answers, whoever sends waits once so many bytes, or so many records, wait.
@@ -45,6 +51,61 @@ func TestProducersHoldNoMoreThanTheyMay(t *testing.T) {
 					t.Errorf("%d records of %d bytes were taken, want %d", sent, tc.size, tc.want)
 				}
 			})
+		})
+	}
+}
+
+// TestProducerFindsWhatItMayWriteTo: a topic that the user may see and not write to is refused. Where the broker does not tell, it is not.
+func TestProducerFindsWhatItMayWriteTo(t *testing.T) {
+	t.Setenv("TEST_PASSWORD", "right")
+	may := func(operations ...kmsg.ACLOperation) []kfake.Opt {
+		var acls []kfake.ACL
+		for _, o := range operations {
+			acls = append(acls, kfake.ACL{Resource: kmsg.ACLResourceTypeTopic, Name: "topic", Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: o, Allow: true})
+		}
+		return []kfake.Opt{kfake.EnableSASL(), kfake.EnableACLs(), kfake.Superuser("PLAIN", "admin", "admin"), kfake.User("PLAIN", "user", "right", acls...)}
+	}
+	for _, tt := range []struct {
+		name   string
+		opts   []kfake.Opt
+		answer int32 // instead of the broker's; 0: the broker's
+		want   string
+	}{
+		{"may", may(kmsg.ACLOperationDescribe, kmsg.ACLOperationWrite), 0, ""},
+		{"by WRITE alone, which implies DESCRIBE", may(kmsg.ACLOperationWrite), 0, ""},
+		{"may not", may(kmsg.ACLOperationDescribe), 0, "producing to topic topic: TOPIC_AUTHORIZATION_FAILED: Not authorized to access topics: [Topic authorization failed.]; grant the user WRITE and DESCRIBE on the topic"},
+		{"may read", may(kmsg.ACLOperationRead), 0, "grant the user WRITE and DESCRIBE on the topic"},
+		{"may not even see it", may(), 0, "grant the user WRITE and DESCRIBE on the topic"},
+		{"unknown", may(kmsg.ACLOperationDescribe), math.MinInt32, ""},
+		{"a broker from before 2.3", append(may(kmsg.ACLOperationDescribe), kfake.MaxVersions(kversion.V2_2_0())), 0, ""},
+		{"no authorizer", []kfake.Opt{kfake.EnableSASL(), kfake.Superuser("PLAIN", "user", "right")}, 0, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := start(t, 1, tt.opts...)
+			if tt.answer != 0 {
+				f.cluster.ControlKey(int16(kmsg.Metadata), func(r kmsg.Request) (kmsg.Response, error, bool) {
+					f.cluster.KeepControl()
+					resp, ok := r.ResponseKind().(*kmsg.MetadataResponse)
+					if req, isMetadata := r.(*kmsg.MetadataRequest); !ok || !isMetadata || !req.IncludeTopicAuthorizedOperations {
+						return nil, nil, false
+					}
+					topic := kmsg.NewMetadataResponseTopic()
+					topic.Topic, topic.AuthorizedOperations = new("topic"), tt.answer
+					resp.Topics = append(resp.Topics, topic)
+					return resp, nil, true
+				})
+			}
+			c := f.config("topic")
+			c.SASL = auth.SASLConfig{Mechanism: "plain", Username: "user", PasswordEnv: "TEST_PASSWORD"}
+			p, err := source.NewProducer(c, "topic", 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			err = p.Find(t.Context())
+			if tt.want == "" && err != nil || tt.want != "" && (!errors.As(err, new(*source.Error)) || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
 		})
 	}
 }
