@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"kafkadelta/sink"
@@ -82,4 +84,25 @@ func jsonTakes(column arrow.DataType) jsonKind {
 	default: // whole numbers; text takes all
 		return jsonNumber
 	}
+}
+
+// textKeys tells of maps whose keys are texts that they are of any type, as jsonschema.ValueSchema does: JSON has no other keys, and those of a column are read from their text.
+func textKeys(t arrow.DataType) arrow.DataType {
+	switch t := t.(type) {
+	case *arrow.StructType:
+		fields := slices.Clone(t.Fields())
+		for i := range fields {
+			fields[i].Type = textKeys(fields[i].Type)
+		}
+		return arrow.StructOf(fields...)
+	case *arrow.MapType:
+		key := t.KeyType()
+		if key.ID() == arrow.STRING {
+			key = arrow.BinaryTypes.LargeString
+		}
+		return arrow.MapOf(key, textKeys(t.ItemType()))
+	case *arrow.ListType:
+		return arrow.ListOf(textKeys(t.Elem()))
+	}
+	return t
 }

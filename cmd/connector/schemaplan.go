@@ -91,6 +91,10 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
+	ofJSONSchema := values != next
+	if c.Source.Format == formatJSON && !ofJSONSchema {
+		values = arrow.NewSchema(textKeys(arrow.StructOf(values.Fields()...)).(*arrow.StructType).Fields(), nil)
+	}
 	metadata, _ := c.Table.Decode.Metadata.Field()
 	filled := []string{metadata.Name, c.Source.Key.Column}
 	have, misfit := columns.Fields(values, table.Shape().Schema(), c.Table.Decode, nil)
@@ -115,7 +119,7 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
-	changes = append(made, c.judge(changes, values != next)...)
+	changes = append(made, c.judge(changes, ofJSONSchema)...)
 	if misfit != nil {
 		return append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: misfit.Error()}), nil
 	}
@@ -168,7 +172,7 @@ func (c config) judge(changes []sink.Change, schema bool) []sink.Change {
 				continue
 			}
 		}
-		if change.Wanted != nil && schema {
+		if change.Wanted != nil {
 			change.Wanted = jsonschema.Column(change.Wanted)
 		}
 		out = append(out, change)

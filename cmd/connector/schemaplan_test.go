@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/sr"
+
+	"kafkadelta/delta"
 )
 
 func TestSchemaPlan(t *testing.T) {
@@ -135,6 +137,39 @@ func TestSchemaPlanWithinLists(t *testing.T) {
 }
 
 // TestSchemaPlanOfJSON: what a column of JSON takes however it is written is no matter; what it takes none of breaks, and what it may not take is told.
+// TestSchemaPlanOfKeysInJSON: keys of JSON are texts that a key of another type is read from, by whatever schema a plan goes; the decoder takes them.
+func TestSchemaPlanOfKeysInJSON(t *testing.T) {
+	const columns = "m MAP<INT, INT>, s STRUCT<key: INT, d: ARRAY<MAP<DATE, STRING>>>, b MAP<BOOLEAN, INT>, t MAP<STRING, INT>"
+	table := newTable(t, columns)
+	c := file(t, "c.yaml", fmt.Sprintf("name: n\nsource: {brokers: [b:1], topic: t}\ntable: {uri: %q}\n", table))
+	message := `{"m":{"7":1},"s":{"key":1,"d":[{"2021-03-24":"x"}]},"b":{"true":1},"t":{"a":1}}`
+	if o := appendText(t, table, message); o.code != exitOK {
+		t.Fatalf("the decoder does not take them: %s", o.stderr)
+	}
+	texts, err := delta.ParseDDL("m MAP<STRING, INT>, s STRUCT<key: STRING, d: ARRAY<MAP<STRING, STRING>>>, b MAP<STRING, INT>, t MAP<STRING, INT>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := delta.SchemaToJSON(texts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `checks   column m.key: it is INT in the table, and messages have STRING: what does not fit is poison
+BREAKS   column s.key: it is INT in the table, and messages have STRING: all such messages are poison
+checks   column s.d.element.key: it is DATE in the table, and messages have STRING: what does not fit is poison
+checks   column b.key: it is BOOLEAN in the table, and messages have STRING: what does not fit is poison
+`
+	for _, schema := range []string{
+		file(t, "next.json", text), file(t, "next.arrow", arrowFile(t, false, texts.Fields()...)),
+		file(t, "next.avsc", `{"type":"record","name":"r","fields":[{"name":"m","type":{"type":"map","values":"int"}},{"name":"s","type":{"type":"record","name":"s","fields":[
+			{"name":"key","type":"string"},{"name":"d","type":{"type":"array","items":{"type":"map","values":"string"}}}]}},{"name":"b","type":{"type":"map","values":"int"}},{"name":"t","type":{"type":"map","values":"int"}}]}`),
+	} {
+		if o := command(t, "schema", "plan", "-c", c, "--schema", schema); o.code != exitPoison || o.stdout != want {
+			t.Errorf("%s: exit code %d, %s\n%s\nwant\n%s", filepath.Base(schema), o.code, o.stderr, o.stdout, want)
+		}
+	}
+}
+
 func TestSchemaPlanOfJSON(t *testing.T) {
 	fake, client := fakeRegistry(t)
 	schema := `{"type":"object","properties":{"text":{"type":"integer"},"list":{"type":"array","items":{"type":"object","properties":{"x":{"type":"integer"}}}},
