@@ -76,3 +76,30 @@ func TestLogIsCleanedWhileItIsRead(t *testing.T) {
 		})
 	}
 }
+
+// TestLogCheckpointOfVersion0 is left of a version whose commit was cleaned from the log, as of any other; it may go while the log is read.
+func TestLogCheckpointOfVersion0(t *testing.T) {
+	for name, when := range map[string]string{"cleaned": "", "cleaned while it is read": logName(3)} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, setup{})
+			for i := range int64(4) {
+				f.commit(take{0, i, i + 1, nil, 0})
+			}
+			_, err := delta.WriteLogCheckpoint(t.Context(), f.store, 0, delta.CheckpointOptions{Now: time.Now})
+			f.check(err)
+			clean := func() { f.check(f.store.Delete(t.Context(), logName(0))) }
+			s := &onGet{LogStore: f.store, name: when, do: clean}
+			if when == "" {
+				clean()
+			}
+			r, err := admin.Verify(t.Context(), s, admin.Options{Since: -1, Until: -1})
+			f.check(err)
+			wantVerdict(t, r, admin.OK)
+			if r.LogFrom != 0 || len(r.Partitions) != 2 || r.Partitions[0].Spans != 4 || r.Rows != 4 {
+				t.Errorf("it is not verified by what is left: %s", show(r))
+			}
+			f.check(f.store.Delete(t.Context(), f.live()[0].Path)) // and what is wrong is found
+			wantFault(t, f.verify(), admin.MissingFile)
+		})
+	}
+}

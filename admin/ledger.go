@@ -139,22 +139,29 @@ func newLedger(store delta.LogStore, progress func(Progress)) *ledger {
 
 // load reads the log of the versions (since, until] and the files' tags. Where the log is cleaned meanwhile, it begins anew from what is left.
 func (l *ledger) load(ctx context.Context, since, until int64) error {
+	bare := false // of version 0 the log checkpoint alone is left
 	for {
 		oldest, err := delta.OldestVersion(ctx, l.store)
 		if err != nil {
 			return err
 		}
-		if err = l.loadFrom(ctx, oldest, since, until); err == nil || ctx.Err() != nil {
+		if err = l.loadFrom(ctx, oldest, bare, since, until); err == nil || ctx.Err() != nil {
 			return err
 		}
-		if now, failed := delta.OldestVersion(ctx, l.store); failed != nil || now <= oldest {
+		now, failed := delta.OldestVersion(ctx, l.store)
+		switch {
+		case failed == nil && now > oldest:
+		case failed == nil && now == 0 && !bare && errors.Is(err, delta.ErrMissingCommit):
+			bare = true
+		default:
 			return err
 		}
 		*l = *newLedger(l.store, l.progress)
 	}
 }
 
-func (l *ledger) loadFrom(ctx context.Context, oldest, since, until int64) error {
+// loadFrom reads what is left of a log whose oldest version that opens is given. Bare says of version 0 that its commit is gone.
+func (l *ledger) loadFrom(ctx context.Context, oldest int64, bare bool, since, until int64) error {
 	var err error
 	if l.snap, err = delta.OpenSnapshot(ctx, l.store, until); err != nil {
 		return err
@@ -168,7 +175,7 @@ func (l *ledger) loadFrom(ctx context.Context, oldest, since, until int64) error
 		return fmt.Errorf("verifying from version %d: versions %d to %d can be opened", since, oldest, l.snap.Version())
 	case since >= 0:
 		l.since, from = true, since+1
-	case oldest > 0: // what lies below it may be a put that came late into a cleaned log, which no snapshot shows (rule C7)
+	case oldest > 0 || bare: // what lies below it may be a put that came late into a cleaned log, which no snapshot shows (rule C7)
 		since, from = oldest, oldest
 	}
 	if since >= 0 {

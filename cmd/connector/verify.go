@@ -284,7 +284,9 @@ func printReport(w io.Writer, uri string, r *admin.Report) error {
 	switch {
 	case r.Since != nil:
 		from = fmt.Sprintf("only what came after version %d", *r.Since)
-	case r.LogFrom >= 0:
+	case r.LogFrom == 0:
+		from = "the commit of version 0 was cleaned from the log"
+	case r.LogFrom > 0:
 		from = fmt.Sprintf("the log before version %d was cleaned", r.LogFrom)
 	}
 	line("%d files, %d rows (%d of them of no stream); %s", r.Files, r.Rows, r.OtherRows, from)
