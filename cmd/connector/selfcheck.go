@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -40,13 +41,17 @@ type selfCheck struct {
 	now      func() time.Time
 	log      *slog.Logger
 
-	since int64 // versions up to it are verified, or another worker's; -1 before the first look
-	seen  int64 // newest version at the look before
+	since int64 // versions up to it are verified, or another worker's; -1 where that is to be found out
+	seen  int64 // newest version when this worker last did not lead, or first looked; -1 before
 
 	version, rows, unverified, failures, finished atomic.Int64
 	registry                                      *prometheus.Registry
 	faults                                        *prometheus.CounterVec
 }
+
+// reach is how far before the newest version of a worker that did not lead yet one begins that takes over. Whoever led before has checked at most an interval
+// before it stopped leading; the rest is for a check that took long, and for the hand-over.
+func (s *selfCheck) reach() time.Duration { return 2*s.interval + time.Minute }
 
 // maxFaultLines are the faults of one check that are logged; all are counted.
 const maxFaultLines = 20
@@ -102,8 +107,7 @@ func (s *selfCheck) start(ctx context.Context, store delta.LogStore) func() {
 	return func() { cancel(); wg.Wait() }
 }
 
-// check verifies what came since the last time. Whoever does not lead keeps up, a look behind: what the leader before may
-// have left is checked again.
+// check verifies what came since the last time. Whoever takes over begins where the leader before can have been: nothing tells how far that was.
 func (s *selfCheck) check(ctx context.Context) error {
 	newest, err := delta.OpenSnapshot(ctx, s.store, -1)
 	switch {
@@ -112,17 +116,21 @@ func (s *selfCheck) check(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	oldest, err := delta.OldestVersion(ctx, s.store)
-	if err != nil {
-		return err
+	leads := s.leads()
+	if !leads || s.seen < 0 {
+		s.since, s.seen = -1, newest.Version()
 	}
+	if !leads {
+		return nil
+	}
+	oldest, err := delta.OldestVersion(ctx, s.store)
 	switch {
-	case s.since < 0: // what was there before is for `connector verify`
-		s.since, s.seen = newest.Version(), newest.Version()
-		return nil
-	case !s.leads():
-		s.since, s.seen = s.seen, newest.Version()
-		return nil
+	case err != nil:
+		return err
+	case s.since < 0:
+		if s.since, err = s.begin(ctx, oldest); err != nil {
+			return err
+		}
 	case s.since < oldest:
 		s.unverified.Add(1)
 		s.log.Warn("versions were cleaned from the log before they were verified", "from_version", s.since+1, "to_version", oldest)
@@ -153,6 +161,25 @@ func (s *selfCheck) check(ctx context.Context) error {
 	s.rows.Add(r.Rows)
 	s.version.Store(r.Version)
 	s.finished.Store(s.now().UnixNano())
-	s.since, s.seen = r.Version, r.Version
+	s.since = r.Version
 	return nil
+}
+
+// begin is the version after which a worker that takes over checks: the newest one that was there reach before the version that it has seen, by the table's own
+// times, or the oldest one.
+func (s *selfCheck) begin(ctx context.Context, oldest int64) (version int64, err error) {
+	var at time.Time
+	for e, failed := range delta.HistoryOf(ctx, s.store, delta.HistoryOptions{From: s.seen, To: s.seen}) {
+		at, err = e.Time, failed
+	}
+	if err == nil {
+		version, err = delta.VersionAt(ctx, s.store, at.Add(-s.reach()))
+	}
+	switch {
+	case errors.Is(err, delta.ErrMissingCommit), errors.Is(err, fs.ErrNotExist): // what was there then is cleaned from the log, or nothing was
+		return oldest, nil
+	case err != nil:
+		return -1, fmt.Errorf("finding where to begin: %w", err)
+	}
+	return max(version, oldest), nil
 }

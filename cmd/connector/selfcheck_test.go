@@ -38,7 +38,7 @@ func metricsText(t *testing.T, g prometheus.Gatherer) string {
 }
 
 // TestSelfCheck holds that the daemon's check covers what is new and nothing twice, that it finds a planted fault, and that
-// what a leader before has left undone is done by the next one.
+// what a leader before can have left undone is done by the next one, be that an old worker or a new one.
 func TestSelfCheck(t *testing.T) {
 	cluster := kafkatest.Start(t, "numbers", 1)
 	table := filepath.Join(t.TempDir(), "table")
@@ -64,8 +64,19 @@ http: {listen: "off"}
 	}
 	var logged strings.Builder
 	leads := true
-	s := newSelfCheck("numbers", verifyConfig{Interval: time.Minute}, "_kafka", func() bool { return leads }, time.Now, slog.New(slog.NewTextHandler(&logged, nil)))
-	s.store = store
+	newCheck := func() *selfCheck {
+		s := newSelfCheck("numbers", verifyConfig{Interval: time.Minute}, "_kafka", func() bool { return leads }, time.Now, slog.New(slog.NewTextHandler(&logged, nil)))
+		s.store = store
+		return s
+	}
+	s := newCheck()
+	age := func(version int, by time.Duration) { // has a version be that old
+		t.Helper()
+		at := time.Now().Add(-by)
+		if err := os.Chtimes(filepath.Join(table, "_delta_log", fmt.Sprintf("%020d.json", version)), at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
 	look := func(want ...string) {
 		t.Helper()
 		if err := s.check(t.Context()); err != nil {
@@ -80,23 +91,39 @@ http: {listen: "off"}
 	}
 	look("kafkadelta_verify_version -1") // no table yet
 	more()
-	look("kafkadelta_verify_version -1", "kafkadelta_verify_rows_total 0", "kafkadelta_verify_age_seconds -1") // where it begins
+	look("kafkadelta_verify_version 2", "kafkadelta_verify_rows_total 10")
 	more()
-	look("kafkadelta_verify_version 3", "kafkadelta_verify_rows_total 10")
-	look("kafkadelta_verify_version 3", "kafkadelta_verify_rows_total 10")
+	look("kafkadelta_verify_version 3", "kafkadelta_verify_rows_total 20")
+	look("kafkadelta_verify_version 3", "kafkadelta_verify_rows_total 20")
 	leads = false
 	more()
-	look("kafkadelta_verify_rows_total 10", "kafkadelta_verify_age_seconds -1")
+	look("kafkadelta_verify_version 3", "kafkadelta_verify_age_seconds -1")
+	for v := range 4 {
+		age(v, time.Hour)
+	}
 	leads = true
 	more()
-	look("kafkadelta_verify_version 5", "kafkadelta_verify_rows_total 30") // what the leader before has left, too
+	look("kafkadelta_verify_version 5", "kafkadelta_verify_rows_total 40") // what the leader before has left, too
+
+	// A new worker, while the leader before is gone for hours, and has left two versions within its last intervals.
+	s = newCheck()
+	leads = false
+	for v := range 4 {
+		age(v, 6*time.Hour)
+	}
+	age(4, 5*time.Hour)
+	age(5, 5*time.Hour-s.reach()/2)
+	look("kafkadelta_verify_version -1", "kafkadelta_verify_rows_total 0", "kafkadelta_verify_age_seconds -1")
+	leads = true
+	more()
+	look("kafkadelta_verify_version 6", "kafkadelta_verify_rows_total 30")
 	if strings.Contains(metricsText(t, s.registry), "faults") || strings.Contains(logged.String(), "ERROR") {
 		t.Errorf("faults in a sound table:\n%s%s", metricsText(t, s.registry), logged.String())
 	}
 
 	more()
 	files, err := filepath.Glob(filepath.Join(table, "*.parquet"))
-	if err != nil || len(files) != 5 {
+	if err != nil || len(files) != 6 {
 		t.Fatalf("%v, %v", files, err)
 	}
 	newest := files[0]
@@ -108,12 +135,12 @@ http: {listen: "off"}
 	if err := os.Remove(newest); err != nil {
 		t.Fatal(err)
 	}
-	look("kafkadelta_verify_version 6", "kafkadelta_verify_rows_total 30", "kafkadelta_verify_faults_total missing_file 1")
+	look("kafkadelta_verify_version 7", "kafkadelta_verify_rows_total 30", "kafkadelta_verify_faults_total missing_file 1")
 	if !strings.Contains(logged.String(), "verification has found a fault") {
 		t.Errorf("the fault is not logged:\n%s", logged.String())
 	}
 	more()
-	look("kafkadelta_verify_version 7", "kafkadelta_verify_rows_total 40", "kafkadelta_verify_faults_total missing_file 1")
+	look("kafkadelta_verify_version 8", "kafkadelta_verify_rows_total 40", "kafkadelta_verify_faults_total missing_file 1")
 }
 
 // TestSelfCheckCountsAllFaults: more of a kind than a report has the texts of.
@@ -147,7 +174,7 @@ http: {listen: "off"}
 		}
 	}
 	more(1)
-	check() // begins here
+	check()
 	more(many)
 	files, err := filepath.Glob(filepath.Join(table, "id=*", "*.parquet"))
 	if err != nil || len(files) != 1+many {
