@@ -356,3 +356,58 @@ func TestAdoptionBeginsBehindTheStreamsOwnRows(t *testing.T) {
 		})
 	}
 }
+
+// TestAdoptedCatalogBringsNothingTwice: a catalog that has lost all its txns knows none of its tables, so that an adoption can't ask them how far their rows reach. They
+// refuse what they have (rule T7).
+func TestAdoptedCatalogBringsNothingTwice(t *testing.T) {
+	for name, rewound := range map[string]bool{"never rewound": false, "rewound before": true} {
+		t.Run(name, func(t *testing.T) {
+			c := newCountry(t)
+			c.brings(0, 0, 30, "a", "b")
+			want := 15
+			if rewound {
+				plan, err := admin.PlanRewind(t.Context(), c.store, c.rewinding(map[int32]int64{0: 10}))
+				c.check(err)
+				_, err = plan.Commit(t.Context())
+				c.check(err)
+				c.table = c.openTable(setup{})
+				_, err = c.table.Claim(t.Context(), []checkpoint.Partition{{Topic: topic}})
+				c.check(err)
+				c.brings(0, 10, 30, "a", "b")
+				want += 10
+			}
+			for v := range c.snapshot().Version() + 1 {
+				var kept []string
+				for line := range strings.Lines(c.object(logName(v))) {
+					if !strings.HasPrefix(line, `{"txn":`) {
+						kept = append(kept, line)
+					}
+				}
+				c.check(c.store.Put(t.Context(), logName(v), []byte(strings.Join(kept, ""))))
+			}
+			a := adoption()
+			a.Group = &admin.KafkaGroup{Name: "g", State: "Empty", Offsets: map[int32]int64{0: 20, 1: 0}}
+			p, err := admin.PlanAdoption(t.Context(), c.store, a)
+			c.check(err)
+			_, err = p.Commit(t.Context())
+			c.check(err)
+			c.table = c.openTable(setup{})
+			_, err = c.table.Claim(t.Context(), []checkpoint.Partition{{Topic: topic}})
+			c.check(err)
+			c.decides(0, 20, 40, "a", "b")
+			if err := c.settles(t.Context(), 0); err == nil || !strings.Contains(err.Error(), "was the catalog lost") {
+				t.Errorf("the tables' answer is %v, want a refusal", err)
+			}
+			for _, key := range []string{"a", "b"} {
+				rows := 0
+				for _, f := range c.inTown(key).live() {
+					n, _ := f.NumRecords()
+					rows += int(n)
+				}
+				if rows != want {
+					t.Errorf("table %s has %d rows, want the %d that it had", key, rows, want)
+				}
+			}
+		})
+	}
+}

@@ -179,10 +179,15 @@ func (t *Table) checkRouted(rows []routedRows) error {
 		}
 		for _, s := range r.Spans {
 			txn, known := t.log.Txn(checkpoint.AppID(r.Name, s.ID))
-			if known && s.First <= txn.Version && r.Generation == 0 && t.generation() == 0 {
+			// Within a later generation a rewind may have put the partition back. A table is in none before all of earlier ones has come (rule T5b).
+			if gen := t.generation(); known && s.First <= txn.Version && (r.Generation < gen || gen == 0 && r.Generation == 0) {
+				never := "the catalog was never rewound"
+				if gen > 0 {
+					never = fmt.Sprintf("is in generation %d, the catalog only in generation %d", gen, r.Generation)
+				}
 				return &Error{
 					Op:   "bringing rows to a table",
-					Err:  fmt.Errorf("they are of offsets [%d, %d) of %s, but the table has those up to %d already, and the catalog was never rewound", s.First, s.Next, s.Partition, txn.Version),
+					Err:  fmt.Errorf("they are of offsets [%d, %d) of %s, but the table has those up to %d already, and %s", s.First, s.Next, s.Partition, txn.Version, never),
 					Hint: otherCatalogHint,
 				}
 			}
