@@ -435,7 +435,7 @@ func (l *lane) append(r *kgo.Record) error {
 			return nil
 		}
 		if e, ok := errors.AsType[evolve](err); ok {
-			if refused := l.trial.Append(r, l.rows.Layout, e.Wanted(), l.d.table, l.d.NewDecoder, l.d.Name, l.d.Log); refused != nil {
+			if refused := l.trial.Append(r, l.rows, e.Wanted(), l.d.table, l.d.NewDecoder, l.d.Name, l.d.Log); refused != nil {
 				err = refused
 			}
 		}

@@ -17,6 +17,9 @@ const (
 	reasonExpression = "expression_failed"
 )
 
+// columnsPath stands in the place of a column where the configured ones as a whole don't fit.
+const columnsPath = "table.columns"
+
 // Rows makes rows of a table out of what a decoder has taken: columns are computed, the filter is applied, and then the table's rules.
 type Rows struct {
 	Decoder Decoder
@@ -115,7 +118,7 @@ func (e *misfitError) Error() string {
 }
 
 func (m Misfit) String() string {
-	if m.Path == columns.FilterPath || m.Path == routingPath { // no column
+	if m.Path == columns.FilterPath || m.Path == routingPath || m.Path == columnsPath { // no column
 		return m.Path + ": " + m.Detail
 	}
 	return "column " + m.Path + ": " + m.Detail

@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/columns"
+	"kafkadelta/decode"
 	"kafkadelta/sink"
 )
 
@@ -25,9 +26,10 @@ var ErrLeftOut = errors.New(columns.FilterPath + " leaves it out")
 // maxFollowed bounds the schemas that one message brings: those of its value and its key.
 const maxFollowed = 2
 
-// Append tries a message that wants a schema, under the layout that the table gets for it. It returns what hinders the message from becoming a row there, which is poison,
-// ErrLeftOut, or that it may become one later; nil where nothing does, or where that can't be told.
-func (t *Trial) Append(rec *kgo.Record, from *sink.Layout, want *arrow.Schema, table *sink.Table, compile NewDecoder, stream string, log *slog.Logger) error {
+// Append tries a message that wants a schema, under the layout that the table gets for it, which goes beyond that of `have`. It returns what hinders the message from becoming a row there,
+// which is poison, ErrLeftOut, or that it may become one later; nil where nothing does, or where that can't be told.
+func (t *Trial) Append(rec *kgo.Record, have Rows, want *arrow.Schema, table *sink.Table, compile NewDecoder, stream string, log *slog.Logger) error {
+	from := have.Layout
 	for range maxFollowed {
 		if t.from != from || t.want != want {
 			next, err := table.Toward(from, want)
@@ -35,8 +37,8 @@ func (t *Trial) Append(rec *kgo.Record, from *sink.Layout, want *arrow.Schema, t
 				return nil //nolint:nilerr // Evolve tells of it, with the names that the message is told by
 			}
 			rows, err := CompileRows(next, compile)
-			if err != nil {
-				return err
+			if err != nil { // the configuration fits the table as it is
+				return have.unfit(rec, Misfit{columnsPath, decode.ReasonTypeMismatch, "it does not fit the table that follows the message: " + err.Error()})
 			}
 			*t = Trial{from, want, rows}
 		}

@@ -310,7 +310,7 @@ func (p *part) take(ctx context.Context, record *kgo.Record) error {
 		}
 		ahead, isAhead := errors.AsType[*decode.EvolveError](err)
 		if isAhead {
-			if refused := p.trial.Append(record, p.made.Layout, ahead.Want, p.Stream, p.NewDecoder, p.Name, p.Log); refused != nil {
+			if refused := p.trial.Append(record, p.made, ahead.Want, p.Stream, p.NewDecoder, p.Name, p.Log); refused != nil {
 				err, isAhead = refused, false
 			}
 		}

@@ -147,7 +147,7 @@ func (c config) newColumns(ctx context.Context, f *format, messages *arrow.Schem
 	}
 	var others []arrow.Field
 	if f.newKey != nil {
-		key, err := f.withKey(ctx, arrow.NewSchema(nil, nil))
+		key, err := c.withKey(ctx, f, arrow.NewSchema(nil, nil))
 		if err != nil {
 			return nil, err
 		}

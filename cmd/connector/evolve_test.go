@@ -401,3 +401,99 @@ func TestFieldsThatNoColumnHolds(t *testing.T) {
 		})
 	}
 }
+
+// TestWhatTheTableDoesNotFollowOfKeys: what is dropped of them is no column, and those whose schema the table can't follow are poison, while the stream goes on.
+func TestWhatTheTableDoesNotFollowOfKeys(t *testing.T) {
+	for name, tt := range map[string]struct {
+		keys    [2]string // schemas, from the one to the other
+		bytes   [2]string
+		uri     string
+		columns string
+		table   string // to be made before
+		rows    int
+	}{
+		"a field that is dropped": {
+			[2]string{`{"type":"record","name":"k","fields":[{"name":"id","type":"int"}]}`, `{"type":"record","name":"k","fields":[{"name":"id","type":"int"},{"name":"email","type":"string"}]}`},
+			[2]string{"\x02", "\x04\x02x"}, "table", `{_key.email: {drop: true}}`, "", 3,
+		},
+		"a wider type that an expression does not take": {
+			[2]string{`"int"`, `"long"`}, [2]string{"\x02", "\x04"}, "table", `{day: {expression: "date_add(DATE '2020-01-01', _key)"}}`, "n BIGINT, _key INT, day DATE", 2,
+		},
+		"a wider type that names other tables": {
+			[2]string{`"int"`, `"double"`}, [2]string{"\x02", "\x00\x00\x00\x00\x00\x00\x00\x00"}, "{field:_key}", `{}`, "", 2,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fake, client := fakeRegistry(t)
+			cluster := kafkatest.Start(t, "events", 1)
+			folder := t.TempDir()
+			if tt.table != "" {
+				mustRun(t, "table", "create", filepath.Join(folder, tt.uri), "--schema", tt.table, "--property", "delta.enableTypeWidening=true")
+			}
+			value, err := client.CreateSchema(t.Context(), "events-value", sr.Schema{Type: sr.TypeJSON, Schema: `{"type":"object","properties":{"n":{"type":"integer"}}}`})
+			if err != nil {
+				t.Fatal(err)
+			}
+			config := file(t, "c.yaml", fmt.Sprintf(`name: events
+source: {brokers: [%q], topic: events, json: {framing: registry}, key: {format: avro, framing: registry}, schema_registry: {urls: [%q]}}
+http: {listen: "off"}
+on_error: skip
+table: {uri: %q, schema_evolution: add_and_widen, columns: %s, properties: {delta.enableTypeWidening: "true"}}
+`, cluster.ListenAddrs()[0], fake.URL(), filepath.Join(folder, tt.uri), tt.columns))
+			rows := 0
+			send := func(i int) {
+				t.Helper()
+				s, err := client.CreateSchema(t.Context(), "events-key", sr.Schema{Type: sr.TypeAvro, Schema: tt.keys[i]})
+				if err != nil {
+					t.Fatal(err)
+				}
+				frame := func(id int, payload string) []byte {
+					return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(id)), payload...)
+				}
+				produce(t, cluster.ListenAddrs(), "events", &kgo.Record{Key: frame(s.ID, tt.bytes[i]), Value: frame(value.ID, `{"n":1}`)})
+				o := mustRun(t, "run", "-c", config, "--until-end")
+				var n int
+				if _, told, ok := strings.Cut(o.stderr, " rows="); ok {
+					_, _ = fmt.Sscan(told, &n)
+				}
+				rows += n
+			}
+			for _, i := range []int{0, 1, 0} {
+				send(i)
+			}
+			if rows != tt.rows {
+				t.Errorf("%d rows, want %d", rows, tt.rows)
+			}
+			if strings.Contains(tt.columns, "drop") {
+				if o := mustRun(t, "table", "inspect", filepath.Join(folder, tt.uri)); strings.Contains(o.stdout, "email") {
+					t.Errorf("the table has what is dropped: %s", o.stdout)
+				}
+			}
+		})
+	}
+}
+
+// TestAPathThatBecomesAnother: a message whose schema brings a column that a configured path can't go through is poison, and breaks by the plan.
+func TestAPathThatBecomesAnother(t *testing.T) {
+	fake, client := fakeRegistry(t)
+	cluster := kafkatest.Start(t, "events", 1)
+	table := filepath.Join(t.TempDir(), "table")
+	mustRun(t, "table", "create", table, "--schema", "id BIGINT, customer STRING")
+	config := file(t, "c.yaml", fmt.Sprintf(`name: events
+source: {brokers: [%q], topic: events, format: avro, schema_registry: {urls: [%q]}}
+http: {listen: "off"}
+on_error: skip
+table: {uri: %q, schema_evolution: add_columns, columns: {customer: {from: payload.customer}}}
+`, cluster.ListenAddrs()[0], fake.URL(), table))
+	s, err := client.CreateSchema(t.Context(), "events-value", sr.Schema{Type: sr.TypeAvro, Schema: `{"type":"record","name":"r","fields":[{"name":"id","type":"long"},{"name":"payload","type":"string"}]}`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kafkatest.Produce(t, cluster.ListenAddrs(), "events", 1, [][]byte{append(binary.BigEndian.AppendUint32([]byte{0}, uint32(s.ID)), "\x02\x02x"...)})
+	if o := mustRun(t, "run", "-c", config, "--until-end"); !strings.Contains(o.stderr, " rows=0 ") {
+		t.Errorf("the run says %s", o.stderr)
+	}
+	if o := command(t, "schema", "plan", "-c", config); o.code != exitPoison || !strings.Contains(o.stdout, "payload") {
+		t.Errorf("the plan ends with %d: %s%s", o.code, o.stdout, o.stderr)
+	}
+}

@@ -360,7 +360,7 @@ func (c config) newTableSchema(ctx context.Context, store delta.LogStore, f *for
 		}
 	}
 	if err == nil && f.newKey != nil {
-		schema, err = f.withKey(ctx, schema)
+		schema, err = c.withKey(ctx, f, schema)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("making table %s: %w", open.Redact(c.Table.Sink.URI), err)

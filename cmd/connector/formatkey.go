@@ -7,6 +7,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"kafkadelta/columns"
 	"kafkadelta/decode"
 	"kafkadelta/decode/avro"
 	"kafkadelta/decode/envelope"
@@ -110,7 +111,7 @@ func (f *format) openProtobufKey(ctx context.Context, subject string, client *re
 }
 
 // withKey appends the keys' column to a new table's.
-func (f *format) withKey(ctx context.Context, schema *arrow.Schema) (*arrow.Schema, error) {
+func (c config) withKey(ctx context.Context, f *format, schema *arrow.Schema) (*arrow.Schema, error) {
 	if len(schema.FieldIndices(f.key)) > 0 {
 		return nil, fmt.Errorf("the schema has a column %q, which is the name of the keys' column: name another one in source.key.column", f.key)
 	}
@@ -121,5 +122,18 @@ func (f *format) withKey(ctx context.Context, schema *arrow.Schema) (*arrow.Sche
 	if err != nil {
 		return nil, fmt.Errorf("the keys' column %q: %w", f.key, err)
 	}
-	return arrow.NewSchema(append(schema.Fields(), arrow.Field{Name: f.key, Type: typ, Nullable: true}), nil), nil
+	own, err := c.keyFields(arrow.NewSchema([]arrow.Field{{Name: f.key, Type: typ, Nullable: true}}, nil), nil)
+	if err != nil {
+		return nil, err
+	}
+	return arrow.NewSchema(append(schema.Fields(), own.Fields()...), nil), nil
+}
+
+// keyFields are what keys fill of a table: their column, without what is dropped of it. table is nil where there is none yet.
+func (c config) keyFields(keys, table *arrow.Schema) (*arrow.Schema, error) {
+	types, err := c.columnTypes()
+	if err != nil {
+		return nil, err
+	}
+	return columns.Fields(keys, table, c.Table.Decode, types)
 }

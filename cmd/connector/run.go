@@ -246,7 +246,17 @@ func (c config) followKeys(layout *sink.Layout) follow {
 	if how == sink.EvolveNone {
 		return nil
 	}
-	return func(keys *arrow.Schema) (*arrow.Schema, error) { return layout.Lacks(keys, how) }
+	return func(keys *arrow.Schema) (*arrow.Schema, error) {
+		want, err := c.keyFields(keys, layout.Schema)
+		if err != nil {
+			return nil, err
+		}
+		next, err := layout.Toward(want, how)
+		if err != nil || next == layout {
+			return nil, err
+		}
+		return want, c.fits(layout, next)
+	}
 }
 
 // given tells which fields of messages need no column by their schema. table is nil where there is none yet.

@@ -127,7 +127,9 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 		return append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: misfit.Error()}), nil
 	}
 	plan, err := c.planOf(messages, later)
-	if err != nil {
+	if err != nil && named != nil {
+		return append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: err.Error()}), nil
+	} else if err != nil {
 		return nil, &sink.Error{Op: "fitting the configured columns to the table", Err: err}
 	}
 	if messages.compile == nil {
@@ -212,7 +214,7 @@ func (c config) plannedTable(ctx context.Context, messages *format, next *arrow.
 		schema, err = c.newColumns(ctx, messages, next)
 	}
 	if err == nil && messages.newKey != nil && c.Table.Sink.Schema == "" {
-		schema, err = messages.withKey(ctx, schema)
+		schema, err = c.withKey(ctx, messages, schema)
 	}
 	if err == nil {
 		schema, err = c.withMetadata(schema)

@@ -61,6 +61,9 @@ func NewCompressed(codec string, limit int, inner Decoder) (*Compressed, error) 
 			return nil, fmt.Errorf("decompressing zstd: %w", err)
 		}
 		d.decompress = func(dst, src []byte) ([]byte, error) {
+			if len(src) == 0 { // which DecodeAll takes
+				return dst, io.ErrUnexpectedEOF
+			}
 			out, err := r.DecodeAll(src, dst)
 			switch {
 			case errors.Is(err, zstd.ErrWindowSizeExceeded):

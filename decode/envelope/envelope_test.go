@@ -293,6 +293,7 @@ func TestCompression(t *testing.T) {
 				{"not compressed", []byte(`{"a":"x"}`), "invalid_compression"},
 				{"cut off", whole[:len(whole)-6], "invalid_compression"},
 				{"damaged", damaged, "invalid_compression"},
+				{"empty", []byte{}, "invalid_compression"},
 				{"no JSON in it", zipped(t, codec, []byte("x")), "invalid_json"},
 				{"nothing in it", zipped(t, codec, nil), "empty"},
 				{"no value", nil, "tombstone"},

@@ -76,7 +76,7 @@ type indexed struct {
 func typeOf(f decode.Framed, find func(decode.SchemaRef) (*Schema, error)) (indexed, error) {
 	found, n := indexes(f.From[f.Next:])
 	if n < 0 {
-		return indexed{}, &decode.FramingError{Reason: decode.ReasonInvalidFraming, Detail: "what follows the schema id are no message indexes"}
+		return indexed{}, &decode.FramingError{Reason: decode.ReasonInvalidFraming, Detail: "what follows the schema id are no message indexes", Schema: f.Ref.String()}
 	}
 	schema, err := find(f.Ref)
 	if err != nil {

@@ -410,6 +410,9 @@ func TestFramings(t *testing.T) {
 			switch {
 			case tt.want == "later" && errors.Is(err, later):
 			case poison != nil && poison.Reason == tt.want:
+				if named := len(tt.value) > 4 && tt.value[0] == 0; named != (poison.Schema != "") && tt.want == "invalid_framing" {
+					t.Errorf("the error tells schema %q: %v", poison.Schema, err)
+				}
 			case err == nil:
 				b := d.NewBatch()
 				defer b.Release()
