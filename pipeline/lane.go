@@ -312,6 +312,9 @@ func (l *lane) take(m message) error {
 		return fmt.Errorf("taking messages: %w", err)
 	}
 	if m.lost > 0 {
+		if stopped, err := l.stops(m.part); stopped || err != nil {
+			return err
+		}
 		span.Next, span.Lost = m.first+m.lost, span.Lost+m.lost
 		span.Epoch = 0
 	}
@@ -324,11 +327,8 @@ func (l *lane) take(m message) error {
 		}
 		if err := l.append(r); err != nil {
 			if errors.Is(err, ErrLeftOut) {
-				if err := l.write(); err != nil { // a message before it may stop the partition, and then it was never taken
+				if stopped, err := l.stops(m.part); stopped || err != nil {
 					return err
-				}
-				if l.stopped[m.part] {
-					return nil
 				}
 				l.d.quota.count(&l.tally, len(l.held), 1)
 				span.Next, span.Epoch = r.Offset+1, checkpoint.EpochOf(r.LeaderEpoch)
@@ -383,6 +383,15 @@ func (l *lane) take(m message) error {
 		l.d.tell(func() { l.d.freed(m) })
 	}
 	return nil
+}
+
+// stops tells whether a message that is held stops the partition, as one under on_error: fail may that a rule rejects: what comes behind it was never taken then.
+func (l *lane) stops(part checkpoint.Partition) (bool, error) {
+	if l.d.OnError != OnErrorFail {
+		return false, nil
+	}
+	err := l.write()
+	return l.stopped[part], err
 }
 
 // decoded is the size of the decoder's rows in memory; 0 where it does not tell.
