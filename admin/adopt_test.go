@@ -395,8 +395,8 @@ func TestAdoptedCatalogBringsNothingTwice(t *testing.T) {
 			_, err = c.table.Claim(t.Context(), []checkpoint.Partition{{Topic: topic}})
 			c.check(err)
 			c.decides(0, 20, 40, "a", "b")
-			if err := c.settles(t.Context(), 0); err == nil || !strings.Contains(err.Error(), "was the catalog lost") {
-				t.Errorf("the tables' answer is %v, want a refusal", err)
+			if err := c.settles(t.Context(), 0); err == nil || !strings.Contains(err.Error(), "where the catalog was lost") || !strings.Contains(err.Error(), "rewind --to-offsets 0=20") {
+				t.Errorf("the tables' answer is %v, want a refusal, and what to do", err)
 			}
 			for _, key := range []string{"a", "b"} {
 				rows := 0
@@ -407,6 +407,13 @@ func TestAdoptedCatalogBringsNothingTwice(t *testing.T) {
 				if rows != want {
 					t.Errorf("table %s has %d rows, want the %d that it had", key, rows, want)
 				}
+			}
+			plan, err := admin.PlanRewind(t.Context(), c.store, c.rewinding(map[int32]int64{0: 20})) // as the refusal says
+			c.check(err)
+			_, err = plan.Commit(t.Context())
+			c.check(err)
+			if err := c.settles(t.Context(), 0); err != nil {
+				t.Errorf("behind the rewind: %v", err)
 			}
 		})
 	}

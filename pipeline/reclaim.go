@@ -180,7 +180,11 @@ func (d *dispatcher) reclaimed() {
 }
 
 // relayout has every lane compiled anew, for a table whose schema has changed. What a lane holds is kept where it fits: lanes may be under a layout that is ahead of the table's.
+// Who asked for the layout may have waited since, while others told of a later one.
 func (d *dispatcher) relayout(layout *sink.Layout) {
+	if layout.Before(d.layout) {
+		return
+	}
 	d.layout = layout
 	for _, l := range d.lanes {
 		l.relayout(layout)

@@ -2,6 +2,8 @@ package pipeline
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"log/slog"
 	"runtime"
 	"testing"
@@ -127,6 +129,42 @@ func TestABacklogGoesWithItsPartition(t *testing.T) {
 	eventsUntil(t, d, closed(done))
 	if d.wait.Wait(); d.isBehind() {
 		t.Errorf("behind by %v, without a partition", d.unread)
+	}
+}
+
+// TestALayoutOfBeforeChangesNothing: whoever asked for it may have waited since, as for tables that are closed.
+func TestALayoutOfBeforeChangesNothing(t *testing.T) {
+	store := memory.New()
+	d, _ := claimed(t, store)
+	next := func(columns string) *sink.Layout {
+		t.Helper()
+		snapshot, err := delta.OpenSnapshot(t.Context(), store, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		metadata := snapshot.Metadata()
+		if metadata.SchemaString, err = delta.SchemaToJSON(schemaOf(t, columns)); err != nil {
+			t.Fatal(err)
+		}
+		line, err := json.Marshal(map[string]any{"metaData": metadata})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := store.PutIfAbsent(t.Context(), fmt.Sprintf("_delta_log/%020d.json", snapshot.Version()+1), line); err != nil {
+			t.Fatal(err)
+		}
+		_, layout, err := d.table.Follow(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return layout
+	}
+	before, after := next("n BIGINT, a STRING"), next("n BIGINT, a STRING, b STRING")
+	for _, layout := range []*sink.Layout{before, after, before} {
+		d.relayout(layout)
+	}
+	if d.layout != after {
+		t.Errorf("the columns are %v, want the later ones", d.layout.Schema)
 	}
 }
 

@@ -60,6 +60,9 @@ func (t *Table) land(ctx context.Context, units []*Unit) error {
 		if t.ended != nil { // rule C1e: said to another goroutine, so that this one did not read it
 			return t.ended
 		}
+		if err := t.lookAgain(ctx); err != nil { // that of another one was broken off
+			return unlessDone(ctx, err)
+		}
 		if err := t.prepare(ctx, units, lost); err != nil {
 			return unlessDone(ctx, err)
 		}

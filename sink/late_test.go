@@ -153,6 +153,9 @@ func TestWhatIsReadAsTheContextEndsIsNotForgotten(t *testing.T) {
 				cut = ctx.Err() != nil
 				cancel()
 				b.store.SetHook(nil)
+				if done, late := table.Deliver(t.Context(), nil, []sink.Slot{{AppID: checkpoint.DeadLetterAppID(stream, 9), From: -1, To: int64(at)}}); tt.refused && (done || late == nil) {
+					t.Errorf("cut at operation %d: a delivery that waited beside the look is done: %v, %v", at, done, late)
+				}
 				if late := table.Commit(t.Context(), []*sink.Unit{next}); err == nil || errors.Is(err, context.Canceled) {
 					err = late
 				}

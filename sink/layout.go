@@ -22,6 +22,7 @@ type Layout struct {
 	table string // metaData id
 	shape *delta.Shape
 	now   func() time.Time
+	asOf  int64   // version of the table that it is of, where a Table has it
 	ahead bool    // the table does not have the schema yet: it gets it with the first rows
 	base  *Layout // of an ahead one: that of the table that it came from
 }
@@ -38,6 +39,9 @@ func LayoutOf(shape *delta.Shape, now func() time.Time) (*Layout, error) {
 	}
 	return &Layout{Schema: shape.Schema(), Rules: rules, files: files, table: shape.Metadata().ID, shape: shape, now: now}, nil
 }
+
+// Before reports whether the table got the other one later.
+func (l *Layout) Before(other *Layout) bool { return l.asOf < other.asOf }
 
 // equal reports whether rows and files of both are the same. Comments of columns may differ.
 func (l *Layout) equal(o *Layout) bool {

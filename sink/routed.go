@@ -170,8 +170,8 @@ func (t *Table) originTxns(o Origin) (txns []delta.Txn) {
 	return txns
 }
 
-// checkRouted is an *Error where rows must not come to this table, though a catalog has decided about them: they would be there twice. They are not
-// lost by that, and nobody gives them up.
+// checkRouted is an error where rows must not come to this table, though a catalog has decided about them: they would be there twice. Those of another catalog are not
+// lost by that, and nobody gives them up; offsets that the table has already are passed over as lost rows are, once the catalog was rewound to before them.
 func (t *Table) checkRouted(rows []routedRows) error {
 	for _, r := range rows {
 		if err := t.checkOrigin(r.Origin); err != nil {
@@ -185,11 +185,9 @@ func (t *Table) checkRouted(rows []routedRows) error {
 				if gen > 0 {
 					never = fmt.Sprintf("is in generation %d, the catalog only in generation %d", gen, r.Generation)
 				}
-				return &Error{
-					Op:   "bringing rows to a table",
-					Err:  fmt.Errorf("they are of offsets [%d, %d) of %s, but the table has those up to %d already, and %s", s.First, s.Next, s.Partition, txn.Version, never),
-					Hint: otherCatalogHint,
-				}
+				had := newLostRows(r.Spans, "it has those of %s up to offset %d already, and %s", s.Partition, txn.Version, never)
+				had.Remedy = "where the catalog was lost, moved, or made anew, bring it back, or have table.catalog name it, and start"
+				return had
 			}
 		}
 	}

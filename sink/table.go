@@ -123,7 +123,8 @@ func Open(ctx context.Context, store delta.LogStore, cfg Config, opts Options) (
 	if err != nil {
 		return nil, err
 	}
-	t.layout, t.judgedFrom = layout, t.log.Version()
+	layout.asOf = t.log.Version()
+	t.layout, t.judgedFrom = layout, layout.asOf
 	t.gen.Store(t.generation())
 	return t, nil
 }
@@ -363,6 +364,9 @@ func (t *Table) lookAgain(ctx context.Context) error {
 	}
 	t.lookedBack = false
 	if err := t.lookBack(ctx); err != nil {
+		if final := t.final("looking back in the table's log", err); final != nil {
+			t.ended = final
+		}
 		return err
 	}
 	t.looksAgain = false
@@ -436,6 +440,7 @@ func (t *Table) relayout() error {
 	t.changed = t.log.Version()
 	if !next.equal(t.layout) {
 		t.opts.Log.Info("the table's schema has changed: messages are read under the new one from now on", "version", t.log.Version())
+		next.asOf = t.log.Version()
 		t.layout = next
 	}
 	return nil
