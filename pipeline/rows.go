@@ -15,6 +15,7 @@ import (
 const (
 	reasonRejected   = "rejected_by_table"
 	reasonExpression = "expression_failed"
+	reasonMismatch   = "type_mismatch" // as decoders say of what a column does not take
 )
 
 // columnsPath stands in the place of a column where the configured ones as a whole don't fit.

@@ -8,7 +8,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"kafkadelta/columns"
-	"kafkadelta/decode"
 	"kafkadelta/sink"
 )
 
@@ -38,7 +37,7 @@ func (t *Trial) Append(rec *kgo.Record, have Rows, want *arrow.Schema, table *si
 			}
 			rows, err := CompileRows(next, compile)
 			if err != nil { // the configuration fits the table as it is
-				return have.unfit(rec, Misfit{columnsPath, decode.ReasonTypeMismatch, "it does not fit the table that follows the message: " + err.Error()})
+				return have.unfit(rec, Misfit{columnsPath, reasonMismatch, "it does not fit the table that follows the message: " + err.Error()})
 			}
 			*t = Trial{from, want, rows}
 		}
