@@ -183,9 +183,9 @@ func (t *Table) checkRouted(rows []routedRows) error {
 			if gen := t.generation(); known && s.First <= txn.Version && (r.Generation < gen || gen == 0 && r.Generation == 0) {
 				never := "the catalog was never rewound"
 				if gen > 0 {
-					never = fmt.Sprintf("is in generation %d, the catalog only in generation %d", gen, r.Generation)
+					never = fmt.Sprintf("it is in generation %d, the catalog only in generation %d", gen, r.Generation)
 				}
-				had := newLostRows(r.Spans, "it has those of %s up to offset %d already, and %s", s.Partition, txn.Version, never)
+				had := newLostRows(r.Spans, "the table has those up to %d already, and %s", txn.Version, never)
 				had.Remedy = "where the catalog was lost, moved, or made anew, bring it back, or have table.catalog name it, and start"
 				return had
 			}
