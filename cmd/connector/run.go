@@ -198,14 +198,18 @@ func newPlan(schema *arrow.Schema, layout *sink.Layout, made *columns.Plan) (*de
 	return decode.NewPlan(schema, made.Config(), defaults...)
 }
 
-// follow has the table follow values.
-func (c config) follow(layout *sink.Layout) follow {
+// follow has the table follow values, followKeys keys, which fill their column alone.
+func (c config) follow(layout *sink.Layout) follow     { return c.following(layout, c.ownFields) }
+func (c config) followKeys(layout *sink.Layout) follow { return c.following(layout, c.keyFields) }
+
+// following has the table follow what messages of a schema fill of it.
+func (c config) following(layout *sink.Layout, fields func(messages, table *arrow.Schema) (*arrow.Schema, error)) follow {
 	how := c.Table.Sink.SchemaEvolution
 	if how == sink.EvolveNone {
 		return nil
 	}
 	return func(messages *arrow.Schema) (*arrow.Schema, error) {
-		want, err := c.ownFields(messages, layout.Schema)
+		want, err := fields(messages, layout.Schema)
 		if err != nil {
 			return nil, err
 		}
@@ -238,25 +242,6 @@ func (c config) fitsColumns(next *sink.Layout) error {
 		return fmt.Errorf("table.columns and table.filter don't fit the table that follows: %w", err)
 	}
 	return nil
-}
-
-// followKeys has the table follow keys, which fill their column alone.
-func (c config) followKeys(layout *sink.Layout) follow {
-	how := c.Table.Sink.SchemaEvolution
-	if how == sink.EvolveNone {
-		return nil
-	}
-	return func(keys *arrow.Schema) (*arrow.Schema, error) {
-		want, err := c.keyFields(keys, layout.Schema)
-		if err != nil {
-			return nil, err
-		}
-		next, err := layout.Toward(want, how)
-		if err != nil || next == layout {
-			return nil, err
-		}
-		return want, c.fits(layout, next)
-	}
 }
 
 // given tells which fields of messages need no column by their schema. table is nil where there is none yet.
