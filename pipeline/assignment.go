@@ -34,24 +34,28 @@ func (d *dispatcher) positions(ctx context.Context, assigned []checkpoint.Partit
 	if err := d.pin(ctx, assigned); err != nil {
 		return nil, d.assignmentError(ctx, err)
 	}
-	next, err := d.table.Claim(ctx, assigned)
-	var layout *sink.Layout
-	if err == nil {
-		layout, err = d.table.Layout(ctx)
-	}
+	next, layout, err := d.claim(ctx, assigned)
 	if err != nil {
 		return nil, d.assignmentError(ctx, err)
 	}
 	d.Log.Info("partitions assigned", "partitions", len(assigned))
 	answer := maps.Clone(next)
 	err = d.ask(ctx, func() {
-		if layout != d.layout { // what is read from here on is judged by the table as it was claimed
-			d.relayout(layout)
-		}
+		d.relayout(layout) // what is read from here on is judged by the table as it was claimed
 		d.assign(next)
 		d.settle(assigned)
 	})
 	return answer, err
+}
+
+// claim takes partitions over, and tells the layout of the table that they are to be read under.
+func (d *dispatcher) claim(ctx context.Context, parts []checkpoint.Partition) (map[checkpoint.Partition]checkpoint.Position, *sink.Layout, error) {
+	next, err := d.table.Claim(ctx, parts)
+	if err != nil {
+		return nil, nil, err
+	}
+	layout, err := d.table.Layout(ctx)
+	return next, layout, err
 }
 
 // pin makes sure that the topic is the one of the table's offsets, and that all its partitions have one. What may be the answer of a

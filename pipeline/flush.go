@@ -229,7 +229,7 @@ func (d *dispatcher) committed(e *epoch, layout *sink.Layout, err error) {
 		d.laneWait = backoff.Backoff{}
 		d.pace.flushed(d.Now().Sub(e.closed))
 	}
-	if layout != nil && layout != d.layout {
+	if layout != nil {
 		d.relayout(layout)
 	}
 	d.followAt = d.Now().Add(followInterval)

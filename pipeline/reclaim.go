@@ -148,11 +148,7 @@ func (d *dispatcher) reclaimParts(now time.Time) {
 	slices.SortFunc(ids, checkpoint.Partition.Compare)
 	d.reclaiming = true
 	d.goDo(func() {
-		next, err := d.table.Claim(d.ctx, ids)
-		var layout *sink.Layout
-		if err == nil {
-			layout, err = d.table.Layout(d.ctx)
-		}
+		next, layout, err := d.claim(d.ctx, ids)
 		d.tell(func() {
 			d.reclaimed()
 			if err != nil {
@@ -182,7 +178,7 @@ func (d *dispatcher) reclaimed() {
 // relayout has every lane compiled anew, for a table whose schema has changed. What a lane holds is kept where it fits: lanes may be under a layout that is ahead of the table's.
 // Who asked for the layout may have waited since, while others told of a later one.
 func (d *dispatcher) relayout(layout *sink.Layout) {
-	if layout.Before(d.layout) {
+	if layout == d.layout || layout.Before(d.layout) {
 		return
 	}
 	d.layout = layout
@@ -207,13 +203,11 @@ func (d *dispatcher) follow(now time.Time) {
 		d.tell(func() {
 			d.following = false
 			d.followAt = d.Now().Add(followInterval)
-			switch {
-			case err != nil:
+			if err != nil {
 				d.fail(err)
 				return
-			case layout != d.layout:
-				d.relayout(layout)
 			}
+			d.relayout(layout)
 			d.markReclaim(unclaimed...)
 		})
 	})

@@ -364,9 +364,7 @@ func (t *Table) lookAgain(ctx context.Context) error {
 	}
 	t.lookedBack = false
 	if err := t.lookBack(ctx); err != nil {
-		if final := t.final("looking back in the table's log", err); final != nil {
-			t.ended = final
-		}
+		t.ended = finalError("looking back in the table's log", err) // nil where it was broken off
 		return err
 	}
 	t.looksAgain = false
