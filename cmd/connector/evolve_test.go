@@ -15,6 +15,11 @@ import (
 	"kafkadelta/internal/kafkatest"
 )
 
+// framed is a message in a registry's framing.
+func framed(id int, payload string) []byte {
+	return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(id)), payload...)
+}
+
 // TestTableFollowsTheRegistry: a table that was made from the first version of a subject gets what the later ones bring, at every depth, in
 // all formats that a registry tells; without table.schema_evolution it does not.
 func TestTableFollowsTheRegistry(t *testing.T) {
@@ -201,7 +206,7 @@ table:
 		if err != nil {
 			t.Fatal(err)
 		}
-		messages = append(messages, append(binary.BigEndian.AppendUint32([]byte{0}, uint32(s.ID)), 2))
+		messages = append(messages, framed(s.ID, "\x02"))
 	}
 	kafkatest.Produce(t, cluster.ListenAddrs(), "events", 1, [][]byte{messages[0], messages[1], messages[0]})
 	mustRun(t, "run", "-c", config, "--until-end")
@@ -244,7 +249,7 @@ table:
 				if err != nil {
 					t.Fatal(err)
 				}
-				messages = append(messages, append(binary.BigEndian.AppendUint32([]byte{0}, uint32(s.ID)), 2))
+				messages = append(messages, framed(s.ID, "\x02"))
 			}
 			kafkatest.Produce(t, cluster.ListenAddrs(), "events", 1, [][]byte{messages[0], messages[1], messages[0]})
 			if o := mustRun(t, "run", "-c", config, "--until-end"); !strings.Contains(o.stderr, fmt.Sprintf(" rows=%d ", tt.rows)) {
@@ -285,9 +290,6 @@ func fakeRegistry(t *testing.T) (*srfake.Registry, *sr.Client) {
 
 // TestKeysAreFollowed: the column of the keys gets what their later schemas bring, in all formats that a registry tells.
 func TestKeysAreFollowed(t *testing.T) {
-	frame := func(id int, payload string) []byte {
-		return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(id)), payload...)
-	}
 	for format, tt := range map[string]struct {
 		typ     sr.SchemaType
 		schemas [2]string
@@ -319,9 +321,9 @@ func TestKeysAreFollowed(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				keys = append(keys, frame(s.ID, tt.keys[i]))
+				keys = append(keys, framed(s.ID, tt.keys[i]))
 				for n := range i + 1 { // the old one comes again
-					produce(t, cluster.ListenAddrs(), "events", &kgo.Record{Key: keys[i-n], Value: frame(value.ID, fmt.Sprintf(`{"n":%d}`, 2*i+n))})
+					produce(t, cluster.ListenAddrs(), "events", &kgo.Record{Key: keys[i-n], Value: framed(value.ID, fmt.Sprintf(`{"n":%d}`, 2*i+n))})
 				}
 				mustRun(t, "run", "-c", config, "--until-end")
 			}
@@ -339,9 +341,6 @@ func TestKeysAreFollowed(t *testing.T) {
 // TestFieldsThatNoColumnHolds: a field that no column can hold by its schema, such as one of several types or a type within itself, keeps no table
 // from following the others, as long as the table or the configuration says what becomes of it.
 func TestFieldsThatNoColumnHolds(t *testing.T) {
-	frame := func(id int, payload string) []byte {
-		return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(id)), payload...)
-	}
 	for format, tt := range map[string]struct {
 		typ                              sr.SchemaType
 		schema, message, columns, wanted string
@@ -362,7 +361,7 @@ func TestFieldsThatNoColumnHolds(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			kafkatest.Produce(t, cluster.ListenAddrs(), "events", 1, [][]byte{frame(s.ID, tt.message)})
+			kafkatest.Produce(t, cluster.ListenAddrs(), "events", 1, [][]byte{framed(s.ID, tt.message)})
 			streams := 0
 			config := func(table string) string {
 				streams++
@@ -447,10 +446,7 @@ table: {uri: %q, schema_evolution: add_and_widen, columns: %s, properties: {delt
 				if err != nil {
 					t.Fatal(err)
 				}
-				frame := func(id int, payload string) []byte {
-					return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(id)), payload...)
-				}
-				produce(t, cluster.ListenAddrs(), "events", &kgo.Record{Key: frame(s.ID, tt.bytes[i]), Value: frame(value.ID, `{"n":1}`)})
+				produce(t, cluster.ListenAddrs(), "events", &kgo.Record{Key: framed(s.ID, tt.bytes[i]), Value: framed(value.ID, `{"n":1}`)})
 				o := mustRun(t, "run", "-c", config, "--until-end")
 				var n int
 				if _, told, ok := strings.Cut(o.stderr, " rows="); ok {
@@ -489,7 +485,7 @@ table: {uri: %q, schema_evolution: add_columns, columns: {customer: {from: paylo
 	if err != nil {
 		t.Fatal(err)
 	}
-	kafkatest.Produce(t, cluster.ListenAddrs(), "events", 1, [][]byte{append(binary.BigEndian.AppendUint32([]byte{0}, uint32(s.ID)), "\x02\x02x"...)})
+	kafkatest.Produce(t, cluster.ListenAddrs(), "events", 1, [][]byte{framed(s.ID, "\x02\x02x")})
 	if o := mustRun(t, "run", "-c", config, "--until-end"); !strings.Contains(o.stderr, " rows=0 ") {
 		t.Errorf("the run says %s", o.stderr)
 	}
