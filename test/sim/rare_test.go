@@ -20,7 +20,7 @@ const oldAge = 65 * time.Minute
 // makeRare decides about what came last into the worlds, whatever draws there are before.
 func (w *world) makeRare(rnd *rand.Rand) {
 	w.rare = rnd
-	w.dozes = rnd.IntN(2) == 0 && w.forgets
+	w.dozes = rnd.IntN(4) > 0 && w.forgets
 	w.strays = rnd.IntN(2) == 0 && w.divided != nil
 	w.haunts = rnd.IntN(2) == 0 && w.rewinds && w.second == nil && !w.forgets
 	age := rnd.IntN(8)
