@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -18,6 +19,8 @@ import (
 	"kafkadelta/replay"
 	"kafkadelta/sink"
 )
+
+const replays = "operator-replays-"
 
 // letters are what a reader finds in the dead-letter table, kept up with every version at the moment when it lands.
 type letters struct {
@@ -160,7 +163,7 @@ const lettersOfPart = 5
 // operate has an operator replay dead letters, as `connector dead-letters replay` does, beside the workers. Often it is killed on the way.
 func (w *world) operate() *process {
 	w.count.Replays++
-	p := w.newProcess(fmt.Sprintf("operator-%d", w.count.Replays))
+	p := w.newProcess(fmt.Sprintf("%s%d", replays, w.count.Replays))
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
 	log := w.logOf(p)
@@ -206,6 +209,32 @@ func (w *world) operateAWhile() {
 			p.kill()
 		}
 	})
+}
+
+// endReplays waits for the replays under way. What the last one has landed and not marked, since it was killed, is marked by who gets a partition next
+// (rule D6): somebody does.
+func (w *world) endReplays() {
+	for _, p := range w.gone {
+		if strings.HasPrefix(p.name, replays) {
+			<-p.done
+		}
+	}
+	if len(w.live) > 0 && w.unmarked() {
+		w.trace.add("world", "a replay was killed before its marks")
+		w.leave()
+	}
+}
+
+// unmarked tells whether messages were replayed that are not marked.
+func (w *world) unmarked() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for at := range w.ledger.replayed {
+		if _, ok := w.letters.marks[at]; !ok {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *process) replay(ctx context.Context, log *slog.Logger) (replay.Result, error) {

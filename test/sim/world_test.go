@@ -572,6 +572,9 @@ func (w *world) settle() {
 		w.leave()
 	}
 	w.trace.add("world", "no more faults")
+	if w.buries {
+		w.endReplays()
+	}
 	w.converge("the last fault", settleLimit)
 	if w.buries && !w.broken() && w.rnd.IntN(3) > 0 {
 		w.replayAll()
