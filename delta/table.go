@@ -418,9 +418,6 @@ func (t *Table) Next(ctx context.Context) (*Commit, error) {
 // read reads one version after the table's own.
 func (t *Table) read(ctx context.Context, version int64) (*Commit, error) {
 	c, err := readCommit(ctx, t.store, version, true)
-	if err == nil && !t.fresh() {
-		err = t.standing(ctx)
-	}
 	if errors.Is(err, fs.ErrNotExist) {
 		if t.fresh() {
 			return nil, io.EOF
@@ -438,6 +435,9 @@ func (t *Table) read(ctx context.Context, version int64) (*Commit, error) {
 			return nil, gone
 		}
 	}
+	if err == nil && !t.fresh() {
+		err = t.standing(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -448,7 +448,7 @@ func (t *Table) read(ctx context.Context, version int64) (*Commit, error) {
 // standing looks whether the version that the table stands on is still there and the same (rule C2a). Otherwise what was read
 // at the version after it proves nothing: the log was cleaned beyond both, and a late put took the place. Cleaning goes
 // from the oldest version on and takes none that is younger than a minute, so that only who has not known the newest version for as
-// long needs to ask.
+// long needs to ask. Whether the version was found at once or only when it was looked for again, the late put may be what was found.
 func (t *Table) standing(ctx context.Context) error {
 	c, err := readCommit(ctx, t.store, t.version, false)
 	switch {

@@ -113,6 +113,29 @@ func TestVersionThatWasReplacedUnderAnIdleWorker(t *testing.T) {
 	}
 }
 
+// TestALatePutArrivesWhileItsVersionIsLookedFor has a late put take the place of a version that was cleaned after a worker has found it empty, and before it lists the
+// log to see why: what it finds there then proves nothing either (rule C2a).
+func TestALatePutArrivesWhileItsVersionIsLookedFor(t *testing.T) {
+	b := newBench(t)
+	table := b.owner(1)
+	stands := b.version()
+	b.foreign(stranger)
+	b.foreign(stranger)
+	b.logCheckpoint(stands, stands+1)
+	arrived := false
+	b.store.SetHook(func(op faultstore.Op) {
+		if op.Method == faultstore.MethodList && !arrived {
+			arrived = true
+			b.check(b.memory.Put(t.Context(), logFile(stands+1), []byte(stranger)))
+		}
+	})
+	fenced, _, err := table.Follow(t.Context())
+	b.check(err)
+	if !arrived || len(fenced) != 1 {
+		t.Errorf("the late put arrived: %v; %d partitions are fenced, want 1", arrived, len(fenced))
+	}
+}
+
 // TestWhatIsReadAsTheContextEndsIsNotForgotten has the context of a look at the log end at each operation in turn, as a revocation's does that runs out of
 // time. The log has moved on then: a RESTORE among the versions must end the run all the same (rule C1c), and where versions are gone, nothing of
 // before may land (rule C2), nor be taken for whole before the log was looked back in (rule A6b).
