@@ -78,13 +78,16 @@ func openFormat(ctx context.Context, c sourceSection, log *slog.Logger) (*format
 		return nil, err
 	}
 	if c.Compression != noCompression {
-		inner := f.newValue
+		inner, header := f.newValue, ""
+		if c.framing() == framingRegistry {
+			header = decode.ValueSchemaHeader
+		}
 		f.newValue = func(p *decode.Plan) (envelope.Decoder, error) {
 			d, err := inner(p)
 			if err != nil {
 				return nil, err
 			}
-			return envelope.NewCompressed(c.Compression, int(c.MaxDecompressed), d)
+			return envelope.NewCompressed(c.Compression, int(c.MaxDecompressed), header, d)
 		}
 	}
 	if c.Key.Format != "" {

@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -13,14 +15,17 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/bufbuild/protocompile"
 	"github.com/linkedin/goavro/v2"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sr"
 	"github.com/twmb/franz-go/pkg/sr/srfake"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/types/descriptorpb"
 
+	"kafkadelta/decode"
 	"kafkadelta/internal/kafkatest"
 )
 
@@ -261,6 +266,40 @@ func TestFormatSettings(t *testing.T) {
 		if o := command(t, "run", "-c", config); o.code == exitOK || !strings.Contains(o.stderr, tt.want) {
 			t.Errorf("%s: exit code %d, want %q: %s", tt.source, o.code, tt.want, o.stderr)
 		}
+	}
+}
+
+// TestDamagedValuesTellTheirSchema: a value that can't be decompressed tells the schema that a header names, in all formats of a registry. Elsewhere the header means nothing.
+func TestDamagedValuesTellTheirSchema(t *testing.T) {
+	plan, err := decode.NewPlan(arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil), decode.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	byRegistry := `schema_registry: {urls: ["http://127.0.0.1:1"]}`
+	for _, tt := range []struct{ source, want string }{
+		{"format: avro, " + byRegistry, "schema id 7"},
+		{"format: protobuf, " + byRegistry, "schema id 7"},
+		{"format: json, json: {framing: registry}, " + byRegistry, "schema id 7"},
+		{"format: json", ""},
+		{"format: json, key: {format: avro}, " + byRegistry, ""},
+	} {
+		c, err := loadConfig(file(t, "c.yaml", fmt.Sprintf("name: n\nsource: {brokers: [\"127.0.0.1:1\"], topic: n, compression: gzip, %s}\ntable: {uri: %s}\n", tt.source, t.TempDir())))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := openFormat(t.Context(), c.Source, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := f.newValue(plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = d.Append(&kgo.Record{Value: []byte("x"), Headers: []kgo.RecordHeader{{Key: "__value_schema_id", Value: []byte{0, 0, 0, 0, 7}}}})
+		if e, ok := errors.AsType[*decode.PoisonError](err); !ok || e.Reason != decode.ReasonInvalidCompression || e.Schema != tt.want {
+			t.Errorf("%s: %v, want %q", tt.source, err, tt.want)
+		}
+		f.close()
 	}
 }
 

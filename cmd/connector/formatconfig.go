@@ -105,16 +105,12 @@ func (c sourceSection) validateFormat() error {
 	if c.Format != formatRaw && c.Raw != (rawConfig{Column: defaultRawColumn, Type: formatBinary}) {
 		bad("source.raw is set, but source.format is %s: set source.format to raw", c.Format)
 	}
-	framing := ""
 	switch c.Format {
 	case formatAvro:
-		framing = c.Avro.Framing
 		errs = append(errs, c.Avro.validate())
 	case formatProtobuf:
-		framing = c.Protobuf.Framing
 		errs = append(errs, c.Protobuf.validate())
 	case formatJSON:
-		framing = c.JSON.Framing
 		errs = append(errs, c.JSON.validate())
 	case formatRaw:
 		errs = append(errs, c.Raw.validate())
@@ -122,13 +118,26 @@ func (c sourceSection) validateFormat() error {
 		bad("source.format is %q: use json, avro, protobuf or raw", c.Format)
 	}
 	errs = append(errs, c.Key.validate(), c.validateCompression())
-	switch uses := framing == framingRegistry || c.Key.byRegistry(); {
+	switch uses := c.framing() == framingRegistry || c.Key.byRegistry(); {
 	case uses && len(c.Registry.URLs) == 0:
 		bad("source.schema_registry.urls is empty: name the registry whose serializers wrote the messages, or set framing of source.%s or source.key", c.Format)
 	case !uses && len(c.Registry.URLs) > 0:
 		bad("source.schema_registry is set, but nothing asks it: it is for values and keys with framing %s", framingRegistry)
 	}
 	return errors.Join(errs...)
+}
+
+// framing is how values tell their schema; "" where they have none.
+func (c sourceSection) framing() string {
+	switch c.Format {
+	case formatAvro:
+		return c.Avro.Framing
+	case formatProtobuf:
+		return c.Protobuf.Framing
+	case formatJSON:
+		return c.JSON.Framing
+	}
+	return ""
 }
 
 func (c rawConfig) validate() error {

@@ -75,7 +75,7 @@ func (c config) inferOnce(ctx context.Context, inspector *source.Inspector, pass
 	}
 	decompress := func(r *kgo.Record) ([]byte, error) { return r.Value, nil }
 	if c.Source.Compression != noCompression {
-		d, err := envelope.NewCompressed(c.Source.Compression, int(c.Source.MaxDecompressed), nil)
+		d, err := envelope.NewCompressed(c.Source.Compression, int(c.Source.MaxDecompressed), "", nil)
 		if err != nil {
 			return nil, 0, 0, err
 		}

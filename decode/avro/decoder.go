@@ -33,10 +33,15 @@ type Decoder struct {
 func New(plan *decode.Plan, o Options) *Decoder {
 	d := &Decoder{Shell: decode.NewShell[*Schema, *program](plan)}
 	d.Frame = func(rec *kgo.Record) (*Schema, int, error) {
-		if len(rec.Value) == 0 {
-			return nil, 0, &decode.FramingError{Reason: decode.ReasonEmpty, Detail: "the record's value has no bytes"}
+		s, begin, err := o.Framing(rec)
+		if len(rec.Value) > 0 {
+			return s, begin, err
 		}
-		return o.Framing(rec)
+		empty := &decode.FramingError{Reason: decode.ReasonEmpty, Detail: "the record's value has no bytes"}
+		if err == nil {
+			empty.Schema = s.id // a header names it
+		}
+		return nil, 0, empty
 	}
 	d.Name = func(s *Schema) string { return s.id }
 	d.Compile = func(s *Schema) (*program, int, error) { return d.compile(s, o.Reader) }

@@ -408,6 +408,7 @@ func TestFramings(t *testing.T) {
 		{"bytes behind the datum", registry, append([]byte{0, 0, 0, 0, 1}, 10, 10), nil, "trailing_data"},
 		{"no value", registry, nil, nil, "tombstone"},
 		{"no bytes", registry, []byte{}, nil, "empty"},
+		{"no bytes, an id in the header", registry, []byte{}, []byte{0, 0, 0, 0, 1}, "empty"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := New(planFor(t, table, decode.Config{}), Options{Framing: tt.framing})
@@ -428,6 +429,9 @@ func TestFramings(t *testing.T) {
 				}
 			default:
 				t.Errorf("got %v, want %s", err, tt.want)
+			}
+			if tt.want == "empty" && (poison.Schema == "schema 7") != (tt.header != nil) {
+				t.Errorf("it is told to be of %q", poison.Schema)
 			}
 		})
 	}

@@ -37,6 +37,7 @@ type Compressed struct {
 	decompress func(dst, src []byte) ([]byte, error) // errTooLarge where it becomes longer than limit, errWindow where it asks for a larger window
 	codec      string
 	limit      int
+	header     string // that may name a message's schema; "" for none
 	buf        []byte
 	bytes      int        // of the values in the batch
 	rec        kgo.Record // with its value decompressed
@@ -48,10 +49,10 @@ var (
 	errWindow   = errors.New("the window is too large")
 )
 
-// NewCompressed returns a decoder of values that are compressed with the codec, and become at most limit bytes. inner may be nil for
-// Decompress alone.
-func NewCompressed(codec string, limit int, inner Decoder) (*Compressed, error) {
-	d := &Compressed{inner: inner, codec: codec, limit: limit}
+// NewCompressed returns a decoder of values that are compressed with the codec, and become at most limit bytes. header is where a schema registry's serializers
+// may name the schema, which is told of values that can't be decompressed, too; "" where messages are not framed so. inner may be nil for Decompress alone.
+func NewCompressed(codec string, limit int, header string, inner Decoder) (*Compressed, error) {
+	d := &Compressed{inner: inner, codec: codec, limit: limit, header: header}
 	switch codec {
 	case Gzip:
 		d.decompress = gunzip(limit)
@@ -155,6 +156,11 @@ func (d *Compressed) Decompress(rec *kgo.Record) ([]byte, error) {
 		return out, nil
 	}
 	e := &decode.PoisonError{Topic: rec.Topic, Partition: rec.Partition, Offset: rec.Offset}
+	if d.header != "" {
+		if f, err := decode.RegistryFraming(&kgo.Record{Headers: rec.Headers}, d.header); err == nil {
+			e.Schema = f.Ref.String()
+		}
+	}
 	switch {
 	case errors.Is(err, errTooLarge):
 		e.Reason, e.Detail = decode.ReasonTooLarge, fmt.Sprintf("%d bytes of %s become more than %d: source.max_decompressed is the limit", len(rec.Value), d.codec, d.limit)

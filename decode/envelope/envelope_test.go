@@ -213,7 +213,7 @@ func zipped(t testing.TB, codec string, data []byte) []byte {
 
 func compressed(t testing.TB, codec string, limit int) *Compressed {
 	t.Helper()
-	d, err := NewCompressed(codec, limit, json.New(plan(t, column("a", arrow.BinaryTypes.String))))
+	d, err := NewCompressed(codec, limit, "", json.New(plan(t, column("a", arrow.BinaryTypes.String))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,6 +313,50 @@ func TestCompression(t *testing.T) {
 				b.Release()
 			}
 		})
+	}
+}
+
+// TestDamagedValuesTellTheirSchema: where a header names the schema, poison that was never decompressed tells it, as what was does.
+func TestDamagedValuesTellTheirSchema(t *testing.T) {
+	const header = decode.ValueSchemaHeader
+	known := func(ref decode.SchemaRef) (string, error) { return ref.String(), nil }
+	id7, guid := []byte{0, 0, 0, 0, 7}, append([]byte{1}, "0123456789abcdef"...)
+	for _, codec := range []string{Gzip, Zstd} {
+		large := zipped(t, codec, []byte(`{"a":"`+strings.Repeat("x", 2000)+`"}`))
+		for _, tt := range []struct {
+			name       string
+			by         string
+			header     []byte
+			value      []byte
+			want, tell string
+		}{
+			{"damaged", header, id7, []byte("x"), "invalid_compression", "schema id 7"},
+			{"empty", header, id7, []byte{}, "invalid_compression", "schema id 7"},
+			{"damaged, by a GUID", header, guid, []byte("x"), "invalid_compression", "schema guid 30313233-3435-3637-3839-616263646566"},
+			{"too large", header, id7, large, "too_large", "schema id 7"},
+			{"nothing in it", header, id7, zipped(t, codec, nil), "empty", "schema id 7"},
+			{"no JSON in it", header, id7, zipped(t, codec, []byte("x")), "invalid_json", "schema id 7"},
+			{"a damaged header", header, id7[:4], []byte("x"), "invalid_compression", ""},
+			{"no header", header, nil, append(id7, "x"...), "invalid_compression", ""},
+			{"messages without a registry", "", id7, []byte("x"), "invalid_compression", ""},
+		} {
+			inner := json.New(plan(t, column("a", arrow.BinaryTypes.String)))
+			if tt.by != "" {
+				inner = json.NewFramed(plan(t, column("a", arrow.BinaryTypes.String)), json.Registry(tt.by, known))
+			}
+			d, err := NewCompressed(codec, 1000, tt.by, inner)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rec := &kgo.Record{Topic: "t", Partition: 3, Offset: 5, Value: tt.value}
+			if tt.header != nil {
+				rec.Headers = []kgo.RecordHeader{{Key: header, Value: tt.header}}
+			}
+			e, ok := errors.AsType[*decode.PoisonError](d.Append(rec))
+			if !ok || e.Reason != tt.want || e.Schema != tt.tell || e.Topic != "t" || e.Partition != 3 || e.Offset != 5 {
+				t.Errorf("%s, %s: %v with %q, want %s with %q", codec, tt.name, e, e.Schema, tt.want, tt.tell)
+			}
+		}
 	}
 }
 
