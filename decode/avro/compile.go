@@ -89,7 +89,7 @@ type missing struct {
 type computed struct {
 	*decode.Computed
 	b     *decode.Builder
-	value value // without a cast: how the column takes the value
+	value value // without a cast: how the column takes the value; of an enum's substring the symbols
 }
 
 type lookup struct {
@@ -326,6 +326,7 @@ func (c *compiler) value(w, r *node, n *decode.Node, b *decode.Builder) (value, 
 		if from.Cast == decode.CastNone {
 			out.value, err = c.value(w, r, from.Value, out.b)
 		} else {
+			out.value.symbols = c.symbols(w, onlyOne(w, r))
 			err = castable(w, from.Cast, n.Path)
 		}
 		if err = misfits.Add(err); err != nil {
@@ -489,7 +490,7 @@ func (c *compiler) scalar(v *value, w, r *node) error {
 	case kindEnum:
 		if to == decode.KindString {
 			v.op = opSymbol
-			c.symbols(v, w, r)
+			v.symbols = c.symbols(w, r)
 		}
 	case kindFixed:
 		c.fixed(v, w, to)
@@ -529,20 +530,21 @@ func wholeNumber(w *node, to decode.Kind) op {
 	return ops[to]
 }
 
-// symbols are what the column gets for each symbol of the writer: itself, or the reader's default for one that the reader lacks.
-func (c *compiler) symbols(v *value, w, r *node) {
-	v.symbols = w.symbols
+// symbols are what a column gets for each symbol of the writer's enum: itself, or the reader's default for one that the reader lacks.
+func (c *compiler) symbols(w, r *node) []string {
+	out := w.symbols
 	if r != nil && r.fallback != "" {
-		v.symbols = slices.Clone(w.symbols)
-		for i, s := range v.symbols {
+		out = slices.Clone(out)
+		for i, s := range out {
 			if !slices.Contains(r.symbols, s) {
-				v.symbols[i] = r.fallback
+				out[i] = r.fallback
 			}
 		}
 	}
-	for _, s := range v.symbols {
+	for _, s := range out {
 		c.growth = max(c.growth, len(s))
 	}
+	return out
 }
 
 func (c *compiler) fixed(v *value, w *node, to decode.Kind) {

@@ -262,10 +262,10 @@ func (d *Decoder) compute(v *value, p, end, items int) int {
 		case c.Cast == decode.CastSubstring:
 			if v.typ.kind == kindEnum {
 				symbol, _ := long(d.in, p)
-				if symbol < 0 || symbol >= int64(len(v.typ.symbols)) { // no column of its own has seen it
+				if symbol < 0 || symbol >= int64(len(c.value.symbols)) { // no column of its own has seen it
 					return d.noSymbol(v, p, symbol)
 				}
-				c.AppendSubstring(c.b, []byte(v.typ.symbols[symbol]))
+				c.AppendSubstring(c.b, []byte(c.value.symbols[symbol]))
 				break
 			}
 			text, _ := d.span(p)

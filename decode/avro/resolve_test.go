@@ -295,6 +295,54 @@ func TestSymbolsWithoutColumn(t *testing.T) {
 	}
 }
 
+// TestSubstringsOfSymbols: a part of an enum's symbol is of what a column of its own has, by the reader's schema, whatever the symbols of each writer are.
+func TestSubstringsOfSymbols(t *testing.T) {
+	enum := func(symbols, more string) string {
+		return recordOf(`{"name":"kind","type":["null",{"type":"enum","name":"k","symbols":[` + symbols + `]` + more + `}]}`)
+	}
+	text := arrow.BinaryTypes.String
+	table := arrow.NewSchema([]arrow.Field{{Name: "kind", Type: text, Nullable: true}, {Name: "short", Type: text, Nullable: true}}, nil)
+	alone := arrow.NewSchema(table.Fields()[1:], nil)
+	cfg := decode.Config{Columns: map[string]decode.Column{"short": {From: "kind", Cast: "substring(1, 3)"}}}
+	before, after := parsed(t, enum(`"ONE","TWO"`, "")), parsed(t, enum(`"THREE","TWO","ONE"`, ""))
+	for _, tt := range []struct {
+		name, reader string
+		want         []string // of the symbols 0 and 1 of the one writer, and 0 and 1 of the other
+	}{
+		{"no reader", "", []string{"ONE", "TWO", "THREE", "TWO"}},
+		{"a default", enum(`"OTHER","TWO"`, `,"default":"OTHER"`), []string{"OTHER", "TWO", "OTHER", "TWO"}},
+		{"no default", enum(`"OTHER","TWO"`, ""), []string{"ONE", "TWO", "THREE", "TWO"}},
+	} {
+		for _, columns := range []*arrow.Schema{table, alone} {
+			var reader *Schema
+			if tt.reader != "" {
+				reader = parsed(t, tt.reader)
+			}
+			written := before
+			d := New(planFor(t, columns, cfg), Options{Framing: func(*kgo.Record) (*Schema, int, error) { return written, 0, nil }, Reader: reader})
+			for i := range tt.want {
+				if i == 2 {
+					written = after
+				}
+				if err := d.Append(&kgo.Record{Value: append(varint(1), varint(int64(i%2))...)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b := d.NewBatch()
+			for i, want := range tt.want {
+				got, all := rowShown(b, i), map[string]any{"short": want[:3]}
+				if columns == table {
+					all["kind"] = want
+				}
+				if !equal(got, all) {
+					t.Errorf("%s, row %d: got %v, want %v", tt.name, i, got, all)
+				}
+			}
+			b.Release()
+		}
+	}
+}
+
 // TestRenamedListsAndMaps: lists and maps of small items may have another column, or several, also one that is found by a map's key.
 func TestRenamedListsAndMaps(t *testing.T) {
 	numbers, text := arrow.ListOf(arrow.PrimitiveTypes.Int32), arrow.BinaryTypes.String
