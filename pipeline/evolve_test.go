@@ -400,6 +400,47 @@ func TestLeftOutBringsNoSchema(t *testing.T) {
 			t.Errorf("behind a message that stops its partition, the spans tell of %+v", got)
 		}
 	})
+	scenario(t, 1, func(w *world) { // where none before them can stop the partition, they end no batch
+		w.columns = "n BIGINT NOT NULL"
+		var messages []map[string]any
+		for i := range int64(20) {
+			messages = append(messages, map[string]any{"n": goavro.Union("long", i+1)}, leftOut)
+		}
+		for i, r := range send(w, messages...) {
+			if i%2 == 0 {
+				w.want[place{0, r.Offset}] = int64(i/2 + 1)
+			}
+		}
+		var batches atomic.Int64
+		w.untilEnd(filtering, skip, func(s *setup) {
+			compile := s.NewDecoder
+			s.NewDecoder = func(layout *sink.Layout) (pipeline.Decoder, *compute.Plan, error) {
+				d, made, err := compile(layout)
+				if layout.Schema.HasField("extra") { // it only tries them
+					return d, made, err
+				}
+				return countedBatches{d, &batches}, made, err
+			}
+		})
+		if got := batches.Load(); got > 2 {
+			t.Errorf("20 rows between messages that are left out are in %d batches", got)
+		}
+		if got := w.told(); got != (checkpoint.Span{Records: 40, Rows: 20, Filtered: 20}) {
+			t.Errorf("the spans tell of %+v", got)
+		}
+		w.exactlyOnce()
+	})
+}
+
+// countedBatches counts the batches of a decoder.
+type countedBatches struct {
+	pipeline.Decoder
+	n *atomic.Int64
+}
+
+func (d countedBatches) NewBatch() arrow.RecordBatch {
+	d.n.Add(1)
+	return d.Decoder.NewBatch()
 }
 
 // TestWhatCannotBeFollowed: a column that differs by its case alone can't be added. Its messages are poison; those of other schemas are not.
