@@ -221,10 +221,18 @@ type shape struct {
 // maxSchemas bounds the schemas that hold at one place.
 const maxSchemas = 1000
 
-// shape merges schemas that all hold at a place, with what they refer to. Of alternatives, null aside, there may be one.
+// shape merges schemas that all hold at a place, with what they refer to. Of alternatives, null aside, there may be one. Where anything fits besides, it only tells of an object's
+// properties, if the other schemas leave nothing but objects.
 func (d *deriver) shape(all []*jsonschema.Schema, path string) (*shape, error) {
 	out := &shape{kinds: allKinds, fields: map[string][]*jsonschema.Schema{}}
-	for i := 0; i < len(all); i++ {
+	var maybe []*jsonschema.Schema
+	for i := 0; ; i++ {
+		if i == len(all) && out.kinds == kindObject {
+			all, maybe = append(all, maybe...), nil
+		}
+		if i == len(all) {
+			return out, nil
+		}
 		s := all[i]
 		if i > maxSchemas {
 			return nil, fmt.Errorf("field %s: more than %d schemas hold there, or they go in circles", path, maxSchemas)
@@ -241,15 +249,18 @@ func (d *deriver) shape(all []*jsonschema.Schema, path string) (*shape, error) {
 			if err != nil {
 				return nil, fmt.Errorf("field %s: %w: give it the type STRING in table.columns, which keeps JSON text, or drop it there", path, err)
 			}
-			if one != nil {
+			switch {
+			case one == nil:
+				out.kinds &= among
+			case slices.ContainsFunc(alternatives, anything):
+				maybe = append(maybe, one)
+			default:
 				all = append(all, one)
 			}
-			out.kinds &= among
 		}
 		out.kinds &= kindsOf(s)
 		d.details(out, s)
 	}
-	return out, nil
 }
 
 // details notes what a schema says beyond kinds.
@@ -353,18 +364,26 @@ func alternative(of []*jsonschema.Schema) (*jsonschema.Schema, kinds, error) {
 		}
 		among |= kindsOf(s)
 	}
+	if slices.ContainsFunc(of, anything) {
+		among = allKinds
+	}
 	return nil, among, nil
 }
 
-// scalar says that the schema's values are texts, numbers and booleans, and that their kinds are all that it tells of columns.
+// scalar says that the schema's values are texts, numbers and booleans, and that their kinds are all that it tells of columns. Among others a text is one whatever its format.
 func scalar(s *jsonschema.Schema) bool {
-	return s.Ref == nil && kindsOf(s)&(kindArray|kindObject) == 0 && s.Format == nil && s.ContentEncoding == nil && len(s.AllOf) == 0 && len(s.AnyOf) == 0 && len(s.OneOf) == 0
+	return s.Ref == nil && kindsOf(s)&(kindArray|kindObject) == 0 && len(s.AllOf) == 0 && len(s.AnyOf) == 0 && len(s.OneOf) == 0
 }
 
 // silent says that the schema tells nothing of columns, as one that only asks for properties.
 func silent(s *jsonschema.Schema) bool {
 	return kindsOf(s) == allKinds && len(s.Properties) == 0 && s.AdditionalProperties == nil && s.Items == nil && s.Items2020 == nil &&
 		len(s.AllOf) == 0 && len(s.AnyOf) == 0 && len(s.OneOf) == 0
+}
+
+// anything says that any value fits, as far as columns tell values apart.
+func anything(s *jsonschema.Schema) bool {
+	return s.Ref == nil && silent(s) && (s.Bool == nil || *s.Bool)
 }
 
 func (d *deriver) fields(s *shape, path string) ([]arrow.Field, error) {
