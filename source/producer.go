@@ -41,7 +41,8 @@ func NewProducer(cfg Config, topic string, bytes int64, extra ...kgo.Opt) (*Prod
 	return &Producer{topic: topic, client: client}, nil
 }
 
-// Find asks whether the topic is there, and whether this user may write to it, as far as a broker tells. An *Error is final: it is not, or the user may not.
+// Find asks whether the topic is there, whether this user may write to it, as far as a broker tells, and whether as an idempotent producer. An *Error is final: it is not, or
+// the user may not.
 func (p *Producer) Find(ctx context.Context) error {
 	if _, _, err := describe(ctx, kadm.NewClient(p.client), p.topic); err != nil {
 		return p.explain(err)
@@ -62,7 +63,8 @@ func (p *Producer) Find(ctx context.Context) error {
 			return p.explain(kerr.TopicAuthorizationFailed)
 		}
 	}
-	return nil
+	_, _, err = p.client.ProducerID(ctx) // the first message would ask for it. Brokers before 2.8 ask for IDEMPOTENT_WRITE here, which KIP-430 tells only to who may DESCRIBE the cluster
+	return p.explain(err)
 }
 
 // mayNotWrite reads KIP-430's bits, one for each operation. A broker that does not know answers the smallest number, or nothing at all; one that knows has at least
@@ -88,7 +90,7 @@ func (p *Producer) explain(err error) error {
 	op := "producing to topic " + p.topic
 	for cause, hint := range map[error]string{
 		kerr.TopicAuthorizationFailed:   "grant the user WRITE and DESCRIBE on the topic",
-		kerr.ClusterAuthorizationFailed: "grant the user IDEMPOTENT_WRITE on the cluster",
+		kerr.ClusterAuthorizationFailed: "grant the user IDEMPOTENT_WRITE on the cluster, which brokers before Kafka 2.8 ask for, or with later ones WRITE and DESCRIBE on the topic",
 		kerr.UnknownTopicOrPartition:    "create the topic: it is not made by itself",
 		kerr.InvalidTopicException:      "check the topic's name",
 		kerr.MessageTooLarge:            "a message and its headers are larger than the topic, or a batch of 1 MB, takes",

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -63,6 +64,7 @@ func TestProducerFindsWhatItMayWriteTo(t *testing.T) {
 		for _, o := range operations {
 			acls = append(acls, kfake.ACL{Resource: kmsg.ACLResourceTypeTopic, Name: "topic", Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: o, Allow: true})
 		}
+		acls = append(acls, kfake.ACL{Resource: kmsg.ACLResourceTypeCluster, Name: "kafka-cluster", Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: kmsg.ACLOperationIdempotentWrite, Allow: true})
 		return []kfake.Opt{kfake.EnableSASL(), kfake.EnableACLs(), kfake.Superuser("PLAIN", "admin", "admin"), kfake.User("PLAIN", "user", "right", acls...)}
 	}
 	for _, tt := range []struct {
@@ -104,6 +106,46 @@ func TestProducerFindsWhatItMayWriteTo(t *testing.T) {
 			defer p.Close()
 			err = p.Find(t.Context())
 			if tt.want == "" && err != nil || tt.want != "" && (!errors.As(err, new(*source.Error)) || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestProducerFindsThatItMayNotBeIdempotent: brokers before 2.8 ask for IDEMPOTENT_WRITE on the cluster, later ones for that or WRITE on some topic. It is told before the first message;
+// an error that passes is not final.
+func TestProducerFindsThatItMayNotBeIdempotent(t *testing.T) {
+	t.Setenv("TEST_PASSWORD", "right")
+	for _, tt := range []struct {
+		name  string
+		code  *kerr.Error // of the answer; nil: the broker's own
+		final bool
+		want  string
+	}{
+		{"may", nil, false, ""},
+		{"before 2.8", kerr.ClusterAuthorizationFailed, true, "producing to topic topic: CLUSTER_AUTHORIZATION_FAILED: Cluster authorization failed.; grant the user IDEMPOTENT_WRITE on the cluster, which brokers before Kafka 2.8 ask for"},
+		{"while it loads", kerr.CoordinatorLoadInProgress, false, "COORDINATOR_LOAD_IN_PROGRESS"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := start(t, 1, kfake.EnableSASL(), kfake.EnableACLs(), kfake.User("PLAIN", "user", "right",
+				kfake.ACL{Resource: kmsg.ACLResourceTypeTopic, Name: "topic", Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: kmsg.ACLOperationWrite, Allow: true}), kfake.Superuser("PLAIN", "admin", "admin"))
+			if tt.code != nil {
+				f.cluster.ControlKey(int16(kmsg.InitProducerID), func(r kmsg.Request) (kmsg.Response, error, bool) {
+					f.cluster.KeepControl()
+					resp, _ := r.ResponseKind().(*kmsg.InitProducerIDResponse)
+					resp.ErrorCode = tt.code.Code
+					return resp, nil, true
+				})
+			}
+			c := f.config("topic")
+			c.SASL = auth.SASLConfig{Mechanism: "plain", Username: "user", PasswordEnv: "TEST_PASSWORD"}
+			p, err := source.NewProducer(c, "topic", 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			err = p.Find(t.Context())
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) || errors.As(err, new(*source.Error)) != tt.final {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 		})
