@@ -23,29 +23,40 @@ func (e *PanicError) Error() string {
 		e.Name, e.Topic, e.Partition, e.Offset, e.Value)
 }
 
-// ContainedError is a panic of a decoder at a message, which is a fault of the program. Whoever gets it says at which message.
+// ContainedError is a panic of a decoder at a message, or of what makes rows of messages, which is a fault of the program. Whoever gets it says at which message.
 type ContainedError struct {
-	Value any // that it panicked with
+	Value any    // that it panicked with
+	doing string // such as "decoding"
 	stack string
 }
 
 func (e *ContainedError) Error() string {
-	return fmt.Sprintf("decoding has panicked: %v: this is a fault of the connector: report it with the log, which has the stack", e.Value)
+	return fmt.Sprintf("%s has panicked: %v: this is a fault of the connector: report it with the log, which has the stack", e.doing, e.Value)
 }
 
 // Log logs the panic with its stack, and what at says of the message, as keys and values.
 func (e *ContainedError) Log(log *slog.Logger, at ...any) {
-	log.With(at...).Error("a decoder has panicked, which is a fault of the connector", "panic", e.Value, "stack", e.stack)
+	log = log.With(at...).With("panic", e.Value, "stack", e.stack)
+	if e.doing == decoding {
+		log.Error("a decoder has panicked, which is a fault of the connector")
+		return
+	}
+	log.Error("making rows of messages has panicked, which is a fault of the connector", "doing", e.doing)
 }
 
 // Contain has a decoder append one message. A panic is a *ContainedError, and the decoder is not to be used again.
 func Contain(d Decoder, rec *kgo.Record) (err error) {
-	defer func() {
-		if value := recover(); value != nil {
-			err = &ContainedError{value, string(debug.Stack())}
-		}
-	}()
+	defer Contained(decoding, &err)
 	return d.Append(rec)
+}
+
+const decoding = "decoding"
+
+// Contained is to be deferred. It makes a panic a *ContainedError, of what was being done; what panicked is not to be used again.
+func Contained(doing string, err *error) {
+	if value := recover(); value != nil {
+		*err = &ContainedError{value, doing, string(debug.Stack())}
+	}
 }
 
 // Append has the decoder append one message of a stream. A panic is a *PanicError: others in the process have nothing to do with it. The log gets its stack, and

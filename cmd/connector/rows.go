@@ -90,8 +90,8 @@ type rowReader struct {
 }
 
 // readRows decodes the input from its beginning and hands over batches of rows that keep the table's rules. A batch is
-// only good until write returns. The first message that can't become a row ends it with a *rowError, one at which the decoder panics with
-// a *pipeline.ContainedError, whose stack the log gets.
+// only good until write returns. The first message that can't become a row ends it with a *rowError, one at which the decoder, a computed column or a rule of the
+// table panics with a *pipeline.ContainedError, whose stack the log gets.
 func readRows(ctx context.Context, in *inputFile, layout *sink.Layout, log *slog.Logger, write func(arrow.RecordBatch) error) error {
 	r, err := newRowReader(in, layout, log, write)
 	if err != nil {
@@ -144,8 +144,7 @@ func (r *rowReader) take(m message) error {
 		return &rowError{file: r.in.name, at: m.at(), path: poison.Path, reason: poison.Reason, detail: poison.Detail}
 	}
 	if panicked, ok := errors.AsType[*pipeline.ContainedError](err); ok {
-		panicked.Log(r.log, "input", r.in.name, "message", m.at())
-		return fmt.Errorf("%s, %s: %w; nothing was appended", r.in.name, m.at(), err)
+		return r.panicked(panicked, m.at())
 	}
 	if err != nil {
 		return err
@@ -164,22 +163,45 @@ func (r *rowReader) flush() error {
 	if len(r.held) == 0 {
 		return nil
 	}
+	rb, err := r.rows()
+	if panicked, ok := errors.AsType[*pipeline.ContainedError](err); ok {
+		at := r.held[0].at()
+		if last := r.held[len(r.held)-1].at(); last != at {
+			at += " to " + last
+		}
+		return r.panicked(panicked, at)
+	}
+	if err != nil {
+		return err
+	}
+	defer rb.Release()
+	r.held, r.bytes = r.held[:0], 0
+	return r.write(rb)
+}
+
+// rows are those in the decoder, with the columns that are computed, as the table's rules take them.
+func (r *rowReader) rows() (rows arrow.RecordBatch, err error) {
+	defer pipeline.Contained("computing columns and checking the table's rules", &err)
 	decoded := r.decoder.NewBatch()
 	defer decoded.Release()
 	rb, _, failed := r.made.Apply(decoded)
 	if len(failed) > 0 {
 		f := failed[0]
-		return &rowError{file: r.in.name, at: r.held[f.Row].at(), path: f.Path, reason: decode.ReasonInvalidValue, detail: f.Reason}
+		return nil, &rowError{file: r.in.name, at: r.held[f.Row].at(), path: f.Path, reason: decode.ReasonInvalidValue, detail: f.Reason}
 	}
 	defer rb.Release()
 	checked, bad := r.layout.Rules.Apply(rb)
 	if len(bad) > 0 {
 		v := bad[0]
-		return &rowError{file: r.in.name, at: r.held[v.Row].at(), path: v.Path, reason: reasonRejected, detail: v.Reason + valuesOf(rb, v)}
+		return nil, &rowError{file: r.in.name, at: r.held[v.Row].at(), path: v.Path, reason: reasonRejected, detail: v.Reason + valuesOf(rb, v)}
 	}
-	defer checked.Release()
-	r.held, r.bytes = r.held[:0], 0
-	return r.write(checked)
+	return checked, nil
+}
+
+// panicked logs the stack of a panic, and says at which messages it was.
+func (r *rowReader) panicked(e *pipeline.ContainedError, at string) error {
+	e.Log(r.log, "input", r.in.name, "message", at)
+	return fmt.Errorf("%s, %s: %w; nothing was appended", r.in.name, at, e)
 }
 
 // valuesOf shows the values of the columns that the violation names.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/klauspost/compress/zstd"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -207,6 +208,56 @@ func TestAppendMeetsAPanic(t *testing.T) {
 			t.Errorf("the log does not say %q: %s", want, logs.String())
 		}
 	}
+}
+
+// TestAppendMeetsAPanicOfARule: so does a computed column or a rule of the table that panics, which is told of the messages that were looked at together.
+func TestAppendMeetsAPanicOfARule(t *testing.T) {
+	table, err := sink.Open(t.Context(), memory.New(), sink.Config{URI: "memory"}, sink.Options{
+		Create: arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}}, nil), Engine: "test", Now: time.Now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	layout, err := table.Layout(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, at := range map[string]string{`{"id":1}` + "\n\n" + `{"id":2}`: "in.jsonl, line 1 to line 3", "\n" + `{"id":1}`: "in.jsonl, line 2"} {
+		in, err := openInputFile(t.Context(), file(t, "in.jsonl", text), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = in.Close() }()
+		var logs buffer
+		r, err := newRowReader(in, layout, slog.New(slog.NewTextHandler(&logs, nil)), func(arrow.RecordBatch) error { return errors.New("something was written") })
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.decoder = noColumns{r.decoder}
+		err = r.read(t.Context())
+		if !errors.As(err, new(*pipeline.ContainedError)) || exitCode(err) != exitInternal {
+			t.Fatalf("the append has ended with: %v", err)
+		}
+		for _, want := range []string{at + ": computing columns and checking the table's rules has panicked", "a batch with 0 columns", "fault of the connector", "nothing was appended"} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("the error does not say %q: %v", want, err)
+			}
+		}
+		for _, want := range []string{"making rows of messages has panicked", "rowReader).rows", at[len("in.jsonl, "):]} {
+			if !strings.Contains(logs.String(), want) {
+				t.Errorf("the log does not say %q: %s", want, logs.String())
+			}
+		}
+	}
+}
+
+// noColumns is a decoder with a fault that a rule meets: its batches lack the columns that rules look at.
+type noColumns struct{ pipeline.Decoder }
+
+func (d noColumns) NewBatch() arrow.RecordBatch {
+	rb := d.Decoder.NewBatch()
+	defer rb.Release()
+	return array.NewRecordBatch(arrow.NewSchema(nil, nil), nil, rb.NumRows())
 }
 
 func TestAppendOnceForAnAppIDAndVersion(t *testing.T) {
