@@ -48,7 +48,7 @@ func ValueSchema(given decode.Given, text string, references ...Reference) (*arr
 		return nil, err
 	}
 	d.Given = given
-	s, err := d.shape([]*jsonschema.Schema{root}, "")
+	s, err := d.shape(kindObject, []*jsonschema.Schema{root}, "") // nothing else is a row
 	if err != nil {
 		return nil, err
 	}
@@ -221,10 +221,10 @@ type shape struct {
 // maxSchemas bounds the schemas that hold at one place.
 const maxSchemas = 1000
 
-// shape merges schemas that all hold at a place, with what they refer to. Of alternatives, null aside, there may be one. Where anything fits besides, it only tells of an object's
+// shape merges schemas that all hold at a place that is of the kinds that fit, with what they refer to. Of alternatives, null aside, there may be one. Where anything fits besides, it only tells of an object's
 // properties, if the other schemas leave nothing but objects.
-func (d *deriver) shape(all []*jsonschema.Schema, path string) (*shape, error) {
-	out := &shape{kinds: allKinds, fields: map[string][]*jsonschema.Schema{}}
+func (d *deriver) shape(fit kinds, all []*jsonschema.Schema, path string) (*shape, error) {
+	out := &shape{kinds: fit, fields: map[string][]*jsonschema.Schema{}}
 	var maybe []*jsonschema.Schema
 	for i := 0; ; i++ {
 		if i == len(all) && out.kinds == kindObject {
@@ -414,7 +414,7 @@ func (d *deriver) typ(all []*jsonschema.Schema, path string) (arrow.DataType, er
 		d.within[s] = true
 		defer delete(d.within, s)
 	}
-	s, err := d.shape(slices.Clone(all), path)
+	s, err := d.shape(allKinds, slices.Clone(all), path)
 	if err != nil {
 		return nil, err
 	}

@@ -66,6 +66,7 @@ func TestTableSchema(t *testing.T) {
 		{"definitions", `{"$ref":"#/$defs/o","$defs":{"o":{"type":"object","properties":{"b":{"$ref":"#/$defs/i"},"a":{"$ref":"#/$defs/i"}}},"i":{"type":"integer"}}}`, "b BIGINT, a BIGINT", nil},
 		{"draft 4", `{"$schema":"http://json-schema.org/draft-04/schema#","definitions":{"i":{"type":"integer"}},"type":"object","properties":{"b":{"$ref":"#/definitions/i"}}}`, "b BIGINT", nil},
 		{"allOf", `{"allOf":[{"type":"object","properties":{"b":{"type":"number"}}},{"properties":{"a":{"type":"string"},"b":{"type":"integer"}}}]}`, "b BIGINT, a STRING", nil},
+		{"anything beside the object that a message is", `{"anyOf":[{"type":"object","properties":{"a":{"type":"string"}}},{}]}`, "a STRING", nil},
 		{"alternatives that only ask for properties", `{"type":"object","properties":{"a":{"type":"string"}},"anyOf":[{"required":["a"]},{"required":["b"]}]}`, "a STRING", nil},
 		{"a name with a slash", properties(`"p":{"type":"object","properties":{"b/~c":{"type":"object","properties":{"z":{"type":"string"},"a":{"type":"string"}}}}}`), "p STRUCT<b/~c: STRUCT<z: STRING, a: STRING>>", nil},
 		{"references", properties(`"c":{"$ref":"common.json"},"d":{"$ref":"http://example.com/d.json#/definitions/x"}`), "c STRUCT<z: STRING, a: BIGINT>, d DATE",
