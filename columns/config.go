@@ -32,6 +32,27 @@ func Validate(cfg decode.Config) error {
 	return errors.Join(errs...)
 }
 
+// Split divides what is configured between a column, with what is below it, and the others, which keep the filter and the metadata. table may be nil.
+func Split(cfg decode.Config, column string, table *arrow.Schema) (own, others decode.Config) {
+	if table == nil {
+		table = arrow.NewSchema(nil, nil)
+	}
+	own.Columns = map[string]decode.Column{}
+	others = cfg
+	others.Columns = map[string]decode.Column{}
+	for name, c := range cfg.Columns {
+		switch path, err := pathOf(table, name); {
+		case name == column, err == nil && len(path) == 1 && path[0] == column:
+			own.Columns[column] = c
+		case err == nil && path[0] == column:
+			own.Columns[name] = c
+		default:
+			others.Columns[name] = c
+		}
+	}
+	return own, others
+}
+
 // pathOf is the path of a configured column: a top-level column of the table, whatever its name, or a path with dots.
 func pathOf(table *arrow.Schema, name string) ([]string, error) {
 	if len(table.FieldIndices(name)) > 0 {

@@ -70,7 +70,7 @@ func (c config) columnsOf(layout *sink.Layout) (*columns.Plan, error) {
 		case !made.Reads(i):
 		case layout.Rules.Generates(i):
 			return nil, fmt.Errorf("columns: an expression reads %s, which the table computes later: read what it is generated from", f.Name)
-		case layout.Rules.DefaultsToNow(i):
+		case layout.Rules.DefaultsToNow(i) && (c.Source.Key.Format == "" || f.Name != c.Source.Key.Column): // a key that is missing is null
 			return nil, fmt.Errorf("columns: an expression reads %s, whose default reads the clock, and a message has to give the same outcome whenever it is read: "+
 				"use _kafka.timestamp, the time of the message, or read the field under another name: {from: %s, type: ..., drop: true}", f.Name, f.Name)
 		}
@@ -84,28 +84,32 @@ func (c config) arriving(table *arrow.Schema) (decode.Config, []string) {
 	if c.Table.Sink.SchemaEvolution == sink.EvolveNone {
 		return c.Table.Decode, nil
 	}
-	return columns.Arriving(table, c.Table.Decode)
+	if c.Source.valuesTell() {
+		return columns.Arriving(table, c.Table.Decode)
+	}
+	keys, cfg := c.keyColumns() // the table follows them alone
+	keys, waiting := columns.Arriving(table, keys)
+	maps.Copy(cfg.Columns, keys.Columns)
+	return cfg, waiting
 }
 
 // validateColumns checks what table.columns and table.filter say, as far as that can be done without a table.
 func (c config) validateColumns() error {
-	errs := []error{c.Table.Decode.Validate(), columns.Validate(c.Table.Decode)}
+	errs := []error{c.Table.Decode.Validate(), columns.Validate(c.Table.Decode), c.validateKeyColumns()}
 	types, err := c.columnTypes()
 	errs = append(errs, err)
+	_, values := c.keyColumns()
 	if c.Source.Format == formatRaw {
-		for name, column := range c.Table.Decode.Columns {
+		for name, column := range values.Columns {
 			if column.From != "" || column.Cast != "" || column.Epoch != "" {
 				errs = append(errs, fmt.Errorf("table.columns.%s: messages of format raw have no fields to take by from, cast or epoch: use an expression over %s", name, c.Source.Raw.Column))
 			}
 		}
 	}
-	for name, column := range c.Table.Decode.Columns {
+	for name, column := range values.Columns {
 		if cast, _, _, _ := decode.ParseCast(column.Cast); cast == decode.CastJSON && c.Source.Format != formatJSON {
 			errs = append(errs, fmt.Errorf("table.columns.%s.cast: json takes the text of JSON messages, and source.format is %s: take the fields as columns", name, c.Source.Format))
 		}
-	}
-	if key, ok := c.Table.Decode.Columns[c.Source.Key.Column]; ok && c.Source.Key.Format != "" && (key.Computed() || key.Drop) {
-		errs = append(errs, fmt.Errorf("table.columns.%s: it is the column of the keys: name another one in source.key.column", c.Source.Key.Column))
 	}
 	if err := errors.Join(errs...); err != nil || c.Table.Sink.Schema == "" && c.Table.SchemaFile == "" {
 		return err
@@ -146,17 +150,17 @@ func (c config) newColumns(ctx context.Context, f *format, messages *arrow.Schem
 		return nil, err
 	}
 	var others []arrow.Field
-	if f.newKey != nil {
-		key, err := c.withKey(ctx, f, arrow.NewSchema(nil, nil))
+	if f.keys != nil {
+		key, _, err := c.newKey(ctx, f)
 		if err != nil {
 			return nil, err
 		}
-		others = key.Fields()
+		others = []arrow.Field{key}
 	}
 	if metadata, ok := c.Table.Decode.Metadata.Field(); ok {
 		others = append(others, metadata)
 	}
-	cfg := c.Table.Decode
+	_, cfg := c.keyColumns()
 	if _, waiting := c.arriving(messages); len(waiting) > 0 {
 		cfg.Columns = maps.Clone(cfg.Columns)
 		for _, name := range waiting {

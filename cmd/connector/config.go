@@ -157,7 +157,7 @@ func (c config) validateEvolution() error {
 	switch {
 	case how == sink.EvolveNone:
 		return nil
-	case c.Source.Format == formatRaw, c.Source.Format == formatJSON && c.Source.JSON.Framing != framingRegistry:
+	case !c.Source.valuesTell() && !c.Source.Key.byRegistry():
 		return fmt.Errorf("table.schema_evolution is %s, but messages of source.format %s tell no schema to follow: use %s", how, c.Source.Format, sink.EvolveNone)
 	case c.Source.Avro.ReaderSchema != "":
 		return fmt.Errorf("table.schema_evolution is %s, but source.avro.reader_schema says which columns messages have: leave one of them out", how)

@@ -31,21 +31,33 @@ import (
 
 // format makes the decoders of a stream.
 type format struct {
-	newValue func(*decode.Plan) (envelope.Decoder, error)
-	newKey   func(*decode.Plan) (envelope.Decoder, error) // nil: keys are not decoded
-	key      string                                       // name of their column
+	values side
+	keys   *side        // nil: keys are not decoded
+	key    string       // name of their column
+	reader *avro.Schema // of values; nil: none
+	close  func()
+}
+
+// side is how values, or keys, are decoded, and what their own schemas tell. A schema of keys has one field, for their column.
+type side struct {
+	decoder func(*decode.Plan) (envelope.Decoder, error)
 	// tableSchema is the schema of a new table by the messages' own, in which fields that are given may have the type null; nil where they have none. What a
 	// table has that is there already, by its plan, keeps its names.
 	tableSchema func(context.Context, decode.Given, *decode.Plan) (*arrow.Schema, error)
 	// valueSchema is tableSchema with what values may be that a column has as JSON text (jsonschema.ValueSchema); nil for other formats.
 	valueSchema func(context.Context, decode.Given) (*arrow.Schema, error)
-	reader      *avro.Schema // nil: none
-	// keyType is what the keys' column is in a new table, by their own schema; nil where they have none.
-	keyType func(context.Context) (arrow.DataType, error)
 	// compile tries a schema of the messages' own format, the file's or the latest one, on a table: a *decode.Mismatch makes all its messages
 	// poison. It is nil where messages are not compiled.
 	compile func(ctx context.Context, plan *decode.Plan, file string) error
-	close   func()
+}
+
+// columnsOfValues is tableSchema by valueSchema.
+func (s *side) columnsOfValues(ctx context.Context, given decode.Given, _ *decode.Plan) (*arrow.Schema, error) {
+	values, err := s.valueSchema(ctx, given)
+	if err != nil {
+		return nil, err
+	}
+	return jsonschema.Columns(values), nil
 }
 
 // openFormat reads the schemas' files. A registry is not asked yet.
@@ -66,8 +78,8 @@ func openFormat(ctx context.Context, c sourceSection, log *slog.Logger) (*format
 	case formatProtobuf:
 		err = f.openProtobuf(ctx, c, client)
 	case formatRaw:
-		f.newValue = func(p *decode.Plan) (envelope.Decoder, error) { return raw.New(p, c.Raw.Column) }
-		f.tableSchema = func(context.Context, decode.Given, *decode.Plan) (*arrow.Schema, error) {
+		f.values.decoder = func(p *decode.Plan) (envelope.Decoder, error) { return raw.New(p, c.Raw.Column) }
+		f.values.tableSchema = func(context.Context, decode.Given, *decode.Plan) (*arrow.Schema, error) {
 			return arrow.NewSchema([]arrow.Field{{Name: c.Raw.Column, Type: rawTypes[c.Raw.Type], Nullable: true}}, nil), nil
 		}
 	default:
@@ -78,11 +90,11 @@ func openFormat(ctx context.Context, c sourceSection, log *slog.Logger) (*format
 		return nil, err
 	}
 	if c.Compression != noCompression {
-		inner, header := f.newValue, ""
+		inner, header := f.values.decoder, ""
 		if c.framing() == framingRegistry {
 			header = decode.ValueSchemaHeader
 		}
-		f.newValue = func(p *decode.Plan) (envelope.Decoder, error) {
+		f.values.decoder = func(p *decode.Plan) (envelope.Decoder, error) {
 			d, err := inner(p)
 			if err != nil {
 				return nil, err
@@ -99,20 +111,28 @@ func openFormat(ctx context.Context, c sourceSection, log *slog.Logger) (*format
 // rawTypes are the columns of bytes that are kept as they are.
 var rawTypes = map[string]arrow.DataType{formatString: arrow.BinaryTypes.String, formatBinary: arrow.BinaryTypes.Binary}
 
-// plan is how values become rows, without the keys' column.
-func (f *format) plan(layout *sink.Layout, made *columns.Plan) (*decode.Plan, error) {
-	schema := made.Schema()
-	if f.newKey == nil {
-		return newPlan(schema, layout, made)
+// plans are how values become the columns of a table that are decoded, but that of keys, and how keys become theirs: nil where keys are not decoded.
+func (f *format) plans(layout *sink.Layout, made *columns.Plan) (values, keys *decode.Plan, err error) {
+	schema, cfg := made.Schema(), made.Config()
+	if f.keys == nil {
+		values, err = newPlan(schema, cfg, layout, made)
+		return values, nil, err
 	}
 	at := schema.FieldIndices(f.key)
 	if len(at) == 0 {
-		return nil, fmt.Errorf("the table has no column %q for keys: add it, or name another one in source.key.column", f.key)
+		return nil, nil, fmt.Errorf("the table has no column %q for keys: add it, or name another one in source.key.column", f.key)
 	}
-	if variant.Is(layout.Schema.Field(layout.Schema.FieldIndices(f.key)[0]).Type) {
-		return nil, fmt.Errorf("the column %q for keys is VARIANT, which keys are not read into: name another one in source.key.column", f.key)
+	if in := layout.Schema.FieldIndices(f.key); len(in) > 0 && made.Decodes(in[0]) && variant.Is(layout.Schema.Field(in[0]).Type) {
+		return nil, nil, fmt.Errorf("the column %q for keys is VARIANT, which keys are not read into: name another one in source.key.column", f.key)
 	}
-	return newPlan(arrow.NewSchema(slices.Concat(schema.Fields()[:at[0]], schema.Fields()[at[0]+1:]), nil), layout, made)
+	own, others := columns.Split(cfg, f.key, schema)
+	off := false
+	own.Metadata.Enabled = &off
+	if keys, err = decode.NewPlan(arrow.NewSchema([]arrow.Field{schema.Field(at[0])}, nil), own); err != nil {
+		return nil, nil, err
+	}
+	values, err = newPlan(arrow.NewSchema(slices.Concat(schema.Fields()[:at[0]], schema.Fields()[at[0]+1:]), nil), others, layout, made)
+	return values, keys, err
 }
 
 // follow tells by a schema of messages what the table is to have for them, if it lacks something of that; nil where it never is to follow.
@@ -120,56 +140,40 @@ type follow func(messages *arrow.Schema) (want *arrow.Schema, err error)
 
 // decoder compiles a decoder for what the columns of a table are made of.
 func (f *format) decoder(layout *sink.Layout, made *columns.Plan, values, keys follow, given decode.Given) (pipeline.Decoder, error) {
-	plan, err := f.plan(layout, made)
+	plan, keyPlan, err := f.plans(layout, made)
 	if err != nil {
 		return nil, err
 	}
 	plan.Follow, plan.Given = values, given
-	if f.newKey == nil {
-		return f.newValue(plan)
+	value, err := f.values.decoder(plan)
+	if err != nil || keyPlan == nil {
+		return value, err
 	}
-	schema := made.Schema()
-	at := schema.FieldIndices(f.key)
-	off := false
-	keyPlan, err := decode.NewPlan(arrow.NewSchema([]arrow.Field{schema.Field(at[0])}, nil), decode.Config{Metadata: decode.MetadataConfig{Enabled: &off}})
+	keyPlan.Follow, keyPlan.Given = keys, given
+	key, err := f.keys.decoder(keyPlan)
 	if err != nil {
 		return nil, err
 	}
-	keyPlan.Follow = keys
-	key, err := f.newKey(keyPlan)
-	if err != nil {
-		return nil, err
-	}
-	value, err := f.newValue(plan)
-	if err != nil {
-		return nil, err
-	}
-	return envelope.NewKeyed(schema, at[0], value, key), nil
+	return envelope.NewKeyed(made.Schema(), made.Schema().FieldIndices(f.key)[0], value, key), nil
 }
 
 func (f *format) openJSON(c sourceSection, client *registry.Client) {
 	if c.JSON.Framing != framingRegistry {
-		f.newValue = func(p *decode.Plan) (envelope.Decoder, error) { return json.New(p), nil }
+		f.values.decoder = func(p *decode.Plan) (envelope.Decoder, error) { return json.New(p), nil }
 		return
 	}
 	known := knownJSON(client, ofJSON)
-	f.newValue = func(p *decode.Plan) (envelope.Decoder, error) {
-		return json.NewFramed(p, json.Registry(decode.ValueSchemaHeader, followed(p, known, jsonTableSchema))), nil
+	f.values.decoder = func(p *decode.Plan) (envelope.Decoder, error) {
+		return json.NewFramed(p, json.Registry(decode.ValueSchemaHeader, followed(p, known, jsonValueSchema))), nil
 	}
-	f.valueSchema = func(ctx context.Context, given decode.Given) (*arrow.Schema, error) {
+	f.values.valueSchema = func(ctx context.Context, given decode.Given) (*arrow.Schema, error) {
 		s, err := known.latest(ctx, cmp.Or(c.JSON.Subject, c.Kafka.Topic+"-value"))
 		if err != nil {
 			return nil, err
 		}
 		return jsonValueSchema(s, given)
 	}
-	f.tableSchema = func(ctx context.Context, given decode.Given, _ *decode.Plan) (*arrow.Schema, error) {
-		values, err := f.valueSchema(ctx, given)
-		if err != nil {
-			return nil, err
-		}
-		return jsonschema.Columns(values), nil
-	}
+	f.values.tableSchema = f.values.columnsOfValues
 }
 
 func (f *format) openAvro(c sourceSection, client *registry.Client) error {
@@ -183,20 +187,20 @@ func (f *format) openAvro(c sourceSection, client *registry.Client) error {
 	known := knownAvro(client, ofAvro)
 	var fixed avro.Framing // without a registry
 	framing := func() avro.Framing { return fixed }
-	f.newValue = func(p *decode.Plan) (envelope.Decoder, error) {
+	f.values.decoder = func(p *decode.Plan) (envelope.Decoder, error) {
 		return avro.New(p, avro.Options{Framing: framing(), Reader: f.reader}), nil
 	}
 	latest := func(ctx context.Context) (*avro.Schema, error) {
 		return known.latest(ctx, cmp.Or(c.Avro.Subject, c.Kafka.Topic+"-value"))
 	}
-	f.tableSchema = func(ctx context.Context, given decode.Given, table *decode.Plan) (*arrow.Schema, error) {
+	f.values.tableSchema = func(ctx context.Context, given decode.Given, table *decode.Plan) (*arrow.Schema, error) {
 		s, err := latest(ctx)
 		if err != nil {
 			return nil, err
 		}
 		return avro.MessageSchema(s, f.reader, given, table)
 	}
-	f.compile = func(ctx context.Context, p *decode.Plan, file string) error {
+	f.values.compile = func(ctx context.Context, p *decode.Plan, file string) error {
 		s, err := avroOf(ctx, file, latest)
 		if err != nil || s == nil {
 			return err
@@ -245,14 +249,14 @@ func avroOf(ctx context.Context, file string, latest func(context.Context) (*avr
 func (f *format) openProtobuf(ctx context.Context, c sourceSection, client *registry.Client) error {
 	var framing func() protobuf.Framing
 	var latest func(context.Context) (*protobuf.Type, error)
-	f.tableSchema = func(ctx context.Context, given decode.Given, _ *decode.Plan) (*arrow.Schema, error) {
+	f.values.tableSchema = func(ctx context.Context, given decode.Given, _ *decode.Plan) (*arrow.Schema, error) {
 		typ, err := latest(ctx)
 		if err != nil {
 			return nil, err
 		}
 		return protobuf.MessageSchema(typ, given)
 	}
-	f.compile = func(ctx context.Context, p *decode.Plan, file string) error {
+	f.values.compile = func(ctx context.Context, p *decode.Plan, file string) error {
 		typ, err := protobufOf(ctx, file, latest)
 		if err != nil || typ == nil {
 			return err
@@ -260,7 +264,7 @@ func (f *format) openProtobuf(ctx context.Context, c sourceSection, client *regi
 		_, _, err = protobuf.New(p, nil).Compile(typ)
 		return err
 	}
-	f.newValue = func(p *decode.Plan) (envelope.Decoder, error) { return protobuf.New(p, framing()), nil }
+	f.values.decoder = func(p *decode.Plan) (envelope.Decoder, error) { return protobuf.New(p, framing()), nil }
 	if c.Protobuf.Framing == framingNone {
 		data, err := os.ReadFile(c.Protobuf.DescriptorSet)
 		if err != nil {
@@ -362,7 +366,7 @@ func (c config) newTableSchema(ctx context.Context, store delta.LogStore, f *for
 			schema, err = c.newColumns(ctx, f, schema)
 		}
 	}
-	if err == nil && f.newKey != nil {
+	if err == nil && f.keys != nil {
 		schema, err = c.withKey(ctx, f, schema)
 	}
 	if err != nil {
@@ -376,8 +380,8 @@ func (c config) messageSchema(ctx context.Context, f *format, o runOptions, log 
 	switch {
 	case c.Table.Infer > 0:
 		return c.inferTopic(ctx, o, log)
-	case f.tableSchema != nil:
-		return f.tableSchema(ctx, c.given(nil), nil)
+	case f.values.tableSchema != nil:
+		return f.values.tableSchema(ctx, c.given(nil), nil)
 	}
 	return nil, nil
 }

@@ -150,6 +150,11 @@ func (c rawConfig) validate() error {
 	return nil
 }
 
+// valuesTell says that values tell their schema.
+func (c sourceSection) valuesTell() bool {
+	return c.Format != formatRaw && (c.Format != formatJSON || c.JSON.Framing == framingRegistry)
+}
+
 // byRegistry says that keys tell their schema by a registry.
 func (c keyConfig) byRegistry() bool {
 	return c.Format == formatAvro || c.Format == formatProtobuf || c.Framing == framingRegistry

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -15,6 +16,7 @@ import (
 	"kafkadelta/decode/jsonschema"
 	"kafkadelta/decode/protobuf"
 	"kafkadelta/decode/raw"
+	"kafkadelta/delta/variant"
 	"kafkadelta/registry"
 )
 
@@ -24,45 +26,49 @@ func (f *format) openKey(ctx context.Context, c sourceSection, client *registry.
 	subject := cmp.Or(c.Key.Subject, c.Kafka.Topic+"-key")
 	switch {
 	case c.Key.Format == formatString || c.Key.Format == formatBinary:
-		f.newKey = func(p *decode.Plan) (envelope.Decoder, error) { return raw.New(p, f.key) }
-		f.keyType = func(context.Context) (arrow.DataType, error) { return rawTypes[c.Key.Format], nil }
+		f.keys = &side{
+			decoder: func(p *decode.Plan) (envelope.Decoder, error) { return raw.New(p, f.key) },
+			tableSchema: func(context.Context, decode.Given, *decode.Plan) (*arrow.Schema, error) {
+				return arrow.NewSchema([]arrow.Field{{Name: f.key, Type: rawTypes[c.Key.Format], Nullable: true}}, nil), nil
+			},
+		}
 	case c.Key.Format == formatAvro:
-		f.openAvroKey(subject, client)
+		f.keys = avroKeys(f.key, subject, client)
 	case c.Key.Format == formatProtobuf:
-		f.openProtobufKey(ctx, subject, client)
+		f.keys = protobufKeys(ctx, f.key, subject, client)
 	case c.Key.Framing == framingRegistry:
-		f.openJSONKey(subject, client)
+		f.keys = jsonKeys(f.key, subject, client)
 	default:
-		f.newKey = func(p *decode.Plan) (envelope.Decoder, error) { return json.NewSingle(p, nil), nil }
+		f.keys = &side{decoder: func(p *decode.Plan) (envelope.Decoder, error) { return json.NewSingle(p, nil), nil }}
 	}
 }
 
-func (f *format) openJSONKey(subject string, client *registry.Client) {
+func jsonKeys(column, subject string, client *registry.Client) *side {
 	known := knownJSON(client, ofKeys)
-	column := func(s *registry.Schema, _ decode.Given) (*arrow.Schema, error) {
-		t, err := jsonschema.ColumnType(f.key, s.Text, jsonReferences(s)...)
+	values := func(s *registry.Schema, given decode.Given) (*arrow.Schema, error) {
+		schema, err := jsonschema.ColumnSchema(column, given, s.Text, jsonReferences(s)...)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", idText(s), err)
 		}
-		return arrow.NewSchema([]arrow.Field{{Name: f.key, Type: t, Nullable: true}}, nil), nil
+		return schema, nil
 	}
-	f.newKey = func(p *decode.Plan) (envelope.Decoder, error) {
-		return json.NewSingle(p, json.Registry(decode.KeySchemaHeader, followed(p, known, column))), nil
+	keys := &side{
+		decoder: func(p *decode.Plan) (envelope.Decoder, error) {
+			return json.NewSingle(p, json.Registry(decode.KeySchemaHeader, followed(p, known, values))), nil
+		},
+		valueSchema: func(ctx context.Context, given decode.Given) (*arrow.Schema, error) {
+			s, err := known.latest(ctx, subject)
+			if err != nil {
+				return nil, err
+			}
+			return values(s, given)
+		},
 	}
-	f.keyType = func(ctx context.Context) (arrow.DataType, error) {
-		s, err := known.latest(ctx, subject)
-		if err != nil {
-			return nil, err
-		}
-		schema, err := column(s, nil)
-		if err != nil {
-			return nil, err
-		}
-		return schema.Field(0).Type, nil
-	}
+	keys.tableSchema = keys.columnsOfValues
+	return keys
 }
 
-func (f *format) openAvroKey(subject string, client *registry.Client) {
+func avroKeys(column, subject string, client *registry.Client) *side {
 	known := knownAvro(client, ofKeys)
 	parse := known.parse
 	known.parse = func(s *registry.Schema) (*avro.Schema, error) {
@@ -70,63 +76,90 @@ func (f *format) openAvroKey(subject string, client *registry.Client) {
 		if err != nil {
 			return nil, err
 		}
-		return schema.Single(f.key), nil
+		return schema.Single(column), nil
 	}
-	f.newKey = func(p *decode.Plan) (envelope.Decoder, error) {
-		return avro.New(p, avro.Options{Framing: avro.Registry(decode.KeySchemaHeader, known.find)}), nil
-	}
-	f.keyType = func(ctx context.Context) (arrow.DataType, error) {
-		s, err := known.latest(ctx, subject)
-		if err != nil {
-			return nil, err
-		}
-		table, err := avro.TableSchema(s)
-		if err != nil {
-			return nil, err
-		}
-		return table.Field(0).Type, nil
+	return &side{
+		decoder: func(p *decode.Plan) (envelope.Decoder, error) {
+			return avro.New(p, avro.Options{Framing: avro.Registry(decode.KeySchemaHeader, known.find)}), nil
+		},
+		tableSchema: func(ctx context.Context, given decode.Given, table *decode.Plan) (*arrow.Schema, error) {
+			s, err := known.latest(ctx, subject)
+			if err != nil {
+				return nil, err
+			}
+			return avro.MessageSchema(s, nil, given, table)
+		},
 	}
 }
 
-func (f *format) openProtobufKey(ctx context.Context, subject string, client *registry.Client) {
+func protobufKeys(ctx context.Context, column, subject string, client *registry.Client) *side {
 	known := knownProtobuf(ctx, client, ofKeys)
-	f.newKey = func(p *decode.Plan) (envelope.Decoder, error) {
-		return protobuf.NewSingle(p, protobuf.Registry(decode.KeySchemaHeader, known.find)), nil
+	return &side{
+		decoder: func(p *decode.Plan) (envelope.Decoder, error) {
+			return protobuf.NewSingle(p, protobuf.Registry(decode.KeySchemaHeader, known.find)), nil
+		},
+		tableSchema: func(ctx context.Context, given decode.Given, _ *decode.Plan) (*arrow.Schema, error) {
+			s, err := known.latest(ctx, subject)
+			if err != nil {
+				return nil, err
+			}
+			typ, err := s.Named("")
+			if err != nil {
+				return nil, fmt.Errorf("the latest schema of subject %q: %w; say in table.columns.%s.type what the column is", subject, err, column)
+			}
+			return protobuf.ColumnSchema(typ, column, given)
+		},
 	}
-	f.keyType = func(ctx context.Context) (arrow.DataType, error) {
-		s, err := known.latest(ctx, subject)
-		if err != nil {
-			return nil, err
-		}
-		typ, err := s.Named("")
-		if err != nil {
-			return nil, fmt.Errorf("the latest schema of subject %q: %w; say in table.schema which columns a new table gets, this one too", subject, err)
-		}
-		table, err := protobuf.TableSchema(typ)
-		if err != nil {
-			return nil, err
-		}
-		return arrow.StructOf(table.Fields()...), nil
+}
+
+// keyColumns divides table.columns between the keys' column, with what is below it, and the others.
+func (c config) keyColumns() (keys, others decode.Config) {
+	if c.Source.Key.Format == "" {
+		return decode.Config{}, c.Table.Decode
 	}
+	return columns.Split(c.Table.Decode, c.Source.Key.Column, nil)
+}
+
+// newKey is the keys' column for a new table, by what is configured or else by their own schema: what decoders fill, also where it is dropped from the table.
+func (c config) newKey(ctx context.Context, f *format) (key arrow.Field, dropped bool, err error) {
+	types, err := c.columnTypes()
+	if err != nil {
+		return key, false, err
+	}
+	cfg, _ := c.keyColumns()
+	own := cfg.Columns[f.key]
+	messages := arrow.NewSchema(nil, nil)
+	switch {
+	case own.Type != "" || own.Cast != "": // which tell all of it
+	case f.keys.tableSchema == nil:
+		return key, false, fmt.Errorf("nothing tells what the keys' column %q is: say it in table.columns.%s.type", f.key, f.key)
+	default:
+		if messages, err = f.keys.tableSchema(ctx, c.given(nil), nil); err != nil {
+			return key, false, fmt.Errorf("the keys' column %q: %w", f.key, err)
+		}
+	}
+	dropped = own.Drop
+	own.Drop = false
+	if own != (decode.Column{}) {
+		cfg.Columns[f.key] = own
+	}
+	made, err := columns.NewTable(messages, cfg, types)
+	if err != nil {
+		return key, false, err
+	}
+	return made.Field(0), dropped, nil
 }
 
 // withKey appends the keys' column to a new table's.
 func (c config) withKey(ctx context.Context, f *format, schema *arrow.Schema) (*arrow.Schema, error) {
-	if len(schema.FieldIndices(f.key)) > 0 {
+	key, dropped, err := c.newKey(ctx, f)
+	switch {
+	case err != nil || dropped:
+		return schema, err
+	case len(schema.FieldIndices(f.key)) > 0:
 		return nil, fmt.Errorf("the schema has a column %q, which is the name of the keys' column: name another one in source.key.column", f.key)
 	}
-	if f.keyType == nil {
-		return nil, fmt.Errorf("nothing tells what the keys' column %q is: say in table.schema which columns a new table gets, this one too", f.key)
-	}
-	typ, err := f.keyType(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("the keys' column %q: %w", f.key, err)
-	}
-	own, err := c.keyFields(arrow.NewSchema([]arrow.Field{{Name: f.key, Type: typ, Nullable: true}}, nil), nil)
-	if err != nil {
-		return nil, err
-	}
-	return arrow.NewSchema(append(schema.Fields(), own.Fields()...), nil), nil
+	return arrow.NewSchema(append(schema.Fields(), key), nil), nil
 }
 
 // keyFields are what keys fill of a table: their column, without what is dropped of it. table is nil where there is none yet.
@@ -136,4 +169,47 @@ func (c config) keyFields(keys, table *arrow.Schema) (*arrow.Schema, error) {
 		return nil, err
 	}
 	return columns.Fields(keys, table, c.Table.Decode, types)
+}
+
+// validateKeyColumns checks what table.columns says of keys, and that no other column takes a field of them.
+func (c config) validateKeyColumns() error {
+	keys, others := c.keyColumns()
+	key := c.Source.Key
+	types, _ := c.columnTypes() // what is wrong with them, their own check tells
+	var errs []error
+	for name, column := range keys.Columns {
+		bad := func(format string, args ...any) {
+			errs = append(errs, fmt.Errorf("table.columns.%s"+format, append([]any{name}, args...)...))
+		}
+		asBytes := key.Format == formatString || key.Format == formatBinary
+		cast, _, _, _ := decode.ParseCast(column.Cast)
+		switch typ := types[key.Column]; {
+		case column.Computed():
+			bad(": it is the column of the keys: put the constant or expression, which may read %s, into another column, or name another one for keys in source.key.column", key.Column)
+		case column.From != "":
+			bad(".from: it is the column of the keys, which takes all of a key: remove it, or name another one in source.key.column")
+		case name == key.Column && column.Drop && column.Type == "":
+			bad(".drop: it is the column of the keys, and nothing would read it: give it a type, for expressions and the filter, or leave out source.key")
+		case asBytes && (column.Cast != "" || column.Epoch != ""):
+			bad(": keys of format %s have nothing to take by cast or epoch: use an expression over %s, in another column", key.Format, key.Column)
+		case cast == decode.CastJSON && key.Format != formatJSON:
+			bad(".cast: json takes the text of JSON, and source.key.format is %s: use an expression over %s, in another column", key.Format, key.Column)
+		case column.Cast != "" && key.Format == formatProtobuf:
+			bad(".cast: a key of Protobuf is a message, and %s takes a single value: use an expression over a field of %s, in another column", column.Cast, key.Column)
+		case name != key.Column || typ == nil:
+		case variant.Is(typ):
+			bad(".type: keys are not read into VARIANT: use another type")
+		case asBytes && typ.ID() != arrow.STRING && typ.ID() != arrow.BINARY:
+			bad(".type: keys of format %s are kept as they are, in a STRING or a BINARY: use one of them, and an expression over it in another column", key.Format)
+		case key.Format == formatProtobuf && typ.ID() != arrow.STRUCT:
+			bad(".type: a key of Protobuf is a message, and becomes a STRUCT: use one, or drop fields of it")
+		}
+	}
+	for name, column := range others.Columns {
+		if path, err := decode.ParsePath(column.From); key.Format != "" && err == nil && path[0] == key.Column {
+			errs = append(errs, fmt.Errorf("table.columns.%s.from: %s is the column of the keys, and from takes a field of values: use an expression, such as {expression: %q}, or name another column for keys in source.key.column",
+				name, key.Column, column.From))
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -117,9 +117,9 @@ func knownJSON(client *registry.Client, of settings) *registered[*registry.Schem
 	return known(client, of, "JSON", func(s *registry.Schema) (*registry.Schema, error) { return s, nil })
 }
 
-// followed gives a schema's name for errors, if the registry has it, for a decoder whose table may have to follow it first: want is what a table
-// has that takes all of its messages. It is for one decoder.
-func followed(p *decode.Plan, known *registered[*registry.Schema], want func(*registry.Schema, decode.Given) (*arrow.Schema, error)) func(decode.SchemaRef) (string, error) {
+// followed gives a schema's name for errors, if the registry has it, for a decoder whose table may have to follow it first, by the values of its
+// messages. It is for one decoder.
+func followed(p *decode.Plan, known *registered[*registry.Schema], values func(*registry.Schema, decode.Given) (*arrow.Schema, error)) func(decode.SchemaRef) (string, error) {
 	type verdict struct {
 		name string
 		err  error
@@ -134,7 +134,7 @@ func followed(p *decode.Plan, known *registered[*registry.Schema], want func(*re
 		if !ok {
 			v = verdict{idText(s), nil}
 			if p.Follow != nil {
-				v.err = followJSON(p, s, want)
+				v.err = followJSON(p, s, values)
 			}
 			asked[s] = v
 		}
@@ -143,24 +143,16 @@ func followed(p *decode.Plan, known *registered[*registry.Schema], want func(*re
 }
 
 // followJSON is a *decode.EvolveError where the table is to follow the schema first, and a *decode.FramingError where it can't.
-func followJSON(p *decode.Plan, s *registry.Schema, want func(*registry.Schema, decode.Given) (*arrow.Schema, error)) error {
-	messages, err := want(s, p.Given)
+func followJSON(p *decode.Plan, s *registry.Schema, values func(*registry.Schema, decode.Given) (*arrow.Schema, error)) error {
+	messages, err := values(s, p.Given)
 	if err != nil {
 		return &decode.FramingError{Reason: decode.ReasonInvalidSchema, Schema: idText(s), Detail: err.Error()}
 	}
-	err = p.CheckFollow(idText(s), messages)
+	err = p.CheckFollow(idText(s), jsonschema.Columns(messages))
 	if misfit, ok := errors.AsType[*decode.Mismatch](err); ok {
 		return &decode.FramingError{Reason: decode.ReasonTypeMismatch, Schema: idText(s), Detail: misfit.Detail}
 	}
 	return err
-}
-
-func jsonTableSchema(s *registry.Schema, given decode.Given) (*arrow.Schema, error) {
-	values, err := jsonValueSchema(s, given)
-	if err != nil {
-		return nil, err
-	}
-	return jsonschema.Columns(values), nil
 }
 
 func jsonValueSchema(s *registry.Schema, given decode.Given) (*arrow.Schema, error) {

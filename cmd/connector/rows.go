@@ -106,7 +106,7 @@ func newRowReader(in *inputFile, layout *sink.Layout, log *slog.Logger, write fu
 	if err != nil {
 		return nil, &sink.Error{Op: "fitting messages to the table", Err: err}
 	}
-	plan, err := newPlan(made.Schema(), layout, made)
+	plan, err := newPlan(made.Schema(), made.Config(), layout, made)
 	if err != nil {
 		return nil, &sink.Error{Op: "fitting messages to the table", Err: err}
 	}

@@ -188,14 +188,14 @@ func (c config) newDecoder(messages *format) pipeline.NewDecoder {
 
 // newPlan plans the decoding of messages into schema, which are columns of what is decoded for a table's layout. A message that has no
 // value for a column of the table gets the column's default.
-func newPlan(schema *arrow.Schema, layout *sink.Layout, made *columns.Plan) (*decode.Plan, error) {
+func newPlan(schema *arrow.Schema, cfg decode.Config, layout *sink.Layout, made *columns.Plan) (*decode.Plan, error) {
 	var defaults []decode.Default
 	for _, d := range layout.Rules.Defaults() {
 		if at := schema.FieldIndices(layout.Schema.Field(d.Column).Name); len(at) > 0 && made.Decodes(d.Column) {
 			defaults = append(defaults, decode.Default{Column: at[0], Value: d.Value})
 		}
 	}
-	return decode.NewPlan(schema, made.Config(), defaults...)
+	return decode.NewPlan(schema, cfg, defaults...)
 }
 
 // follow has the table follow values, followKeys keys, which fill their column alone.

@@ -132,10 +132,10 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 	} else if err != nil {
 		return nil, &sink.Error{Op: "fitting the configured columns to the table", Err: err}
 	}
-	if messages.compile == nil {
+	if messages.values.compile == nil {
 		return changes, nil
 	}
-	err = messages.compile(ctx, plan, file)
+	err = messages.values.compile(ctx, plan, file)
 	if misfit, ok := errors.AsType[*decode.Mismatch](err); ok {
 		err = nil
 		misfits := append([]*decode.Mismatch{misfit}, misfit.Others...)
@@ -155,7 +155,8 @@ func (c config) planOf(messages *format, layout *sink.Layout) (*decode.Plan, err
 	if err != nil {
 		return nil, err
 	}
-	return messages.plan(layout, computed)
+	values, _, err := messages.plans(layout, computed)
+	return values, err
 }
 
 // judge looks at what becomes of values whose column has another type. Those that a column takes, whatever they are, are left out: VARIANT takes any value. schema says that
@@ -213,7 +214,7 @@ func (c config) plannedTable(ctx context.Context, messages *format, next *arrow.
 	if err == nil && schema == nil {
 		schema, err = c.newColumns(ctx, messages, next)
 	}
-	if err == nil && messages.newKey != nil && c.Table.Sink.Schema == "" {
+	if err == nil && messages.keys != nil && c.Table.Sink.Schema == "" {
 		schema, err = c.withKey(ctx, messages, schema)
 	}
 	if err == nil {
@@ -253,12 +254,12 @@ func (c config) nextSchema(ctx context.Context, messages *format, file string, g
 		if err != nil {
 			return nil, nil, &configError{fmt.Errorf("--schema: %w", err)}
 		}
-	case messages.valueSchema != nil:
-		if values, err = messages.valueSchema(ctx, given); err == nil {
+	case messages.values.valueSchema != nil:
+		if values, err = messages.values.valueSchema(ctx, given); err == nil {
 			next = jsonschema.Columns(values)
 		}
-	case messages.tableSchema != nil:
-		next, err = messages.tableSchema(ctx, given, table)
+	case messages.values.tableSchema != nil:
+		next, err = messages.values.tableSchema(ctx, given, table)
 	default:
 		err = &configError{errors.New("messages of this format tell no schema: name one with --schema")}
 	}

@@ -30,7 +30,7 @@ func MessageSchema(s, reader *Schema, given decode.Given, plan *decode.Plan) (*a
 	if plan != nil {
 		table = plan.Root()
 	}
-	d := &deriver{Fields: decode.Fields{Of: strings.TrimSpace(s.id + " " + s.root.String()), Given: given}, within: map[*node]bool{}}
+	d := &deriver{Fields: decode.Fields{Of: strings.TrimSpace(s.id + " " + s.root.String()), Given: given, Whole: s.column}, within: map[*node]bool{}}
 	fields, err := d.fields(s.root, r, "", table)
 	if err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ type deriver struct {
 
 func (d *deriver) fields(n, r *node, path string, table *decode.Node) ([]arrow.Field, error) {
 	if d.within[n] {
-		return nil, fmt.Errorf("field %s: %s contains itself, which no column can: drop it in table.columns", path, n)
+		return nil, d.NoColumn(path, false, ": %s contains itself, which no column can", n)
 	}
 	d.within[n] = true
 	defer delete(d.within, n)
@@ -134,7 +134,7 @@ func (d *deriver) typ(n, r *node, path string, table *decode.Node) (arrow.DataTy
 			return nil, err
 		}
 		if item == nil {
-			return nil, fmt.Errorf("field %s: %s has nothing but nulls: drop it in table.columns", path, n)
+			return nil, d.NoColumn(path, false, ": %s has nothing but nulls", n)
 		}
 		if n.kind == kindMap {
 			return arrow.MapOf(arrow.BinaryTypes.String, item), nil
@@ -146,7 +146,7 @@ func (d *deriver) typ(n, r *node, path string, table *decode.Node) (arrow.DataTy
 	}
 	fields, err := d.fields(n, onlyOne(n, r), path, table)
 	if err == nil && len(fields) == 0 {
-		err = fmt.Errorf("field %s: %s has no fields: drop it in table.columns", path, n)
+		err = d.NoColumn(path, false, ": %s has no fields", n)
 	}
 	return arrow.StructOf(fields...), err
 }

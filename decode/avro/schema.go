@@ -79,8 +79,9 @@ var logicals = map[string]struct {
 
 // Schema is a parsed Avro schema. It does not change, and is told from others by its pointer.
 type Schema struct {
-	root *node
-	id   string // by which errors name it; "" for the one and only
+	root   *node
+	id     string // by which errors name it; "" for the one and only
+	column string // of Single
 }
 
 // node is one type of a schema. Named types may contain themselves.
@@ -183,7 +184,7 @@ func parse(id, text string, find func(name string) (string, error), references .
 // Single is the schema of messages that are values for a table's only column, of that name, as keys are: Avro writes a record of one field
 // as it writes the field.
 func (s *Schema) Single(column string) *Schema {
-	return &Schema{root: &node{kind: kindRecord, name: "message", fields: []field{{name: column, typ: s.root}}}, id: s.id}
+	return &Schema{root: &node{kind: kindRecord, name: "message", fields: []field{{name: column, typ: s.root}}}, id: s.id, column: column}
 }
 
 func decodeJSON(text string) (any, error) {

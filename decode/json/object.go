@@ -12,8 +12,13 @@ import (
 
 // document decodes the whole message into the row that follows the complete ones. It returns false after a problem.
 func (d *Decoder) document(rec *kgo.Record) bool {
+	row := d.rows.Len()
 	if d.whole {
-		return d.singleValue(rec)
+		if !d.singleValue(rec, row) {
+			return false
+		}
+		d.completeComputed(row)
+		return true
 	}
 	p := d.at(0)
 	start := 0
@@ -23,7 +28,6 @@ func (d *Decoder) document(rec *kgo.Record) bool {
 			return false
 		}
 	}
-	row := d.rows.Len()
 	end := d.object(d.root, start+1, row)
 	if !d.ended(end) {
 		return false
@@ -31,16 +35,21 @@ func (d *Decoder) document(rec *kgo.Record) bool {
 	for _, b := range d.texts {
 		b.AppendBytes(d.buf[start:end])
 	}
+	d.completeComputed(row)
+	return true
+}
+
+// completeComputed fills the computed columns of the row whose field the message does not have.
+func (d *Decoder) completeComputed(row int) {
 	for _, b := range d.computed {
 		if b.Len == row {
 			b.AppendAbsent()
 		}
 	}
-	return true
 }
 
-// singleValue decodes the message into the only column.
-func (d *Decoder) singleValue(rec *kgo.Record) bool {
+// singleValue decodes the message into the only column, or what that is computed from.
+func (d *Decoder) singleValue(rec *kgo.Record, row int) bool {
 	start := d.space(0)
 	if start >= d.n {
 		d.noObject(rec, start)
@@ -48,8 +57,9 @@ func (d *Decoder) singleValue(rec *kgo.Record) bool {
 	}
 	f := d.root.fields[0]
 	end := d.value(f, start)
-	if end < 0 {
+	if end < 0 || !d.derive(f, start, end, row) {
 		d.within(f.path)
+		return false
 	}
 	return d.ended(end)
 }

@@ -101,8 +101,8 @@ func FuzzTableSchema(f *testing.F) {
 		case err == nil && !refused && !schema.Equal(given):
 			t.Fatalf("%s: %s, and %s where fields are given", text, schema, given)
 		}
-		if column, err := ColumnType("c", text); err == nil {
-			usable(t, text, arrow.NewSchema([]arrow.Field{{Name: "c", Type: column, Nullable: true}}, nil))
+		if column, err := ColumnSchema("c", nil, text); err == nil {
+			usable(t, text, Columns(column))
 		}
 	})
 }

@@ -86,17 +86,18 @@ func Column(value arrow.DataType) arrow.DataType {
 	return value
 }
 
-// ColumnType is what a column of that name is that takes whole messages of the JSON Schema, as keys are.
-func ColumnType(name, text string, references ...Reference) (arrow.DataType, error) {
+// ColumnSchema is ValueSchema of the column of that name that takes whole messages of the JSON Schema, as keys are.
+func ColumnSchema(name string, given decode.Given, text string, references ...Reference) (*arrow.Schema, error) {
 	d, root, err := compileSchema(text, references)
 	if err != nil {
 		return nil, err
 	}
-	t, err := d.typ([]*jsonschema.Schema{root}, name)
+	d.Given, d.Whole = given, name
+	t, err := d.Column(name, func() (arrow.DataType, error) { return d.typ([]*jsonschema.Schema{root}, name) })
 	if err != nil {
 		return nil, err
 	}
-	return Column(t), nil
+	return arrow.NewSchema([]arrow.Field{{Name: name, Type: t, Nullable: true}}, nil), nil
 }
 
 func compileSchema(text string, references []Reference) (*deriver, *jsonschema.Schema, error) {
@@ -247,7 +248,7 @@ func (d *deriver) shape(fit kinds, all []*jsonschema.Schema, path string) (*shap
 		for _, alternatives := range [][]*jsonschema.Schema{s.AnyOf, s.OneOf} {
 			one, among, err := alternative(alternatives)
 			if err != nil {
-				return nil, fmt.Errorf("field %s: %w: give it the type STRING in table.columns, which keeps JSON text, or drop it there", path, err)
+				return nil, d.NoColumn(path, true, ": %v", err)
 			}
 			switch {
 			case one == nil:
@@ -409,7 +410,7 @@ func (d *deriver) typ(all []*jsonschema.Schema, path string) (arrow.DataType, er
 	}
 	for _, s := range all {
 		if d.within[s] {
-			return nil, fmt.Errorf("field %s contains itself, which no column can: give it the type STRING in table.columns, which keeps JSON text, or drop it there", path)
+			return nil, d.NoColumn(path, true, " contains itself, which no column can")
 		}
 		d.within[s] = true
 		defer delete(d.within, s)
@@ -457,11 +458,11 @@ func (d *deriver) typ(all []*jsonschema.Schema, path string) (arrow.DataType, er
 		}
 		return arrow.BinaryTypes.LargeBinary, nil
 	case 0:
-		return nil, fmt.Errorf("field %s has nothing but nulls, or no value at all: drop it in table.columns", path)
+		return nil, d.NoColumn(path, false, " has nothing but nulls, or no value at all")
 	case allKinds &^ kindInteger:
 		return arrow.BinaryTypes.LargeString, nil
 	default:
-		return nil, fmt.Errorf("field %s has values of several types: give it the type STRING in table.columns, which keeps JSON text, or drop it there", path)
+		return nil, d.NoColumn(path, true, " has values of several types")
 	}
 }
 
@@ -478,7 +479,7 @@ func (d *deriver) mapType(s *shape, path string) (arrow.DataType, error) {
 			return nil, err
 		}
 		if value.ID() != arrow.LARGE_STRING && !arrow.TypeEqual(value, other) {
-			return nil, fmt.Errorf("field %s has values of several types, by patternProperties and additionalProperties: give it the type STRING in table.columns, which keeps JSON text, or drop it there", path)
+			return nil, d.NoColumn(path, true, " has values of several types, by patternProperties and additionalProperties")
 		}
 	}
 	return arrow.MapOf(arrow.BinaryTypes.LargeString, value), nil

@@ -146,7 +146,7 @@ func TestFieldsAreBounded(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	}
-	if _, err := ColumnType("key", deep); err == nil || !strings.Contains(err.Error(), says) {
+	if _, err := ColumnSchema("key", nil, deep); err == nil || !strings.Contains(err.Error(), says) {
 		t.Errorf("a key: %v", err)
 	}
 	s, err := MessageSchema(func(path string) bool { return path == "deep" }, deep)

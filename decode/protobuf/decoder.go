@@ -29,13 +29,7 @@ func New(plan *decode.Plan, framing Framing) *Decoder {
 func NewSingle(plan *decode.Plan, framing Framing) *Decoder {
 	d := New(plan, framing)
 	d.whole = true
-	d.Wanted = func(t *Type) (*arrow.Schema, error) {
-		fields, err := TableSchema(t)
-		if err != nil {
-			return nil, err
-		}
-		return arrow.NewSchema([]arrow.Field{{Name: plan.Schema().Field(0).Name, Type: arrow.StructOf(fields.Fields()...), Nullable: true}}, nil), nil
-	}
+	d.Wanted = func(t *Type) (*arrow.Schema, error) { return ColumnSchema(t, plan.Schema().Field(0).Name, plan.Given) }
 	return d
 }
 

@@ -26,6 +26,16 @@ func MessageSchema(t *Type, given decode.Given) (*arrow.Schema, error) {
 	return arrow.NewSchema(fields, nil), nil
 }
 
+// ColumnSchema is that of the column of that name that takes whole messages of the type, as keys are, by the rules of MessageSchema.
+func ColumnSchema(t *Type, name string, given decode.Given) (*arrow.Schema, error) {
+	d := &deriver{decode.Fields{Of: "the message type " + string(t.descriptor.FullName()), Given: given, Whole: name}, map[protoreflect.FullName]bool{}}
+	column, err := d.Column(name, func() (arrow.DataType, error) { return d.message(t.descriptor, name) })
+	if err != nil {
+		return nil, err
+	}
+	return arrow.NewSchema([]arrow.Field{{Name: name, Type: column, Nullable: true}}, nil), nil
+}
+
 type deriver struct {
 	decode.Fields
 	within map[protoreflect.FullName]bool
@@ -33,7 +43,7 @@ type deriver struct {
 
 func (d *deriver) fields(m protoreflect.MessageDescriptor, path string) ([]arrow.Field, error) {
 	if d.within[m.FullName()] {
-		return nil, fmt.Errorf("field %s: the message type %s contains itself, which no column can: drop it in table.columns", path, m.FullName())
+		return nil, d.NoColumn(path, false, ": the message type %s contains itself, which no column can", m.FullName())
 	}
 	d.within[m.FullName()] = true
 	defer delete(d.within, m.FullName())
@@ -105,12 +115,17 @@ func (d *deriver) single(f protoreflect.FieldDescriptor, path string) (arrow.Dat
 		return d.single(m.Fields().ByNumber(1), path)
 	default:
 	}
+	return d.message(m, path)
+}
+
+// message is the column of a message that is no well-known one.
+func (d *deriver) message(m protoreflect.MessageDescriptor, path string) (arrow.DataType, error) {
 	fields, err := d.fields(m, path)
 	switch {
 	case err != nil:
 		return nil, err
 	case len(fields) == 0:
-		return nil, fmt.Errorf("field %s: the message type %s has no fields: drop it in table.columns", path, m.FullName())
+		return nil, d.NoColumn(path, false, ": the message type %s has no fields", m.FullName())
 	}
 	return arrow.StructOf(fields...), nil
 }
