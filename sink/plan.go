@@ -28,6 +28,7 @@ type Change struct {
 	Table  arrow.DataType // in the table; nil where it has no such column
 	Wanted arrow.DataType // in the messages
 	Detail string         // why the table can't have it, or what messages lack; empty where the types say it
+	MapKey bool           // it is the key of a map
 }
 
 // PlanEvolution tells what messages would do to a table that is to have a wanted schema for them, in the order of the schema, and the layout that
@@ -97,7 +98,11 @@ func (p *planner) types(have, next, want arrow.DataType, path string) {
 		}
 	case *arrow.MapType:
 		if h, ok := have.(*arrow.MapType); ok {
+			first := len(*p)
 			p.types(h.KeyType(), next.(*arrow.MapType).KeyType(), w.KeyType(), path+".key")
+			for i := first; i < len(*p); i++ {
+				(*p)[i].MapKey = true
+			}
 			p.types(h.ItemType(), next.(*arrow.MapType).ItemType(), w.ItemType(), path+".value")
 			return
 		}

@@ -12,7 +12,6 @@ import (
 	"kafkadelta/checkpoint"
 	"kafkadelta/decode"
 	"kafkadelta/decode/avro"
-	"kafkadelta/decode/jsonschema"
 	"kafkadelta/delta"
 	"kafkadelta/pipeline"
 	"kafkadelta/registry"
@@ -142,7 +141,7 @@ func (c config) configuredSchema() (*arrow.Schema, error) {
 		}
 		return schema, err
 	case c.Table.SchemaFile != "":
-		schema, err := fileSchema(c.Table.SchemaFile, nil, avro.TableSchema, jsonschema.MessageSchema)
+		schema, _, err := fileSchema(c.Table.SchemaFile, "", nil, avro.TableSchema)
 		if err != nil {
 			err = fmt.Errorf("table.schema_file: %w", err)
 		}

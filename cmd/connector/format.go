@@ -41,23 +41,25 @@ type format struct {
 // side is how values, or keys, are decoded, and what their own schemas tell. A schema of keys has one field, for their column.
 type side struct {
 	decoder func(*decode.Plan) (envelope.Decoder, error)
-	// tableSchema is the schema of a new table by the messages' own, in which fields that are given may have the type null; nil where they have none. What a
-	// table has that is there already, by its plan, keeps its names.
-	tableSchema func(context.Context, decode.Given, *decode.Plan) (*arrow.Schema, error)
-	// valueSchema is tableSchema with what values may be that a column has as JSON text (jsonschema.ValueSchema); nil for other formats.
-	valueSchema func(context.Context, decode.Given) (*arrow.Schema, error)
+	// schema tells what a table has for messages by their own schema, the latest one, in which fields that are given may have the type null, and what their values are: the
+	// same, or of a JSON Schema what jsonschema.ValueSchema tells. What a table has that is there already, by its plan, keeps its names. It is nil where messages tell none.
+	schema func(context.Context, decode.Given, *decode.Plan) (columns, values *arrow.Schema, err error)
+	// file tells the same by the schema of a file.
+	file func(string, decode.Given, *decode.Plan) (columns, values *arrow.Schema, err error)
 	// compile tries a schema of the messages' own format, the file's or the latest one, on a table: a *decode.Mismatch makes all its messages
 	// poison. It is nil where messages are not compiled.
 	compile func(ctx context.Context, plan *decode.Plan, file string) error
 }
 
-// columnsOfValues is tableSchema by valueSchema.
-func (s *side) columnsOfValues(ctx context.Context, given decode.Given, _ *decode.Plan) (*arrow.Schema, error) {
-	values, err := s.valueSchema(ctx, given)
+// twice is what side.schema tells where a table has the values as they are.
+func twice(s *arrow.Schema, err error) (columns, values *arrow.Schema, _ error) { return s, s, err }
+
+// ofJSONSchema is what side.schema tells by the values of a JSON Schema.
+func ofJSONSchema(values *arrow.Schema, err error) (columns, _ *arrow.Schema, _ error) {
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return jsonschema.Columns(values), nil
+	return jsonschema.Columns(values), values, nil
 }
 
 // openFormat reads the schemas' files. A registry is not asked yet.
@@ -72,6 +74,7 @@ func openFormat(ctx context.Context, c sourceSection, log *slog.Logger) (*format
 		f.close = client.Close
 	}
 	var err error
+	f.values.file = f.valuesOfFile
 	switch c.Format {
 	case formatAvro:
 		err = f.openAvro(c, client)
@@ -79,9 +82,7 @@ func openFormat(ctx context.Context, c sourceSection, log *slog.Logger) (*format
 		err = f.openProtobuf(ctx, c, client)
 	case formatRaw:
 		f.values.decoder = func(p *decode.Plan) (envelope.Decoder, error) { return raw.New(p, c.Raw.Column) }
-		f.values.tableSchema = func(context.Context, decode.Given, *decode.Plan) (*arrow.Schema, error) {
-			return arrow.NewSchema([]arrow.Field{{Name: c.Raw.Column, Type: rawTypes[c.Raw.Type], Nullable: true}}, nil), nil
-		}
+		f.values.schema = rawSchema(c.Raw.Column, c.Raw.Type)
 	default:
 		f.openJSON(c, client)
 	}
@@ -110,6 +111,19 @@ func openFormat(ctx context.Context, c sourceSection, log *slog.Logger) (*format
 
 // rawTypes are the columns of bytes that are kept as they are.
 var rawTypes = map[string]arrow.DataType{formatString: arrow.BinaryTypes.String, formatBinary: arrow.BinaryTypes.Binary}
+
+// rawSchema is side.schema of what is kept as it is, of a type of rawTypes.
+func rawSchema(column, typ string) func(context.Context, decode.Given, *decode.Plan) (columns, values *arrow.Schema, err error) {
+	schema := arrow.NewSchema([]arrow.Field{{Name: column, Type: rawTypes[typ], Nullable: true}}, nil)
+	return func(context.Context, decode.Given, *decode.Plan) (columns, values *arrow.Schema, err error) {
+		return schema, schema, nil
+	}
+}
+
+// valuesOfFile is side.file of values.
+func (f *format) valuesOfFile(name string, given decode.Given, table *decode.Plan) (columns, values *arrow.Schema, err error) {
+	return fileSchema(name, "", given, func(s *avro.Schema) (*arrow.Schema, error) { return avro.MessageSchema(s, f.reader, given, table) })
+}
 
 // plans are how values become the columns of a table that are decoded, but that of keys, and how keys become theirs: nil where keys are not decoded.
 func (f *format) plans(layout *sink.Layout, made *columns.Plan) (values, keys *decode.Plan, err error) {
@@ -166,14 +180,13 @@ func (f *format) openJSON(c sourceSection, client *registry.Client) {
 	f.values.decoder = func(p *decode.Plan) (envelope.Decoder, error) {
 		return json.NewFramed(p, json.Registry(decode.ValueSchemaHeader, followed(p, known, jsonValueSchema))), nil
 	}
-	f.values.valueSchema = func(ctx context.Context, given decode.Given) (*arrow.Schema, error) {
+	f.values.schema = func(ctx context.Context, given decode.Given, _ *decode.Plan) (columns, values *arrow.Schema, err error) {
 		s, err := known.latest(ctx, cmp.Or(c.JSON.Subject, c.Kafka.Topic+"-value"))
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		return jsonValueSchema(s, given)
+		return ofJSONSchema(jsonValueSchema(s, given))
 	}
-	f.values.tableSchema = f.values.columnsOfValues
 }
 
 func (f *format) openAvro(c sourceSection, client *registry.Client) error {
@@ -193,15 +206,15 @@ func (f *format) openAvro(c sourceSection, client *registry.Client) error {
 	latest := func(ctx context.Context) (*avro.Schema, error) {
 		return known.latest(ctx, cmp.Or(c.Avro.Subject, c.Kafka.Topic+"-value"))
 	}
-	f.values.tableSchema = func(ctx context.Context, given decode.Given, table *decode.Plan) (*arrow.Schema, error) {
+	f.values.schema = func(ctx context.Context, given decode.Given, table *decode.Plan) (columns, values *arrow.Schema, err error) {
 		s, err := latest(ctx)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		return avro.MessageSchema(s, f.reader, given, table)
+		return twice(avro.MessageSchema(s, f.reader, given, table))
 	}
 	f.values.compile = func(ctx context.Context, p *decode.Plan, file string) error {
-		s, err := avroOf(ctx, file, latest)
+		s, err := avroOf(ctx, "--schema", file, latest)
 		if err != nil || s == nil {
 			return err
 		}
@@ -232,14 +245,14 @@ func (f *format) openAvro(c sourceSection, client *registry.Client) error {
 }
 
 // avroOf is the schema of a file, or the latest one where no file is named; nil where the file has another kind of schema.
-func avroOf(ctx context.Context, file string, latest func(context.Context) (*avro.Schema, error)) (*avro.Schema, error) {
+func avroOf(ctx context.Context, flag, file string, latest func(context.Context) (*avro.Schema, error)) (*avro.Schema, error) {
 	switch {
 	case file == "":
 		return latest(ctx)
 	case strings.ToLower(filepath.Ext(file)) != ".avsc":
 		return nil, nil
 	}
-	s, err := readSchemas("--schema", file, false)
+	s, err := readSchemas(flag, file, false)
 	if err != nil {
 		return nil, err
 	}
@@ -249,12 +262,12 @@ func avroOf(ctx context.Context, file string, latest func(context.Context) (*avr
 func (f *format) openProtobuf(ctx context.Context, c sourceSection, client *registry.Client) error {
 	var framing func() protobuf.Framing
 	var latest func(context.Context) (*protobuf.Type, error)
-	f.values.tableSchema = func(ctx context.Context, given decode.Given, _ *decode.Plan) (*arrow.Schema, error) {
+	f.values.schema = func(ctx context.Context, given decode.Given, _ *decode.Plan) (columns, values *arrow.Schema, err error) {
 		typ, err := latest(ctx)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		return protobuf.MessageSchema(typ, given)
+		return twice(protobuf.MessageSchema(typ, given))
 	}
 	f.values.compile = func(ctx context.Context, p *decode.Plan, file string) error {
 		typ, err := protobufOf(ctx, file, latest)
@@ -309,10 +322,7 @@ func protobufOf(ctx context.Context, file string, latest func(context.Context) (
 	if err != nil {
 		return nil, err
 	}
-	if ext == ".pb" {
-		return protobuf.FromDescriptorSet(data, message)
-	}
-	return protoType(path, string(data), message)
+	return protoType(path, data, message)
 }
 
 // readSchemas reads the schema of a file, or those of a folder's *.avsc files.
@@ -380,8 +390,9 @@ func (c config) messageSchema(ctx context.Context, f *format, o runOptions, log 
 	switch {
 	case c.Table.Infer > 0:
 		return c.inferTopic(ctx, o, log)
-	case f.values.tableSchema != nil:
-		return f.values.tableSchema(ctx, c.given(nil), nil)
+	case f.values.schema != nil:
+		schema, _, err := f.values.schema(ctx, c.given(nil), nil)
+		return schema, err
 	}
 	return nil, nil
 }

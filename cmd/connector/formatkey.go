@@ -28,9 +28,7 @@ func (f *format) openKey(ctx context.Context, c sourceSection, client *registry.
 	case c.Key.Format == formatString || c.Key.Format == formatBinary:
 		f.keys = &side{
 			decoder: func(p *decode.Plan) (envelope.Decoder, error) { return raw.New(p, f.key) },
-			tableSchema: func(context.Context, decode.Given, *decode.Plan) (*arrow.Schema, error) {
-				return arrow.NewSchema([]arrow.Field{{Name: f.key, Type: rawTypes[c.Key.Format], Nullable: true}}, nil), nil
-			},
+			schema:  rawSchema(f.key, c.Key.Format),
 		}
 	case c.Key.Format == formatAvro:
 		f.keys = avroKeys(f.key, subject, client)
@@ -40,6 +38,11 @@ func (f *format) openKey(ctx context.Context, c sourceSection, client *registry.
 		f.keys = jsonKeys(f.key, subject, client)
 	default:
 		f.keys = &side{decoder: func(p *decode.Plan) (envelope.Decoder, error) { return json.NewSingle(p, nil), nil }}
+	}
+	f.keys.file = func(name string, given decode.Given, table *decode.Plan) (columns, values *arrow.Schema, err error) {
+		return fileSchema(name, f.key, given, func(s *avro.Schema) (*arrow.Schema, error) {
+			return avro.MessageSchema(s.Single(f.key), nil, given, table)
+		})
 	}
 }
 
@@ -52,20 +55,18 @@ func jsonKeys(column, subject string, client *registry.Client) *side {
 		}
 		return schema, nil
 	}
-	keys := &side{
+	return &side{
 		decoder: func(p *decode.Plan) (envelope.Decoder, error) {
 			return json.NewSingle(p, json.Registry(decode.KeySchemaHeader, followed(p, known, values))), nil
 		},
-		valueSchema: func(ctx context.Context, given decode.Given) (*arrow.Schema, error) {
+		schema: func(ctx context.Context, given decode.Given, _ *decode.Plan) (columns, _ *arrow.Schema, err error) {
 			s, err := known.latest(ctx, subject)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
-			return values(s, given)
+			return ofJSONSchema(values(s, given))
 		},
 	}
-	keys.tableSchema = keys.columnsOfValues
-	return keys
 }
 
 func avroKeys(column, subject string, client *registry.Client) *side {
@@ -78,36 +79,63 @@ func avroKeys(column, subject string, client *registry.Client) *side {
 		}
 		return schema.Single(column), nil
 	}
+	latest := func(ctx context.Context) (*avro.Schema, error) { return known.latest(ctx, subject) }
 	return &side{
 		decoder: func(p *decode.Plan) (envelope.Decoder, error) {
 			return avro.New(p, avro.Options{Framing: avro.Registry(decode.KeySchemaHeader, known.find)}), nil
 		},
-		tableSchema: func(ctx context.Context, given decode.Given, table *decode.Plan) (*arrow.Schema, error) {
-			s, err := known.latest(ctx, subject)
+		schema: func(ctx context.Context, given decode.Given, table *decode.Plan) (columns, values *arrow.Schema, err error) {
+			s, err := latest(ctx)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
-			return avro.MessageSchema(s, nil, given, table)
+			return twice(avro.MessageSchema(s, nil, given, table))
+		},
+		compile: func(ctx context.Context, p *decode.Plan, file string) error {
+			s, err := avroOf(ctx, "--key-schema", file, latest)
+			if err != nil || s == nil {
+				return err
+			}
+			if file != "" {
+				s = s.Single(column)
+			}
+			_, _, err = avro.New(p, avro.Options{}).Compile(s)
+			return err
 		},
 	}
 }
 
 func protobufKeys(ctx context.Context, column, subject string, client *registry.Client) *side {
 	known := knownProtobuf(ctx, client, ofKeys)
+	latest := func(ctx context.Context) (*protobuf.Type, error) {
+		s, err := known.latest(ctx, subject)
+		if err != nil {
+			return nil, err
+		}
+		typ, err := s.Named("")
+		if err != nil {
+			err = fmt.Errorf("the latest schema of subject %q: %w; say in table.columns.%s.type what the column is", subject, err, column)
+		}
+		return typ, err
+	}
 	return &side{
 		decoder: func(p *decode.Plan) (envelope.Decoder, error) {
 			return protobuf.NewSingle(p, protobuf.Registry(decode.KeySchemaHeader, known.find)), nil
 		},
-		tableSchema: func(ctx context.Context, given decode.Given, _ *decode.Plan) (*arrow.Schema, error) {
-			s, err := known.latest(ctx, subject)
+		schema: func(ctx context.Context, given decode.Given, _ *decode.Plan) (columns, values *arrow.Schema, err error) {
+			typ, err := latest(ctx)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
-			typ, err := s.Named("")
-			if err != nil {
-				return nil, fmt.Errorf("the latest schema of subject %q: %w; say in table.columns.%s.type what the column is", subject, err, column)
+			return twice(protobuf.ColumnSchema(typ, column, given))
+		},
+		compile: func(ctx context.Context, p *decode.Plan, file string) error {
+			typ, err := protobufOf(ctx, file, latest)
+			if err != nil || typ == nil {
+				return err
 			}
-			return protobuf.ColumnSchema(typ, column, given)
+			_, _, err = protobuf.NewSingle(p, nil).Compile(typ)
+			return err
 		},
 	}
 }
@@ -131,10 +159,10 @@ func (c config) newKey(ctx context.Context, f *format) (key arrow.Field, dropped
 	messages := arrow.NewSchema(nil, nil)
 	switch {
 	case own.Type != "" || own.Cast != "": // which tell all of it
-	case f.keys.tableSchema == nil:
+	case f.keys.schema == nil:
 		return key, false, fmt.Errorf("nothing tells what the keys' column %q is: say it in table.columns.%s.type", f.key, f.key)
 	default:
-		if messages, err = f.keys.tableSchema(ctx, c.given(nil), nil); err != nil {
+		if messages, _, err = f.keys.schema(ctx, c.given(nil), nil); err != nil {
 			return key, false, fmt.Errorf("the keys' column %q: %w", f.key, err)
 		}
 	}

@@ -86,6 +86,47 @@ func jsonTakes(column arrow.DataType) jsonKind {
 	}
 }
 
+// jsonKeyFits is jsonFits for keys of maps, which are texts in JSON, whatever their type: a column of another type is read from such a text, and never takes a number for a date.
+func jsonKeyFits(column, keys arrow.DataType) sink.ChangeKind {
+	var takes jsonKind
+	switch column.ID() {
+	case arrow.STRING:
+		return ""
+	case arrow.BINARY:
+		takes = jsonText | jsonNumber | jsonBoolean // 1234 and true are base64
+	case arrow.FLOAT32, arrow.FLOAT64:
+		if whole := arrow.IsInteger(keys.ID()); whole && column.ID() == arrow.FLOAT64 {
+			return ""
+		}
+		takes = jsonText | jsonNumber
+	case arrow.BOOL:
+		takes = jsonBoolean
+	case arrow.DATE32, arrow.TIMESTAMP:
+		takes = jsonInstant
+	default: // whole numbers, decimals
+		takes = jsonNumber
+	}
+	var texts jsonKind // what they spell
+	switch keys.ID() {
+	case arrow.STRING, arrow.LARGE_STRING:
+		texts = jsonText | jsonInstant | jsonNumber | jsonBoolean
+	case arrow.BINARY:
+		texts = jsonText | jsonNumber | jsonBoolean
+	case arrow.DATE32, arrow.TIMESTAMP: // nothing tells which
+		texts = jsonInstant | jsonNumber
+	case arrow.FLOAT32, arrow.FLOAT64:
+		texts = jsonText | jsonNumber // NaN and the infinities
+	case arrow.BOOL:
+		texts = jsonBoolean
+	default:
+		texts = jsonNumber
+	}
+	if takes&texts == 0 || column.ID() == arrow.BINARY && keys.ID() == arrow.INT8 { // of three digits, and base64 has four characters
+		return sink.ChangeBreaks
+	}
+	return sink.ChangeChecks
+}
+
 // textKeys tells of maps whose keys are texts that they are of any type, as jsonschema.ValueSchema does: JSON has no other keys, and those of a column are read from their text.
 func textKeys(t arrow.DataType) arrow.DataType {
 	switch t := t.(type) {

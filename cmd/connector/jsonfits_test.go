@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -81,5 +82,54 @@ func TestJSONFits(t *testing.T) {
 		if got := jsonFits(tt.column, tt.values, false); got != tt.want {
 			t.Errorf("without a JSON Schema, %s: %q, want %q", name, got, tt.want)
 		}
+	}
+}
+
+// TestJSONKeyFits: the word of a plan for keys of maps of one type in a column with keys of another is what the decoder makes of such keys' texts.
+func TestJSONKeyFits(t *testing.T) {
+	types := []string{"STRING", "TINYINT", "SMALLINT", "INT", "BIGINT", "FLOAT", "DOUBLE", "DECIMAL(5,1)", "BOOLEAN", "BINARY", "DATE", "TIMESTAMP", "TIMESTAMP_NTZ"}
+	whole := []string{"7", "-1", "1234"}
+	samples := map[string][]string{ // as their producers spell them
+		"TINYINT": {"7", "-1"}, "SMALLINT": whole, "INT": whole, "BIGINT": append(slices.Clone(whole), "9007199254740993"), "FLOAT": {"7", "7.5", "NaN", "1234"}, "DOUBLE": {"7", "7.5", "Infinity", "1e300"},
+		"DECIMAL(5,1)": {"7", "7.5", "1234"}, "BOOLEAN": {"true", "false"}, "BINARY": {"abcd", "1234", "10e0", "true", "x/8="}, "DATE": {"2021-03-24", "18710", "1234", "7"},
+		"TIMESTAMP": {"2021-03-24T10:00:00Z", "2021-03-24 10:00:00", "1616580000000000", "7"}, "TIMESTAMP_NTZ": {"2021-03-24T10:00:00", "1616580000000000", "7"},
+	}
+	for _, of := range samples {
+		samples["STRING"] = append(samples["STRING"], of...)
+	}
+	key := func(typ string) arrow.DataType {
+		table, err := delta.ParseDDL("c MAP<" + typ + ", INT>")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return table.Field(0).Type.(*arrow.MapType).KeyType()
+	}
+	for _, to := range types {
+		off := false
+		plan, err := decode.NewPlan(arrow.NewSchema([]arrow.Field{{Name: "c", Type: arrow.MapOf(key(to), arrow.PrimitiveTypes.Int32), Nullable: true}}, nil), decode.Config{Metadata: decode.MetadataConfig{Enabled: &off}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := json.New(plan)
+		for _, from := range types {
+			if from == to {
+				continue
+			}
+			var taken []string
+			for _, sample := range samples[from] {
+				err := d.Append(&kgo.Record{Value: fmt.Appendf(nil, `{"c":{"%s":1}}`, sample)})
+				if _, bad := errors.AsType[*decode.PoisonError](err); err != nil && !bad {
+					t.Fatal(err)
+				}
+				if err == nil {
+					taken = append(taken, sample)
+				}
+			}
+			switch word := jsonKeyFits(key(to), key(from)); {
+			case word == sink.ChangeBreaks && len(taken) > 0, word == sink.ChangeChecks && len(taken) == 0, word == "" && len(taken) < len(samples[from]):
+				t.Errorf("%s into %s: %q, and the decoder takes %s of %s", from, to, word, taken, samples[from])
+			}
+		}
+		d.Reset()
 	}
 }

@@ -25,43 +25,48 @@ import (
 // descriptor sets), Arrow IPC (.arrow, .arrows), or JSON (.json), which is a JSON Schema, Delta's schemaString or Avro. For
 // Protobuf the name may end with # and a message type.
 //
-// Fields that are given may have the type null. ofAvro and ofJSON give the columns of a schema of Avro, and of a JSON Schema.
-func fileSchema(name string, given decode.Given, ofAvro func(*avro.Schema) (*arrow.Schema, error), ofJSON jsonDeriver) (*arrow.Schema, error) {
+// Fields that are given may have the type null. Where key is not empty, the schema is of keys, and has one column of that name. ofAvro gives the columns of a schema of Avro.
+// values are the columns, or of a JSON Schema what jsonschema.ValueSchema tells.
+func fileSchema(name, key string, given decode.Given, ofAvro func(*avro.Schema) (*arrow.Schema, error)) (columns, values *arrow.Schema, err error) {
 	path, message := splitMessage(name)
 	ext := strings.ToLower(filepath.Ext(path))
 	if message != "" && ext != ".proto" && ext != ".pb" {
-		return nil, fmt.Errorf("%s: only a file of Protobuf has message types: leave out #%s", path, message)
+		return nil, nil, fmt.Errorf("%s: only a file of Protobuf has message types: leave out #%s", path, message)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var schema *arrow.Schema
 	switch ext {
 	case ".avsc":
-		schema, err = avroColumns(path, data, ofAvro)
-	case ".proto":
-		schema, err = protoColumns(path, string(data), message, given)
-	case ".pb":
-		var typ *protobuf.Type
-		if typ, err = protobuf.FromDescriptorSet(data, message); err == nil {
-			schema, err = protobuf.MessageSchema(typ, given)
-		}
+		columns, err = avroColumns(path, data, ofAvro)
+	case ".proto", ".pb":
+		columns, err = protoColumns(path, data, message, key, given)
 	case ".arrow", ".arrows":
-		schema, err = arrowColumns(data)
+		if columns, err = arrowColumns(data); err == nil {
+			columns = keyOf(key, columns)
+		}
 	case ".json":
-		schema, err = jsonColumns(path, data, given, ofAvro, ofJSON)
+		columns, values, err = jsonColumns(path, data, key, given, ofAvro)
 	default:
-		return nil, fmt.Errorf("%s: the name does not tell what it is: use .avsc (Avro), .json (JSON Schema, or Delta's schemaString), .proto or .pb (Protobuf), .arrow or .arrows (Arrow)", path)
+		return nil, nil, fmt.Errorf("%s: the name does not tell what it is: use .avsc (Avro), .json (JSON Schema, or Delta's schemaString), .proto or .pb (Protobuf), .arrow or .arrows (Arrow)", path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return schema, nil
+	if values == nil {
+		values = columns
+	}
+	return columns, values, nil
 }
 
-// jsonDeriver gives the columns of a JSON Schema.
-type jsonDeriver func(given decode.Given, text string, references ...jsonschema.Reference) (*arrow.Schema, error)
+// keyOf is a key with these fields; the columns themselves where key is empty.
+func keyOf(key string, columns *arrow.Schema) *arrow.Schema {
+	if key == "" {
+		return columns
+	}
+	return arrow.NewSchema([]arrow.Field{{Name: key, Type: arrow.StructOf(columns.Fields()...), Nullable: true}}, nil)
+}
 
 // splitMessage takes the message type from the end of a file's name.
 func splitMessage(name string) (path, message string) {
@@ -148,17 +153,23 @@ func filesBeside(path, ext, instead string, add func(name, text string)) error {
 	})
 }
 
-// protoColumns reads the columns of protoType.
-func protoColumns(path, text, message string, given decode.Given) (*arrow.Schema, error) {
-	typ, err := protoType(path, text, message)
-	if err != nil {
+// protoColumns reads the columns of a message type, or the column of keys of that type.
+func protoColumns(path string, data []byte, message, key string, given decode.Given) (*arrow.Schema, error) {
+	typ, err := protoType(path, data, message)
+	switch {
+	case err != nil:
 		return nil, err
+	case key != "":
+		return protobuf.ColumnSchema(typ, key, given)
 	}
 	return protobuf.MessageSchema(typ, given)
 }
 
-// protoType reads a .proto file, whose imports are relative to its own folder.
-func protoType(path, text, message string) (*protobuf.Type, error) {
+// protoType reads a descriptor set, or a .proto file, whose imports are relative to its own folder.
+func protoType(path string, data []byte, message string) (*protobuf.Type, error) {
+	if strings.ToLower(filepath.Ext(path)) == ".pb" {
+		return protobuf.FromDescriptorSet(data, message)
+	}
 	var references []protobuf.Reference
 	err := filesBeside(path, ".proto", "give a descriptor set, as protoc --include_imports --descriptor_set_out writes it", func(name, text string) {
 		references = append(references, protobuf.Reference{Path: name, Text: text})
@@ -166,27 +177,31 @@ func protoType(path, text, message string) (*protobuf.Type, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := protobuf.Parse(context.Background(), filepath.Base(path), text, references...)
+	s, err := protobuf.Parse(context.Background(), filepath.Base(path), string(data), references...)
 	if err != nil {
 		return nil, err
 	}
 	return s.Named(message)
 }
 
-// jsonColumns tells the schemas apart that are JSON.
-func jsonColumns(path string, data []byte, given decode.Given, ofAvro func(*avro.Schema) (*arrow.Schema, error), ofJSON jsonDeriver) (*arrow.Schema, error) {
+// jsonColumns tells the schemas apart that are JSON. values are those of a JSON Schema.
+func jsonColumns(path string, data []byte, key string, given decode.Given, ofAvro func(*avro.Schema) (*arrow.Schema, error)) (columns, values *arrow.Schema, err error) {
 	var top struct {
 		Type   any             `json:"type"`
 		Fields json.RawMessage `json:"fields"`
 	}
 	if err := json.Unmarshal(data, &top); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	switch {
 	case top.Type == "struct" && top.Fields != nil:
-		return delta.SchemaFromJSON(string(data))
+		if columns, err = delta.SchemaFromJSON(string(data)); err == nil {
+			columns = keyOf(key, columns)
+		}
+		return columns, nil, err
 	case top.Type == "record" && top.Fields != nil:
-		return avroColumns(path, data, ofAvro)
+		columns, err = avroColumns(path, data, ofAvro)
+		return columns, nil, err
 	}
 	var references []jsonschema.Reference
 	if bytes.Contains(data, []byte(`"$ref"`)) {
@@ -194,10 +209,13 @@ func jsonColumns(path string, data []byte, given decode.Given, ofAvro func(*avro
 			references = append(references, jsonschema.Reference{Name: name, Text: text})
 		})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return ofJSON(given, string(data), references...)
+	if key != "" {
+		return ofJSONSchema(jsonschema.ColumnSchema(key, given, string(data), references...))
+	}
+	return ofJSONSchema(jsonschema.ValueSchema(given, string(data), references...))
 }
 
 // arrowColumns reads the schema of an Arrow file or stream, and takes for each type the one that a table has for it.

@@ -19,7 +19,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"kafkadelta/decode/avro"
-	"kafkadelta/decode/jsonschema"
 	"kafkadelta/delta"
 	"kafkadelta/internal/kafkatest"
 )
@@ -107,7 +106,7 @@ func TestSchemaFiles(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			schema, err := fileSchema(filepath.Join(folder, tt.name)+tt.fragment, nil, avro.TableSchema, jsonschema.MessageSchema)
+			schema, _, err := fileSchema(filepath.Join(folder, tt.name)+tt.fragment, "", nil, avro.TableSchema)
 			switch {
 			case err != nil && !strings.Contains(err.Error(), tt.want):
 				t.Errorf("%v, want %s", err, tt.want)

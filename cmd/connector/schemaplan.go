@@ -16,7 +16,6 @@ import (
 
 	"kafkadelta/columns"
 	"kafkadelta/decode"
-	"kafkadelta/decode/avro"
 	"kafkadelta/decode/jsonschema"
 	"kafkadelta/delta"
 	"kafkadelta/delta/variant"
@@ -31,20 +30,25 @@ func schemaCommand() *cobra.Command {
 }
 
 func schemaPlanCommand() *cobra.Command {
-	var file, schema, output string
+	var file, output string
+	var schemas nextSchemas
 	cmd := &cobra.Command{
-		Use:   "plan -c FILE [--schema NEW]",
+		Use:   "plan -c FILE [--schema NEW] [--key-schema NEW]",
 		Short: "Show what messages of another schema would do to the table, before they come",
 		Long: `plan compares the table with a schema: that of a file, or the latest one of the registry's subject. It tells which columns the table would
 get, which types would get wider, and which messages could not become rows, under table.schema_evolution as it is configured.
 Nothing is changed.
+
+--schema is for a schema of values, --key-schema for one of keys. With one of them the plan is for that one alone; with neither it is for the latest ones of both
+subjects, where keys are decoded by a registry.
 
 A schema's file is what table.schema_file takes: Avro (.avsc), JSON Schema (.json), Protobuf (.proto, .pb), Arrow (.arrow). What it refers to is
 taken from the files beside it: a type of Avro from the .avsc that defines it, a $ref and an import by the file's name.
 
 It ends with 5 where messages of the schema could not become rows, so that a pipeline of CI can stop a schema before it is registered.`,
 		Example: `  connector schema plan -c orders.yaml
-  connector schema plan -c orders.yaml --schema order-v2.avsc`,
+  connector schema plan -c orders.yaml --schema order-v2.avsc
+  connector schema plan -c orders.yaml --key-schema order-key-v2.avsc`,
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if output != "text" && output != "json" {
@@ -54,7 +58,7 @@ It ends with 5 where messages of the schema could not become rows, so that a pip
 			if err != nil {
 				return err
 			}
-			changes, err := c.planSchema(cmd.Context(), schema, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
+			changes, err := c.planSchema(cmd.Context(), schemas, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
 			if err != nil {
 				return err
 			}
@@ -62,20 +66,49 @@ It ends with 5 where messages of the schema could not become rows, so that a pip
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file; - reads standard input (required)")
-	cmd.Flags().StringVar(&schema, "schema", "", "file with the new schema; without it, the latest one of the registry's subject")
+	cmd.Flags().StringVar(&schemas.values, "schema", "", "file with the new schema of values; without one for keys either, the latest ones of the registry's subjects")
+	cmd.Flags().StringVar(&schemas.keys, "key-schema", "", "file with the new schema of keys")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	must(cmd.MarkFlagRequired("config"))
 	return cmd
 }
 
-// planSchema is what a new schema would do to the configured table.
-func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) ([]sink.Change, error) {
+// nextSchemas are the schemas to plan for: files, or the latest ones of the registry's subjects where neither is named.
+type nextSchemas struct{ values, keys string }
+
+// sides are those that there is a schema for: of a file, or else the latest ones.
+func (n nextSchemas) sides(c config, messages *format) (values, keys bool, err error) {
+	switch {
+	case n.keys != "" && messages.keys == nil:
+		return false, false, &configError{errors.New("--key-schema is for keys that are decoded: say in source.key.format what they are")}
+	case n.keys != "" && (c.Source.Key.Format == formatString || c.Source.Key.Format == formatBinary):
+		return false, false, &configError{fmt.Errorf("--key-schema: keys of source.key.format %s are kept as they are, and have no schema: leave it out", c.Source.Key.Format)}
+	case n != nextSchemas{}:
+		return n.values != "", n.keys != "", nil
+	}
+	values, keys = messages.values.schema != nil, messages.keys != nil && c.Source.Key.byRegistry()
+	if !values && !keys {
+		err = &configError{errors.New("messages of this format tell no schema: name one with --schema, or of keys with --key-schema")}
+	}
+	return values, keys, err
+}
+
+// planSchema is what new schemas would do to the configured table.
+func (c config) planSchema(ctx context.Context, files nextSchemas, log *slog.Logger) ([]sink.Change, error) {
 	messages, err := openFormat(ctx, c.Source, log)
 	if err != nil {
 		return nil, &configError{err}
 	}
 	defer messages.close()
-	table, made, err := c.openPlanned(ctx, messages, file, log)
+	ofValues, ofKeys, err := files.sides(c, messages)
+	if err != nil {
+		return nil, err
+	}
+	messages.values.of("--schema", files.values)
+	if messages.keys != nil {
+		messages.keys.of("--key-schema", files.keys)
+	}
+	table, changes, err := c.openPlanned(ctx, messages, log)
 	if err != nil {
 		return nil, err
 	}
@@ -86,56 +119,123 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
-	named, _ := c.planOf(messages, layout) // where there is none, the plan for the next table tells why
-	next, values, err := c.nextSchema(ctx, messages, file, c.given(layout.Schema), named)
+	plan := planned{c, messages, table, layout}
+	if ofValues {
+		if changes, err = plan.values(ctx, files.values, changes); err != nil {
+			return nil, err
+		}
+	}
+	if ofKeys {
+		changes, err = plan.keys(ctx, files.keys, changes)
+	}
+	return changes, err
+}
+
+// of has the schema of a file, if one is named, in the place of the latest one.
+func (s *side) of(flag, file string) {
+	if file == "" {
+		return
+	}
+	s.schema = func(_ context.Context, given decode.Given, table *decode.Plan) (columns, values *arrow.Schema, err error) {
+		if columns, values, err = s.file(file, given, table); err != nil {
+			err = &configError{fmt.Errorf("%s: %w", flag, err)}
+		}
+		return columns, values, err
+	}
+}
+
+// planned is what is planned for.
+type planned struct {
+	config
+	messages *format
+	table    *delta.Table
+	layout   *sink.Layout
+}
+
+// values adds what the next schema of values does.
+func (p planned) values(ctx context.Context, file string, changes []sink.Change) ([]sink.Change, error) {
+	metadata, _ := p.Table.Decode.Metadata.Field()
+	filled := []string{metadata.Name}
+	if p.messages.keys != nil {
+		filled = append(filled, p.messages.key)
+	}
+	planOf := func(layout *sink.Layout) (*decode.Plan, error) {
+		values, _, err := p.plansOf(p.messages, layout)
+		return values, err
+	}
+	return p.side(ctx, &p.messages.values, file, p.Source.Format == formatJSON, p.ownFields, planOf, filled, changes)
+}
+
+// keys adds what the next schema of keys does.
+func (p planned) keys(ctx context.Context, file string, changes []sink.Change) ([]sink.Change, error) {
+	var filled []string
+	for _, f := range p.layout.Schema.Fields() {
+		if f.Name != p.messages.key {
+			filled = append(filled, f.Name)
+		}
+	}
+	planOf := func(layout *sink.Layout) (*decode.Plan, error) {
+		_, keys, err := p.plansOf(p.messages, layout)
+		return keys, err
+	}
+	return p.side(ctx, p.messages.keys, file, p.Source.Key.Format == formatJSON, p.keyFields, planOf, filled, changes)
+}
+
+// side adds what the next schema of values, or of keys, does. fields are what they fill of the table, filled what they don't.
+func (p planned) side(ctx context.Context, s *side, file string, ofJSON bool, fields func(messages, table *arrow.Schema) (*arrow.Schema, error),
+	planOf func(*sink.Layout) (*decode.Plan, error), filled []string, changes []sink.Change,
+) ([]sink.Change, error) {
+	breaks := func(misfit error) ([]sink.Change, error) {
+		return append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: misfit.Error()}), nil
+	}
+	named, _ := planOf(p.layout) // where there is none, the plan for the next table tells why
+	next, values, err := s.schema(ctx, p.given(p.layout.Schema), named)
 	if err != nil {
 		return nil, err
 	}
 	ofJSONSchema := values != next
-	if c.Source.Format == formatJSON && !ofJSONSchema {
+	if ofJSON && !ofJSONSchema {
 		values = arrow.NewSchema(textKeys(arrow.StructOf(values.Fields()...)).(*arrow.StructType).Fields(), nil)
 	}
-	metadata, _ := c.Table.Decode.Metadata.Field()
-	filled := []string{metadata.Name, c.Source.Key.Column}
-	have, misfit := columns.Fields(values, table.Shape().Schema(), c.Table.Decode, nil)
+	have, misfit := columns.Fields(values, p.layout.Schema, p.Table.Decode, nil)
 	if misfit != nil {
-		return []sink.Change{{Kind: sink.ChangeBreaks, Detail: misfit.Error()}}, nil
+		return breaks(misfit)
 	}
-	want, misfit := c.ownFields(next, table.Shape().Schema())
+	want, misfit := fields(next, p.layout.Schema)
 	if want == nil {
 		return nil, misfit
 	}
-	for name, column := range c.Table.Decode.Columns {
+	for name, column := range p.Table.Decode.Columns {
 		if own := want.FieldIndices(name); len(own) == 0 && column != (decode.Column{Epoch: column.Epoch, Type: column.Type}) {
 			filled = append(filled, name)
 		}
 	}
-	for _, f := range table.Shape().Schema().Fields() {
+	for _, f := range p.layout.Schema.Fields() {
 		if variant.Is(f.Type) {
 			filled = append(filled, f.Name)
 		}
 	}
-	changes, later, err := sink.PlanEvolution(table.Shape(), time.Now, want, have, c.Table.Sink.SchemaEvolution, filled...)
+	found, later, err := sink.PlanEvolution(p.table.Shape(), time.Now, want, have, p.Table.Sink.SchemaEvolution, filled...)
 	if err != nil {
 		return nil, err
 	}
-	changes = append(made, c.judge(changes, ofJSONSchema)...)
+	changes = append(changes, judge(found, ofJSON, ofJSONSchema)...)
 	if misfit != nil {
-		return append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: misfit.Error()}), nil
+		return breaks(misfit)
 	}
-	if misfit := c.fits(layout, later); misfit != nil && c.fitsColumns(layout) == nil {
-		return append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: misfit.Error()}), nil
+	if misfit := p.fits(p.layout, later); misfit != nil && p.fitsColumns(p.layout) == nil {
+		return breaks(misfit)
 	}
-	plan, err := c.planOf(messages, later)
+	plan, err := planOf(later)
 	if err != nil && named != nil {
-		return append(changes, sink.Change{Kind: sink.ChangeBreaks, Detail: err.Error()}), nil
+		return breaks(err)
 	} else if err != nil {
 		return nil, &sink.Error{Op: "fitting the configured columns to the table", Err: err}
 	}
-	if messages.values.compile == nil {
+	if s.compile == nil {
 		return changes, nil
 	}
-	err = messages.values.compile(ctx, plan, file)
+	err = s.compile(ctx, plan, file)
 	if misfit, ok := errors.AsType[*decode.Mismatch](err); ok {
 		err = nil
 		misfits := append([]*decode.Mismatch{misfit}, misfit.Others...)
@@ -149,19 +249,18 @@ func (c config) planSchema(ctx context.Context, file string, log *slog.Logger) (
 	return changes, err
 }
 
-// planOf is how values become rows under a layout.
-func (c config) planOf(messages *format, layout *sink.Layout) (*decode.Plan, error) {
+// plansOf are how messages become rows under a layout.
+func (c config) plansOf(messages *format, layout *sink.Layout) (values, keys *decode.Plan, err error) {
 	computed, err := c.columnsOf(layout)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	values, _, err := messages.plans(layout, computed)
-	return values, err
+	return messages.plans(layout, computed)
 }
 
-// judge looks at what becomes of values whose column has another type. Those that a column takes, whatever they are, are left out: VARIANT takes any value. schema says that
-// messages have a JSON Schema.
-func (c config) judge(changes []sink.Change, schema bool) []sink.Change {
+// judge looks at what becomes of values whose column has another type. Those that a column takes, whatever they are, are left out: VARIANT takes any value. json says that
+// messages are JSON, and schema that they have a JSON Schema.
+func judge(changes []sink.Change, json, schema bool) []sink.Change {
 	var out []sink.Change
 	for _, change := range changes {
 		typed := (change.Kind == sink.ChangeChecks || change.Kind == sink.ChangeBreaks) && change.Detail == "" && change.Wanted != nil
@@ -170,10 +269,13 @@ func (c config) judge(changes []sink.Change, schema bool) []sink.Change {
 			continue
 		case typed && variant.Is(change.Table):
 			continue
-		case typed && c.Source.Format == formatJSON:
-			if change.Kind = jsonFits(change.Table, change.Wanted, schema); change.Kind == "" {
-				continue
-			}
+		case typed && json && change.MapKey:
+			change.Kind = jsonKeyFits(change.Table, change.Wanted)
+		case typed && json:
+			change.Kind = jsonFits(change.Table, change.Wanted, schema)
+		}
+		if change.Kind == "" {
+			continue
 		}
 		if change.Wanted != nil {
 			change.Wanted = jsonschema.Column(change.Wanted)
@@ -184,7 +286,7 @@ func (c config) judge(changes []sink.Change, schema bool) []sink.Change {
 }
 
 // openPlanned opens the table. Where there is none yet, it is one in memory, as the start would make it, and its columns are told.
-func (c config) openPlanned(ctx context.Context, messages *format, file string, log *slog.Logger) (table *delta.Table, made []sink.Change, err error) {
+func (c config) openPlanned(ctx context.Context, messages *format, log *slog.Logger) (table *delta.Table, made []sink.Change, err error) {
 	store, err := openStore(ctx, c.tableURI(), c.Storage, nil)
 	if err != nil {
 		return nil, nil, &configError{fmt.Errorf("table.uri: %w", err)}
@@ -201,9 +303,15 @@ func (c config) openPlanned(ctx context.Context, messages *format, file string, 
 	if err != nil {
 		return nil, nil, &configError{err}
 	}
-	next, _, err := c.nextSchema(ctx, messages, file, c.given(said), nil)
-	if err != nil {
-		return nil, nil, err
+	var next *arrow.Schema
+	switch {
+	case said != nil:
+	case messages.values.schema == nil:
+		return nil, nil, &configError{errors.New("messages of this format tell no schema, of which the table would be made: name one with --schema")}
+	default:
+		if next, _, err = messages.values.schema(ctx, c.given(nil), nil); err != nil {
+			return nil, nil, err
+		}
 	}
 	return c.plannedTable(ctx, messages, next)
 }
@@ -236,37 +344,6 @@ func (c config) plannedTable(ctx context.Context, messages *format, next *arrow.
 		err = tableError("making the table", err)
 	}
 	return table, made, err
-}
-
-// nextSchema gives the columns of messages that are to come, by the names that a table with this plan, if there is one, has for them, and what their values are: of a JSON
-// Schema, what jsonschema.ValueSchema tells.
-func (c config) nextSchema(ctx context.Context, messages *format, file string, given decode.Given, table *decode.Plan) (next, values *arrow.Schema, err error) {
-	switch {
-	case file != "":
-		next, err = fileSchema(file, given, func(s *avro.Schema) (*arrow.Schema, error) {
-			return avro.MessageSchema(s, messages.reader, given, table)
-		}, func(given decode.Given, text string, references ...jsonschema.Reference) (_ *arrow.Schema, err error) {
-			if values, err = jsonschema.ValueSchema(given, text, references...); err != nil {
-				return nil, err
-			}
-			return jsonschema.Columns(values), nil
-		})
-		if err != nil {
-			return nil, nil, &configError{fmt.Errorf("--schema: %w", err)}
-		}
-	case messages.values.valueSchema != nil:
-		if values, err = messages.values.valueSchema(ctx, given); err == nil {
-			next = jsonschema.Columns(values)
-		}
-	case messages.values.tableSchema != nil:
-		next, err = messages.values.tableSchema(ctx, given, table)
-	default:
-		err = &configError{errors.New("messages of this format tell no schema: name one with --schema")}
-	}
-	if values == nil {
-		values = next
-	}
-	return next, values, err
 }
 
 // brokenError says that messages of a planned schema could not become rows.

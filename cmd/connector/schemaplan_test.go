@@ -322,3 +322,92 @@ func TestSchemaPlanOfUnions(t *testing.T) {
 		})
 	}
 }
+
+// TestSchemaPlanOfKeys: a plan tells what the next schema of keys does to their column, by the registry's subject or a file, and leaves it out where it is for values alone.
+func TestSchemaPlanOfKeys(t *testing.T) {
+	avroKey := func(fields string) string { return `{"type":"record","name":"k","fields":[` + fields + `]}` }
+	for format, of := range map[string]struct {
+		typ              sr.SchemaType
+		ext              string
+		next, bad, other string // with a wider id and a region; with an id of text; of no record, where there is such a thing
+		breaks, whole    string
+	}{
+		"avro": {
+			sr.TypeAvro, ".avsc", avroKey(`{"name":"id","type":"long"},{"name":"region","type":"string"}`), avroKey(`{"name":"id","type":"string"}`), `"string"`,
+			"BREAKS   column _key.id: string into INT: change the column's type, or leave the column out: all such messages are poison\n",
+			"BREAKS   column _key: string into STRUCT: change the column's type, or leave the column out: all such messages are poison\n",
+		},
+		"protobuf": {
+			sr.TypeProtobuf, ".proto", `syntax = "proto3"; message K { int64 id = 1; string region = 2; }`, `syntax = "proto3"; message K { string id = 1; }`, "",
+			"BREAKS   column _key.id: string into INT: change the column's type, or leave the column out: all such messages are poison\n", "",
+		},
+		"json": {
+			sr.TypeJSON, ".json", `{"type":"object","properties":{"id":{"type":"integer"},"region":{"type":"string"}}}`, `{"type":"object","properties":{"id":{"type":"string"}}}`, `{"type":"string"}`,
+			"BREAKS   column _key.id: it is INT in the table, and messages have STRING: all such messages are poison\n",
+			"BREAKS   column _key: it is STRUCT<id: INT> in the table, and messages have STRING: all such messages are poison\n",
+		},
+	} {
+		t.Run(format, func(t *testing.T) {
+			fake, client := fakeRegistry(t)
+			const value = `{"type":"record","name":"r","fields":[{"name":"n","type":"long"}]}`
+			if _, err := client.CreateSchema(t.Context(), "t-value", sr.Schema{Schema: value}); err != nil {
+				t.Fatal(err)
+			}
+			there, strict := filepath.Join(t.TempDir(), "there"), filepath.Join(t.TempDir(), "strict")
+			mustRun(t, "table", "create", there, "--schema", "n BIGINT, _key STRUCT<id: INT>", "--property", "delta.enableTypeWidening=true")
+			mustRun(t, "table", "create", strict, "--schema", "n BIGINT, _key STRUCT<id: BIGINT, region: STRING> NOT NULL")
+			subjects := 0 // one for each case
+			config := func(table, columns string) string {
+				return file(t, "c.yaml", fmt.Sprintf("name: n\nsource: {brokers: [b:1], topic: t, format: avro, key: {format: %s, framing: registry, subject: k%d}, schema_registry: {urls: [%q]}}\ntable: {uri: %q, schema_evolution: add_and_widen, kafka_metadata: {enabled: false}, columns: {%s}}\n",
+					format, subjects, fake.URL(), table, columns))
+			}
+			const grows = "widens   column _key.id from INT to BIGINT\nadds     column _key.region STRING\n"
+			const nothing = "nothing: the table takes messages of this schema as it is\n"
+			for name, tt := range map[string]struct{ table, columns, schema, want string }{
+				"it grows":           {there, "", of.next, grows},
+				"a dropped field":    {there, "_key.region: {drop: true}", of.next, "widens   column _key.id from INT to BIGINT\n"},
+				"a dropped key":      {there, `_key: {type: "STRUCT<id: BIGINT>", drop: true}`, of.next, nothing},
+				"a type that stays":  {there, `_key: {type: "STRUCT<id: INT>"}`, of.next, grows}, // a struct follows in what it has in it
+				"another type":       {there, "", of.bad, of.breaks},
+				"another kind":       {there, "", of.other, of.whole},
+				"a NOT NULL column":  {strict, "", of.next, "checks   column _key: it is NOT NULL, and messages may have null: what does not fit is poison\n"},
+				"no table yet":       {filepath.Join(t.TempDir(), "fresh"), "", of.next, "adds     column n BIGINT\nadds     column _key STRUCT<id: BIGINT, region: STRING>\n"},
+				"no table, its type": {filepath.Join(t.TempDir(), "fresh"), `_key: {type: "STRUCT<id: BIGINT>"}`, of.next, "adds     column n BIGINT\nadds     column _key STRUCT<id: BIGINT>\nadds     column _key.region STRING\n"},
+			} {
+				if tt.schema == "" {
+					continue
+				}
+				subjects++
+				code := exitOK
+				if strings.Contains(tt.want, "BREAKS") {
+					code = exitPoison
+				}
+				if _, err := client.CreateSchema(t.Context(), fmt.Sprintf("k%d", subjects), sr.Schema{Type: of.typ, Schema: tt.schema}); err != nil {
+					t.Fatal(err)
+				}
+				next := file(t, "next"+of.ext, tt.schema)
+				for _, args := range [][]string{{}, {"--key-schema", next}, {"--schema", file(t, "value.avsc", value), "--key-schema", next}} {
+					if o := command(t, append([]string{"schema", "plan", "-c", config(tt.table, tt.columns)}, args...)...); o.code != code || o.stdout != tt.want {
+						t.Errorf("%s, %v: exit code %d, %s\n%s\nwant\n%s", name, args, o.code, o.stderr, o.stdout, tt.want)
+					}
+				}
+			}
+			if o := mustRun(t, "schema", "plan", "-c", config(there, ""), "--schema", file(t, "value.avsc", value)); o.stdout != nothing {
+				t.Errorf("of values alone: %s", o.stdout)
+			}
+		})
+	}
+	next := file(t, "next.json", `{"type":"integer"}`)
+	table := newTable(t, "n BIGINT, _key DATE")
+	for key, want := range map[string]string{
+		"":                                   "--key-schema is for keys that are decoded",
+		"key: {format: string}":              "--key-schema: keys of source.key.format string are kept as they are",
+		"key: {format: json}":                "checks   column _key: it is DATE in the table, and messages have BIGINT: what does not fit is poison\n",
+		"key: {format: json, column: other}": `no column "other" for keys`,
+	} {
+		c := file(t, "c.yaml", fmt.Sprintf("name: n\nsource: {brokers: [b:1], topic: t, %s}\ntable: {uri: %q}\n", key, table))
+		if o := command(t, "schema", "plan", "-c", c, "--key-schema", next); !strings.Contains(o.stdout+o.stderr, want) {
+			t.Errorf("%s: exit code %d, %s%s, want %q", key, o.code, o.stdout, o.stderr, want)
+		}
+	}
+}
