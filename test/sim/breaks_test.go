@@ -86,9 +86,12 @@ var breaks = []broken{
 		}},
 	},
 	{
-		"C1e", "what is read while a flush runs out of time is forgotten", changes{{
+		"C1e", "what is read while a flush runs out of time, or beside one that waits, is forgotten", changes{{
 			tableGo,
 			"	t.lookedBack = false\n", "	t.lookedBack, t.looksAgain = false, false\n",
+		}, {
+			tableGo,
+			"		t.ended = finalError(\"looking back in the table's log\", err) // nil where it was broken off\n", "",
 		}, {
 			tableGo,
 			"		t.ended = t.judge(commit, inFlight)\n		return t.ended\n", "		return t.judge(commit, inFlight)\n",

@@ -17,6 +17,9 @@ import (
 // as puts may be late by hours.
 const oldAge = 65 * time.Minute
 
+// quiet is how long no message may come until all is flushed, and workers look for proposals no more: no race was lost for a minute then.
+const quiet = 75 * time.Second
+
 // makeRare decides about what came last into the worlds, whatever draws there are before.
 func (w *world) makeRare(rnd *rand.Rand) {
 	w.rare = rnd
@@ -30,6 +33,15 @@ func (w *world) makeRare(rnd *rand.Rand) {
 	}
 	if w.ages {
 		delete(w.properties, txnRetention) // nobody could keep txns from expiring
+	}
+}
+
+// makeRarer decides about what came after that.
+func (w *world) makeRarer(rnd *rand.Rand) {
+	w.queues = rnd.IntN(4) == 0 && !w.buries && w.divided == nil && !w.retires && !w.haunts && !w.ages
+	if rnd.IntN(3) == 0 && !w.queues && w.second != nil && !w.second.idle && w.properties["delta.logRetentionDuration"] == "" {
+		w.ages = true
+		delete(w.properties, txnRetention)
 	}
 }
 
@@ -75,11 +87,11 @@ func (w *world) alone() *process {
 	return p
 }
 
-// standStill lets a put wait that was chosen.
-func (l *link) standStill(ctx context.Context, name string) error {
+// standStill lets a request wait that was chosen.
+func (l *link) standStill(ctx context.Context, what, name string) error {
 	l.mu.Lock()
 	until := l.stall
-	if until == nil || !versionName.MatchString(name) {
+	if until == nil || !l.stalls(what, name) {
 		l.mu.Unlock()
 		return nil
 	}
@@ -95,12 +107,12 @@ func (l *link) standStill(ctx context.Context, name string) error {
 	}
 }
 
-// stallNext has the next put of a version stand still until the function is called.
-func (l *link) stallNext() (release func()) {
+// stallNext has the next such request stand still until the function is called.
+func (l *link) stallNext(such func(what, name string) bool) (release func()) {
 	until := make(chan struct{})
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.stall, l.stalled = until, false
+	l.stall, l.stalls, l.stalled = until, such, false
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -113,6 +125,11 @@ func (l *link) isStalled() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.stalled
+}
+
+// putsVersion tells of a request that it puts a version.
+func putsVersion(what, name string) bool {
+	return what == "put if absent" && versionName.MatchString(name)
 }
 
 // haunt has the log be cleaned up to behind a version in which an operator has rewound the stream, and which a worker does not see: it is frozen, it
@@ -134,7 +151,7 @@ func (w *world) haunt() {
 		p.set(trouble{cut: true})
 	case 2:
 		w.trace.add(p.name, "puts a version that stands still")
-		release, haunted = p.stores[0].stallNext(), false
+		release, haunted = p.stores[0].stallNext(putsVersion), false
 		w.waitFor(p.stores[0].isStalled, time.Minute)
 	}
 	if how < 2 {
@@ -167,8 +184,40 @@ func (w *world) haunt() {
 	time.Sleep(20 * time.Second)
 }
 
+// queue has somebody restore the table while an idle worker looks for versions. It has that look find the RESTORE, beside which a flush of the same worker
+// waits: for the log, which the worker looks at in one place at a time (rule C1e).
+func (w *world) queue() {
+	p := w.alone()
+	if p == nil {
+		return
+	}
+	w.hushed.Store(true)
+	time.Sleep(quiet) // who looks for proposals would ask for the log once more
+	w.mu.Lock()
+	next := versionFile(w.ledger.version + 1)
+	w.mu.Unlock()
+	release := p.stores[0].stallNext(func(what, name string) bool { return what == "get" && versionName.MatchString(name) && name >= next })
+	w.waitFor(p.stores[0].isStalled, time.Minute)
+	w.hushed.Store(false)
+	time.Sleep(10 * time.Second) // until there is a flush
+	isBack := p.stores[0].isStalled() && w.rollBack()
+	release()
+	w.live = append(w.live, p)
+	if isBack {
+		w.count.Queued++
+		w.refuses(p, true)
+		for i := range w.present() {
+			w.rewindRestored(i)
+		}
+	}
+}
+
 // growOld lets files get old before they can be in a version: those of a worker's flush, or of a proposal.
 func (w *world) growOld() {
+	if w.second != nil {
+		w.ageBeside()
+		return
+	}
 	if w.crowd > 0 && w.rare.IntN(4) > 0 {
 		w.ageProposal()
 		return
@@ -186,19 +235,72 @@ func (w *world) ageProposal() {
 	}
 	w.rare.Shuffle(len(w.live), func(i, j int) { w.live[i], w.live[j] = w.live[j], w.live[i] })
 	p, carrier := w.live[0], w.live[1]
+	if !w.holdProposal(p) {
+		return
+	}
+	w.trace.add(carrier.name, "is frozen, and sleeps for an hour")
+	carrier.freeze()
+	w.live = slices.DeleteFunc(w.live, func(q *process) bool { return q == carrier })
+	w.ageHeld(p, 0) // what the sleeper itself was about to put stays: a freeze of that length is beyond what is assumed
+	w.join()
+	next := w.live[0]
+	next.set(undeliverable(w.usual))
+	time.Sleep(10 * time.Second) // until it has all partitions
+	w.hushed.Store(false)
+	calmed := w.rush(13)
+	w.trace.add(carrier.name, "wakes")
+	carrier.set(w.usual)
+	carrier.thaw()
+	w.live = append(w.live, carrier)
+	time.Sleep(30 * time.Second)
+	calmed()
+	next.set(w.usual)
+}
+
+// ageBeside has all workers of the first stream die right behind the proposal of one. The second stream's worker is there all the time, so that it has read each version
+// since, and holds none of the proposal's partitions. It commits nothing for an hour, and may not carry the proposal then: a cleaning has taken its files (rule C8a).
+func (w *world) ageBeside() {
+	w.endFaults()
+	if w.bury(); len(w.live) == 0 {
+		w.join()
+		time.Sleep(memberLimit + 10*time.Second)
+	}
+	p, carrier := w.live[w.rare.IntN(len(w.live))], w.second.process
+	if p.ended() || !w.holdProposal(p) {
+		return
+	}
+	w.hushed.Store(true)
+	w.ageHeld(p, quiet)
+	w.trace.add(carrier.name, "gets messages again")
+	w.hushed.Store(false)
+	calmed := w.rush(13)
+	time.Sleep(time.Minute)
+	calmed()
+	w.join()
+}
+
+// rush has another program make so many versions that all lose races to it, until the function is called.
+func (w *world) rush(draws uint64) (calmed func()) {
 	rushes, calmed := context.WithCancel(context.Background())
-	defer calmed()
-	w.others.Go(func() { w.write(rushes, rand.New(rand.NewPCG(w.seed, 12))) })
+	w.others.Go(func() { w.write(rushes, rand.New(rand.NewPCG(w.seed, draws))) })
+	return calmed
+}
+
+// holdProposal waits for a proposal of a process, which stays under way.
+func (w *world) holdProposal(p *process) bool {
+	defer w.rush(12)()
 	p.stores[0].hold()
 	w.waitFor(p.stores[0].isHolding, 30*time.Second)
 	if !p.stores[0].isHolding() {
 		p.stores[0].set(w.usual)
-		return
+		return false
 	}
-	calmed()
-	w.trace.add(carrier.name, "is frozen, and sleeps for an hour")
-	carrier.freeze()
-	w.live = w.live[2:]
+	return true
+}
+
+// ageHeld kills all live workers, has the proposal arrive that one of them has under way, late by so much, and a cleaning take its files an hour later.
+func (w *world) ageHeld(p *process, late time.Duration) {
+	w.live = slices.DeleteFunc(w.live, func(q *process) bool { return q == p })
 	w.gone = append(w.gone, p)
 	w.killAll()
 	w.mu.Lock()
@@ -207,28 +309,14 @@ func (w *world) ageProposal() {
 		if h.who == p.name {
 			files = w.filesOf(h.data)
 		}
-		return h.who == p.name, 0
+		return h.who == p.name, late
 	})
 	w.mu.Unlock()
 	w.hushed.Store(true)
 	time.Sleep(oldAge + 5*time.Minute)
-	old := w.orphans(w.ledger.shelf) // what the sleeper itself was about to put stays: a freeze of that length is beyond what is assumed
+	old := w.orphans(w.ledger.shelf)
 	w.clean(w.ledger.shelf, slices.DeleteFunc(old, func(name string) bool { return !slices.Contains(files, name) }))
 	w.count.Aged++
-	w.join()
-	next := w.live[0]
-	next.set(undeliverable(w.usual))
-	time.Sleep(10 * time.Second) // until it has all partitions
-	w.hushed.Store(false)
-	rushes, calmed = context.WithCancel(context.Background())
-	w.others.Go(func() { w.write(rushes, rand.New(rand.NewPCG(w.seed, 13))) })
-	w.trace.add(carrier.name, "wakes")
-	carrier.set(w.usual)
-	carrier.thaw()
-	w.live = append(w.live, carrier)
-	time.Sleep(30 * time.Second)
-	calmed()
-	next.set(w.usual)
 }
 
 // ageFlush keeps what a worker has flushed from being committed for longer than an hour. A cleaning takes its files then (rule C8).

@@ -47,7 +47,7 @@ type past struct {
 
 // remember keeps what the table is now. The caller holds the lock.
 func (w *world) remember() {
-	if !w.restores && !w.rewinds {
+	if !w.restores && !w.rewinds && !w.queues {
 		return
 	}
 	l := w.ledger
@@ -417,7 +417,7 @@ func someBefore(rnd *rand.Rand, stands map[int32]int64) map[int32]int64 {
 
 // restart has the second stream's worker come again that a RESTORE has ended, once its stream was rewound.
 func (w *world) restart() {
-	if w.second == nil || !w.second.process.ended() || !w.restores {
+	if w.second == nil || !w.second.process.ended() || !w.restores && !w.queues {
 		return
 	}
 	w.mu.Lock()

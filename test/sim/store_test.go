@@ -41,8 +41,9 @@ type link struct {
 	trouble
 	holds   bool          // the next proposal
 	holding bool          // one was held up
-	stall   chan struct{} // the next put of a version stands still until it is closed; nil: none does
-	stalled bool          // one does
+	stall   chan struct{} // the next such request stands still until it is closed; nil: none does
+	stalls  func(what, name string) bool
+	stalled bool // one does
 }
 
 func (l *link) set(t trouble) {
@@ -166,6 +167,9 @@ func (l *link) List(ctx context.Context, prefix, after string) iter.Seq2[delta.O
 }
 
 func (l *link) Get(ctx context.Context, name string, offset, length int64) (r io.ReadCloser, err error) {
+	if err := l.standStill(ctx, "get", name); err != nil {
+		return nil, l.told("get", name, "given up", err)
+	}
 	err = l.request(ctx, "get", name, false, func() (err error) {
 		r, err = l.store.Get(ctx, name, offset, length)
 		return err
@@ -191,7 +195,7 @@ func (l *link) Put(ctx context.Context, name string, data []byte) error {
 func (l *link) PutIfAbsent(ctx context.Context, name string, data []byte) error {
 	data = bytes.Clone(data)
 	begun := time.Now()
-	if err := l.standStill(ctx, name); err != nil {
+	if err := l.standStill(ctx, "put if absent", name); err != nil {
 		return l.told("put if absent", name, "given up", err)
 	}
 	return l.request(ctx, "put if absent", name, true, func() error { return l.putIfAbsent(l.process.name, name, data, begun) })

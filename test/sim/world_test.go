@@ -84,6 +84,7 @@ type world struct {
 	strays     bool          // an operator rewinds many tables beside what refusals say
 	haunts     bool          // the log is cleaned beyond a worker that does not see it
 	ages       bool          // files get so old that a cleaning takes them
+	queues     bool          // a flush waits beside the look that finds a RESTORE
 	versions   []schemaVersion
 	properties map[string]string
 	create     *arrow.Schema
@@ -126,7 +127,7 @@ type counts struct {
 	Filtered, Second, Turnovers, CarriedBeside, Held, Strangers                                       int
 	Routed, Removed, RowsGone, Rewinds, Consigned, Intruders                                          int
 	Restores, Restored, Forgotten, Woken, Ends, Ended                                                 int
-	Dozed, Strayed, Haunted, Ghosts, Aged, Vacuumed, Widened                                          int
+	Dozed, Strayed, Haunted, Ghosts, Aged, Vacuumed, Widened, Queued                                  int
 }
 
 func (c *counts) all() map[string]*int {
@@ -148,6 +149,7 @@ func (c *counts) all() map[string]*int {
 		"workers that woke behind such a version with a slow store": &c.Dozed, "rewinds beside what refusals of many tables say": &c.Strayed,
 		"logs cleaned beyond a worker that did not see it": &c.Haunted, "versions of others that arrived in a hole": &c.Ghosts,
 		"times that files got too old to be committed": &c.Aged, "old files that a cleaning took": &c.Vacuumed, "columns from FLOAT to DOUBLE": &c.Widened,
+		"times that a flush waited beside the look that found a RESTORE": &c.Queued,
 		"proposals": &c.Proposed, "proposals carried": &c.Carried, "log checkpoints": &c.LogCheckpoints, "cleanups of the log": &c.Cleanups,
 	}
 }
@@ -230,6 +232,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	}
 	w.part(rand.New(rand.NewPCG(seed, 9)))
 	w.makeRare(rand.New(rand.NewPCG(seed, 11)))
+	w.makeRarer(rand.New(rand.NewPCG(seed, 14)))
 	if w.versions = versionsOf(rand.New(rand.NewPCG(seed, 10))); w.divided != nil {
 		w.versions = versions // see docs/exactly-once.md: what the simulation leaves out
 	}
@@ -242,7 +245,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w.create = arrow.NewSchema(append(schema.Fields(), field), nil)
 	w.kafka = kafkatest.Start(t, topic, w.partitions, kfake.Ports(9092), kfake.ListenFn(w.network.Listen), kfake.SeedTopics(secondPartitions, streams[1].topic))
 	w.watch()
-	w.trace.add("world", "seed %d: dead letters %v, evolution %v, filter %v, second stream %v, many tables %v, RESTORE %v, cleaned %v, rewinds %v, ends %v, dozing %v, astray %v, haunted %v, old %v, group protocol %s, %d partitions, flush %v, life %v, store %v, %v", seed, w.buries, w.evolves, w.filters, w.second, w.divided != nil, w.restores, w.forgets, w.rewinds, w.retires, w.dozes, w.strays, w.haunts, w.ages, w.protocol, w.partitions, w.flush, w.life, w.usual.slow, w.properties)
+	w.trace.add("world", "seed %d: dead letters %v, evolution %v, filter %v, second stream %v, many tables %v, RESTORE %v, cleaned %v, rewinds %v, ends %v, dozing %v, astray %v, haunted %v, old %v, queues %v, group protocol %s, %d partitions, flush %v, life %v, store %v, %v", seed, w.buries, w.evolves, w.filters, w.second, w.divided != nil, w.restores, w.forgets, w.rewinds, w.retires, w.dozes, w.strays, w.haunts, w.ages, w.queues, w.protocol, w.partitions, w.flush, w.life, w.usual.slow, w.properties)
 	return w
 }
 
@@ -304,6 +307,9 @@ func (w *world) run() {
 	}
 	if w.ages && !w.buries && !w.broken() {
 		w.growOld()
+	}
+	if w.queues && !w.broken() {
+		w.queue()
 	}
 	if w.buries && (w.ages || w.rnd.IntN(2) == 0) && !w.broken() {
 		w.strand()
