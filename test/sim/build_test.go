@@ -66,6 +66,19 @@ func build(t *testing.T, changes []change, args ...string) string {
 	folder := t.TempDir()
 	// Its name is as long wherever it is, since a process remembers it, and addresses depend on what else is in memory.
 	binary := filepath.Join(folder, strings.Repeat("x", max(1, nameLength-len(folder)-1)))
+	command := exec.CommandContext(t.Context(), "go", append([]string{"test", "-c", "-tags", "synctests", "-overlay", overlaid(t, folder, changes), "-o", binary}, append(args, ".")...)...)
+	if command.Env = os.Environ(); !raceEnabled {
+		command.Env = append(command.Env, "CGO_ENABLED=0") // C has threads of its own
+	}
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("building the worlds: %v\n%s", err, out)
+	}
+	return binary
+}
+
+// overlaid writes changes in the code into a folder, and returns the name of the file for go's -overlay.
+func overlaid(t *testing.T, folder string, changes []change) string {
+	t.Helper()
 	replace := map[string]string{}
 	for file, text := range changed(t, changes) {
 		name, err := filepath.Abs(file)
@@ -85,14 +98,7 @@ func build(t *testing.T, changes []change, args ...string) string {
 	if err := os.WriteFile(overlay, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	command := exec.CommandContext(t.Context(), "go", append([]string{"test", "-c", "-tags", "synctests", "-overlay", overlay, "-o", binary}, append(args, ".")...)...)
-	if command.Env = os.Environ(); !raceEnabled {
-		command.Env = append(command.Env, "CGO_ENABLED=0") // C has threads of its own
-	}
-	if out, err := command.CombinedOutput(); err != nil {
-		t.Fatalf("building the worlds: %v\n%s", err, out)
-	}
-	return binary
+	return overlay
 }
 
 // changed are the files with the changes, by name.
