@@ -206,6 +206,7 @@ func (w *world) queue() {
 	if isBack {
 		w.count.Queued++
 		w.refuses(p, true)
+		time.Sleep(10 * time.Second) // an operator comes later than what the worker has sent as it ended
 		for i := range w.present() {
 			w.rewindRestored(i)
 		}
