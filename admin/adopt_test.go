@@ -366,34 +366,18 @@ func TestAdoptedCatalogBringsNothingTwice(t *testing.T) {
 			c.brings(0, 0, 30, "a", "b")
 			want := 15
 			if rewound {
-				plan, err := admin.PlanRewind(t.Context(), c.store, c.rewinding(map[int32]int64{0: 10}))
-				c.check(err)
-				_, err = plan.Commit(t.Context())
-				c.check(err)
-				c.table = c.openTable(setup{})
-				_, err = c.table.Claim(t.Context(), []checkpoint.Partition{{Topic: topic}})
-				c.check(err)
+				c.rewinds(map[int32]int64{0: 10})
 				c.brings(0, 10, 30, "a", "b")
 				want += 10
 			}
-			for v := range c.snapshot().Version() + 1 {
-				var kept []string
-				for line := range strings.Lines(c.object(logName(v))) {
-					if !strings.HasPrefix(line, `{"txn":`) {
-						kept = append(kept, line)
-					}
-				}
-				c.check(c.store.Put(t.Context(), logName(v), []byte(strings.Join(kept, ""))))
-			}
+			c.forgets()
 			a := adoption()
 			a.Group = &admin.KafkaGroup{Name: "g", State: "Empty", Offsets: map[int32]int64{0: 20, 1: 0}}
 			p, err := admin.PlanAdoption(t.Context(), c.store, a)
 			c.check(err)
 			_, err = p.Commit(t.Context())
 			c.check(err)
-			c.table = c.openTable(setup{})
-			_, err = c.table.Claim(t.Context(), []checkpoint.Partition{{Topic: topic}})
-			c.check(err)
+			c.opens()
 			c.decides(0, 20, 40, "a", "b")
 			if err := c.settles(t.Context(), 0); err == nil || !strings.Contains(err.Error(), "where the catalog was lost") || !strings.Contains(err.Error(), "rewind --to-offsets 0=20") {
 				t.Errorf("the tables' answer is %v, want a refusal, and what to do", err)
@@ -408,13 +392,72 @@ func TestAdoptedCatalogBringsNothingTwice(t *testing.T) {
 					t.Errorf("table %s has %d rows, want the %d that it had", key, rows, want)
 				}
 			}
-			plan, err := admin.PlanRewind(t.Context(), c.store, c.rewinding(map[int32]int64{0: 20})) // as the refusal says
-			c.check(err)
-			_, err = plan.Commit(t.Context())
-			c.check(err)
+			c.rewinds(map[int32]int64{0: 20}) // as the refusal says
 			if err := c.settles(t.Context(), 0); err != nil {
 				t.Errorf("behind the rewind: %v", err)
 			}
 		})
 	}
+}
+
+// TestAdoptedCatalogBehindItsTables: the group was told all, so that nothing comes twice. But the tables are in the generation of a rewind that the catalog has forgotten: rows of an
+// earlier one would look like those that the rewind has given up. They are refused until the catalog was rewound to where it stood before them.
+func TestAdoptedCatalogBehindItsTables(t *testing.T) {
+	c := newCountry(t)
+	c.brings(0, 0, 30, "a", "b")
+	c.rewinds(map[int32]int64{0: 10})
+	c.brings(0, 10, 30, "a", "b")
+	c.forgets()
+	a := adoption()
+	a.Group = &admin.KafkaGroup{Name: "g", State: "Empty", Offsets: map[int32]int64{0: 30, 1: 0}}
+	p, err := admin.PlanAdoption(t.Context(), c.store, a)
+	c.check(err)
+	_, err = p.Commit(t.Context())
+	c.check(err)
+	c.opens()
+	c.decides(0, 30, 40, "a", "b")
+	if err := c.settles(t.Context(), 0); err == nil || !strings.Contains(err.Error(), "the table is in generation 1, and they are of generation 0") || !strings.Contains(err.Error(), "rewind --to-offsets 0=30") {
+		t.Errorf("the tables' answer is %v, want a refusal, and what to do", err)
+	}
+	c.rewinds(map[int32]int64{0: 30}) // as the refusal says
+	c.brings(0, 30, 50, "a", "b")
+	for _, key := range []string{"a", "b"} {
+		f := c.inTown(key)
+		wantVerdict(t, f.verify(), admin.OK)
+		if got := f.verify().Rows; got != 15+10+10 {
+			t.Errorf("table %s has %d rows, want 15 of the first generation, and 20 of the second", key, got)
+		}
+	}
+}
+
+// forgets has the table lose all txns, as where somebody's log checkpoint has none.
+func (f *fixture) forgets() {
+	f.t.Helper()
+	for v := range f.snapshot().Version() + 1 {
+		var kept []string
+		for line := range strings.Lines(f.object(logName(v))) {
+			if !strings.HasPrefix(line, `{"txn":`) {
+				kept = append(kept, line)
+			}
+		}
+		f.check(f.store.Put(f.t.Context(), logName(v), []byte(strings.Join(kept, ""))))
+	}
+}
+
+// rewinds rewinds the catalog, under a worker that goes on.
+func (c *country) rewinds(to map[int32]int64) {
+	c.t.Helper()
+	plan, err := admin.PlanRewind(c.t.Context(), c.store, c.rewinding(to))
+	c.check(err)
+	_, err = plan.Commit(c.t.Context())
+	c.check(err)
+	c.opens()
+}
+
+// opens has another worker take the catalog over.
+func (c *country) opens() {
+	c.t.Helper()
+	c.table = c.openTable(setup{})
+	_, err := c.table.Claim(c.t.Context(), []checkpoint.Partition{{Topic: topic}})
+	c.check(err)
 }

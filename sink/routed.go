@@ -171,24 +171,26 @@ func (t *Table) originTxns(o Origin) (txns []delta.Txn) {
 }
 
 // checkRouted is an error where rows must not come to this table, though a catalog has decided about them: they would be there twice. Those of another catalog are not
-// lost by that, and nobody gives them up; offsets that the table has already are passed over as lost rows are, once the catalog was rewound to before them.
+// lost by that, and nobody gives them up; offsets that the table has already, and rows of a generation before the table's, are passed over
+// as lost ones are, once the catalog was rewound to before them.
 func (t *Table) checkRouted(rows []routedRows) error {
 	for _, r := range rows {
 		if err := t.checkOrigin(r.Origin); err != nil {
 			return &Error{Op: "bringing rows to a table", Err: errors.New(err.Error())}
 		}
-		for _, s := range r.Spans {
-			txn, known := t.log.Txn(checkpoint.AppID(r.Name, s.ID))
-			// Within a later generation a rewind may have put the partition back. A table is in none before all of earlier ones has come (rule T5b).
-			if gen := t.generation(); known && s.First <= txn.Version && (r.Generation < gen || gen == 0 && r.Generation == 0) {
-				never := "the catalog was never rewound"
-				if gen > 0 {
-					never = fmt.Sprintf("it is in generation %d, the catalog only in generation %d", gen, r.Generation)
-				}
-				had := newLostRows(r.Spans, "the table has those up to %d already, and %s", txn.Version, never)
-				had.Remedy = "where the catalog was lost, moved, or made anew, bring it back, or have table.catalog name it, and start"
-				return had
+		gen, why := t.generation(), ""
+		if r.Generation < gen { // a table is in none before all of earlier ones has come (rule T5b)
+			why = fmt.Sprintf("the table is in generation %d, and they are of generation %d", gen, r.Generation)
+		}
+		for _, s := range r.Spans { // within a later generation a rewind may have put the partition back
+			if txn, known := t.log.Txn(checkpoint.AppID(r.Name, s.ID)); known && s.First <= txn.Version && gen == 0 && r.Generation == 0 {
+				why = fmt.Sprintf("the table has those up to %d already, and the catalog was never rewound", txn.Version)
 			}
+		}
+		if why != "" {
+			had := newLostRows(r.Spans, "%s", why)
+			had.Remedy = "where the catalog was lost, moved, or made anew, bring it back, or have table.catalog name it, and start"
+			return had
 		}
 	}
 	return nil
