@@ -41,6 +41,8 @@ type AdoptionPlan struct {
 	a      Adoption
 	table  *delta.Table
 	raised map[int32]int64 // by how many offsets a partition begins behind the other program's, by what the table's files tell
+	// generation that it begins, behind those that the table's files tell of; 0 where the stream was never rewound.
+	generation int64
 }
 
 // PlanAdoption finds out what would be done, and writes nothing. It refuses a stream that has begun, a program that may still
@@ -67,7 +69,7 @@ func PlanAdoption(ctx context.Context, store delta.LogStore, a Adoption) (*Adopt
 	} else if next, err = a.Group.taken(); err != nil {
 		return nil, err
 	}
-	reach, err := a.reach(ctx, store, p.Version)
+	reach, err := p.reach(ctx, store)
 	if err != nil {
 		return nil, err
 	}
@@ -84,9 +86,9 @@ func PlanAdoption(ctx context.Context, store delta.LogStore, a Adoption) (*Adopt
 				Remedy: "it has to read every partition once, a new one too, before it is taken over; is it the right topic?",
 			}
 		}
-		if at, has := reach[id]; has && at > to {
-			p.Notes = append(p.Notes, fmt.Sprintf("the other program has offset %d of partition %d, but files of stream %q that are in the table reach up to %d: it begins there, or their rows would come twice", to, id, a.Name, at))
-			p.raised[id], to = at-to, at
+		if at, has := reach[id]; has && at.next > to {
+			p.Notes = append(p.Notes, fmt.Sprintf("the other program has offset %d of partition %d, but files of stream %q that are in the table reach up to %d: it begins there, or their rows would come twice", to, id, a.Name, at.next))
+			p.raised[id], to = at.next-to, at.next
 		}
 		if err := a.Kafka.check(a.Topic, id, to, a.Force); err != nil {
 			return nil, err
@@ -106,14 +108,18 @@ func PlanAdoption(ctx context.Context, store delta.LogStore, a Adoption) (*Adopt
 	return p, nil
 }
 
+// stand is up to which offset a generation has rows.
+type stand struct{ generation, next int64 }
+
 // reach tells for each partition up to which offset rows of the stream are in the table, by the tags of its files: a table may have lost all txns of a stream that has
-// filled it, and what was reported to the group is less where the last report was lost. Partitions without such files have no entry.
-func (a *Adoption) reach(ctx context.Context, store delta.LogStore, version int64) (map[int32]int64, error) {
-	snap, err := delta.OpenSnapshot(ctx, store, version)
+// filled it, and what was reported to the group is less where the last report was lost. Of a partition that was rewound, the newest generation counts that has files: those before may
+// reach further, up to what was to be read again. Partitions without files have no entry.
+func (p *AdoptionPlan) reach(ctx context.Context, store delta.LogStore) (map[int32]stand, error) {
+	snap, err := delta.OpenSnapshot(ctx, store, p.Version)
 	if err != nil {
 		return nil, err
 	}
-	reach := map[int32]int64{}
+	reach := map[int32]stand{}
 	for add, err := range snap.Files(ctx) {
 		if err != nil {
 			return nil, err
@@ -127,9 +133,16 @@ func (a *Adoption) reach(ctx context.Context, store delta.LogStore, version int6
 			return nil, fmt.Errorf("reading up to which offsets file %s has rows: %w", add.Path, err)
 		}
 		for _, s := range u.Spans {
-			if u.Name == a.Name && s.Topic == a.Topic {
-				reach[s.ID] = max(reach[s.ID], s.Next)
+			switch at := reach[s.ID]; {
+			case u.Name != p.a.Name || s.Topic != p.a.Topic:
+			case u.Generation > at.generation, u.Generation == at.generation && s.Next > at.next:
+				reach[s.ID] = stand{u.Generation, s.Next}
 			}
+		}
+	}
+	for _, at := range reach {
+		if at.generation > 0 {
+			p.generation = max(p.generation, at.generation+1)
 		}
 	}
 	return reach, nil
@@ -187,11 +200,17 @@ func (p *AdoptionPlan) Commit(ctx context.Context) (int64, error) {
 				Partition: checkpoint.Partition{Topic: p.a.Topic, ID: m.Partition}, First: m.To, Next: m.To,
 			})
 		}
+		if p.generation > 0 {
+			unit.Generation, unit.Rewind = p.generation, &checkpoint.Rewind{How: p.a.From, From: slices.Repeat([]int64{-1}, len(unit.Spans)), Adopted: true}
+		}
 		tx, err := pinning(unit, "ADOPT", map[string]string{"name": p.a.Name, "from": p.a.From})
 		if err != nil {
 			return nil, err
 		}
 		tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.IdentityAppID(p.a.Name, p.a.Kafka.Identity), Version: int64(len(p.Moves))})
+		if p.generation > 0 {
+			tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.GenerationAppID(p.a.Name), Version: p.generation})
+		}
 		if p.a.Filtered {
 			tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.FilterAppID(p.a.Name), Version: checkpoint.FilterMark(true)})
 		}

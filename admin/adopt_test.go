@@ -461,3 +461,33 @@ func (c *country) opens() {
 	_, err := c.table.Claim(c.t.Context(), []checkpoint.Partition{{Topic: topic}})
 	c.check(err)
 }
+
+// TestAdoptionOfARewoundStream: its generations have each their rows. What an earlier one has behind where the newest has come to is to be read again; and what comes next is of none of
+// them, or verify took it for rows that a rewind had given up.
+func TestAdoptionOfARewoundStream(t *testing.T) {
+	f := newFixture(t, setup{})
+	f.commit(take{0, 0, 50, nil, 0}, take{1, 0, 6, nil, 0})
+	f.rewind(rewinding(map[int32]int64{0: 10}))
+	f.commit(take{0, 10, 30, nil, 0})
+	f.forgets()
+	a := adoption()
+	a.Group = &admin.KafkaGroup{Name: "g", State: "Empty", Offsets: map[int32]int64{0: 25, 1: 4}}
+	p, err := admin.PlanAdoption(t.Context(), f.store, a)
+	f.check(err)
+	if p.Moves[0].To != 30 || p.Moves[1].To != 6 {
+		t.Errorf("the plan is %+v, want 30, behind the rows of generation 1, and 6", p.Moves)
+	}
+	_, err = p.Commit(t.Context())
+	f.check(err)
+	if got := f.txns()["#gen"]; got != 2 {
+		t.Errorf("the stream is in generation %d, want 2", got)
+	}
+	f.cleanLog() // of the versions without txns
+	f.open(setup{})
+	f.claim()
+	f.commit(take{0, p.Moves[0].To, 60, nil, 0}, take{1, p.Moves[1].To, 9, nil, 0})
+	wantVerdict(t, f.verify(), admin.OK)
+	f.rewind(rewinding(map[int32]int64{1: 6}))
+	f.commit(take{1, 6, 12, nil, 0})
+	wantVerdict(t, f.verify(), admin.OK)
+}

@@ -76,6 +76,7 @@ func (l *ledger) judgeGenerations() {
 	for _, r := range l.rewinds {
 		before := l.generationAt(r.Name, r.version)
 		follows := r.Rewind.Catalog && r.Generation >= before // it may have passed over some
+		follows = follows || r.Rewind.Adopted && r.Generation > before
 		if r.Generation != before+1 && !follows && r.version > l.baseVersion() {
 			l.faults.add(Finding{Kind: WrongGeneration, Stream: r.Name, Version: &r.version, Text: fmt.Sprintf(
 				"version %d rewinds stream %s to generation %d, but the one before is %d", r.version, r.Name, r.Generation, before)})

@@ -52,6 +52,8 @@ type Rewind struct {
 	NewTopic bool `json:"newTopic,omitzero"`
 	// Catalog tells of a table that follows its catalog into the generation, with the first rows of it (ADR 12).
 	Catalog bool `json:"catalog,omitzero"`
+	// Adopted tells of a stream whose txns were lost, and that begins again behind the rows that it has, in a generation after theirs.
+	Adopted bool `json:"adopted,omitzero"`
 }
 
 // check refuses a record that speaks of a rewind and can't be one.
