@@ -66,6 +66,35 @@ func (t *Table) movedHome() bool {
 	return ok && home.Version != t.mark()
 }
 
+// hadID tells whether the table has the id, or had it before: an id may change alone, with all rows kept (rule C1c). The log tells, as far as it was not cleaned, back to where another
+// table was put in this one's place.
+func (t *Table) hadID(ctx context.Context, id string) (bool, error) {
+	if t.log.Metadata().ID == id {
+		return true, nil
+	}
+	if err := t.advance(ctx, nil); err != nil { // it may be a newer one
+		return false, err
+	}
+	for version := t.log.Version(); version >= 0; {
+		commits, err := t.log.Past(ctx, version, min(pastAtOnce, int(version)+1))
+		if err != nil {
+			return false, err
+		}
+		for _, c := range commits {
+			switch {
+			case c == nil:
+				return false, nil
+			case c.Metadata != nil && c.Metadata.ID == id:
+				return true, nil
+			case c.Replaces():
+				return false, nil
+			}
+		}
+		version -= int64(len(commits))
+	}
+	return false, nil
+}
+
 // lookForLastUnit refuses a table that lacks the files of the last unit with rows, unless files of another writer are there that
 // are younger than the unit's commit and may have rows of Kafka: then its rows may have been moved into those, as by OPTIMIZE; not so in a table with another
 // id. Files are told from each other by their tags, and looked at one by one.

@@ -450,10 +450,13 @@ func (t *Table) readNote(ctx context.Context, id int64) (*parcelNote, error) {
 			return nil, err
 		}
 	}
+	same, err := t.hadID(ctx, note.Table)
 	switch table := t.log.Metadata().ID; {
-	case note.Table != table && note.Routed != nil:
+	case err != nil:
+		return nil, err
+	case !same && note.Routed != nil:
 		return nil, newLostRows(note.Routed.Spans, "it was made anew: %s is of a table with id %s, and this one has id %s", name, note.Table, table)
-	case note.Table != table:
+	case !same:
 		return nil, &checkpoint.RefusedError{
 			Cause:  fmt.Sprintf("%s is of the table with id %s, and the dead-letter table there has id %s", name, note.Table, table),
 			Remedy: "the dead-letter table was made anew: `connector settle --give-up` goes on without what it lacks",
