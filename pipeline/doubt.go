@@ -149,7 +149,7 @@ func (d *dispatcher) passLost() {
 		return
 	}
 	for _, p := range d.parts {
-		if p.lostTo <= p.next {
+		if p.lostTo <= p.next || p.reclaim { // what is read again from the table's offset is asked for again from there
 			continue
 		}
 		at := p.lostTo

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"kafkadelta/batch"
 	"kafkadelta/checkpoint"
 	"kafkadelta/delta"
 	"kafkadelta/sink"
@@ -210,5 +211,52 @@ func TestAClaimThatALateReleaseHasTaken(t *testing.T) {
 	d.wait.Wait()
 	if !back.reclaim {
 		t.Error("what another worker has done to the partition goes unseen")
+	}
+}
+
+// unstarted is a Kafka client that joins no group.
+func unstarted(t *testing.T) *source.Source {
+	t.Helper()
+	cfg := source.DefaultConfig()
+	cfg.Topic, cfg.Brokers = "topic", []string{"127.0.0.1:1"} // where nobody listens
+	s, err := source.New(cfg, "group", source.Callbacks{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close(t.Context()) })
+	return s
+}
+
+// owned is a dispatcher with a partition of which offsets up to 4 were taken, and its lane, which does not run.
+func owned(t *testing.T) (*dispatcher, *part, *lane) {
+	t.Helper()
+	d, one, l := turning(t)
+	d.source, d.turn = unstarted(t), nil
+	p := d.parts[one]
+	p.heldUp, p.committed, p.lane = false, 5, l
+	return d, p, l
+}
+
+// TestALossOfAPartitionThatIsReadAgain: the leader is believed that messages are gone, and right behind that the partition is fenced. The loss is not passed then: it would be taken
+// once more behind the claim, at an offset that the lane is beyond, which ends the run.
+func TestALossOfAPartitionThatIsReadAgain(t *testing.T) {
+	d, p, l := owned(t)
+	l.ledger = batch.NewLedger()
+	p.doubted, p.validFrom, p.lostTo = d.Now(), never, 10
+	d.markReclaim(p.Partition)
+	d.passLost()
+	d.seek([]*part{p}, map[checkpoint.Partition]checkpoint.Position{p.Partition: {Next: 5}}) // where the table is
+	if p.doubted.IsZero() || p.lostTo != 0 || p.validFrom != never {
+		t.Errorf("the partition is no longer in doubt (%v), has lost what is before %d, and is read from poll %d: want that its leader is asked again", p.doubted, p.lostTo, p.validFrom)
+	}
+	p.lostTo = 10 // it says the same
+	d.passLost()
+	for len(l.in) > 0 {
+		if err := l.take(<-l.in); err != nil {
+			t.Errorf("the lane: %v", err)
+		}
+	}
+	if spans := l.ledger.Spans(); len(spans) != 1 || spans[0].First != 5 || spans[0].Next != 10 || spans[0].Lost != 5 {
+		t.Errorf("the spans are %+v, want 5 offsets that are lost", spans)
 	}
 }
