@@ -122,6 +122,7 @@ func (d *dispatcher) assignmentError(ctx context.Context, err error) error {
 func (d *dispatcher) assign(next map[checkpoint.Partition]checkpoint.Position) {
 	for id, at := range next {
 		if old := d.parts[id]; old != nil && old.epoch != 0 {
+			old.loading = at.Next // once more: it may pass over the seek that follows (insist)
 			d.markReclaim(id)
 			continue
 		} else if old != nil {

@@ -260,3 +260,18 @@ func TestALossOfAPartitionThatIsReadAgain(t *testing.T) {
 		t.Errorf("the spans are %+v, want 5 offsets that are lost", spans)
 	}
 }
+
+// TestAPartitionThatIsAssignedOnceMore: one that is owned already, with messages under way, is assigned again, and the client loads the position of that. A rewind comes before the
+// partition is read again; where the client passes over the seek to there (insist), what lies between is not taken for a gap.
+func TestAPartitionThatIsAssignedOnceMore(t *testing.T) {
+	d, p, _ := owned(t)
+	p.next, p.epoch = 20, d.epoch.id
+	d.assign(map[checkpoint.Partition]checkpoint.Position{p.Partition: {Next: 20}})
+	if !p.reclaim {
+		t.Fatal("what is under way is not dropped")
+	}
+	d.seek([]*part{p}, map[checkpoint.Partition]checkpoint.Position{p.Partition: {Next: 10}})
+	if !d.passedOver(p, 20) {
+		t.Error("a message at offset 20 is taken behind 9")
+	}
+}
