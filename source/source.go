@@ -34,7 +34,8 @@ type Callbacks struct {
 	// Revoked returns once the caller has committed or dropped what it holds of the partitions. No poll returns messages
 	// of them from the call on.
 	Revoked func(ctx context.Context, revoked []checkpoint.Partition)
-	// Lost tells that partitions are gone already, and belong to somebody else.
+	// Lost tells that the group no longer counts this worker as the owner of the partitions: its membership has ended by an error, such as a session
+	// that timed out. They may be somebody else's by now, or nobody's, and the worker's own once it has joined again. Called as Revoked is, which is not called for them.
 	Lost func(lost []checkpoint.Partition)
 	// Stale tells that a certificate or secret can't be read again, and the one from before serves on.
 	Stale func(err error)
