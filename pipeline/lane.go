@@ -288,6 +288,12 @@ func (d *dispatcher) laneFailed(l *lane, err error) {
 		d.fail(err)
 		return
 	}
+	if behind, ok := errors.AsType[*behindError](err); ok {
+		d.Log.Info("a table has a newer schema than a lane: its messages are read again under it", "error", err)
+		d.relayout(behind.layout)
+		d.dropLane(l)
+		return
+	}
 	wait := d.laneWait.Next()
 	d.Metrics.failed("write")
 	d.Metrics.setStoreDown(true)

@@ -110,7 +110,7 @@ func (r *router) adopt(layout *sink.Layout) error {
 		if to.writer == nil {
 			continue
 		}
-		if err := to.table.CheckRouted(layout, to.layout); err != nil {
+		if err := r.fits(r.d.ctx, to, layout); err != nil {
 			return fmt.Errorf("table %s: %w", to.key, err)
 		}
 		err := to.writer.Relayout(layout)
@@ -419,7 +419,7 @@ func (r *router) openOne(ctx context.Context, to *destination) (err error) {
 		to.layout, err = to.table.Newest(ctx)
 	}
 	if err == nil {
-		err = to.table.CheckRouted(r.layout, to.layout)
+		err = r.fits(ctx, to, r.layout)
 	}
 	if err != nil {
 		return fmt.Errorf("table %s: %w", to.key, err)
@@ -427,6 +427,28 @@ func (r *router) openOne(ctx context.Context, to *destination) (err error) {
 	to.writer = to.table.NewRoutedWriter(r.layout, r.manifest)
 	to.writer.Share(r.uploads)
 	return nil
+}
+
+// behindError says that a table does not take rows of a lane's layout, but would of the catalog's as it is by now: others have brought it there already.
+type behindError struct {
+	error
+	layout *sink.Layout
+}
+
+// fits is an error where a table does not take rows of a layout.
+func (r *router) fits(ctx context.Context, to *destination, rows *sink.Layout) error {
+	err := to.table.CheckRouted(rows, to.layout)
+	if err == nil {
+		return nil
+	}
+	newest, failed := r.d.table.Newest(ctx)
+	switch {
+	case failed != nil:
+		return failed
+	case !rows.Ahead() && newest != rows && to.table.CheckRouted(newest, to.layout) == nil:
+		return &behindError{errors.New("it has followed the catalog further than this lane: " + err.Error()), newest}
+	}
+	return err
 }
 
 // note looks at what a destination has open.

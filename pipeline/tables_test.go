@@ -622,6 +622,25 @@ func TestATableFollowsTheCatalogsColumns(t *testing.T) {
 	}
 }
 
+// TestATableThatIsAheadOfALane: another worker has widened the catalog, and brought rows to a table, before this one hears of it. What its lane has is read again under the wider
+// type; a run that ended would be one for each change.
+func TestATableThatIsAheadOfALane(t *testing.T) {
+	scenario(t, 1, func(w *world) {
+		c := newTown(w)
+		w.columns = columns + ", x FLOAT"
+		c.send(0, 1, "de")
+		k := c.start(c.divides)
+		w.eventually("the table has its row", func() bool { return c.rowsOf("de") == 1 })
+		w.columns = columns + ", x DOUBLE"
+		w.alter(func(m *delta.Metadata) { m.SchemaString = schemaJSON(t, w.columns) })
+		c.make("us")
+		c.send(0, 1, "us", "fr")
+		w.eventually("all is there", func() bool { return c.rowsOf("us")+c.rowsOf("fr") == 2 })
+		k.stop()
+		c.exactlyOnce()
+	})
+}
+
 // TestAnotherCatalog: tables that follow a catalog take no rows of another one, which would bring each message again, unless that was rewound
 // since; nor those of a stream of another name, unless both have a filter (rule T7).
 func TestAnotherCatalog(t *testing.T) {

@@ -98,13 +98,13 @@ func NameManifests(catalog *Table, units []*Unit, settled map[string]int64) {
 
 // rowSlots reads the log up to its newest version, and tells the slots of the stream's rows in other tables.
 func (t *Table) rowSlots(ctx context.Context, stream string) (map[string]int64, error) {
-	slots, _, err := t.rowSlotsOf(ctx, stream)
+	slots, _, _, err := t.rowSlotsOf(ctx, stream)
 	return slots, err
 }
 
-// rowSlotsOf is rowSlots with the generation that they are of. One that was read at another moment would be no word about them: earlier, it hides that there
-// is something of a former one (rule T5b).
-func (t *Table) rowSlotsOf(ctx context.Context, stream string) (slots map[string]int64, generation int64, err error) {
+// rowSlotsOf is rowSlots with the generation that they are of, and the layout. Those of another moment would be no word about them: an earlier generation hides that there
+// is something of a former one (rule T5b), and a later layout that there is something which the table has to get before it follows.
+func (t *Table) rowSlotsOf(ctx context.Context, stream string) (slots map[string]int64, generation int64, layout *Layout, err error) {
 	return t.newestTxns(ctx, func(appID string) bool { return checkpoint.IsRows(appID, stream) })
 }
 
@@ -117,9 +117,12 @@ func SettleRows(ctx context.Context, catalog *Table, partitions []int32, open Op
 
 func (s *settling) run(ctx context.Context, partitions []int32) (map[string]int64, error) {
 	for {
-		want, generation, err := s.catalog.rowSlotsOf(ctx, s.catalog.opts.Name)
+		want, generation, layout, err := s.catalog.rowSlotsOf(ctx, s.catalog.opts.Name)
 		if err != nil {
 			return nil, err
+		}
+		if s.schema = layout.Schema; s.whole {
+			partitions = partitionsOf(s.catalog.opts.Name, want)
 		}
 		s.ids, s.manifests = s.catalog.unsettled(want, partitions), map[int64]*manifest{}
 		if len(s.ids) == 0 {
@@ -166,6 +169,16 @@ func (t *Table) knowsFormer(generation int64) bool {
 	t.rowsMu.Lock()
 	defer t.rowsMu.Unlock()
 	return t.rowsSince >= generation
+}
+
+// partitionsOf are those that slots of a stream are of.
+func partitionsOf(stream string, slots map[string]int64) (partitions []int32) {
+	for appID := range slots {
+		if p, ok := checkpoint.RowsOf(stream, appID); ok {
+			partitions = append(partitions, p)
+		}
+	}
+	return partitions
 }
 
 // unsettled are the manifests that the partitions' slots name and that are not known to have arrived.
@@ -225,7 +238,8 @@ type settling struct {
 	open      OpenTable
 	ids       []int64
 	manifests map[int64]*manifest
-	schema    *arrow.Schema // of the catalog
+	schema    *arrow.Schema // of the catalog, as of ids
+	whole     bool          // of all partitions
 
 	giveUp bool     // go on without what is lost
 	given  []string // up: a line each
@@ -233,11 +247,12 @@ type settling struct {
 
 // addressee is a table that some of the manifests name.
 type addressee struct {
-	key   string
-	ids   []int64
-	table *Table
-	have  map[string]int64 // its slots
-	lost  []*lostRows      // what is gone of it, and not read again
+	key     string
+	ids     []int64
+	table   *Table
+	have    map[string]int64 // its slots
+	follows bool             // it gets another schema with what it lacks
+	lost    []*lostRows      // what is gone of it, and not read again
 }
 
 // settle answers false where somebody else was at it too, so that it is to be looked at again.
@@ -267,21 +282,24 @@ func (s *settling) settle(ctx context.Context) (bool, error) {
 		if a.table, err = s.open(ctx, a.key); err != nil {
 			return err
 		}
-		a.have, err = a.table.rowSlots(ctx, s.catalog.opts.Name)
+		var is *Layout
+		if a.have, _, is, err = a.table.rowSlotsOf(ctx, s.catalog.opts.Name); err == nil {
+			next, failed := is.Toward(s.schema, a.table.cfg.SchemaEvolution)
+			a.follows = failed == nil && next != is
+		}
 		return err
 	})
 	if err != nil {
 		return false, err
 	}
+	if !s.whole && slices.ContainsFunc(tables, func(a *addressee) bool { return a.follows }) {
+		s.whole = true // what is pending of other partitions may be of the schema before, and has to come first
+		return false, nil
+	}
 	want, err := s.catalog.rowSlots(ctx, s.catalog.opts.Name)
 	if err != nil {
 		return false, err
 	}
-	layout, err := s.catalog.Layout(ctx)
-	if err != nil {
-		return false, err
-	}
-	s.schema = layout.Schema
 	all := make([]bool, len(tables))
 	err = each(ctx, tables, func(ctx context.Context, a *addressee) (err error) {
 		all[slices.Index(tables, a)], err = s.bringAll(ctx, a, want)

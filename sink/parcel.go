@@ -190,20 +190,20 @@ func (t *Table) txnVersion(appID string) int64 {
 
 // letterSlots reads the log up to its newest version, and tells the txns of a stream that a dead-letter table follows.
 func (t *Table) letterSlots(ctx context.Context, stream string) (map[string]int64, error) {
-	slots, _, err := t.newestTxns(ctx, func(appID string) bool {
+	slots, _, _, err := t.newestTxns(ctx, func(appID string) bool {
 		return strings.HasPrefix(appID, checkpoint.DeadLetterPrefix(stream)) || appID == checkpoint.ReplayAppID(stream)
 	})
 	return slots, err
 }
 
-// newestTxns reads the log up to its newest version, and tells the txns that are so, and the generation that they are of.
-func (t *Table) newestTxns(ctx context.Context, is func(appID string) bool) (versions map[string]int64, generation int64, err error) {
+// newestTxns reads the log up to its newest version, and tells the txns that are so, and the generation and the layout of that version.
+func (t *Table) newestTxns(ctx context.Context, is func(appID string) bool) (versions map[string]int64, generation int64, layout *Layout, err error) {
 	if err := t.lock(ctx); err != nil {
-		return nil, 0, err
+		return nil, 0, nil, err
 	}
 	defer t.unlock()
 	if err := t.advance(ctx, nil); err != nil {
-		return nil, 0, err
+		return nil, 0, nil, err
 	}
 	versions = map[string]int64{}
 	for appID, version := range t.txns() {
@@ -211,7 +211,7 @@ func (t *Table) newestTxns(ctx context.Context, is func(appID string) bool) (ver
 			versions[appID] = version
 		}
 	}
-	return versions, t.generation(), nil
+	return versions, t.generation(), t.layout, nil
 }
 
 // Generation is the number of the stream's rewinds, as of the newest known version. It does not wait for a commit under way: what was
@@ -240,10 +240,19 @@ func (t *Table) deliver(ctx context.Context, parcels []int64, slots []Slot, cata
 	u := &Unit{ID: newUnitID(), layout: t.layout, app: &AppTxn{}, slots: slots}
 	defer t.Discard(ctx, []*Unit{u}) // the copies, where it has not landed
 	begun, all := t.opts.Now(), len(parcels)
+	only := func(some []int64) {
+		parcels = some
+		u.slots = slices.DeleteFunc(slices.Clone(slots), func(s Slot) bool { return !slices.Contains(parcels, s.To) })
+	}
+	if early, err := t.early(ctx, parcels, catalog); err != nil {
+		return false, err
+	} else if len(early) > 0 {
+		only(early)
+		catalog = nil
+	}
 	for i, id := range parcels {
 		if i > 0 && age(t.opts.Now(), begun) > maxUnitAge { // copies are made slowly: what there is lands before it is too old (rule C8b)
-			parcels = parcels[:i]
-			u.slots = slices.DeleteFunc(slices.Clone(slots), func(s Slot) bool { return !slices.Contains(parcels, s.To) })
+			only(parcels[:i])
 			break
 		}
 		var note *parcelNote
@@ -298,6 +307,42 @@ func (t *Table) deliveredMeanwhile(ctx context.Context, u *Unit, lost error) (bo
 		return false, nil
 	}
 	return false, lost
+}
+
+// early are the parcels that fit the table as it is, and no longer once it has followed the catalog: they were decided about before that got a wider type, say. They come before the
+// table follows.
+func (t *Table) early(ctx context.Context, parcels []int64, catalog *arrow.Schema) (early []int64, err error) {
+	next := t.following(catalog)
+	if next == nil {
+		return nil, nil
+	}
+	for _, id := range parcels {
+		note := t.keptNote(id)
+		if note == nil {
+			err := t.retry(ctx, "reading a parcel", func() (err error) { note, err = t.readNote(ctx, id); return err })
+			if errors.As(err, new(*checkpoint.RefusedError)) {
+				continue // in its turn
+			} else if err != nil {
+				return nil, err
+			}
+		}
+		if note.layout != nil && note.layout.misfit(t.layout) == "" && note.layout.misfit(next) != "" {
+			early = append(early, id)
+		}
+	}
+	return early, nil
+}
+
+// following is the layout that the table gets by following a catalog; nil where it does not change, or can't follow, which fit tells.
+func (t *Table) following(catalog *arrow.Schema) *Layout {
+	if catalog == nil {
+		return nil
+	}
+	next, err := t.layout.Toward(catalog, t.cfg.SchemaEvolution)
+	if err != nil || next == t.layout {
+		return nil
+	}
+	return next
 }
 
 // readParcel reads what is known of a parcel that a unit is to bring. Unless this process has just written its files, they are copied.

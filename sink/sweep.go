@@ -24,7 +24,7 @@ func SweepNotes(ctx context.Context, stream, follows *Table) error {
 		return err
 	}
 	name := stream.opts.Name
-	named, _, err := stream.newestTxns(ctx, func(appID string) bool { return checkpoint.IsSlot(appID, name) }) // after the listing: none of them can be named later
+	named, _, _, err := stream.newestTxns(ctx, func(appID string) bool { return checkpoint.IsSlot(appID, name) }) // after the listing: none of them can be named later
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func SweepManifests(ctx context.Context, catalog *Table) error {
 	if len(old) == 0 || err != nil {
 		return err
 	}
-	named, _, err := catalog.newestTxns(ctx, checkpoint.IsRowsOfAny)
+	named, _, _, err := catalog.newestTxns(ctx, checkpoint.IsRowsOfAny)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/apache/arrow-go/v18/arrow"
+
 	"kafkadelta/delta"
 	"kafkadelta/sink"
 )
@@ -156,4 +158,43 @@ func TestATableThatWasMadeAnewIsCalledSo(t *testing.T) {
 	c.check(err)
 	c.alter("de", constraint)
 	c.refused([]int32{0}, "table de: it was made anew", "rewind --to-offsets 0=0`", "settle --give-up`")
+}
+
+// TestRowsOfBeforeAWiderType: the catalog has decided about rows of one partition, and then gets a type that readers do not convert from theirs in files, with those of another. The rows
+// that are pending come first, whoever settles what, or no table took them any more.
+func TestRowsOfBeforeAWiderType(t *testing.T) {
+	for name, last := range map[string]map[int32]int64{"rows of the type before alone": nil, "rows of either type, of two partitions": {1: 1}, "rows of either type, of one": {1: 1, 2: 0}} {
+		t.Run(name, func(t *testing.T) {
+			c := newCity(t, "de", "us")
+			for _, b := range []*bench{c.bench, c.houses["de"], c.houses["us"]} {
+				b.columns, b.cfg.SchemaEvolution, b.cfg.Properties = "n BIGINT, x FLOAT", sink.EvolveWidens, map[string]string{"delta.enableTypeWidening": "true"}
+			}
+			c.owner(3)
+			c.pending(map[int32]int64{0: 0}, "de", "us")
+			worker := c.open()
+			c.claim(worker, 1)
+			layout, err := worker.Layout(t.Context())
+			c.check(err)
+			wide, err := delta.ParseDDL("n BIGINT, x DOUBLE")
+			c.check(err)
+			next, err := layout.Toward(wide, sink.EvolveWidens)
+			c.check(err)
+			u := c.unitFor(worker, next, span(1, 0, 1))
+			c.commit(worker, u)
+			c.want(u, sink.Landed)
+			want := int64(1)
+			if last != nil {
+				c.pending(last, "de", "us")
+				c.settled(1) // of this partition alone
+				want += int64(len(last))
+			}
+			c.settled(0)
+			for _, key := range []string{"de", "us"} {
+				c.wantRows(key, want)
+				if field, _ := c.houses[key].snapshot().Schema().FieldsByName("x"); last != nil && field[0].Type != arrow.PrimitiveTypes.Float64 {
+					t.Errorf("table %s has x as %v", key, field[0].Type)
+				}
+			}
+		})
+	}
 }
