@@ -291,7 +291,7 @@ func TestDamagedValuesTellTheirSchema(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, err := f.newValue(plan)
+		d, err := f.values.decoder(plan)
 		if err != nil {
 			t.Fatal(err)
 		}
