@@ -17,7 +17,7 @@ every 20 ms. Memory is the most that they had together at such a look, or that o
 its end; start-up (of a JVM, say) is in it, and for the connector and kafka-delta-ingest, which join a group, what the broker has a new group wait
 (group.initial.rebalance.delay.ms, which is recorded). kafka-delta-ingest does not end by itself with all its rows written: it is stopped
 when the table has all rows, and its wall time ends with the commit before the last, which only waits for a timer; messages/s
-count the rows until there.
+count the rows until there. The warm figure ends with that commit, too.
 """
 
 import argparse
@@ -119,9 +119,14 @@ def commits_of(table):
         yield [json.loads(add["stats"])["numRecords"] for add in adds if add], entry.stat().st_mtime
 
 
-def warm(table):
-    """Messages/s from the first commit with rows to the last: without the start, and without what a JVM takes to get going. None for less than three."""
-    commits = [(sum(rows), at) for rows, at in commits_of(table) if rows]
+def warm(table, messages):
+    """Messages/s from the first commit with rows to the last that a run's wall time has in it, the one by which the table has so many rows: without
+    the start, and without what a JVM takes to get going. None for less than three."""
+    commits, total = [], 0
+    for rows, at in commits_of(table):
+        if rows and total < messages:
+            total += sum(rows)
+            commits.append((sum(rows), at))
     if len(commits) < 3:
         return None
     return sum(rows for rows, _ in commits[1:]) / (commits[-1][1] - commits[0][1])
@@ -166,7 +171,7 @@ class Peer:
                 cpu, peak = tree.end()
         self.check(table)
         messages = messages or self.o.messages
-        made = {"warm": warm(table), "commits": sum(1 for adds, _ in commits_of(table) if adds), "table_bytes": sum(f.stat().st_size for f in table.rglob("*.parquet"))}
+        made = {"warm": warm(table, messages), "commits": sum(1 for adds, _ in commits_of(table) if adds), "table_bytes": sum(f.stat().st_size for f in table.rglob("*.parquet"))}
         return {"peer": self.name, "seconds": seconds, "messages": messages, "cpu_seconds": cpu, "peak_rss_bytes": peak, **made}
 
     def environment(self):
@@ -200,7 +205,7 @@ class Connector(Peer):
 
 class KafkaDeltaIngest(Peer):
     name = "kafka-delta-ingest"
-    settings = f"--allowed_latency {LATENCY}, --max_messages_per_batch 50000 (default: 5000), --min_bytes_per_file 128 MiB (default); Snappy"
+    settings = f"--allowed_latency {LATENCY} (default: 300), --max_messages_per_batch 50000 (default: 5000), --min_bytes_per_file 128 MiB (default); Snappy"
 
     def build(self):
         self.version = KDI_COMMIT
@@ -385,4 +390,5 @@ def processor():
     return platform.processor()
 
 
-main()
+if __name__ == "__main__":
+    main()
