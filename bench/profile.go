@@ -37,26 +37,27 @@ const profileRest = "everything else"
 
 // profileTable is where the CPU time of runs of one kind went.
 type profileTable struct {
-	Runs  string             `json:"runs"` // stage, shape and variant
-	Files int                `json:"profiles"`
-	Nanos map[string]float64 `json:"nanoseconds_per_message"` // by row
+	Runs  string `json:"runs"` // stage, shape and variant
+	Files int    `json:"profiles"`
+	// Messages of each run; before it was said here the file had them for all of its tables together.
+	Messages int64              `json:"messages_of_a_run"`
+	Nanos    map[string]float64 `json:"nanoseconds_per_message"` // by row
 }
 
 // profileResult is what is saved.
 type profileResult struct {
-	Format   int            `json:"format"`
-	At       time.Time      `json:"at"`
-	Machine  machine        `json:"machine"`
-	Messages int64          `json:"messages_of_a_run"`
-	Tables   []profileTable `json:"tables"`
+	Format  int            `json:"format"`
+	At      time.Time      `json:"at"`
+	Machine machine        `json:"machine"`
+	Tables  []profileTable `json:"tables"`
 }
 
-var profileName = regexp.MustCompile(`^(.*)-\d+\.pprof$`)
+var profileName = regexp.MustCompile(`^(\w+-(\w+)(?:-\w+)?)-\d+\.pprof$`)
 
 // profileCommand adds up the profiles that `-cpuprofile` has left.
 func profileCommand(ctx context.Context, args []string) (m measurement, err error) {
 	f := flag.NewFlagSet("bench profile", flag.ContinueOnError)
-	messages := f.Int64("messages", 1_000_000, "messages of each run that was profiled, as given to it")
+	messages := f.Int64("messages", 1_000_000, "messages, as given to the runs that were profiled: of shapes with large or slow ones each has as many fewer")
 	f.StringVar(&m.output, "o", "", "file for the results (default: a new one in bench/results)")
 	if err := f.Parse(args); err != nil {
 		return m, err
@@ -68,13 +69,14 @@ func profileCommand(ctx context.Context, args []string) (m measurement, err erro
 	if err != nil {
 		return m, err
 	}
-	r := profileResult{Format: resultFormat, At: time.Now().UTC().Truncate(time.Second), Machine: describeMachine(ctx, root), Messages: *messages}
+	r := profileResult{Format: resultFormat, At: time.Now().UTC().Truncate(time.Second), Machine: describeMachine(ctx, root)}
 	r.Tables, err = profileTables(f.Arg(0), *messages)
 	m.kind, m.result = "profile-", r
 	return m, err
 }
 
-func profileTables(dir string, messages int64) ([]profileTable, error) {
+// profileTables averages the profiles in a folder over the messages of their runs, which were asked for so many.
+func profileTables(dir string, asked int64) ([]profileTable, error) {
 	paths, err := filepath.Glob(filepath.Join(dir, "*.pprof"))
 	if err == nil && len(paths) == 0 {
 		err = fmt.Errorf("%s has no profiles: make some with -cpuprofile %s", dir, dir)
@@ -89,7 +91,11 @@ func profileTables(dir string, messages int64) ([]profileTable, error) {
 			return nil, fmt.Errorf("%s is no profile of a run: -cpuprofile names them STAGE-SHAPE-ROUND.pprof", path)
 		}
 		if len(tables) == 0 || tables[len(tables)-1].Runs != name[1] {
-			tables = append(tables, profileTable{Runs: name[1], Nanos: map[string]float64{}})
+			sh, err := shapeOf(name[2])
+			if err != nil {
+				return nil, fmt.Errorf("reading the profile %s: %w", path, err)
+			}
+			tables = append(tables, profileTable{Runs: name[1], Messages: sh.messages(asked), Nanos: map[string]float64{}})
 		}
 		t := &tables[len(tables)-1]
 		t.Files++
@@ -99,7 +105,7 @@ func profileTables(dir string, messages int64) ([]profileTable, error) {
 	}
 	for _, t := range tables {
 		for row := range t.Nanos {
-			t.Nanos[row] /= float64(messages) * float64(t.Files)
+			t.Nanos[row] /= float64(t.Messages) * float64(t.Files)
 		}
 	}
 	return tables, nil
@@ -141,7 +147,7 @@ func profileRow(s *profile.Sample) string {
 
 // print writes a column for each kind of run.
 func (r profileResult) print(w io.Writer) error {
-	_, _ = fmt.Fprintf(w, "\n%v\nCPU nanoseconds a message, %d messages a run\n\n", r.Machine, r.Messages)
+	_, _ = fmt.Fprintf(w, "\n%v\nCPU nanoseconds a message\n\n", r.Machine)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	line := func(name string, cell func(profileTable) string) {
 		_, _ = fmt.Fprint(t, name)
@@ -150,7 +156,7 @@ func (r profileResult) print(w io.Writer) error {
 		}
 		_, _ = fmt.Fprintln(t, "\t")
 	}
-	line("", func(p profileTable) string { return fmt.Sprintf("%s (%d)", p.Runs, p.Files) })
+	line("", func(p profileTable) string { return fmt.Sprintf("%s (%d of %d messages)", p.Runs, p.Files, p.Messages) })
 	var names []string
 	for _, row := range profileRows {
 		names = append(names, row.name)

@@ -43,18 +43,23 @@ func TestProfilesOfRuns(t *testing.T) {
 	writeProfile(t, filepath.Join(dir, "path-flights-1.pprof"), zstd, zstd, decoding)
 	writeProfile(t, filepath.Join(dir, "path-flights-2.pprof"), zstd, zstd, socket)
 	writeProfile(t, filepath.Join(dir, "path-flights-against-1.pprof"), []string{"runtime.futex"})
-	tables, err := profileTables(dir, 10)
+	writeProfile(t, filepath.Join(dir, "path-tenants-1.pprof"), decoding) // an eighth of the messages asked for
+	tables, err := profileTables(dir, 16)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var text strings.Builder
-	if err := (profileResult{Tables: tables, Messages: 10}).print(&text); err != nil {
+	if err := (profileResult{Tables: tables}).print(&text); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"path-flights (2)", "zstd 200 0", "decode 50 0", "reading the socket 50 0", "everything else 0 100", "all 300 100"} {
+	for _, want := range []string{"path-flights (2 of 16 messages)", "path-tenants (1 of 2 messages)", "zstd 125 0 0", "decode 31 0 500", "reading the socket 31 0 0", "everything else 0 62 0", "all 188 62 500"} {
 		if !strings.Contains(strings.Join(strings.Fields(text.String()), " "), want) {
 			t.Errorf("%q is not in\n%s", want, &text)
 		}
+	}
+	writeProfile(t, filepath.Join(dir, "path-unknown-1.pprof"), decoding)
+	if _, err := profileTables(dir, 16); err == nil || !strings.Contains(err.Error(), `shape "unknown" is not known`) {
+		t.Errorf("a profile of a shape that is not known: %v", err)
 	}
 	if _, err := profileTables(t.TempDir(), 1); err == nil {
 		t.Error("a folder without profiles is taken")
