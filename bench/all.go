@@ -11,9 +11,6 @@ import (
 	"time"
 )
 
-// partStages is the part of `bench all` that two results are compared by.
-const partStages = "stages"
-
 // parts are what `bench all` measures, one after the other, each by a command of its own.
 var parts = []struct {
 	name, what string
@@ -21,7 +18,7 @@ var parts = []struct {
 	args       string
 	takes      string // of the flags of `bench all`
 }{
-	{partStages, "every stage and the whole path", suiteCommand, "", "brokers rounds messages dir"},
+	{"stages", "every stage and the whole path", suiteCommand, "", "brokers rounds messages dir"},
 	{"memory", "the whole path with messages of 10 KB, 1 MB and 10 MB: see the peak RSS", suiteCommand, "-stages path -shapes blobs_10k,blobs_1m,blobs_10m", "brokers rounds messages dir"},
 	{"values", "1,000 partition values at once, over several flushes", scenariosCommand, "-only values", "brokers rounds messages dir"},
 	{"partitions", "2,000 topic partitions", suiteCommand, "-stages path -shapes web_requests -partitions 2000", "brokers rounds messages dir"},

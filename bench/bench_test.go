@@ -140,8 +140,8 @@ func TestResultsSurviveSaving(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !reflect.DeepEqual(got.result, want) {
-		t.Errorf("got %+v, want %+v", got.result, want)
+	if got.machine != want.Machine || !reflect.DeepEqual(got.series, want.series()) {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 	want.Format++
 	if err := saveJSON(want, path); err != nil {

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -85,40 +88,66 @@ func compareFiles(args []string) error {
 	if err != nil {
 		return err
 	}
-	stages := len(before.Runs) > 0 && len(after.Runs) > 0
-	if before.Machine.CPU != after.Machine.CPU || before.Machine.Cores != after.Machine.Cores || stages && before.Settings.conditions() != after.Settings.conditions() {
-		fmt.Println("These were measured under different conditions: machine, messages, partitions, broker, compression or configuration differ.")
+	differ := differences(before, after)
+	if before.machine.CPU != after.machine.CPU || before.machine.Cores != after.machine.Cores {
+		differ = append([]string{fmt.Sprintf("machine: %s, %d cores; %s, %d cores", before.machine.CPU, before.machine.Cores, after.machine.CPU, after.machine.Cores)}, differ...)
 	}
-	figures := shared(before.Figures, after.Figures)
-	if stages || len(figures) == 0 {
-		if err := printComparison(os.Stdout, before.Machine.Commit, after.Machine.Commit, pick(before.result, variantNow), pick(after.result, variantNow)); err != nil {
+	if len(differ) > 0 {
+		fmt.Printf("These were measured under different conditions, before and after:\n  %s\n", strings.Join(differ, "\n  "))
+	}
+	figures := shared(before.figures, after.figures)
+	if len(figures) == 0 || len(pairs(before.series, after.series)) > 0 {
+		if err := printComparison(os.Stdout, before.machine.Commit, after.machine.Commit, before.series, after.series); err != nil {
 			return err
 		}
 	}
-	return printFigures(os.Stdout, before.Machine.Commit, after.Machine.Commit, figures)
+	return printFigures(os.Stdout, before.machine.Commit, after.machine.Commit, figures)
+}
+
+// differences tells of what both have, but not under the same conditions, those of the one and of the other.
+func differences(before, after saved) (all []string) {
+	tell := func(what string, a, b any) {
+		x, errX := json.Marshal(a)
+		y, errY := json.Marshal(b)
+		if text := fmt.Sprintf("%s: %s; %s", what, x, y); errX == nil && errY == nil && !bytes.Equal(x, y) && !slices.Contains(all, text) {
+			all = append(all, text)
+		}
+	}
+	for _, p := range pairs(before.series, after.series) {
+		tell(p[1].stage+" "+p[1].shape, p[0].under, p[1].under)
+	}
+	for _, b := range after.figures {
+		for _, a := range before.figures {
+			if a.Scenario == b.Scenario && a.Name == b.Name {
+				tell(b.Scenario, a.under, b.under)
+			}
+		}
+	}
+	return all
 }
 
 // sharedFigure has the values of one figure in two results, of all rounds.
 type sharedFigure struct {
 	figure
-	before, after []float64
+	before, after []float64 // sorted
 }
 
 // shared are the figures that both have. One that is nowhere above zero, such as a count of failures, has no ratio.
-func shared(before, after []figure) (all []sharedFigure) {
-	values := func(of figure, figures []figure) (v []float64) {
+func shared(before, after []savedFigure) (all []sharedFigure) {
+	values := func(of savedFigure, figures []savedFigure) (v []float64) {
 		for _, x := range figures {
 			if x.Scenario == of.Scenario && x.Name == of.Name && x.Value > 0 {
 				v = append(v, x.Value)
 			}
 		}
+		slices.Sort(v)
 		return v
 	}
 	for i, x := range after {
-		if slices.ContainsFunc(after[:i], func(y figure) bool { return y.Scenario == x.Scenario && y.Name == x.Name }) {
+		if slices.ContainsFunc(after[:i], func(y savedFigure) bool { return y.Scenario == x.Scenario && y.Name == x.Name }) {
 			continue
 		}
-		if s := (sharedFigure{x, values(x, before), values(x, after)}); len(s.before) > 0 && len(s.after) > 0 {
+		if s := (sharedFigure{x.figure, values(x, before), values(x, after)}); len(s.before) > 0 && len(s.after) > 0 {
 			all = append(all, s)
 		}
 	}
@@ -145,29 +174,39 @@ func pick(r result, variant string) []series {
 	return slices.DeleteFunc(r.series(), func(s series) bool { return s.variant != variant })
 }
 
+// pairs are what both have: the same stage, shape and number of topic partitions, before and after.
+func pairs(before, after []series) (all [][2]series) {
+	for _, b := range after {
+		if i := slices.IndexFunc(before, func(a series) bool {
+			return a.stage == b.stage && a.shape == b.shape && a.under.Partitions == b.under.Partitions
+		}); i >= 0 {
+			all = append(all, [2]series{before[i], b})
+		}
+	}
+	return all
+}
+
 // printComparison shows after/before for what both have.
 func printComparison(w io.Writer, nameBefore, nameAfter string, before, after []series) error {
 	_, _ = fmt.Fprintf(w, "\n%s / %s: ratio, with the interval that holds the true ratio\n\n", nameAfter, nameBefore)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(t, "stage\tshape\tCPU per message\tmessages/s\tpeak RSS\tconfidence\truns")
-	found := false
-	for _, b := range after {
-		i := slices.IndexFunc(before, func(a series) bool { return a.stage == b.stage && a.shape == b.shape })
-		if i < 0 {
-			continue
-		}
-		found = true
-		a := before[i]
+	_, _ = fmt.Fprintln(t, "stage\tshape\tpartitions\tCPU per message\tmessages/s\tpeak RSS\tconfidence\truns")
+	both := pairs(before, after)
+	if len(both) == 0 {
+		return errors.New("the two results have no stage, shape and number of partitions in common")
+	}
+	for _, p := range both {
+		a, b := p[0], p[1]
 		cpu := compareValues(a.values(run.cpuPerMillion), b.values(run.cpuPerMillion))
 		rate := compareValues(a.values(run.perSecond), b.values(run.perSecond))
-		rss := "-"
+		rss, partitions := "-", "-"
+		if b.under.Partitions > 0 {
+			partitions = fmt.Sprint(b.under.Partitions)
+		}
 		if a.runs[0].PeakRSS > 0 && b.runs[0].PeakRSS > 0 {
 			rss = compareValues(a.values(run.peakMiB), b.values(run.peakMiB)).String()
 		}
-		_, _ = fmt.Fprintf(t, "%s\t%s\t%v\t%v\t%s\t%.0f%%\t%d, %d\n", b.stage, b.shape, cpu, rate, rss, 100*cpu.Confidence, len(a.runs), len(b.runs))
-	}
-	if !found {
-		return errors.New("the two results have no stage and shape in common")
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%v\t%v\t%s\t%.0f%%\t%d, %d\n", b.stage, b.shape, partitions, cpu, rate, rss, 100*cpu.Confidence, len(a.runs), len(b.runs))
 	}
 	return t.Flush()
 }

@@ -58,16 +58,19 @@ func (m measurement) report(ctx context.Context) error {
 // settings are those that change the figures.
 type settings struct {
 	Messages    int64  `json:"messages"`
-	Rounds      int    `json:"rounds"`
-	Partitions  int    `json:"partitions"`
-	Compression string `json:"compression"`
-	Broker      string `json:"broker"`
+	Rounds      int    `json:"rounds,omitzero"`
+	Partitions  int    `json:"partitions,omitzero"`
+	Compression string `json:"compression,omitzero"`
+	Broker      string `json:"broker,omitzero"`
 	Config      string `json:"config,omitzero"`
 	Against     string `json:"against,omitzero"` // revision of the runs of variant "against"
 }
 
-// conditions are the settings that move the figures.
-func (s settings) conditions() settings {
+// conditions are the settings that move the figures of a stage: the others than path know no topic and no connector.
+func (s settings) conditions(stage string) settings {
+	if stage != stagePath {
+		return settings{Messages: s.Messages}
+	}
 	s.Rounds, s.Against = 0, ""
 	return s
 }
@@ -128,6 +131,7 @@ func (r run) peakMiB() float64 { return float64(r.PeakRSS) / (1 << 20) }
 // series are the runs of one stage, shape and variant.
 type series struct {
 	stage, shape, variant string
+	under                 settings // that move its figures
 	runs                  []run
 }
 
@@ -138,7 +142,7 @@ func (r result) series() []series {
 		i := slices.IndexFunc(all, func(s series) bool { return s.stage == x.Stage && s.shape == x.Shape && s.variant == x.Variant })
 		if i < 0 {
 			i = len(all)
-			all = append(all, series{stage: x.Stage, shape: x.Shape, variant: x.Variant})
+			all = append(all, series{stage: x.Stage, shape: x.Shape, variant: x.Variant, under: r.Settings.conditions(x.Stage)})
 		}
 		all[i].runs = append(all[i].runs, x)
 	}
@@ -208,40 +212,65 @@ func saveJSON(r any, path string) error {
 
 // saved is what two files are compared by: stages, figures of scenarios, or both.
 type saved struct {
-	result
-	Figures []figure `json:"figures"`
+	machine machine
+	series  []series // of the code of that commit
+	figures []savedFigure
 }
 
-// loadSaved reads a saved result of stages or scenarios, or one of everything: of that the part that has the stages, and all figures.
-func loadSaved(path string) (saved, error) {
-	var s saved
-	var all struct{ Parts []part[json.RawMessage] }
+var errNoStage = errors.New("its runs are of no stage")
+
+// savedFigure is a figure with what moves it.
+type savedFigure struct {
+	figure
+	under liveSettings
+}
+
+// loadSaved reads a saved result of stages or scenarios, or one of everything: of that all parts that are one of these.
+func loadSaved(path string) (s saved, err error) {
 	data, err := os.ReadFile(path)
+	var all struct {
+		Machine machine
+		Parts   []part[json.RawMessage]
+	}
 	if err == nil {
 		err = json.Unmarshal(data, &all)
 	}
-	var figures []figure
+	s.machine = all.Machine
+	if err == nil && len(all.Parts) == 0 {
+		err = s.add(data)
+	}
 	for _, p := range all.Parts {
-		var of struct{ Figures []figure }
-		if p.Name == partStages {
-			data = p.Result
-		} else if err == nil && len(p.Result) > 0 {
-			err = json.Unmarshal(p.Result, &of)
-			figures = append(figures, of.Figures...)
+		if err == nil && p.Error == "" {
+			if err = s.add(p.Result); errors.Is(err, errNoStage) {
+				err = nil // commits to one table and the log are for people to read
+			}
 		}
 	}
-	if err == nil {
-		err = json.Unmarshal(data, &s)
-	}
-	s.Figures = append(s.Figures, figures...)
-	if err == nil && s.Format != resultFormat {
-		err = fmt.Errorf("format %d is not known, only %d", s.Format, resultFormat)
-	}
-	if err == nil && len(s.Runs)+len(s.Figures) == 0 {
-		err = errors.New("there are no runs in it")
+	if err == nil && len(s.series)+len(s.figures) == 0 {
+		err = errors.New("it has no stages and no figures of scenarios")
 	}
 	if err != nil {
-		return s, fmt.Errorf("reading results %s: %w", path, err)
+		return s, fmt.Errorf("reading results %s: %w; compare takes what `bench`, `bench scenarios` and `bench all` save", path, err)
 	}
 	return s, nil
+}
+
+// add adds one result, of stages or of scenarios.
+func (s *saved) add(data []byte) error {
+	var stages result
+	var live liveResult
+	if err := errors.Join(json.Unmarshal(data, &stages), json.Unmarshal(data, &live)); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(stages.Runs, func(r run) bool { return !slices.Contains(allStages, r.Stage) }) {
+		return errNoStage
+	}
+	if stages.Format != resultFormat {
+		return fmt.Errorf("format %d is not known, only %d", stages.Format, resultFormat)
+	}
+	s.series = append(s.series, pick(stages, variantNow)...)
+	for _, f := range live.Figures {
+		s.figures = append(s.figures, savedFigure{f, live.liveSettings.conditions(f.Scenario)})
+	}
+	return nil
 }

@@ -61,12 +61,34 @@ type liveResult struct {
 	Format  int       `json:"format"`
 	At      time.Time `json:"at"`
 	Machine machine   `json:"machine"`
-	Rate    int64     `json:"messages_per_second"`
-	Seconds float64   `json:"seconds"`
-	Files   int64     `json:"files"`
-	Broker  string    `json:"broker"`
-	Config  string    `json:"config,omitzero"`
-	Figures []figure  `json:"figures"`
+	liveSettings
+	Figures []figure `json:"figures"`
+}
+
+// liveSettings are those that change the figures.
+type liveSettings struct {
+	Rate     int64   `json:"messages_per_second,omitzero"` // fresh
+	Seconds  float64 `json:"seconds,omitzero"`             // fresh and idle
+	Files    int64   `json:"files,omitzero"`               // start
+	Messages int64   `json:"messages,omitzero"`            // of a run of processes, values, grown and grown_long; 0 in files that were saved before it was said, on 2026-11-28
+	Broker   string  `json:"broker"`
+	Config   string  `json:"config,omitzero"`
+}
+
+// conditions are the settings that move the figures of a scenario.
+func (s liveSettings) conditions(scenario string) liveSettings {
+	c := liveSettings{Broker: s.Broker, Config: s.Config}
+	switch scenario {
+	case "fresh":
+		c.Rate, c.Seconds = s.Rate, s.Seconds
+	case "start":
+		c.Files = s.Files
+	case "idle":
+		c.Seconds = s.Seconds
+	default:
+		c.Messages = s.Messages
+	}
+	return c
 }
 
 func scenariosCommand(ctx context.Context, args []string) (m measurement, err error) {
@@ -115,7 +137,7 @@ func scenariosCommand(ctx context.Context, args []string) (m measurement, err er
 func (s *liveSuite) run(ctx context.Context) (liveResult, error) {
 	r := liveResult{
 		Format: resultFormat, At: time.Now().UTC().Truncate(time.Second), Machine: describeMachine(ctx, s.root),
-		Rate: s.rate, Seconds: s.length.Seconds(), Files: s.files, Broker: "real", Config: s.connectorYAML,
+		liveSettings: liveSettings{Rate: s.rate, Seconds: s.length.Seconds(), Files: s.files, Messages: s.scaleMessages, Broker: "real", Config: s.connectorYAML},
 	}
 	v, err := buildVariant(ctx, variantNow, s.root, filepath.Join(s.work, "now"))
 	if err != nil {
