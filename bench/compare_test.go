@@ -185,7 +185,7 @@ func TestSavedResultsLoad(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no results: %v", err)
 	}
-	others := regexp.MustCompile(`/(commits|peers|profile|profile-\w+)\.json$`)
+	others := regexp.MustCompile(`/(commits|peers|profile|profile-[\w-]+)\.json$`)
 	for _, file := range append(files, "results/baseline-2026-11-22.json", "results/log-2026-11-26.json") {
 		s, err := loadSaved(filepath.FromSlash(file))
 		if other := others.MatchString(filepath.ToSlash(file)) || strings.Contains(file, "log-"); (err != nil) != other {

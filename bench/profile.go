@@ -30,6 +30,7 @@ var profileRows = []struct {
 	{"Kafka client: records out of batches, checksums, pools", regexp.MustCompile(`twmb/franz-go`)},
 	{"lanes, dispatcher", regexp.MustCompile(`kafkadelta/(pipeline|batch|source)\.`)},
 	{"partition columns, files, commits", regexp.MustCompile(`kafkadelta/`)},
+	{"making the messages, which is not measured", regexp.MustCompile(`^main\.\(\*chunk\)\.fill`)}, // of decode and parquet
 	{"garbage collector, in the background", regexp.MustCompile(`^runtime\.(gcBgMarkWorker|bgsweep|bgscavenge)`)},
 }
 
