@@ -3,6 +3,8 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"kafkadelta/checkpoint"
@@ -26,6 +28,7 @@ type epoch struct {
 	units    []*sink.Unit
 	counted  map[*sink.Unit]tally              // for their messages
 	parts    map[checkpoint.Partition]struct{} // that messages were dispatched of
+	owned    []checkpoint.Partition            // when it was closed
 	spread   bool                              // over all lanes, since there was enough unread for them
 	ctx      context.Context                   //nolint:containedctx // of the commit; a revocation that runs out of time ends it
 	cancel   context.CancelFunc
@@ -94,6 +97,7 @@ func (d *dispatcher) flush() {
 	e.ctx, e.cancel = context.WithCancel(d.ctx)
 	e.waiting = len(d.lanes)
 	e.closed = d.Now()
+	e.owned = slices.Collect(maps.Keys(d.parts))
 	d.closing = e
 	d.epoch = newEpoch(e.id + 1)
 	for _, l := range d.lanes {
@@ -143,8 +147,8 @@ func (d *dispatcher) startCommitter() {
 		defer close(d.reports)
 		for e := range d.commits {
 			err := d.commit(e)
-			layout, _ := d.table.Layout(d.ctx) // none when the run is cut off, where nobody asks any more
-			d.tell(func() { d.committed(e, layout, err) })
+			unclaimed, layout, _ := d.table.Known(d.ctx, e.owned...) // none when the run is cut off, where nobody asks any more
+			d.tell(func() { d.committed(e, unclaimed, layout, err) })
 		}
 	})
 }
@@ -200,8 +204,8 @@ func (d *dispatcher) commit(e *epoch) error {
 }
 
 // committed takes note of what became of the closing epoch. Units may land in a table that has changed meanwhile; what
-// comes after them is read under the new layout.
-func (d *dispatcher) committed(e *epoch, layout *sink.Layout, err error) {
+// comes after them is read under the new layout, and partitions that others have touched are claimed again, also those that had nothing in the epoch (rule A3).
+func (d *dispatcher) committed(e *epoch, unclaimed []checkpoint.Partition, layout *sink.Layout, err error) {
 	d.closing = nil
 	if err != nil {
 		d.fail(err)
@@ -232,6 +236,7 @@ func (d *dispatcher) committed(e *epoch, layout *sink.Layout, err error) {
 	if layout != nil {
 		d.relayout(layout)
 	}
+	d.markReclaim(unclaimed...)
 	d.followAt = d.Now().Add(followInterval)
 	d.endAskAt = time.Time{}
 	d.finishEpoch(e)

@@ -352,6 +352,25 @@ func TestBusyWorkerFillsANewColumn(t *testing.T) {
 	})
 }
 
+// TestBusyWorkerClaimsAQuietPartitionAgain has another writer move the offset of a partition without messages, whose worker commits those of another all the time: it has no idle look.
+func TestBusyWorkerClaimsAQuietPartitionAgain(t *testing.T) {
+	scenario(t, 2, func(w *world) {
+		w.produce(1, 5)
+		k := w.start(func(s *setup) { s.Flush.Interval = time.Second })
+		w.landed()
+		w.foreign(fmt.Sprintf(`{"txn":{"appId":"%s-1","version":1}}`, stream))
+		begun, again := time.Now(), int64(0)
+		for ; again != 4 && time.Since(begun) < time.Minute; time.Sleep(time.Second) {
+			w.produce(0, 1)
+			again = w.txn(1)
+		}
+		if again != 4 {
+			t.Errorf("the table has offset %d of the quiet partition, which was to be read again to 4 (rule A3)", again)
+		}
+		k.stop()
+	})
+}
+
 func TestIdleWorkerSeesASchemaChangeAndAFence(t *testing.T) {
 	scenario(t, 1, func(w *world) {
 		w.produce(0, 5)

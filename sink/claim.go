@@ -85,6 +85,15 @@ func (t *Table) Follow(ctx context.Context, owned ...checkpoint.Partition) ([]ch
 	return t.unclaimed(owned), t.layout, nil
 }
 
+// Known is Follow by what is known of the log already, as after a commit, which has read what others made: a worker that commits all the time has no other look.
+func (t *Table) Known(ctx context.Context, owned ...checkpoint.Partition) ([]checkpoint.Partition, *Layout, error) {
+	if err := t.lock(ctx); err != nil {
+		return nil, nil, err
+	}
+	defer t.unlock()
+	return t.unclaimed(owned), t.layout, nil
+}
+
 // unclaimed are the partitions whose claim is fenced, and the owned ones without a claim.
 func (t *Table) unclaimed(owned []checkpoint.Partition) []checkpoint.Partition {
 	var parts []checkpoint.Partition

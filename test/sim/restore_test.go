@@ -282,12 +282,13 @@ func (w *world) restoreAtRest() {
 }
 
 // refuses waits until a process has ended because of a RESTORE, where it must. Where one request in a hundred fails, a log of hundreds of versions without a log
-// checkpoint is hardly ever read as a whole; so after a while none does.
+// checkpoint is hardly ever read as a whole; so after a while none does, and Kafka is there.
 func (w *world) refuses(p *process, must bool) {
 	over := func() bool { return p.ended() || w.broken() }
 	w.waitFor(over, 2*time.Minute)
 	if !over() {
 		p.set(trouble{slow: w.usual.slow})
+		p.kafka.heal()
 		w.waitFor(over, time.Minute)
 		p.set(w.usual)
 	}
