@@ -11,6 +11,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -106,10 +107,11 @@ func (t *Table) Commit(ctx context.Context, tx *Transaction) (Outcome, error) {
 	}
 	tx.attempts = append(tx.attempts, id)
 	tx.open = version + 1
+	asked := t.opts.Now()
 	err = t.store.PutIfAbsent(ctx, commitName(version), data)
 	switch {
 	case err == nil:
-		return t.landed(ctx, tx, landed)
+		return t.landed(ctx, tx, landed, asked)
 	case errors.Is(err, fs.ErrExist):
 		return t.settle(ctx, tx, version)
 	}
@@ -132,9 +134,11 @@ func (t *Table) settle(ctx context.Context, tx *Transaction, version int64) (Out
 // landed is told that the version is this transaction's, and believes it (rule C7) if the version before was known to be the
 // newest less than freshFor ago. Later a listing has to show it as the newest: a put that is that late may have taken a name
 // that was free again, because the log was cleaned up to there, and nobody would ever read it. What is told wrongly to be gone
-// costs the work of one flush, and nothing else.
-func (t *Table) landed(ctx context.Context, tx *Transaction, c *Commit) (Outcome, error) {
+// costs the work of one flush, and nothing else. The version was the newest at some time since that asked, and not up to the answer: others may have gone on while it was under way. One that
+// was read (the zero asked) may have been followed by others for long.
+func (t *Table) landed(ctx context.Context, tx *Transaction, c *Commit, asked time.Time) (Outcome, error) {
 	if !t.fresh() {
+		asked = t.opts.Now()
 		l, err := listLog(ctx, t.store, c.Version)
 		if err != nil {
 			return Unknown, fmt.Errorf("committing version %d: it is there, looking whether it is the newest: %w", c.Version, err)
@@ -143,7 +147,10 @@ func (t *Table) landed(ctx context.Context, tx *Transaction, c *Commit) (Outcome
 			return Unknown, fmt.Errorf("committing version %d: the answer came after others had gone on to version %d: %w", c.Version, l.newest(), ErrMissingCommit)
 		}
 	}
-	tx.open, t.latest = 0, t.opts.Now()
+	tx.open = 0
+	if !asked.IsZero() {
+		t.latest = asked
+	}
 	if err := t.follow(c); err != nil {
 		return Committed, err
 	}
@@ -155,7 +162,7 @@ func (t *Table) landed(ctx context.Context, tx *Transaction, c *Commit) (Outcome
 // no attempt at this version can land any more.
 func (t *Table) judge(ctx context.Context, tx *Transaction, c *Commit) (Outcome, error) {
 	if c.Info != nil && slices.Contains(tx.attempts, c.Info.TxnID) {
-		return t.landed(ctx, tx, c)
+		return t.landed(ctx, tx, c, time.Time{})
 	}
 	tx.open = 0
 	return Conflict, nil

@@ -64,6 +64,24 @@ func TestLateAnswerOfTheNewestVersion(t *testing.T) {
 	b.want(u, sink.Landed)
 }
 
+// TestTheNewestIsKnownSinceThePut has the answer of a put take 55 s, in which others go on. What they made may be cleaned a minute after that, when the answer is 50 s old: the
+// next put, into the hole, is not to be believed.
+func TestTheNewestIsKnownSinceThePut(t *testing.T) {
+	b := newBench(t)
+	table := b.owner(1)
+	b.beforePut(func() { b.passed.Add(int64(55 * time.Second)) })
+	b.commit(table, b.unit(table, span(0, 0, 3)))
+	next := b.unit(table, span(0, 3, 3))
+	stands := b.version()
+	for range 2 {
+		b.foreign(stranger)
+	}
+	b.logCheckpoint(stands, stands+1)
+	b.passed.Add(-int64(10 * time.Second)) // that was a minute since the answer
+	b.commit(table, next)
+	b.want(next, sink.Dropped)
+}
+
 func TestLateAnswerOfAnAppend(t *testing.T) {
 	for id, want := range map[string]string{"": "table history", "app": ""} {
 		b := newBench(t)
