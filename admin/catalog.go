@@ -38,7 +38,7 @@ func Tables(ctx context.Context, catalog delta.LogStore, stream string) ([]strin
 // then each table is verified by itself, and each span of the catalog has to have its rows in them. What the catalog has decided last may be on
 // its way, if what brings it is there.
 func VerifyCatalog(ctx context.Context, catalog delta.LogStore, stream string, open OpenStore, o Options) (*Report, []TableReport, error) {
-	v, err := verify(ctx, catalog, o)
+	v, err := verify(ctx, catalog, o, nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -54,13 +54,13 @@ func VerifyCatalog(ctx context.Context, catalog delta.LogStore, stream string, o
 		return nil, nil, fmt.Errorf("table %s: %w", key, err)
 	}
 	o.Kafka, o.Letters, o.Since, o.Until = nil, nil, -1, -1
-	reports := []TableReport{}
+	reports, book := []TableReport{}, newLetterBook(v.ledger, stream)
 	for _, key := range keys { // after the catalog, so that what it tells of them is there, or on its way
 		store, err := open(ctx, key)
 		if err != nil {
 			return nil, nil, err
 		}
-		table, err := verify(ctx, store, o)
+		table, err := verify(ctx, store, o, book)
 		if errors.Is(err, delta.ErrNotTable) {
 			v.faults.add(Finding{Kind: MissingFile, Stream: stream, Text: fmt.Sprintf("table %s, which the catalog knows, is not there", key)})
 			c.consigned.broken[key] = errNotThere
@@ -130,9 +130,11 @@ func (c *catalogCheck) add(key string, table *verifier) {
 // compare takes the catalog's slots as they are after the tables were read.
 func (c *catalogCheck) compare(now map[int32]int64) {
 	pending := map[int32]Pending{}
-	for _, p := range c.consigned.pending(c.slots, now) {
+	all := c.consigned.pending(c.slots, now)
+	for _, p := range all {
 		pending[p.Partition] = p
 	}
+	c.pendingReplay(all)
 	var tracks []*track
 	for _, t := range c.tracks {
 		if t.name == c.stream {

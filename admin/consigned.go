@@ -43,9 +43,12 @@ type consignment struct {
 	spans   map[string][]checkpoint.Span // by table, with the rows that it gets; none where its note is not there
 }
 
+// ofReplay stands in the place of a partition for what a replay of dead letters has made.
+const ofReplay = -1
+
 // Pending is what tables lack of a partition's rows that the catalog has decided about.
 type Pending struct {
-	Partition int32
+	Partition int32    // -1: of those that a replay of dead letters has made
 	Tables    []string // that lack them; none where the manifest is gone
 	Rows      int64    // that they lack, as far as their notes tell
 	Broken    string   // why it can't be told of some table whether it lacks any; "" if it can of all
@@ -53,12 +56,14 @@ type Pending struct {
 	First     int64    // of the offsets of rows that are lost; -1 where nothing tells
 }
 
-// slotsOf are the manifests that the txns of a catalog, or of one of its tables, name, by partition.
+// slotsOf are the manifests that the txns of a catalog, or of one of its tables, name, by partition, or ofReplay.
 func slotsOf(stream string, txns iter.Seq[delta.Txn]) map[int32]int64 {
 	slots := map[int32]int64{}
 	for txn := range txns {
 		if partition, ok := checkpoint.RowsOf(stream, txn.AppID); ok {
 			slots[partition] = txn.Version
+		} else if txn.AppID == checkpoint.ReplayedRowsAppID(stream) {
+			slots[ofReplay] = txn.Version
 		}
 	}
 	return slots
@@ -175,10 +180,10 @@ func (c *consigned) pending(tables map[string]map[int32]int64, now map[int32]int
 				spans = m.unit
 			}
 			for _, s := range spans {
-				if s.ID != partition || s.Rows+s.Routed == 0 {
+				if s.ID != partition && partition != ofReplay || s.Rows+s.Routed == 0 {
 					continue
 				}
-				if p.Rows += s.Rows; m.lost[key] != "" {
+				if p.Rows += s.Rows; m.lost[key] != "" && partition != ofReplay {
 					p.First = s.First // the same for all: it is the catalog's unit
 				}
 			}

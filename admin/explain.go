@@ -290,7 +290,7 @@ func (e *explainer) tell() {
 		}
 	}
 	switch {
-	case len(e.tracks) == 0:
+	case len(e.tracks) == 0 && live == 0:
 		e.set(OtherTable, "no stream of the table has partition %d", e.e.Partition)
 	case live > 0:
 		e.set(InTable, "it is in %s", e.rowsText())
@@ -303,6 +303,9 @@ func (e *explainer) tell() {
 	case e.e.letter() != nil:
 		l := e.e.letter()
 		e.set(DeadLetter, "%s; it is a dead letter since %s: %s%s: %s", e.spanText(), l.Time.UTC().Format(time.RFC3339), l.Reason, at(l.FieldPath), l.Error)
+		if l.Replayed {
+			e.e.Text += "; it was replayed, and this table has no row of it: one of those that it is the catalog of may have"
+		}
 	case len(e.e.Spans) > 0 && e.isAhead():
 		t := e.tracks[len(e.tracks)-1]
 		e.set(NotReached, "%s, and it has no row since; the stream was rewound to offset %d, and has not come to it again: the table has taken the offsets up to %d, by its txn %s", e.spanText(), t.pin, t.txn, checkpoint.AppID(t.name, t.ID))

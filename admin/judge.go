@@ -180,7 +180,7 @@ func (v *verifier) countSpan(t *track, s *span) {
 	t.found += t.have.count(s.first, s.next)
 	lacking := s.rows - t.there(s)
 	switch {
-	case lacking < 0 && t.replayed.count(s.first, s.next)-lacking <= s.dead && v.replays(t.name):
+	case lacking < 0 && v.surplus(t, s, -lacking):
 	case lacking < 0 && v.excused(t, s, -lacking):
 	case lacking < 0:
 		v.faultOffsets(t, RowCount, s.first, s.next, "offsets [%d, %d) of %s have %d rows, but the span counts %d",

@@ -8,7 +8,6 @@ import (
 	"iter"
 	"math"
 	"slices"
-	"strings"
 	"sync"
 
 	"kafkadelta/checkpoint"
@@ -298,9 +297,6 @@ func recordOf(e *delta.HistoryEntry) (record checkpoint.CommitRecord, err error)
 	return record, nil
 }
 
-// replaySuffix ends the app ids of replays.
-var replaySuffix = checkpoint.ReplayAppID("")
-
 // commit takes one version.
 func (l *ledger) commit(e delta.HistoryEntry) {
 	record, err := recordOf(&e)
@@ -308,12 +304,13 @@ func (l *ledger) commit(e delta.HistoryEntry) {
 		l.faults.add(Finding{Kind: BrokenRecord, Version: &e.Version, Text: err.Error()})
 		return
 	}
+	replays := slices.ContainsFunc(e.Txns, func(txn delta.Txn) bool { return checkpoint.BringsReplay(txn.AppID) })
 	ours := len(record.Units) > 0
 	for _, u := range record.Units {
 		l.register(u, e.Version, "")
 	}
 	if ours {
-		l.checkAdds(e.Version, record)
+		l.checkAdds(e.Version, record, replays)
 	}
 	l.checkTxns(e, record, ours)
 	restores := e.Info != nil && replaces(e.Info.Operation)
@@ -330,7 +327,6 @@ func (l *ledger) commit(e delta.HistoryEntry) {
 		}
 		l.others = append(l.others, o)
 	}
-	replays := slices.ContainsFunc(e.Txns, func(txn delta.Txn) bool { return strings.HasSuffix(txn.AppID, replaySuffix) })
 	for i, a := range l.adds {
 		u := int32(-1)
 		if a.tag >= 0 {
@@ -442,10 +438,13 @@ func (l *ledger) unitOf(tag, path string) int32 {
 	return l.register(u, -1, nameOf(path))
 }
 
-// checkAdds compares the files of a commit of the connector with its units.
-func (l *ledger) checkAdds(version int64, record checkpoint.CommitRecord) {
+// checkAdds compares the files of a commit of the connector with its units. Beside them may be files of a replay, which have no tags.
+func (l *ledger) checkAdds(version int64, record checkpoint.CommitRecord, replays bool) {
 	rows := map[string]int64{}
 	for _, a := range l.adds {
+		if a.tag < 0 && replays {
+			continue
+		}
 		id := ""
 		if a.tag >= 0 {
 			u, err := checkpoint.DecodeUnit(l.tags[a.tag])

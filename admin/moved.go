@@ -56,6 +56,9 @@ func (p *placer) ofOthers(b *batch, i, n int) {
 			}
 			covered = true
 			if taken = p.give(t, o, dead); taken {
+				if p.job.replay && !dead && p.v.book != nil && !p.ofReplay(o, true) {
+					p.v.fault(p.finding(OutsideSpan, o, fmt.Sprintf("%s has a row of %s offset %d, as one of a replay, and the catalog has no dead letter left there", p.job.name, p.at, o)))
+				}
 				if p.job.moved && slices.ContainsFunc(p.tracks[:at], func(e *track) bool { return o < e.floor || e.covers(o, true) }) {
 					t.mu.Lock()
 					t.loose.add(o)
@@ -66,6 +69,7 @@ func (p *placer) ofOthers(b *batch, i, n int) {
 		}
 		switch {
 		case dead || taken:
+		case p.ofReplay(o, covered):
 		case len(p.tracks) == 0, o < p.origin:
 			p.strangers++
 		case covered:

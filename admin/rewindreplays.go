@@ -14,6 +14,9 @@ import (
 // checkReplays refuses what would lose dead letters: a RESTORE has taken the rows of a replay, and left their marks in the dead-letter
 // table. Those messages are below the offsets to go on from, so that they are not read again, and marked, so that they are not replayed again.
 func (p *RewindPlan) checkReplays(ctx context.Context, store delta.LogStore, restored *restoration) error {
+	if p.r.Routed.Open != nil {
+		return p.checkReplaysOfTables(ctx, store)
+	}
 	now, ever := p.table.Txn(checkpoint.ReplayAppID(p.r.Name))
 	if restored == nil || !ever {
 		return nil
@@ -144,4 +147,39 @@ func marksWhere(lost []letterKey, since time.Time) string {
 		places = append(places, fmt.Sprintf("(%d, %d, %d)", k.partition, k.offset, k.generation))
 	}
 	return fmt.Sprintf("(partition, `offset`, generation) IN (%s)", strings.Join(places, ", "))
+}
+
+// checkReplaysOfTables is checkReplays for a catalog, whose own RESTORE takes no rows: it refuses where one of a table has taken those of a replay, and the catalog was not rewound since.
+func (p *RewindPlan) checkReplaysOfTables(ctx context.Context, store delta.LogStore) error {
+	slot := checkpoint.ReplayedRowsAppID(p.r.Name)
+	return p.r.Routed.each(ctx, store, p.r.Name, func(key string, of delta.LogStore) error {
+		table, err := openForWriting(ctx, of, p.r.Writer)
+		if err != nil {
+			return err
+		}
+		now, ever := table.Txn(slot)
+		if gen, _ := table.Txn(checkpoint.GenerationAppID(p.r.Name)); !ever || gen.Version < p.Generation-1 {
+			return nil
+		}
+		restored, _, err := restoredSince(ctx, of, table, table.Version(), p.r.Name)
+		if err != nil || restored == nil {
+			return err
+		}
+		why := "it has taken rows of dead letters that were replayed"
+		if restored.to >= 0 {
+			then, err := delta.OpenSnapshot(ctx, of, restored.to)
+			if err == nil {
+				if txn, ok := then.Txn(slot); ok && txn.Version == now.Version {
+					return nil
+				}
+			}
+		} else {
+			why = "nothing tells whether " + why
+		}
+		return &checkpoint.RefusedError{
+			Cause: fmt.Sprintf("%s, and %s, which would not be replayed again", restored.text, why),
+			Remedy: fmt.Sprintf("find out which of those that `connector dead-letters list --replayed` shows have no row in any table, and take their marks out of the dead-letter table (DELETE FROM ... WHERE reason = 'replayed' AND connector = '%s' AND ...); "+
+				"rewind with --force, and run `connector dead-letters replay`, which makes rows of them again", p.r.Name),
+		}
+	})
 }

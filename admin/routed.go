@@ -83,11 +83,15 @@ func catalogsOf(stream string, txns iter.Seq[delta.Txn]) (ids []string) {
 }
 
 func (p Pending) String() string {
+	of := fmt.Sprintf("partition %d", p.Partition)
+	if p.Partition == ofReplay {
+		of = "dead letters that were replayed,"
+	}
 	switch {
 	case p.Broken != "":
-		return fmt.Sprintf("whether tables lack rows of partition %d that the catalog has decided about can't be told: %s", p.Partition, p.Broken)
+		return fmt.Sprintf("whether tables lack rows of %s that the catalog has decided about can't be told: %s", of, p.Broken)
 	case p.Lost != "":
-		return fmt.Sprintf("rows of partition %d that the catalog has decided about can't come to their tables any more: %s", p.Partition, p.Lost)
+		return fmt.Sprintf("rows of %s that the catalog has decided about can't come to their tables any more: %s", of, p.Lost)
 	}
-	return fmt.Sprintf("rows of partition %d that the catalog has decided about are on their way to %s", p.Partition, strings.Join(p.Tables, ", "))
+	return fmt.Sprintf("rows of %s that the catalog has decided about are on their way to %s", of, strings.Join(p.Tables, ", "))
 }

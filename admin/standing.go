@@ -18,8 +18,9 @@ type Standing struct {
 	unknown    int64                           // of the generations up to it nothing tells which are in the table since a RESTORE
 }
 
-// StandingOf reads the stream's rewinds and RESTOREs in the log of its table, newest first, as far back as the first rewind.
-func StandingOf(ctx context.Context, store delta.LogStore, name string) (*Standing, error) {
+// StandingOf reads the stream's rewinds and RESTOREs in the log of its table, newest first, as far back as the first rewind. A RESTORE of a catalog takes back no row of
+// its tables, so that it does not count.
+func StandingOf(ctx context.Context, store delta.LogStore, name string, catalog bool) (*Standing, error) {
 	snap, err := delta.OpenSnapshot(ctx, store, -1)
 	if err != nil {
 		return nil, err
@@ -55,7 +56,7 @@ func StandingOf(ctx context.Context, store delta.LogStore, name string) (*Standi
 			oldest = 0 // what came before is of the first generation
 			break
 		}
-		if e.Info != nil && replaces(e.Info.Operation) {
+		if !catalog && e.Info != nil && replaces(e.Info.Operation) {
 			restores = append(restores, restore{e.Version, number(e.Info.OperationParameters["version"])})
 		}
 	}

@@ -42,7 +42,7 @@ func TestStandingAfterARestore(t *testing.T) {
 					f.cleanBefore(version)
 				}
 			}
-			s, err := admin.StandingOf(t.Context(), f.store, stream)
+			s, err := admin.StandingOf(t.Context(), f.store, stream, false)
 			f.check(err)
 			for l, want := range tt.want {
 				if got := s.Has(l.generation, 0, l.offset); got != want {

@@ -45,18 +45,20 @@ type Progress struct {
 // Verify checks that each message is in the table exactly once, as far as that can be told from what is left of it. The
 // error says that it could not be done at all; what was found is in the report.
 func Verify(ctx context.Context, store delta.LogStore, o Options) (*Report, error) {
-	v, err := verify(ctx, store, o)
+	v, err := verify(ctx, store, o, nil)
 	if err != nil {
 		return nil, err
 	}
 	return v.report(), nil
 }
 
-func verify(ctx context.Context, store delta.LogStore, o Options) (*verifier, error) {
-	v := &verifier{ledger: newLedger(store, o.Progress), opts: o}
+// verify is Verify. The book is that of the catalog whose table it is; nil for none.
+func verify(ctx context.Context, store delta.LogStore, o Options, book *letterBook) (*verifier, error) {
+	v := &verifier{ledger: newLedger(store, o.Progress), opts: o, book: book}
 	if err := v.load(ctx, o.Since, o.Until); err != nil {
 		return nil, fmt.Errorf("reading the table's log: %w", err)
 	}
+	v.follows = v.follower()
 	name := o.Column
 	if name == "" {
 		name = DefaultColumn
@@ -85,6 +87,8 @@ type verifier struct {
 	opts    Options
 	columns columns
 	offsets bool // the rows tell their offsets
+	book    *letterBook
+	follows bool // replays have brought rows that a catalog has decided about
 
 	mu         sync.Mutex // guards what follows, faults and units while files are read
 	files      int64

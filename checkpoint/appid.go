@@ -99,10 +99,20 @@ func RowsAppID(name string, partition int32) string {
 	return name + rowsMark + strconv.FormatInt(int64(partition), 10)
 }
 
-// IsRows tells whether an app id is one of RowsAppID of the stream `name`.
+// ReplayedRowsAppID is the app id of the txn that names the last rows that a replay of dead letters has divided among tables: <name>#rows/replay. Its version is
+// that of RowsAppID, in the catalog and in its tables.
+func ReplayedRowsAppID(name string) string { return name + rowsMark + "replay" }
+
+// BringsReplay tells whether an app id is that of a txn by which a version brings rows of a replay of dead letters, of any stream: one of ReplayAppID, or of
+// ReplayedRowsAppID.
+func BringsReplay(appID string) bool {
+	return strings.HasSuffix(appID, ReplayAppID("")) || strings.HasSuffix(appID, ReplayedRowsAppID(""))
+}
+
+// IsRows tells whether an app id is one of RowsAppID, or ReplayedRowsAppID, of the stream `name`.
 func IsRows(appID, name string) bool { return strings.HasPrefix(appID, name+rowsMark) }
 
-// IsRowsOfAny tells whether an app id is one of RowsAppID of some stream.
+// IsRowsOfAny tells whether an app id is one of RowsAppID, or ReplayedRowsAppID, of some stream.
 func IsRowsOfAny(appID string) bool { return strings.Contains(appID, rowsMark) }
 
 // IsSlot tells whether an app id is one that names what the stream `name` has decided about in other tables: rows, dead letters, or marks of a replay.

@@ -20,10 +20,12 @@ import (
 	"kafkadelta/sink"
 )
 
-// router divides a lane's rows among tables. The rows of one unit have one manifest. Nothing is done for each message but to compare its values
+// router divides the rows of a lane, or of a replay, among tables. The rows of one unit have one manifest. Nothing is done for each message but to compare its values
 // with those of the message before.
 type router struct {
-	d       *dispatcher
+	ctx     context.Context //nolint:containedctx // of what is written when it turns to another layout
+	tables  *tables
+	lanes   func() int // that share the open files
 	uploads *sink.Uploads
 	layout  *sink.Layout // of the catalog, which rows are written under
 	keys    []keyColumn
@@ -76,7 +78,11 @@ func (d *dispatcher) newRouter(layout *sink.Layout, uploads *sink.Uploads) (*rou
 	if d.tables == nil {
 		return nil, nil
 	}
-	r := &router{d: d, uploads: uploads, divider: d.table.NewDivider(len(d.tables.Parts))}
+	return newRouter(d.ctx, d.tables, func() int { return len(d.lanes) }, layout, uploads)
+}
+
+func newRouter(ctx context.Context, t *tables, lanes func() int, layout *sink.Layout, uploads *sink.Uploads) (*router, error) {
+	r := &router{ctx: ctx, tables: t, lanes: lanes, uploads: uploads, divider: t.catalog.NewDivider(len(t.Parts))}
 	r.begin()
 	return r, r.adopt(layout)
 }
@@ -90,19 +96,19 @@ func (r *router) begin() {
 // adopt finds the parts' values under a layout. What is open goes on under it, as far as the tables can follow.
 func (r *router) adopt(layout *sink.Layout) error {
 	if r.layout != nil {
-		if err := r.divider.Rest(r.writer(r.d.ctx)); err != nil {
+		if err := r.divider.Rest(r.writer(r.ctx)); err != nil {
 			return err
 		}
 	}
 	keys, fields := []keyColumn{}, []arrow.Field{}
-	for _, p := range r.d.tables.Parts {
+	for _, p := range r.tables.Parts {
 		k, t, err := placeKey(p, layout.Schema)
 		if err != nil {
 			return routeError(err)
 		}
 		keys, fields = append(keys, k), append(fields, arrow.Field{Name: p.String(), Type: t, Nullable: true})
 	}
-	if err := r.d.tables.checkRoute(layout); err != nil {
+	if err := r.tables.checkRoute(layout); err != nil {
 		return err
 	}
 	r.layout, r.keys, r.schema = layout, keys, arrow.NewSchema(fields, nil)
@@ -345,14 +351,14 @@ func (r *router) destination(ctx context.Context, value []byte, keys arrow.Recor
 		return to, nil
 	}
 	texts := sink.KeyTexts(keys, row)
-	key, err := r.d.tables.Key(texts)
+	key, err := r.tables.Key(texts)
 	if err != nil {
 		return r.noTable(value, reasonTableName, err), nil
 	}
 	to := r.byKey[key]
 	if to == nil {
-		if err := r.d.tables.meet(ctx, key); errors.Is(err, errTooMany) {
-			return r.noTable(value, reasonTooManyTables, fmt.Errorf("table %s would be one more than table.max_tables (%d)", key, r.d.tables.MaxTables)), nil
+		if err := r.tables.meet(ctx, key); errors.Is(err, errTooMany) {
+			return r.noTable(value, reasonTooManyTables, fmt.Errorf("table %s would be one more than table.max_tables (%d)", key, r.tables.MaxTables)), nil
 		} else if err != nil {
 			return nil, err
 		}
@@ -415,7 +421,7 @@ func (r *router) openAll(ctx context.Context) error {
 }
 
 func (r *router) openOne(ctx context.Context, to *destination) (err error) {
-	if to.table, err = r.d.tables.get(ctx, to.key); err == nil {
+	if to.table, err = r.tables.get(ctx, to.key); err == nil {
 		to.layout, err = to.table.Newest(ctx)
 	}
 	if err == nil {
@@ -457,7 +463,7 @@ func (r *router) note(to *destination) {
 	if to.writer != nil {
 		open, memory = to.writer.Open(), to.writer.Memory()
 	}
-	r.d.tables.files.Add(int64(open - to.open))
+	r.tables.files.Add(int64(open - to.open))
 	r.open += open - to.open
 	r.memory += memory - to.memory
 	to.open, to.memory = open, memory
@@ -466,10 +472,10 @@ func (r *router) note(to *destination) {
 // makeRoom finishes the files of the tables that take most, while the files of all lanes are too many, of which each has its part, or those of
 // this one take too much memory together.
 func (r *router) makeRoom() error {
-	part := max(r.d.tables.MaxOpen/len(r.d.lanes), 1)
+	part := max(r.tables.MaxOpen/r.lanes(), 1)
 	for {
-		tooMany := r.open > part && r.d.tables.files.Load() > int64(r.d.tables.MaxOpen)
-		if !tooMany && r.memory <= r.d.table.OpenMemory() {
+		tooMany := r.open > part && r.tables.files.Load() > int64(r.tables.MaxOpen)
+		if !tooMany && r.memory <= r.tables.catalog.OpenMemory() {
 			return nil
 		}
 		var most *destination
@@ -506,7 +512,7 @@ func (r *router) seal(ctx context.Context, spans []checkpoint.Span) (func(contex
 	if err := r.divider.Rest(r.writer(ctx)); err != nil {
 		return nil, err
 	}
-	f := &sealedTables{catalog: r.d.table, manifest: r.manifest, origin: r.d.tables.origin()}
+	f := &sealedTables{catalog: r.tables.catalog, manifest: r.manifest, origin: r.tables.origin()}
 	for _, key := range slices.Sorted(maps.Keys(r.byKey)) {
 		to := r.byKey[key]
 		if to.writer == nil {

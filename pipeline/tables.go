@@ -66,6 +66,7 @@ type tables struct {
 	cut     context.CancelFunc
 	catalog *sink.Table
 	pinned  atomic.Pointer[pinned]
+	replay  bool          // its rows are those of dead letters
 	files   atomic.Int64  // that are open, of all lanes
 	closing chan struct{} // has room for those that are closed side by side
 
@@ -104,16 +105,21 @@ func (d *dispatcher) openTables(ctx, work context.Context) error {
 	}
 	events := d.tableEvents()
 	events.Creating = nil // the catalog was asked for
-	t := &tables{
-		Routing: *d.Routing, name: d.Name, events: events, now: d.Now, log: d.Log, work: work, catalog: d.table, closing: make(chan struct{}, atOnce),
-		open: map[string]*openTable{}, opening: map[string]chan struct{}{}, known: map[string]bool{}, others: map[string]string{},
-	}
+	t, err := newTables(ctx, work, &tables{Routing: *d.Routing, name: d.Name, events: events, now: d.Now, log: d.Log, catalog: d.table})
+	d.tables = t
+	return err
+}
+
+// newTables completes what is given.
+func newTables(ctx, work context.Context, t *tables) (*tables, error) {
+	t.work, t.closing = work, make(chan struct{}, atOnce)
+	t.open, t.opening, t.known, t.others = map[string]*openTable{}, map[string]chan struct{}{}, map[string]bool{}, map[string]string{}
 	t.until, t.cut = context.WithCancel(work)
 	if err := t.look(ctx); err != nil {
-		return err
+		t.cut()
+		return nil, err
 	}
-	d.tables = t
-	return nil
+	return t, nil
 }
 
 // look asks the catalog which tables it knows by now.
@@ -286,7 +292,7 @@ func (t *tables) origin() sink.Origin {
 	if p := t.pinned.Load(); p != nil {
 		o = p.origin
 	}
-	o.Name, o.Generation = t.name, t.catalog.Generation()
+	o.Name, o.Generation, o.Replay = t.name, t.catalog.Generation(), t.replay
 	return o
 }
 

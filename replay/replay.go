@@ -1,7 +1,8 @@
 // Package replay makes rows of dead letters that can become some by now (rule D6).
 //
 // It promises that each is a row exactly once, wherever a replay dies, and however many run at once, beside workers or not: rows and a parcel
-// of marks are decided about by one commit of the stream's table, on condition that no replay has landed since the dead letters were read.
+// of marks are decided about by one commit of the stream's table, on condition that no replay has landed since the dead letters were read. Where that table is a
+// catalog, the rows follow from the commit as well.
 package replay
 
 import (
@@ -41,6 +42,8 @@ type Options struct {
 	Name    string      // of the stream
 	Stream  *sink.Table // of messages
 	Letters *sink.Table // of dead letters
+	// Tables are those that the rows go to where Stream is a catalog; nil where they go into Stream. Run opens and closes them.
+	Tables *pipeline.Division
 	// Read visits the stream's letters that are wanted, as of the newest version of the dead-letter table, until visit answers false.
 	Read func(ctx context.Context, visit func(*admin.Letter) bool) error
 	// Standing reads what rewinds have left alone, in the newest version of the stream's table.
@@ -80,7 +83,8 @@ type replayer struct {
 	found    map[place]int64 // generations in which what is replayed was found to be bad
 	replayed int64
 	former   int64
-	last     int64 // replay, of those whose marks were read, or our own since
+	last     int64      // replay, of those whose marks were read, or our own since
+	landed   *sink.Unit // whose rows are to be brought to their tables; nil for none
 }
 
 // Run replays part after part until nothing is left that was not tried. Each part is read in a version of the dead-letter table that has
@@ -110,6 +114,16 @@ func (r *replayer) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if r.Tables != nil {
+		defer func() {
+			closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+			defer cancel()
+			r.Tables.Close(closing)
+		}()
+		if err := r.Tables.Open(ctx, context.WithoutCancel(ctx)); err != nil {
+			return err
+		}
+	}
 	for partitions := slices.Sorted(maps.Keys(next)); ; {
 		if more, err := r.pass(ctx, partitions); err != nil || !more {
 			return err
@@ -117,10 +131,33 @@ func (r *replayer) run(ctx context.Context) error {
 	}
 }
 
+// settle brings the tables that follow the stream's what that has decided about: first rows, so that no mark is there before its row, unless a worker has been faster.
+func (r *replayer) settle(ctx context.Context, partitions []int32) (map[string]int64, error) {
+	rows := map[string]int64{}
+	if r.Tables != nil {
+		var err error
+		if rows, err = r.Tables.Settle(ctx); err != nil {
+			return nil, err
+		}
+		if r.landed != nil {
+			if err := r.Tables.Landed(ctx, r.landed); err != nil {
+				return nil, err
+			}
+			r.landed = nil
+		}
+	}
+	slots, err := sink.Settle(ctx, r.Stream, r.Letters, partitions)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(slots, rows)
+	return slots, nil
+}
+
 // pass reads the dead-letter table once, and replays what was not tried, part after part. Where another replay or a rewind came in between, it ends early, since what it has
 // read lacks the marks of that. more tells whether it has found anything: another pass finds nothing more, or what came meanwhile.
 func (r *replayer) pass(ctx context.Context, partitions []int32) (more bool, err error) {
-	settled, err := sink.Settle(ctx, r.Stream, r.Letters, partitions)
+	settled, err := r.settle(ctx, partitions)
 	if err != nil {
 		return false, err
 	}
@@ -134,7 +171,7 @@ func (r *replayer) pass(ctx context.Context, partitions []int32) (more bool, err
 	bytes := 0
 	land := func() bool {
 		more = true
-		if settled, err = sink.Settle(ctx, r.Stream, r.Letters, partitions); err != nil || r.lastReplay(settled) != r.last || r.Stream.Generation() != generation {
+		if settled, err = r.settle(ctx, partitions); err != nil || r.lastReplay(settled) != r.last || r.Stream.Generation() != generation {
 			return false
 		}
 		err = r.replay(ctx, part, settled, generation)
@@ -250,7 +287,15 @@ func (r *replayer) replayUnder(ctx context.Context, layout *sink.Layout, letters
 		defer cancel()
 		p.rows.Abort(cleanup) // of nothing, after all went well
 		p.marks.Abort(cleanup)
+		if p.Tables != nil {
+			p.Tables.Abort(cleanup)
+		}
 	}()
+	if p.Tables != nil {
+		if err := p.Tables.Begin(ctx, layout); err != nil {
+			return err
+		}
+	}
 	for _, record := range letters {
 		if err := p.take(ctx, record); err != nil {
 			return err
@@ -274,11 +319,14 @@ func (p *part) land(ctx context.Context, settled map[string]int64) error {
 		return err
 	}
 	unit, err := p.rows.FinishAppend()
+	if err == nil && p.Tables != nil {
+		err = p.Tables.Finish(ctx, unit)
+	}
 	if err == nil {
 		err = unit.Attach(parcel)
 	}
 	if err != nil {
-		parcel.Discard(ctx)
+		p.giveUp(ctx, unit, parcel)
 		return err
 	}
 	landed, err := p.Stream.Replay(ctx, unit, settled, p.generation)
@@ -292,7 +340,20 @@ func (p *part) land(ctx context.Context, settled map[string]int64) error {
 		}
 	}
 	p.replayed, p.last = p.replayed+p.good, parcel.ID
+	if p.Tables != nil {
+		p.landed = unit
+	}
 	return nil
+}
+
+// giveUp discards what was made for a commit that was never begun.
+func (p *part) giveUp(ctx context.Context, unit *sink.Unit, marks *sink.Parcel) {
+	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
+	marks.Discard(cleanup)
+	if unit != nil {
+		p.Stream.Discard(cleanup, []*sink.Unit{unit})
+	}
 }
 
 // take makes a row of a letter, waits where the decoder asks for it, and has the table follow the message's schema. What is bad is noted.
@@ -354,10 +415,15 @@ func (p *part) evolve(ctx context.Context, want *arrow.Schema) error {
 	if err := p.rows.Relayout(next); err != nil {
 		return err
 	}
+	if p.Tables != nil {
+		if err := p.Tables.Relayout(next); err != nil {
+			return err
+		}
+	}
 	return p.begin(next)
 }
 
-// flush writes the decoder's rows that keep the table's rules, with their marks. Where some can't become rows of the table, the others are
+// flush writes the decoder's rows that keep the table's rules, with their marks. Where some can't become rows of the table, or of any, the others are
 // decoded again. What the filter leaves out by now stays a dead letter.
 func (p *part) flush(ctx context.Context) error {
 	held := p.held
@@ -367,8 +433,12 @@ func (p *part) flush(ctx context.Context) error {
 	}
 	rb, kept, misfits := p.made.Take()
 	if len(misfits) == 0 {
-		defer rb.Release()
-		return p.write(ctx, rb, p.keep(held, kept))
+		var err error
+		misfits, err = p.write(ctx, rb, kept, held)
+		rb.Release()
+		if err != nil || len(misfits) == 0 {
+			return err
+		}
 	}
 	for row, record := range held {
 		if misfit, bad := misfits[row]; bad {
@@ -398,15 +468,24 @@ func (p *part) keep(held []*kgo.Record, kept []int) []*kgo.Record {
 	return out
 }
 
-func (p *part) write(ctx context.Context, rb arrow.RecordBatch, of []*kgo.Record) error {
+// write writes rows and their marks. Where some have no table, nothing is written, and they are told by their number among the held ones.
+func (p *part) write(ctx context.Context, rb arrow.RecordBatch, kept []int, held []*kgo.Record) (misfits map[int]pipeline.Misfit, err error) {
+	switch {
+	case rb.NumRows() == 0:
+	case p.Tables != nil:
+		misfits, err = p.Tables.Write(ctx, rb, kept, held)
+	default:
+		err = p.rows.Write(ctx, rb)
+	}
+	if err != nil || len(misfits) > 0 {
+		return misfits, err
+	}
+	of := p.keep(held, kept)
 	for _, record := range of {
 		if err := p.marks.Mark(ctx, record, p.Name, p.found[place{record.Partition, record.Offset}], p.Now()); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	p.good += int64(len(of))
-	if len(of) == 0 {
-		return nil
-	}
-	return p.rows.Write(ctx, rb)
+	return nil, nil
 }

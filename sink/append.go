@@ -105,6 +105,9 @@ func (t *Table) appendMisfit(u *Unit) string {
 	if u.generation != nil && *u.generation != t.gen.Load() {
 		return fmt.Sprintf("the stream was rewound to generation %d", t.gen.Load())
 	}
+	if u.manifest != 0 && t.retired() { // its tables are another stream's to take (rule A1d)
+		return "the stream was retired"
+	}
 	if version, already := t.applied(*u.app); already {
 		return fmt.Sprintf("the table is at version %d of app id %q", version, u.app.ID)
 	}
@@ -128,6 +131,7 @@ func (t *Table) appendTransaction(u *Unit) (*delta.Transaction, error) {
 	for _, s := range u.slots {
 		tx.Txns = append(tx.Txns, delta.Txn{AppID: s.AppID, Version: s.To})
 	}
+	t.enterTables(tx, []*Unit{u})
 	if len(u.routed) > 0 {
 		return tx, t.routedTransaction(tx, u.routed)
 	}

@@ -26,8 +26,11 @@ import (
 // but passes over folders with an underscore: what was lost can still be named.
 const parcelFolder = "_connector/parcels/"
 
-// parcelVersion is the format that is written.
-const parcelVersion = 1
+// parcelVersion is the format that is written, and replayedVersion that of rows of a replay, which must not be taken for a stream's.
+const (
+	parcelVersion   = 1
+	replayedVersion = 2
+)
 
 // maxParcel bounds what is read of one.
 const maxParcel = 64 << 20
@@ -96,6 +99,14 @@ type parcelNote struct {
 	layout *Layout   // of Rows
 }
 
+// format is the version that the note is written in.
+func (n *parcelNote) format() int {
+	if n.Routed != nil && n.Routed.Replay {
+		return replayedVersion
+	}
+	return parcelVersion
+}
+
 func parcelName(id int64) string { return fmt.Sprintf("%s%016x.json", parcelFolder, id) }
 
 // newParcelID is a random number of 63 bits.
@@ -128,7 +139,7 @@ func (s *Sealed) parcel(ctx context.Context, n *parcelNote) (*Parcel, error) {
 		return nil, err
 	}
 	p := &Parcel{ID: id, table: s.table, unit: &Unit{ID: s.id, files: files, layout: s.layout, note: parcelName(id)}}
-	n.Version, n.Adds, n.layout, n.Rows = parcelVersion, p.unit.adds(nil), s.layout, s.layout.shape
+	n.Version, n.Adds, n.layout, n.Rows = n.format(), p.unit.adds(nil), s.layout, s.layout.shape
 	note, err := json.Marshal(n)
 	if err != nil {
 		return nil, &Error{Op: "finishing a parcel", Err: err}
@@ -487,8 +498,8 @@ func (t *Table) readNote(ctx context.Context, id int64) (*parcelNote, error) {
 	if err := json.Unmarshal(data, note); err != nil {
 		return nil, &Error{Op: "reading " + t.parcelled(), Err: fmt.Errorf("%s: %w", name, err)}
 	}
-	if note.Version != parcelVersion {
-		return nil, &Error{Op: "reading " + t.parcelled(), Err: fmt.Errorf("%s has format version %d, and this binary knows %d", name, note.Version, parcelVersion), Hint: "use a newer binary"}
+	if note.Version != note.format() {
+		return nil, &Error{Op: "reading " + t.parcelled(), Err: fmt.Errorf("%s has format version %d, and this binary knows %d and, of replays, %d", name, note.Version, parcelVersion, replayedVersion), Hint: "use a newer binary"}
 	}
 	if note.Rows != nil {
 		if note.layout, err = LayoutOf(note.Rows, t.opts.Now); err != nil {

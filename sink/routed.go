@@ -22,6 +22,7 @@ type Origin struct {
 	ClusterID  string `json:"cluster_id,omitempty"` // as the next, of checkpoint.Identity
 	TopicID    string `json:"topic_id,omitempty"`
 	Filtered   bool   `json:"filtered,omitempty"` // a filter leaves messages out
+	Replay     bool   `json:"replay,omitempty"`   // the rows were dead letters: they are at offsets that the stream has taken before
 }
 
 func (o Origin) identity() checkpoint.Identity {
@@ -39,10 +40,54 @@ func (t *Table) Origin(ctx context.Context, topic string, id checkpoint.Identity
 	}, nil
 }
 
+// ReplayOrigin is that of rows which a replay of dead letters makes, which are of the topic that the stream brings. Route is what names their tables. It refuses a stream that brings no topic
+// (rule A1d), and tables that were named otherwise (T6a): a *checkpoint.RefusedError.
+func (t *Table) ReplayOrigin(ctx context.Context, topic, route string) (Origin, error) {
+	if err := t.lock(ctx); err != nil {
+		return Origin{}, err
+	}
+	defer t.unlock()
+	if err := t.advance(ctx, nil); err != nil {
+		return Origin{}, err
+	}
+	progress, err := checkpoint.ReadProgress(t.opts.Name, t.txns())
+	switch {
+	case err != nil:
+		return Origin{}, err
+	case progress.Retired():
+		return Origin{}, checkpoint.RetiredError(t.opts.Name)
+	case len(progress.Identities) == 0:
+		return Origin{}, &checkpoint.RefusedError{
+			Cause:  fmt.Sprintf("the catalog has no offsets of stream %q, so that no dead letter is of it", t.opts.Name),
+			Remedy: "is it the right catalog, and the right `name`?",
+		}
+	}
+	o := Origin{Name: t.opts.Name, Generation: t.generation(), Catalog: t.log.Metadata().ID, Topic: topic, Filtered: t.filtered(), Replay: true}
+	for id := range progress.Identities {
+		o.ClusterID, o.TopicID = id.ClusterID, id.TopicID
+	}
+	return o, t.checkRoute(checkpoint.UnitMark(route))
+}
+
+// retired tells whether the stream brings no topic any more.
+func (t *Table) retired() bool {
+	progress, err := checkpoint.ReadProgress(t.opts.Name, t.txns())
+	return err != nil || progress.Retired()
+}
+
 // routedNote is what a parcel's note says of rows of a stream, beside their files.
 type routedNote struct {
 	Origin
-	Spans []checkpoint.Span `json:"spans"` // of the catalog's unit, with this table's rows alone
+	// Spans are those of the catalog's unit, with this table's rows alone. Of a replay, they go from the first of its letters to the last one, and tile with nothing.
+	Spans []checkpoint.Span `json:"spans"`
+}
+
+// spans are those that the table's account gets: a replay moves no offset.
+func (n *routedNote) spans() []checkpoint.Span {
+	if n.Replay {
+		return nil
+	}
+	return n.Spans
 }
 
 // routedRows are the rows of one parcel.
@@ -103,15 +148,16 @@ func (t *Table) Tables(ctx context.Context) (keys []string, others map[string]st
 }
 
 // routedTransaction adds to a delivery what readers of the log need to check it: spans that tile, as those of any stream. What is between this
-// table's rows has gone elsewhere, by the catalog.
+// table's rows has gone elsewhere, by the catalog. Rows of a replay have none.
 func (t *Table) routedTransaction(tx *delta.Transaction, rows []routedRows) error {
 	if err := t.checkRouted(rows); err != nil {
 		return err
 	}
-	tx.Operation, tx.Parameters = operationName, map[string]string{"outputMode": "Append", "name": rows[0].Name}
+	name := rows[0].Name
+	tx.Operation, tx.Parameters = operationName, map[string]string{"outputMode": "Append", "name": name}
 	tx.Txns = append(tx.Txns, t.originTxns(rows[len(rows)-1].Origin)...)
 	record := checkpoint.CommitRecord{}
-	if pin := t.pinRouted(rows); len(pin.Spans) > 0 {
+	if pin := t.pinRouted(rows); len(pin.Spans) > 0 || pin.Rewind != nil {
 		record.Units = append(record.Units, pin)
 		if pin.Rewind != nil {
 			tx.Txns = append(tx.Txns, delta.Txn{AppID: checkpoint.GenerationAppID(pin.Name), Version: pin.Generation})
@@ -122,8 +168,14 @@ func (t *Table) routedTransaction(tx *delta.Transaction, rows []routedRows) erro
 			}
 		}
 	}
+	last := ""
 	for _, r := range rows {
-		unit := checkpoint.UnitRecord{Unit: fmt.Sprintf("%016x", r.id), Name: r.Name, Generation: r.Generation, ReadAt: t.log.Version()}
+		if r.Replay {
+			tx.Adds = append(tx.Adds, r.adds...)
+			continue
+		}
+		last = fmt.Sprintf("%016x", r.id)
+		unit := checkpoint.UnitRecord{Unit: last, Name: r.Name, Generation: r.Generation, ReadAt: t.log.Version()}
 		for _, s := range r.Spans {
 			s.First = t.firstOf(r, s)
 			unit.Spans = append(unit.Spans, s)
@@ -140,8 +192,12 @@ func (t *Table) routedTransaction(tx *delta.Transaction, rows []routedRows) erro
 			tx.Adds = append(tx.Adds, a)
 		}
 	}
-	last := rows[len(rows)-1]
-	tx.Txns = append(tx.Txns, t.lastUnitTxns(last.Name, fmt.Sprintf("%016x", last.id))...)
+	if last != "" {
+		tx.Txns = append(tx.Txns, t.lastUnitTxns(name, last)...)
+	}
+	if len(record.Units) == 0 {
+		return nil
+	}
 	value, err := record.Encode()
 	if err != nil {
 		return &Error{Op: "encoding a commit's spans", Err: err}
@@ -182,7 +238,7 @@ func (t *Table) checkRouted(rows []routedRows) error {
 		if r.Generation < gen { // a table is in none before all of earlier ones has come (rule T5b)
 			why = fmt.Sprintf("the table is in generation %d, and they are of generation %d", gen, r.Generation)
 		}
-		for _, s := range r.Spans { // within a later generation a rewind may have put the partition back
+		for _, s := range r.spans() { // within a later generation a rewind may have put the partition back
 			if txn, known := t.log.Txn(checkpoint.AppID(r.Name, s.ID)); known && s.First <= txn.Version && gen == 0 && r.Generation == 0 {
 				why = fmt.Sprintf("the table has those up to %d already, and the catalog was never rewound", txn.Version)
 			}
@@ -226,7 +282,7 @@ func (t *Table) firstOf(r routedRows, s checkpoint.Span) int64 {
 }
 
 // pinRouted is the record that says where partitions begin: those that the table has nothing of yet, and all in a generation that the catalog has
-// begun with a rewind. What comes in that generation of a partition may lie before where it was left to stand then. The rows are of one
+// begun with a rewind, be it with rows of a replay alone. What comes in that generation of a partition may lie before where it was left to stand then. The rows are of one
 // generation.
 func (t *Table) pinRouted(rows []routedRows) checkpoint.UnitRecord {
 	name, generation := rows[0].Name, rows[0].Generation
@@ -239,7 +295,7 @@ func (t *Table) pinRouted(rows []routedRows) checkpoint.UnitRecord {
 	next := generation > t.generation()
 	rewound := next
 	for _, r := range rows {
-		for _, s := range r.Spans {
+		for _, s := range r.spans() {
 			txn, known := t.log.Txn(checkpoint.AppID(name, s.ID))
 			switch {
 			case !known:
@@ -265,7 +321,7 @@ func (t *Table) pinRouted(rows []routedRows) checkpoint.UnitRecord {
 
 func hasSpanOf(rows []routedRows, partition int32) bool {
 	return slices.ContainsFunc(rows, func(r routedRows) bool {
-		return slices.ContainsFunc(r.Spans, func(s checkpoint.Span) bool { return s.ID == partition })
+		return slices.ContainsFunc(r.spans(), func(s checkpoint.Span) bool { return s.ID == partition })
 	})
 }
 

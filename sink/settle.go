@@ -85,7 +85,8 @@ func NameParcels(stream *Table, units []*Unit, settled map[string]int64) {
 }
 
 // Replay lands rows of dead letters, a unit of FinishAppend with a parcel of marks attached (rule D6): while the last replay is still the
-// one that Settle has told, and the stream is still in the generation whose letters they are. Where that is not so, or the table has
+// one that Settle has told, and the stream is still in the generation whose letters they are. Of a catalog, SettleRows is to have told, too, and is to bring the rows
+// that the unit decides about. Where that is not so, or the table has
 // changed, nothing lands and the answer is false: what was read of the dead-letter table is out of date. The marks are to be settled.
 func (t *Table) Replay(ctx context.Context, u *Unit, settled map[string]int64, generation int64) (bool, error) {
 	if err := t.lock(ctx); err != nil {
@@ -100,6 +101,9 @@ func (t *Table) Replay(ctx context.Context, u *Unit, settled map[string]int64, g
 	}
 	appID := checkpoint.ReplayAppID(t.opts.Name)
 	u.app, u.slots, u.generation = &AppTxn{}, []Slot{{AppID: appID, From: slotAt(settled, appID), To: u.parcel.ID}}, &generation
+	if rows := checkpoint.ReplayedRowsAppID(t.opts.Name); u.manifest != 0 {
+		u.slots = append(u.slots, Slot{AppID: rows, From: slotAt(settled, rows), To: u.manifest})
+	}
 	err := t.land(ctx, []*Unit{u})
 	if u.state == Pending { // it was never sent
 		u.state = Dropped

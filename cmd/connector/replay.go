@@ -25,8 +25,9 @@ func deadLettersReplayCommand() *cobra.Command {
 		Use:   "replay -c FILE",
 		Short: "Make rows of dead letters that can become some by now",
 		Long: `replay decodes the stream's dead letters again, by the configuration and the table as they are now, appends those that
-have become good to the stream's table, exactly once, and marks them. It may run beside the workers. Dead letters that are
-still bad stay; so do those whose messages a rewind has had read again since.
+have become good to the stream's table, exactly once, and marks them. Where table.uri has values, each goes to the table that
+its own name. It may run beside the workers. Dead letters that are still bad stay; so do those whose messages a rewind has
+had read again since.
 
 Run it after the cause is mended: a column was added or widened, a rule dropped, a schema registered, a decoder corrected.
 If it is interrupted, run it again. What it waits for, such as a schema registry that is down, it tells on standard error.
@@ -39,16 +40,13 @@ If it is interrupted, run it again. What it waits for, such as a schema registry
 			if err != nil {
 				return err
 			}
-			if c.divided() {
-				return &configError{errors.New("dead letters of a stream whose table.uri has values can't be replayed: mend the cause, and send them to the topic once more, as `connector dead-letters list -o json` has them; or have their offsets read again by `connector rewind --to-offsets`, after what came behind them was deleted from the tables")}
-			}
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn})) // of what it waits for
 			messages, err := openFormat(cmd.Context(), c.Source, log)
 			if err != nil {
 				return &configError{err}
 			}
 			defer messages.close()
-			streams, err := openStore(cmd.Context(), c.Table.Sink.URI, c.Storage, nil)
+			streams, err := openStore(cmd.Context(), c.tableURI(), c.Storage, nil)
 			if err != nil {
 				return &configError{fmt.Errorf("table.uri: %w", err)}
 			}
@@ -64,7 +62,11 @@ If it is interrupted, run it again. What it waits for, such as a schema registry
 				return err
 			}
 			filter.Connector, filter.Offset = c.Name, -1
-			done, err := c.replay(cmd.Context(), c.replayOptions(stream, table, streams, letters, filter, messages, log))
+			options, err := c.replayOptions(stream, table, streams, letters, filter, messages, log)
+			if err != nil {
+				return err
+			}
+			done, err := c.replay(cmd.Context(), options)
 			if err != nil {
 				return err
 			}
@@ -77,8 +79,8 @@ If it is interrupted, run it again. What it waits for, such as a schema registry
 	return cmd
 }
 
-func (c config) replayOptions(stream, table *sink.Table, streams, letters storage.Store, filter admin.LetterFilter, messages *format, log *slog.Logger) replay.Options {
-	return replay.Options{
+func (c config) replayOptions(stream, table *sink.Table, streams, letters storage.Store, filter admin.LetterFilter, messages *format, log *slog.Logger) (replay.Options, error) {
+	o := replay.Options{
 		Name: c.Name, Stream: stream, Letters: table, Log: log, Now: time.Now,
 		Read: func(ctx context.Context, visit func(*admin.Letter) bool) error {
 			if err := admin.Letters(ctx, letters, filter, visit); err != nil {
@@ -87,14 +89,19 @@ func (c config) replayOptions(stream, table *sink.Table, streams, letters storag
 			return nil
 		},
 		Standing: func(ctx context.Context) (*admin.Standing, error) {
-			standing, err := admin.StandingOf(ctx, streams, c.Name)
+			standing, err := admin.StandingOf(ctx, streams, c.Name, c.divided())
 			if err != nil {
-				return nil, adminError("reading table "+open.Redact(c.Table.Sink.URI), err)
+				return nil, adminError("reading table "+open.Redact(c.tableURI()), err)
 			}
 			return standing, nil
 		},
 		NewDecoder: c.newDecoder(messages),
 	}
+	routing, err := c.routing(runOptions{}, nil, log)
+	if routing != nil {
+		o.Tables = &pipeline.Division{Routing: routing, Catalog: stream, Name: c.Name, Topic: c.Source.Kafka.Topic, Now: o.Now, Log: log}
+	}
+	return o, err
 }
 
 // replay runs, and says of a panic at a dead letter which format's decoder it was.

@@ -395,7 +395,10 @@ func (r replayable) replayIn(ctx context.Context, t *testing.T, table, letters s
 	if err != nil {
 		return err
 	}
-	options := c.replayOptions(stream, dead, table, letters, admin.LetterFilter{Connector: c.Name, Partition: -1, Offset: -1}, messages, quiet)
+	options, err := c.replayOptions(stream, dead, table, letters, admin.LetterFilter{Connector: c.Name, Partition: -1, Offset: -1}, messages, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if r.now != nil {
 		options.Now = r.now
 	}

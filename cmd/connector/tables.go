@@ -196,12 +196,16 @@ func (c config) routing(o runOptions, observe func(operation, outcome string), l
 	if !c.divided() {
 		return nil, nil
 	}
+	return c.routingIn(c.keyStores(observe, c.parts(o)), o, log)
+}
+
+// routingIn has the tables in the stores that are given by their keys.
+func (c config) routingIn(stores func(ctx context.Context, key string) (storage.Store, error), o runOptions, log *slog.Logger) (*pipeline.Routing, error) {
 	parts, err := c.routeParts()
 	if err != nil {
 		return nil, &configError{err}
 	}
 	r := &pipeline.Routing{Parts: parts, Key: tableKey, MaxOpen: c.Table.MaxOpen, MaxTables: c.Table.MaxTables}
-	stores := c.keyStores(observe, c.parts(o))
 	r.Open = func(ctx context.Context, key, known string, columns *arrow.Schema, events sink.Events) (*sink.Table, error) {
 		store, err := stores(ctx, key)
 		if err != nil {
@@ -269,7 +273,7 @@ func (t *target) explain(ctx context.Context, at place) (*explanation, error) {
 		return nil, err
 	}
 	found := &explanation{Explanation: e}
-	if t.many == nil || !slices.ContainsFunc(e.Spans, func(s admin.SpanAt) bool { return s.Routed > 0 }) {
+	if t.many == nil || !slices.ContainsFunc(e.Spans, func(s admin.SpanAt) bool { return s.Routed+s.Dead > 0 }) { // a dead letter may have been replayed
 		return found, nil
 	}
 	keys, err := admin.Tables(ctx, t.store, t.many.Name)

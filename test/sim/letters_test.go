@@ -252,7 +252,7 @@ func (p *process) replay(ctx context.Context, log *slog.Logger) (replay.Result, 
 	return replay.Run(ctx, replay.Options{
 		Name: streamName, Stream: stream, Letters: table, NewDecoder: decoder, LettersOfPart: lettersOfPart, Log: log, Now: time.Now,
 		Standing: func(ctx context.Context) (*admin.Standing, error) {
-			return admin.StandingOf(ctx, p.stores[0], streamName)
+			return admin.StandingOf(ctx, p.stores[0], streamName, p.w.divided != nil)
 		},
 		Read: func(ctx context.Context, visit func(*admin.Letter) bool) error {
 			return admin.Letters(ctx, p.stores[1], admin.LetterFilter{Connector: streamName, Partition: -1, Offset: -1}, visit)
