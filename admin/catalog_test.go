@@ -26,6 +26,7 @@ type country struct {
 	mu       sync.Mutex
 	stores   map[string]*memory.Store // of the tables, by key
 	through  map[string]delta.LogStore
+	dead     int64 // dead letters behind the rows of what is decided about
 }
 
 func newCountry(t *testing.T) *country {
@@ -95,10 +96,10 @@ func (c *country) decides(partition int32, first, next int64, keys ...string) {
 		rows.Release()
 		sealed, err := w.Seal()
 		c.check(err)
-		parcels[key], err = sealed.Routed(ctx, layout, from, []checkpoint.Span{{Partition: at, First: first, Next: next, Rows: int64(len(places))}})
+		parcels[key], err = sealed.Routed(ctx, layout, from, []checkpoint.Span{{Partition: at, First: first, Next: next + c.dead, Rows: int64(len(places))}})
 		c.check(err)
 	}
-	u, err := c.table.NewWriter(catalog).Finish([]checkpoint.Span{{Partition: at, First: first, Next: next, Records: next - first, Routed: next - first}})
+	u, err := c.table.NewWriter(catalog).Finish([]checkpoint.Span{{Partition: at, First: first, Next: next + c.dead, Records: next + c.dead - first, Routed: next - first, Dead: c.dead}})
 	c.check(err)
 	c.check(c.table.Consign(ctx, u, id, c.table.Generation(), parcels))
 	slots := map[string]int64{}
@@ -109,6 +110,9 @@ func (c *country) decides(partition int32, first, next int64, keys ...string) {
 	c.check(c.table.Commit(ctx, []*sink.Unit{u}))
 	if u.State() != sink.Landed {
 		c.t.Fatalf("the unit is %v", u.State())
+	}
+	if c.dead > 0 {
+		c.namesLetters(partition)
 	}
 }
 

@@ -304,7 +304,12 @@ func (e *explainer) tell() {
 		l := e.e.letter()
 		e.set(DeadLetter, "%s; it is a dead letter since %s: %s%s: %s", e.spanText(), l.Time.UTC().Format(time.RFC3339), l.Reason, at(l.FieldPath), l.Error)
 		if l.Replayed {
-			e.e.Text += "; it was replayed, and this table has no row of it: one of those that it is the catalog of may have"
+			e.e.Text += "; it was replayed"
+			if e.follower() {
+				e.e.Text += ", into one of the tables that this one is the catalog of"
+			} else {
+				e.e.Text += ", and its row is gone"
+			}
 		}
 	case len(e.e.Spans) > 0 && e.isAhead():
 		t := e.tracks[len(e.tracks)-1]

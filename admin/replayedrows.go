@@ -86,7 +86,7 @@ func (v *verifier) hasOwn(k trackKey, o int64) bool {
 	return t.have.has(o) && !t.replayed.has(o)
 }
 
-// follower reports whether the table has rows of replays that a catalog has decided about.
+// follower reports whether the table has rows of replays that a catalog has decided about, or is that catalog.
 func (l *ledger) follower() bool {
 	for txn := range l.snap.Txns() {
 		if checkpoint.IsRowsOfAny(txn.AppID) && checkpoint.BringsReplay(txn.AppID) {

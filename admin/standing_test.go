@@ -49,6 +49,11 @@ func TestStandingAfterARestore(t *testing.T) {
 					t.Errorf("a dead letter of generation %d at offset %d stands: %t, want %t", l.generation, l.offset, got, want)
 				}
 			}
+			s, err = admin.StandingOf(t.Context(), f.store, stream, true)
+			f.check(err)
+			if s.Has(0, 0, 5) {
+				t.Error("a RESTORE of a catalog takes no rows back, and a dead letter stands that was read again")
+			}
 		})
 	}
 }

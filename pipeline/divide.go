@@ -35,6 +35,7 @@ func (d *Division) Open(ctx, work context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.tables = t
 	layout, err := d.Catalog.Layout(ctx)
 	if err != nil {
 		return err
@@ -47,7 +48,6 @@ func (d *Division) Open(ctx, work context.Context) error {
 		return err
 	}
 	t.pinned.Store(&p)
-	d.tables = t
 	return nil
 }
 

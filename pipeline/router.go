@@ -116,7 +116,7 @@ func (r *router) adopt(layout *sink.Layout) error {
 		if to.writer == nil {
 			continue
 		}
-		if err := r.fits(r.d.ctx, to, layout); err != nil {
+		if err := r.fits(r.ctx, to, layout); err != nil {
 			return fmt.Errorf("table %s: %w", to.key, err)
 		}
 		err := to.writer.Relayout(layout)
@@ -447,7 +447,7 @@ func (r *router) fits(ctx context.Context, to *destination, rows *sink.Layout) e
 	if err == nil {
 		return nil
 	}
-	newest, failed := r.d.table.Newest(ctx)
+	newest, failed := r.tables.catalog.Newest(ctx)
 	switch {
 	case failed != nil:
 		return failed

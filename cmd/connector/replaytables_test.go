@@ -90,6 +90,13 @@ func TestReplayIntoManyTables(t *testing.T) {
 			}
 		}
 	}
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := command(t, "dead-letters", "replay", "-c", file(t, "other.yaml", strings.Replace(string(text), "{field:kind}", "{field:id}", 1))); o.code != exitRefused || !strings.Contains(o.stderr, "by other values") {
+		t.Errorf("replay into tables of other values ends with %d: %s", o.code, o.stderr)
+	}
 	// The stream goes on as if nothing had been, and gets behind the replayed rows in each table.
 	if o := mustRun(t, "run", "-c", config, "--until-end", "--log-level", "warn"); o.stderr != "" {
 		t.Errorf("the next run says %s", o.stderr)
@@ -262,7 +269,11 @@ func TestReplayIntoTablesDiesAnywhere(t *testing.T) {
 					})
 					through[name] = s
 				}
-				err := manyReplay{config, 12, through}.replays(t)
+				part := 0 // all at once, but for the catalog
+				if of == "_catalog" {
+					part = 12
+				}
+				err := manyReplay{config, part, through}.replays(t)
 				if !had.Load() {
 					break
 				}
@@ -495,11 +506,25 @@ func TestReplayIntoTablesOverARewind(t *testing.T) {
 		beside := manyReplay{config, 0, stores}
 		through := maps.Clone(stores)
 		catalog := faultstore.New(stores["_catalog"])
-		had := false
+		had, before := false, 0
+		to := map[int32]int64{0: 10, 1: 20}
+		beyond := func() (n int) { // letters that were replayed, and that the rewind has read again
+			err := admin.Letters(t.Context(), stores["_letters"], admin.LetterFilter{Partition: -1, Offset: -1}, func(l *admin.Letter) bool {
+				if l.Replayed && l.Offset >= to[l.Partition] {
+					n++
+				}
+				return true
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
 		catalog.SetHook(func(op faultstore.Op) {
 			if op.Index == i {
 				had = true
-				rewindIn(t, beside, map[int32]int64{0: 10, 1: 20})
+				rewindIn(t, beside, to)
+				before = beyond()
 			}
 		})
 		through["_catalog"] = catalog
@@ -516,6 +541,9 @@ func TestReplayIntoTablesOverARewind(t *testing.T) {
 			t.Error(err)
 		}
 		wantVerified(t, stores)
+		if n := beyond(); n != before {
+			t.Errorf("operation %d: %d letters were replayed that the rewind has read again, and %d before it", i, n, before)
+		}
 		ids := map[string]bool{}
 		rows := 0
 		for _, kind := range []string{"a", "b", "c"} {
