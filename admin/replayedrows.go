@@ -56,7 +56,7 @@ func (b *letterBook) within(at checkpoint.Partition, first, next int64) (dead in
 			continue
 		}
 		if first < min(t.strict, t.limit) && t.pin < 0 { // cleaned, and the catalog's own report says so
-			return math.MaxInt64
+			return math.MaxInt64 / 2 // others are added
 		}
 		for _, s := range t.spans {
 			if s.first < next && first < s.next {
@@ -115,16 +115,17 @@ func (p *placer) ofReplay(o int64, covered bool) bool {
 
 // surplus reports whether rows that a span has more than it counts may have been dead letters. Of a catalog's table, that counts them.
 func (v *verifier) surplus(t *track, s *span, more int64) bool {
-	dead := s.dead
-	switch {
-	case v.follows && v.book == nil:
-		v.doubtOffsets(t, s.first, s.next, "offsets [%d, %d) of %s have %d rows more than the span counts, which may have been dead letters: the catalog tells, so verify that",
-			s.first, s.next, v.unitText(s.unit), more)
-		return true
-	case v.follows:
-		dead = v.book.within(t.Partition, s.first, s.next)
-	case !v.replays(t.name):
-		return false
+	dead := int64(0)
+	if v.replays(t.name) {
+		dead = s.dead
+	}
+	if _, follows := v.snap.Txn(checkpoint.ReplayedRowsAppID(t.name)); follows {
+		if v.book == nil || v.book.stream != t.name {
+			v.doubtOffsets(t, s.first, s.next, "offsets [%d, %d) of %s have %d rows more than the span counts, which may have been dead letters: the catalog tells, so verify that",
+				s.first, s.next, v.unitText(s.unit), more)
+			return true
+		}
+		dead += v.book.within(t.Partition, s.first, s.next)
 	}
 	return t.replayed.count(s.first, s.next)+more <= dead
 }
