@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -96,6 +97,7 @@ type dispatcher struct {
 	quota   *quota
 	pace    pace
 	unread  backlog // of all owned partitions
+	largest int     // message of late, in bytes: see width
 	streak  streak
 	gone    error // the topic has been deleted
 	emptied bool  // since then, all that the client had fetched of it was taken
@@ -279,7 +281,7 @@ func (d *dispatcher) housekeep() {
 // mayPoll is the back-pressure: while it says no, nothing is taken from the client, whose own buffer is bounded, so that
 // it stops fetching. The group's heartbeats go on.
 func (d *dispatcher) mayPoll() bool {
-	return d.turn == nil && d.inFlight.Load() < int64(d.part(maxInFlight, minInFlight)) && !(d.closing != nil && d.full())
+	return d.turn == nil && d.inFlight.Load() < int64(d.part(maxInFlight, minInFlight)) && !(d.closing != nil && (d.full() || d.epoch.wide))
 }
 
 func (d *dispatcher) nextDeadline() time.Time {
@@ -394,7 +396,9 @@ func (d *dispatcher) dispatch(f kgo.FetchTopicPartition) {
 	reach := now.Add(-d.pace.reach())
 	var oldest, held time.Time // held is the oldest that a flush can be in time for
 	for _, r := range records {
-		bytes += int64(Size(r))
+		size := Size(r)
+		bytes += int64(size)
+		d.largest = max(d.largest, size)
 		if r.Attrs.IsControl() {
 			continue
 		}
@@ -429,6 +433,7 @@ func (d *dispatcher) dispatch(f kgo.FetchTopicPartition) {
 // assignLane gives the partition its lane for the filling epoch.
 func (d *dispatcher) assignLane(p *part) {
 	if p.epoch == d.epoch.id {
+		d.epoch.wide = d.epoch.wide || d.epoch.spread && slices.Index(d.lanes, p.lane) >= tooWide*d.width()
 		return
 	}
 	p.epoch = d.epoch.id
@@ -438,7 +443,7 @@ func (d *dispatcher) assignLane(p *part) {
 	d.epoch.parts[p.Partition] = struct{}{}
 	p.lane = d.lanes[0]
 	if d.epoch.spread = d.epoch.spread || d.isBehind(); d.epoch.spread {
-		p.lane = d.lanes[p.rank%len(d.lanes)]
+		p.lane = d.lanes[p.rank%d.width()]
 	}
 }
 

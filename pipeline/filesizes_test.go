@@ -147,6 +147,49 @@ func TestABacklogIsSpread(t *testing.T) {
 	}
 }
 
+// TestLargeMessagesAreOnFewLanes: on no more than there is memory for. Where partitions are on many when such messages come, they are flushed at once, and then are on few.
+func TestLargeMessagesAreOnFewLanes(t *testing.T) {
+	const partitions, lanes, limit, few = 16, 8, 64 << 20, 3 // a quarter of the limit is for 3 times 6 messages of 0.9 MB
+	scenario(t, partitions, func(w *world) {
+		large := func(partition int32) *kgo.Record {
+			return &kgo.Record{Topic: topic, Partition: partition, Value: fmt.Appendf(nil, `{"n": 1, "text": %q}`, strings.Repeat("x", 900_000))}
+		}
+		w.produceAll(partitions, 5_000)
+		k := w.start(func(s *setup) {
+			s.Lanes, s.Flush.Interval, s.Memory = lanes, time.Hour, func() int64 { return limit }
+		})
+		w.eventually("all is read", func() bool { return k.metric("kafkadelta_messages_total") == partitions*5_000 })
+		kafkatest.ProduceTo(w.t, w.client, []*kgo.Record{large(1)}) // its lane is one of the few
+		time.Sleep(time.Minute)
+		if _, commits := w.filesOfCommits(); commits != 0 {
+			t.Fatal("a flush came by itself")
+		}
+		kafkatest.ProduceTo(w.t, w.client, []*kgo.Record{large(lanes - 1)})
+		time.Sleep(time.Minute)
+		most, commits := w.filesOfCommits()
+		if most != lanes || commits != 1 {
+			t.Errorf("%d commits, of %d files, want one that ends what was on %d lanes", commits, most, lanes)
+		}
+		var records []*kgo.Record
+		for i := range int32(4 * partitions) {
+			records = append(records, large(i%partitions))
+		}
+		kafkatest.ProduceTo(w.t, w.client, records)
+		w.eventually("they are read", func() bool { return k.metric("kafkadelta_messages_total") == partitions*5_000+2+4*partitions })
+		before := w.version()
+		k.stop()
+		files := 0
+		for _, line := range w.logLines(w.version()) {
+			if line.Add != nil {
+				files++
+			}
+		}
+		if files != few || w.version() != before+1 {
+			t.Errorf("versions %d to %d, the last of %d files, want one, of %d lanes", before+1, w.version(), files, few)
+		}
+	})
+}
+
 // TestAdaptiveLooksAtAllMessagesOfAFetch: an old one at its head does not let the new ones behind it wait, and one that is late behind a new one is in time, too, and is what the metric tells of.
 func TestAdaptiveLooksAtAllMessagesOfAFetch(t *testing.T) {
 	const goal = 5 * time.Second

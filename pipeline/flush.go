@@ -30,6 +30,7 @@ type epoch struct {
 	parts    map[checkpoint.Partition]struct{} // that messages were dispatched of
 	owned    []checkpoint.Partition            // when it was closed
 	spread   bool                              // over all lanes, since there was enough unread for them
+	wide     bool                              // over far too many, for messages that came since
 	ctx      context.Context                   //nolint:containedctx // of the commit; a revocation that runs out of time ends it
 	cancel   context.CancelFunc
 }
@@ -71,7 +72,7 @@ func (d *dispatcher) flushDue(now time.Time) bool {
 	if !d.epoch.toCommit {
 		return len(d.epoch.parts) > 0 && now.Sub(d.epoch.touched) >= idleAdvance
 	}
-	return d.full() || !now.Before(d.epoch.deadline)
+	return d.full() || d.epoch.wide || !now.Before(d.epoch.deadline)
 }
 
 // full reports whether lanes have filled their files: those that have any on average, or one of them far more than its own. Were the first one to
@@ -100,6 +101,7 @@ func (d *dispatcher) flush() {
 	e.owned = slices.Collect(maps.Keys(d.parts))
 	d.closing = e
 	d.epoch = newEpoch(e.id + 1)
+	d.largest -= d.largest / largestFades
 	for _, l := range d.lanes {
 		d.mark(l, e)
 	}

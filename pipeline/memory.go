@@ -41,6 +41,20 @@ func (c Config) laneCount(share int, memory int64) int {
 	return max(min(min(runtime.GOMAXPROCS(0), maxLanes)/max(share, 1), int(memory/laneMemory)), 1)
 }
 
+// A lane takes largeGrowth times the size of a message that is larger than a batch: decoded, in the page that is collected, and in the one that is written. With
+// each flush the size that counts becomes less by one of largestFades parts. Partitions on tooWide times as many lanes as there is memory for are flushed at once, and
+// then spread anew; on fewer they stay for the epoch, or messages of many sizes would have it flushed again and again.
+const (
+	largeGrowth  = 6
+	largestFades = 8
+	tooWide      = 2
+)
+
+// width is how many lanes partitions may be spread over, for messages as large as those of late: what lanes take for them at a time is a quarter of the memory.
+func (d *dispatcher) width() int {
+	return max(min(int(d.memory()/filesPart/largeGrowth/int64(max(d.largest, 1))), len(d.lanes)), 1)
+}
+
 // WriterMemory is what the open files of one lane may take in each of so many tables, of a pipeline that began as one of `share` and has so
 // much memory: both as in Options.
 func (c Config) WriterMemory(share int, memory func() int64, tables int) func() int64 {

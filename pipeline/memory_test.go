@@ -59,6 +59,27 @@ func TestLanesHaveMemory(t *testing.T) {
 	}
 }
 
+// TestLargeMessagesTakeFewLanes: each lane that is at a large message takes several times its size.
+func TestLargeMessagesTakeFewLanes(t *testing.T) {
+	for name, tc := range map[string]struct {
+		lanes, largest int
+		memory         int64
+		want           int
+	}{
+		"nothing came":        {16, 0, 512 << 20, 16},
+		"small ones":          {16, 10 << 10, 512 << 20, 16},
+		"of 1 MiB":            {6, 1 << 20, 192 << 20, 6},
+		"of 10 MiB":           {16, 10 << 20, 512 << 20, 2},
+		"of 10 MiB, and more": {16, 10 << 20, 4 << 30, 16},
+		"as large as all":     {16, 512 << 20, 512 << 20, 1},
+	} {
+		d := &dispatcher{Options: Options{Memory: func() int64 { return tc.memory }}, lanes: make([]*lane, tc.lanes), largest: tc.largest}
+		if got := d.width(); got != tc.want {
+			t.Errorf("%s: %d lanes, want %d", name, got, tc.want)
+		}
+	}
+}
+
 // TestPartsHaveMemory: what is sent to a cloud at a time is a sixteenth of the memory, in at least two parts for each lane.
 func TestPartsHaveMemory(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(64))
