@@ -105,7 +105,7 @@ func (t *Table) appendMisfit(u *Unit) string {
 	if u.generation != nil && *u.generation != t.gen.Load() {
 		return fmt.Sprintf("the stream was rewound to generation %d", t.gen.Load())
 	}
-	if u.manifest != 0 && t.retired() { // its tables are another stream's to take (rule A1d)
+	if u.generation != nil && t.retired() { // its topic is another stream's to bring (rule A1d)
 		return "the stream was retired"
 	}
 	if version, already := t.applied(*u.app); already {

@@ -87,7 +87,8 @@ func NameParcels(stream *Table, units []*Unit, settled map[string]int64) {
 // Replay lands rows of dead letters, a unit of FinishAppend with a parcel of marks attached (rule D6): while the last replay is still the
 // one that Settle has told, and the stream is still in the generation whose letters they are. Of a catalog, SettleRows is to have told, too, and is to bring the rows
 // that the unit decides about. Where that is not so, or the table has
-// changed, nothing lands and the answer is false: what was read of the dead-letter table is out of date. The marks are to be settled.
+// changed, nothing lands and the answer is false: what was read of the dead-letter table is out of date. The marks are to be settled. Of a stream that was retired it is a
+// *checkpoint.RefusedError (rule A1d).
 func (t *Table) Replay(ctx context.Context, u *Unit, settled map[string]int64, generation int64) (bool, error) {
 	if err := t.lock(ctx); err != nil {
 		return false, err
@@ -98,6 +99,9 @@ func (t *Table) Replay(ctx context.Context, u *Unit, settled map[string]int64, g
 	}
 	if err := t.lookBack(ctx); err != nil { // a RESTORE would be hidden behind this commit
 		return false, err
+	}
+	if t.retired() {
+		return false, checkpoint.RetiredError(t.opts.Name)
 	}
 	appID := checkpoint.ReplayAppID(t.opts.Name)
 	u.app, u.slots, u.generation = &AppTxn{}, []Slot{{AppID: appID, From: slotAt(settled, appID), To: u.parcel.ID}}, &generation

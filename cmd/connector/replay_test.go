@@ -236,6 +236,18 @@ http: {listen: "off"}
 	}
 }
 
+// TestReplayOfARetiredStream: nothing of it lands any more (rule A1d), since another stream may have brought its topic again.
+func TestReplayOfARetiredStream(t *testing.T) {
+	r := newReplayable(t)
+	mustRun(t, "retire", "-c", r.config, "--yes")
+	if o := command(t, "dead-letters", "replay", "-c", r.config); o.code != exitRefused || !strings.Contains(o.stderr, "was retired") {
+		t.Errorf("replay ends with %d: %s", o.code, o.stderr)
+	}
+	if o := mustRun(t, "verify", "-c", r.config); !strings.Contains(o.stdout, "70 rows (0 of them of no stream)") {
+		t.Errorf("verify says %s", o.stdout)
+	}
+}
+
 // TestReplayOfAFormerGeneration: what a rewind reads again is not replayed as well.
 func TestReplayOfAFormerGeneration(t *testing.T) {
 	r := newReplayable(t)
