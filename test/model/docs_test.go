@@ -22,7 +22,11 @@ func document(t *testing.T) string {
 }
 
 // withoutMutant are the rules that have none, with the reason as docs/exactly-once.md has it.
-var withoutMutant = map[string]string{"P2": "has nothing to model: it says where proposals lie"}
+var withoutMutant = map[string]string{
+	"P2":  "has nothing to model: it says where proposals lie",
+	"T8":  "no world of the model reaches: none has both dead letters and many tables",
+	"T8a": "is of those worlds",
+}
 
 // TestDocumentHasEveryMutant holds the table of docs/exactly-once.md to the mutants, and its rules and their parts to having one.
 func TestDocumentHasEveryMutant(t *testing.T) {
@@ -49,7 +53,7 @@ func TestDocumentHasEveryMutant(t *testing.T) {
 			t.Errorf("docs/exactly-once.md does not say that %s %s", id, reason)
 		}
 	}
-	for family, n := range map[string]int{"C": 10, "P": 5, "D": 6, "T": 7, "A": 6, "E": 2, "K": 6} {
+	for family, n := range map[string]int{"C": 10, "P": 5, "D": 6, "T": 8, "A": 6, "E": 2, "K": 6} {
 		for i := 1; i <= n; i++ {
 			id := fmt.Sprintf("%s%d", family, i)
 			if strings.Count(text, "\n**"+id+"** ") != 1 {
