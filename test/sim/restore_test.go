@@ -60,11 +60,11 @@ func (w *world) remember() {
 	})
 }
 
-// stands tells where partitions stand by the rows.
+// stands tells where partitions stand by the rows. A stream that lost none to a RESTORE whose version is cleaned from the log goes on as it was.
 func (l *ledger) stands() map[int32]int64 {
 	stands := maps.Clone(l.next)
 	for id := range stands {
-		if l.restored.isPending(streams[id/ofStream].name) {
+		if name := streams[id/ofStream].name; l.restored.isLost(name) || !l.w.forgets && l.restored.isPending(name) {
 			stands[id] = l.past[l.restored.to].next[id]
 		}
 	}
