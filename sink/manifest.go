@@ -115,8 +115,9 @@ func SettleRows(ctx context.Context, catalog *Table, partitions []int32, open Op
 	return (&settling{catalog: catalog, open: open}).run(ctx, partitions)
 }
 
-func (s *settling) run(ctx context.Context, partitions []int32) (map[string]int64, error) {
+func (s *settling) run(ctx context.Context, asked []int32) (map[string]int64, error) {
 	for {
+		partitions := asked
 		want, generation, layout, err := s.catalog.rowSlotsOf(ctx, s.catalog.opts.Name)
 		if err != nil {
 			return nil, err
@@ -137,6 +138,7 @@ func (s *settling) run(ctx context.Context, partitions []int32) (map[string]int6
 		}
 		if done {
 			s.catalog.arrived(want, s.ids, generation)
+			s.whole = false // others decide about more all the time
 		}
 	}
 }
@@ -288,7 +290,7 @@ func (s *settling) settle(ctx context.Context) (bool, error) {
 		var is *Layout
 		if a.have, _, is, err = a.table.rowSlotsOf(ctx, s.catalog.opts.Name); err == nil {
 			next, failed := is.Toward(s.schema, a.table.cfg.SchemaEvolution)
-			a.follows = failed == nil && next != is
+			a.follows = failed == nil && next != is && a.lacks()
 		}
 		return err
 	})
@@ -314,6 +316,12 @@ func (s *settling) settle(ctx context.Context) (bool, error) {
 		err = refuseLost(tables)
 	}
 	return !slices.Contains(all, false), err
+}
+
+// lacks tells whether the table is to get rows: else it goes on as it is.
+func (a *addressee) lacks() bool {
+	have := slices.Collect(maps.Values(a.have))
+	return slices.ContainsFunc(a.ids, func(id int64) bool { return !slices.Contains(have, id) })
 }
 
 // bringAll brings one table what it lacks, in a commit for each generation. It answers false where the table has moved meanwhile. Where something
