@@ -1,6 +1,7 @@
 package sink_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -162,6 +163,39 @@ func TestATableThatWasMadeAnewIsCalledSo(t *testing.T) {
 
 // TestRowsOfBeforeAWiderType: the catalog has decided about rows of one partition, and then gets a type that readers do not convert from theirs in files, with those of another. The rows
 // that are pending come first, whoever settles what, or no table took them any more.
+// TestATableFollowsWhileOthersDecide has others decide about more of another partition at each turn of who lets a table follow: that is theirs to bring, and the call comes to its end.
+func TestATableFollowsWhileOthersDecide(t *testing.T) {
+	c := newCity(t, "de")
+	for _, b := range []*bench{c.bench, c.houses["de"]} {
+		b.columns, b.cfg.SchemaEvolution = "n BIGINT", sink.EvolveWidens
+	}
+	c.owner(3)
+	c.pending(map[int32]int64{0: 0}, "de")
+	c.settled(0)
+	worker := c.open()
+	c.claim(worker, 1)
+	layout, err := worker.Layout(t.Context())
+	c.check(err)
+	wide, err := delta.ParseDDL("n BIGINT, x DOUBLE")
+	c.check(err)
+	next, err := layout.Toward(wide, sink.EvolveWidens)
+	c.check(err)
+	c.commit(worker, c.unitFor(worker, next, span(1, 0, 1)))
+	c.pending(map[int32]int64{1: 1}, "de")
+	const most = 20
+	turns := int64(0)
+	_, err = sink.SettleRows(t.Context(), c.open(), []int32{1}, func(ctx context.Context, key string) (*sink.Table, error) {
+		if turns++; turns <= most {
+			c.pending(map[int32]int64{2: turns - 1}, "de")
+		}
+		return c.table(ctx, key)
+	})
+	c.check(err)
+	if turns > 5 {
+		t.Errorf("it has looked at the table %d times", turns)
+	}
+}
+
 func TestRowsOfBeforeAWiderType(t *testing.T) {
 	for name, last := range map[string]map[int32]int64{"rows of the type before alone": nil, "rows of either type, of two partitions": {1: 1}, "rows of either type, of one": {1: 1, 2: 0}} {
 		t.Run(name, func(t *testing.T) {
