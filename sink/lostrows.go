@@ -105,7 +105,7 @@ func (s *settling) passOver(ctx context.Context, a *addressee, lost *lostRows, m
 		a.table.opts.Log.Warn("rows of an earlier generation can't be committed any more: the stream was rewound since, and goes on without them",
 			"table", a.key, "reason", lost.what())
 	case !s.giveUp:
-		if slots[0].AppID == checkpoint.ReplayedRowsAppID(s.catalog.opts.Name) {
+		if lost.Remedy == "" && slots[0].AppID == checkpoint.ReplayedRowsAppID(s.catalog.opts.Name) {
 			lost.Remedy = "they were dead letters: give them up (see below), take the marks of those that have no row in any table out of the dead-letter table " +
 				"(DELETE FROM ... WHERE reason = 'replayed' AND ...), and replay them again"
 		}

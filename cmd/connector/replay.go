@@ -26,7 +26,7 @@ func deadLettersReplayCommand() *cobra.Command {
 		Short: "Make rows of dead letters that can become some by now",
 		Long: `replay decodes the stream's dead letters again, by the configuration and the table as they are now, appends those that
 have become good to the stream's table, exactly once, and marks them. Where table.uri has values, each goes to the table that
-its own name. It may run beside the workers. Dead letters that are still bad stay; so do those whose messages a rewind has
+its own values name. It may run beside the workers. Dead letters that are still bad stay; so do those whose messages a rewind has
 had read again since.
 
 Run it after the cause is mended: a column was added or widened, a rule dropped, a schema registered, a decoder corrected.
