@@ -163,6 +163,17 @@ func TestATableThatWasMadeAnewIsCalledSo(t *testing.T) {
 
 // TestRowsOfBeforeAWiderType: the catalog has decided about rows of one partition, and then gets a type that readers do not convert from theirs in files, with those of another. The rows
 // that are pending come first, whoever settles what, or no table took them any more.
+// toward is the layout of a worker's catalog as messages of other columns make it.
+func (c *city) toward(worker *sink.Table, columns string) *sink.Layout {
+	layout, err := worker.Layout(c.t.Context())
+	c.check(err)
+	wide, err := delta.ParseDDL(columns)
+	c.check(err)
+	next, err := layout.Toward(wide, sink.EvolveWidens)
+	c.check(err)
+	return next
+}
+
 // TestATableFollowsWhileOthersDecide has others decide about more of another partition at each turn of who lets a table follow: that is theirs to bring, and the call comes to its end.
 func TestATableFollowsWhileOthersDecide(t *testing.T) {
 	c := newCity(t, "de")
@@ -174,17 +185,12 @@ func TestATableFollowsWhileOthersDecide(t *testing.T) {
 	c.settled(0)
 	worker := c.open()
 	c.claim(worker, 1)
-	layout, err := worker.Layout(t.Context())
-	c.check(err)
-	wide, err := delta.ParseDDL("n BIGINT, x DOUBLE")
-	c.check(err)
-	next, err := layout.Toward(wide, sink.EvolveWidens)
-	c.check(err)
+	next := c.toward(worker, "n BIGINT, x DOUBLE")
 	c.commit(worker, c.unitFor(worker, next, span(1, 0, 1)))
 	c.pending(map[int32]int64{1: 1}, "de")
 	const most = 20
 	turns := int64(0)
-	_, err = sink.SettleRows(t.Context(), c.open(), []int32{1}, func(ctx context.Context, key string) (*sink.Table, error) {
+	_, err := sink.SettleRows(t.Context(), c.open(), []int32{1}, func(ctx context.Context, key string) (*sink.Table, error) {
 		if turns++; turns <= most {
 			c.pending(map[int32]int64{2: turns - 1}, "de")
 		}
@@ -207,12 +213,7 @@ func TestRowsOfBeforeAWiderType(t *testing.T) {
 			c.pending(map[int32]int64{0: 0}, "de", "us")
 			worker := c.open()
 			c.claim(worker, 1)
-			layout, err := worker.Layout(t.Context())
-			c.check(err)
-			wide, err := delta.ParseDDL("n BIGINT, x DOUBLE")
-			c.check(err)
-			next, err := layout.Toward(wide, sink.EvolveWidens)
-			c.check(err)
+			next := c.toward(worker, "n BIGINT, x DOUBLE")
 			u := c.unitFor(worker, next, span(1, 0, 1))
 			c.commit(worker, u)
 			c.want(u, sink.Landed)
