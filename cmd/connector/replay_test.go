@@ -804,9 +804,9 @@ func TestTwoReplaysAtOnce(t *testing.T) {
 	}
 }
 
-// TestReplayFollowsSchemas: letters of schemas that the registry did not know become rows with all that these bring, once it does; the table
-// gets the columns and the wider types with them, also where what was written before them has to be written anew.
-func TestReplayFollowsSchemas(t *testing.T) {
+// unregistered is a stream that has run over five messages of three schemas, of which its registry had the first alone: those of the others are dead letters, until register is called.
+func unregistered(t *testing.T, uri, letters string, fifth map[string]any, ofFifth int) (config string, register func()) {
+	t.Helper()
 	record := func(fields string) string {
 		return `{"type":"record","name":"r","fields":[{"name":"id","type":"long"}` + fields + `]}`
 	}
@@ -816,34 +816,43 @@ func TestReplayFollowsSchemas(t *testing.T) {
 		record(`,{"name":"x","type":"double"}`), // FLOAT to DOUBLE: what was written before is written anew
 	}
 	fake, client := fakeRegistry(t)
-	register := func(i int) {
+	one := func(i int) {
 		if s, err := client.CreateSchema(t.Context(), "events-value", sr.Schema{Schema: schemas[i]}); err != nil || s.ID != i+1 {
 			t.Fatal(s.ID, err)
 		}
 	}
-	register(0)
+	one(0)
 	cluster := kafkatest.Start(t, "events", 1)
 	var messages [][]byte
 	for i, values := range []map[string]any{
-		{"id": 1, "x": 10.0}, {"id": 2, "x": 20.0, "note": "two"}, {"id": 3, "x": 30.1}, {"id": 4, "x": 40.0, "note": "four"}, {"id": 5, "x": 50.0},
+		{"id": 1, "x": 10.0}, {"id": 2, "x": 20.0, "note": "two"}, {"id": 3, "x": 30.1}, {"id": 4, "x": 40.0, "note": "four"}, fifth,
 	} {
-		of := []int{0, 1, 2, 1, 0}[i]
+		of := []int{0, 1, 2, 1, ofFifth}[i]
 		messages = append(messages, encoded(t, of+1, schemas[of], values))
 	}
 	kafkatest.Produce(t, cluster.ListenAddrs(), "events", 1, messages)
-	config := file(t, "c.yaml", fmt.Sprintf(`name: events
+	config = file(t, "c.yaml", fmt.Sprintf(`name: events
 source: {brokers: [%q], topic: events, format: avro, schema_registry: {urls: [%q]}}
 table: {uri: %q, schema_evolution: add_and_widen, properties: {delta.enableTypeWidening: "true"}}
 on_error: dead_letter
 dead_letters: {uri: %q}
 http: {listen: "off"}
-`, cluster.ListenAddrs()[0], fake.URL(), filepath.Join(t.TempDir(), "table"), filepath.Join(t.TempDir(), "letters")))
+`, cluster.ListenAddrs()[0], fake.URL(), uri, letters))
 	mustRun(t, "run", "-c", config, "--until-end")
+	return config, func() {
+		one(1)
+		one(2)
+	}
+}
+
+// TestReplayFollowsSchemas: letters of schemas that the registry did not know become rows with all that these bring, once it does; the table
+// gets the columns and the wider types with them, also where what was written before them has to be written anew.
+func TestReplayFollowsSchemas(t *testing.T) {
+	config, register := unregistered(t, filepath.Join(t.TempDir(), "table"), filepath.Join(t.TempDir(), "letters"), map[string]any{"id": 5, "x": 50.0}, 0)
 	if o := mustRun(t, "dead-letters", "replay", "-c", config); !strings.Contains(o.stdout, "0 dead letters were replayed, 3 are still bad") {
 		t.Fatalf("replay of what is not registered says %s", o.stdout)
 	}
-	register(1)
-	register(2)
+	register()
 	if o := mustRun(t, "dead-letters", "replay", "-c", config); !strings.Contains(o.stdout, "3 dead letters were replayed, 0 are still bad") {
 		t.Fatalf("replay says %s", o.stdout)
 	}

@@ -21,7 +21,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	arrowmemory "github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
-	"github.com/twmb/franz-go/pkg/sr"
 
 	"kafkadelta/admin"
 	"kafkadelta/checkpoint"
@@ -808,39 +807,9 @@ func TestReplayFirstInAGeneration(t *testing.T) {
 
 // TestReplayIntoTablesFollowsSchemas is TestReplayFollowsSchemas for many tables, of which three are new.
 func TestReplayIntoTablesFollowsSchemas(t *testing.T) {
-	record := func(fields string) string {
-		return `{"type":"record","name":"r","fields":[{"name":"id","type":"long"}` + fields + `]}`
-	}
-	schemas := []string{
-		record(`,{"name":"x","type":"float"}`), record(`,{"name":"x","type":"float"},{"name":"note","type":"string"}`), record(`,{"name":"x","type":"double"}`),
-	}
-	fake, client := fakeRegistry(t)
-	register := func(i int) {
-		if s, err := client.CreateSchema(t.Context(), "events-value", sr.Schema{Schema: schemas[i]}); err != nil || s.ID != i+1 {
-			t.Fatal(s.ID, err)
-		}
-	}
-	register(0)
-	cluster := kafkatest.Start(t, "events", 1)
-	var messages [][]byte
-	for i, values := range []map[string]any{
-		{"id": 1, "x": 10.0}, {"id": 2, "x": 20.0, "note": "two"}, {"id": 3, "x": 30.1}, {"id": 4, "x": 40.0, "note": "four"}, {"id": 1, "x": 50.0, "note": "five"},
-	} {
-		of := []int{0, 1, 2, 1, 1}[i]
-		messages = append(messages, encoded(t, of+1, schemas[of], values))
-	}
-	kafkatest.Produce(t, cluster.ListenAddrs(), "events", 1, messages)
 	folder := t.TempDir()
-	config := file(t, "c.yaml", fmt.Sprintf(`name: events
-source: {brokers: [%q], topic: events, format: avro, schema_registry: {urls: [%q]}}
-table: {uri: %q, schema_evolution: add_and_widen, properties: {delta.enableTypeWidening: "true"}}
-on_error: dead_letter
-dead_letters: {uri: %q}
-http: {listen: "off"}
-`, cluster.ListenAddrs()[0], fake.URL(), folder+"/{field:id}", filepath.Join(folder, "_letters")))
-	mustRun(t, "run", "-c", config, "--until-end")
-	register(1)
-	register(2)
+	config, register := unregistered(t, folder+"/{field:id}", filepath.Join(folder, "_letters"), map[string]any{"id": 1, "x": 50.0, "note": "five"}, 1)
+	register()
 	if o := mustRun(t, "dead-letters", "replay", "-c", config); !strings.Contains(o.stdout, "4 dead letters were replayed, 0 are still bad") {
 		t.Fatalf("replay says %s", o.stdout)
 	}
